@@ -1,0 +1,60 @@
+"""What a session costs in memory while nothing happens, after login."""
+
+from dataclasses import asdict
+
+from benchmarks.contest import Bench, have_ours
+from benchmarks.helpers import Helper
+from benchmarks.report import Table, number, say
+from benchmarks.runner import run as run_command
+from benchmarks.runner import worker
+
+WHO = [
+    ("ours", "ours", ""),
+    ("bare Twisted protocol", "peer_pop3client", "bare"),
+    ("pop3client", "peer_pop3client", "reused"),
+    ("poplib", "peer_poplib", ""),
+]
+
+
+def run(bench: Bench) -> list[Table]:
+    """Two thousand sessions open at once, in a process that does nothing else."""
+    count = 300 if bench.quick else 2000
+    results = bench.results
+    with Helper(
+        "server",
+        count=1,
+        size=512,
+        shape="base64",
+        identity=str(bench.identity.server),
+    ) as server:
+        for turn in range(min(bench.rounds, 3)):
+            say(f"idle sessions, round {turn + 1}")
+            for transport in bench.transports:
+                for who, module, mode in WHO:
+                    if module == "ours" and not have_ours():
+                        continue
+                    port = server.hello[transport]
+                    target = bench.target(port, transport, count)
+                    task = {**asdict(target), "task": "idle", "mode": mode, "warm": 20}
+                    result = run_command(worker(module, **task))
+                    if result.error is not None:
+                        error = f"idle {who} {transport}: {result.error}"
+                        results.errors.append(error)
+                        continue
+                    results.add("idle", transport, who, each=result.figures["each"])
+    table = Table(
+        "Memory of an idle session", ("Client", "sessions", "plain KiB", "TLS KiB")
+    )
+    for who, *_ in WHO:
+        cells = [
+            number(each / 1024, 1) if each is not None else None
+            for each in (results.get("idle", t, who, "each") for t in ("plain", "tls"))
+        ]
+        if any(cells):
+            table.add(who, f"{count:,}", *cells)
+    table.notes = [
+        "Resident memory (VmRSS) with all of them open less that with the first 20, by "
+        "their number, after a garbage collection; logged in, except the bare "
+        "protocol, which has only taken the greeting.",
+    ]
+    return [table]

@@ -1,0 +1,74 @@
+"""Fetching from a real Dovecot, where the server becomes the limit."""
+
+from benchmarks import dovecot
+from benchmarks.clients import (
+    BARE,
+    DEFERREDS,
+    LOCKSTEP,
+    MESSAGES,
+    POP3CLIENT,
+    POPLIB,
+    STREAMED,
+)
+from benchmarks.contest import HEADER, Bench, Contest
+from benchmarks.report import Table, say
+
+WHO = [
+    MESSAGES,
+    DEFERREDS,
+    STREAMED,
+    LOCKSTEP,
+    POP3CLIENT,
+    POPLIB,
+    BARE,
+    "mpop",
+    "curl",
+]
+QUICK_WHO = [MESSAGES, POP3CLIENT, POPLIB, BARE]
+
+
+def run(bench: Bench) -> list[Table]:
+    """Its own mdbox for every load; a Maildir for the small one."""
+    if dovecot.available() is None:
+        say("dovecot: not installed")
+        return []
+    table = Table("Retrieval from Dovecot", HEADER)
+    if bench.quick:
+        plan = {"mdbox": [("small", "base64")]}
+    else:
+        plan = {
+            "mdbox": [
+                (load, shape)
+                for load in bench.loads
+                for shape in bench.shapes
+                if shape != "dots" and (shape == "base64" or load == "small")
+            ],
+            "maildir": [("small", "base64")] if "small" in bench.loads else [],
+        }
+    for store, boxes in plan.items():
+        mailboxes = [(bench.load(load), shape) for load, shape in boxes]
+        if not mailboxes:
+            continue
+        with dovecot.Dovecot(mailboxes, str(bench.identity.server), store) as server:
+            for load, shape in mailboxes:
+                for transport in bench.transports:
+                    if transport == "tls" and (bench.quick or store == "maildir"):
+                        continue
+                    target = bench.target(
+                        server.ports[transport],
+                        transport,
+                        load.count,
+                        user=server.user(load, shape),
+                        password=dovecot.PASSWORD,
+                    )
+                    contest = Contest(bench, store, load, shape, transport, target)
+                    who = QUICK_WHO if bench.quick else WHO
+                    contest.warm(BARE)
+                    contest.hold(who)
+                    contest.rows(table, who)
+    table.notes = [
+        "The store is mdbox, Dovecot's fastest; the last rows are from a Maildir, "
+        "where Dovecot opens a file for each message and no client can gain as much. "
+        "One fetch before the clock warms its index and the page cache.",
+    ]
+    return [table]

@@ -1,0 +1,133 @@
+"""What must be reached, and whether it was: ratios within one run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.clients import (
+    BARE,
+    DEFERREDS,
+    LOCKSTEP,
+    MESSAGES,
+    POP3CLIENT,
+    POPLIB,
+    STREAMED,
+)
+from benchmarks.report import Table, times
+from benchmarks.results import Results
+from benchmarks.sections.logins import REUSED
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and its bound."""
+
+    text: str
+    figure: Callable[[Results], float | None]
+    bound: float
+    most: bool = False  # the bound is an upper one
+
+
+def _faster(case: str, ours: str, peer: str, bound: float, field: str = "retr") -> Goal:
+    """So many times as fast as the peer, in a case "server load shape transport"."""
+    key = tuple(case.split())
+    what = "process" if field == "process" else "RETR"
+    return Goal(
+        f"{case}, {what}: {ours} by {peer}",
+        lambda results: results.ratio((*key, peer, field), (*key, ours, field)),
+        bound,
+    )
+
+
+def _login(kind: str, peer_kind: str, peer: str, bound: float) -> Goal:
+    return Goal(
+        f"login CPU, {kind}: ours by {peer}",
+        lambda results: results.ratio(
+            ("logins", kind, "ours", "cpu"), ("logins", peer_kind, peer, "cpu")
+        ),
+        bound,
+        most=True,
+    )
+
+
+def _most(text: str, bound: float, scale: float, *key: str) -> Goal:
+    def figure(results: Results) -> float | None:
+        value = results.get(*key)
+        return None if value is None else value / scale
+
+    return Goal(text, figure, bound, most=True)
+
+
+_SMALL, _LARGE = "fast small base64", "fast large base64"
+_DELAY = ("delay", "small", "base64", "plain")
+
+GOALS = [
+    _faster(f"{_SMALL} plain", MESSAGES, POP3CLIENT, 10),
+    _faster(f"{_SMALL} tls", MESSAGES, POP3CLIENT, 9),
+    _faster(f"{_LARGE} plain", STREAMED, POP3CLIENT, 15),
+    _faster(f"{_LARGE} tls", STREAMED, POP3CLIENT, 9),
+    _faster(f"{_SMALL} plain", MESSAGES, POPLIB, 6),
+    _faster(f"{_SMALL} tls", MESSAGES, POPLIB, 5),
+    _faster(f"{_LARGE} plain", STREAMED, POPLIB, 10),
+    _faster(f"{_LARGE} tls", STREAMED, POPLIB, 6),
+    _faster(f"{_SMALL} plain", MESSAGES, BARE, 0.4),
+    _faster(f"{_SMALL} tls", MESSAGES, BARE, 0.4),
+    _faster(f"{_LARGE} plain", STREAMED, BARE, 1.2),
+    _faster(f"{_LARGE} tls", STREAMED, BARE, 1.0),
+    _faster(f"{_SMALL} plain", DEFERREDS, POP3CLIENT, 6),
+    _faster(f"{_SMALL} plain", DEFERREDS, POPLIB, 3.8),
+    _faster("fast small dots plain", MESSAGES, POP3CLIENT, 2),
+    _faster("fast large dots plain", STREAMED, POP3CLIENT, 2),
+    _faster("fast large prose plain", STREAMED, BARE, 0.8),
+    _faster(f"{_SMALL} plain", LOCKSTEP, POP3CLIENT, 1.6),
+    _faster(f"{_SMALL} plain", LOCKSTEP, POPLIB, 1.0),
+    _faster("mdbox small base64 plain", MESSAGES, POP3CLIENT, 6),
+    _faster("mdbox small base64 plain", MESSAGES, POPLIB, 4),
+    _faster("mdbox small base64 plain", MESSAGES, BARE, 0.9),
+    _faster(f"{_LARGE} plain", STREAMED, "curl", 1.0, "process"),
+    _faster(f"{_LARGE} plain", STREAMED, "mpop", 1.0, "process"),
+    _faster(f"{_SMALL} plain", MESSAGES, "mpop", 0.5, "process"),
+    Goal(
+        "50 ms round trip: messages() by pipeline=False, scaled",
+        lambda r: r.ratio((*_DELAY, MESSAGES, "total"), (*_DELAY, LOCKSTEP, "total")),
+        0.02,
+        most=True,
+    ),
+    Goal(
+        "50 ms round trip: messages() by mpop, process",
+        lambda r: r.ratio((*_DELAY, MESSAGES, "process"), (*_DELAY, "mpop", "process")),
+        1.0,
+        most=True,
+    ),
+    _most("peak memory streaming 100 MB, plain: more MB", 10, 1e6,
+          "memory", "plain", "ours, streamed", "more"),
+    _most("peak memory streaming 100 MB, TLS: more MB", 10, 1e6,
+          "memory", "tls", "ours, streamed", "more"),
+    _login("TLS, full", "TLS, full", REUSED, 1.0),
+    _login("TLS, resumed", "TLS, full", REUSED, 0.7),
+    _login("plain", "plain", "pop3client", 0.75),
+    _most("idle session, plain: KiB", 5, 1024, "idle", "plain", "ours", "each"),
+    _most("idle session, TLS: KiB", 53, 1024, "idle", "tls", "ours", "each"),
+    _most("import beyond Twisted, wall ms", 20, 1e-3,
+          "imports", "pop3connect, after Twisted", "wall"),
+    _most("import beyond Twisted with ssl, wall ms", 20, 1e-3,
+          "imports", "pop3connect, after Twisted with ssl", "wall"),
+]  # fmt: skip
+
+
+def table(results: Results) -> Table:
+    """Every goal that this run has figures for."""
+    made = Table("Targets", ("Ratio or figure", "Met", "measured", "wanted"))
+    for goal in GOALS:
+        value = goal.figure(results)
+        if value is None:
+            continue
+        met = value <= goal.bound if goal.most else value >= goal.bound
+        sign = "<=" if goal.most else ">="
+        made.add(
+            goal.text, "yes" if met else "NO", times(value), f"{sign} {goal.bound:g}"
+        )
+    made.notes = [
+        "Ratios of medians of one run: above one is faster than the peer for the RETR "
+        "and process rows, below one is cheaper for the others.",
+    ]
+    return made

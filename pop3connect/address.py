@@ -1,0 +1,128 @@
+"""
+Reads what the user calls the server: ``"host[:port]"`` -> `ServerAddress`.
+
+Pure: no name is looked up here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import attrs
+import idna
+
+from .errors import UsageError
+
+__all__ = ["POP3S_PORT", "POP3_PORT", "ServerAddress"]
+
+POP3_PORT = 110
+"""RFC 1939 section 3."""
+
+POP3S_PORT = 995
+"""TLS from the first octet (RFC 8314 section 3.2)."""
+
+# Letters, digits, hyphen; and the underscore, which names in private networks
+# do have.  Length limits: RFC 1035 section 2.3.4.
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
+_MAX_NAME = 253
+
+
+@attrs.frozen
+class ServerAddress:
+    """
+    A server: where to connect to, and the name that its certificate must have.
+
+    :ivar host: a host name in ASCII (A-labels), lower case and without a final
+        dot, or an IP address in its canonical form.
+    :ivar port: 1 to 65535.
+    :ivar is_ip: whether ``host`` is an IP address.
+    """
+
+    host: str
+    port: int
+    is_ip: bool
+
+    @classmethod
+    def parse(cls, server: str, default_port: int = POP3_PORT) -> ServerAddress:
+        """
+        Read ``"host"``, ``"host:port"``, ``"192.0.2.1:1100"``,
+        ``"[2001:db8::1]:1100"`` or ``"2001:db8::1"``.
+
+        :raises UsageError: it is none of these; the message says why.
+        """
+        if not isinstance(server, str):
+            raise UsageError(
+                f"the server must be a str like 'pop.example.com' or "
+                f"'pop.example.com:1100', not {type(server).__name__}"
+            )
+        text, port = _split(server)
+        ip = _ip(server, text)
+        return cls(
+            host=_name(server, text) if ip is None else ip,
+            port=_port(server, port, default_port),
+            is_ip=ip is not None,
+        )
+
+    def __str__(self) -> str:
+        """Return ``host:port``, with brackets around an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _split(server: str) -> tuple[str, str | None]:
+    text = server.strip()
+    if not text:
+        raise UsageError("the server is empty: give a host name or an IP address")
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            raise UsageError(
+                "an IPv6 address in brackets is written like '[2001:db8::1]:110'",
+                server=server,
+            )
+        return host, rest[1:] if rest else None
+    if text.count(":") > 1:
+        # More than one colon and no brackets: an IPv6 address without a port.
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _ip(server: str, text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    last = text.rstrip(".").rpartition(".")[2]
+    if ":" in text or last.isdecimal():
+        # A name cannot end in a number (RFC 1123 section 2.1): this was meant
+        # to be an address, and a resolver would read it in its own way.
+        raise UsageError(f"{text!r} is not a valid IP address", server=server)
+    return None
+
+
+def _name(server: str, text: str) -> str:
+    name = text.removesuffix(".")
+    if not name.isascii():
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except idna.IDNAError as error:
+            raise UsageError(
+                f"{text!r} is not a valid international host name: {error}",
+                server=server,
+            ) from error
+    if len(name) > _MAX_NAME or not all(map(_LABEL.match, name.split("."))):
+        raise UsageError(f"{text!r} is not a valid host name", server=server)
+    return name.lower()
+
+
+def _port(server: str, text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    # isdecimal() alone would take digits of other scripts, int() signs.
+    if text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 65535:
+        return int(text)
+    raise UsageError(
+        f"{text!r} is not a port: give a number from 1 to 65535", server=server
+    )

@@ -1,0 +1,264 @@
+"""
+``connect()``: from what the user says to an open session, or one clear error.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+)
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import TimeoutError as ConnectTimeoutError
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from .address import POP3_PORT, POP3S_PORT, ServerAddress
+from .commands import check_text
+from .errors import ConnectError, LoginError, POP3Error, TimedOutError, UsageError
+from .handle import Handle
+from .login import Account, Password, log_in
+from .protocol import POP3ClientFactory, POP3ClientProtocol, Settings
+from .sasl import check_auth
+from .session import Secure
+from .status import Secret, StatusProcedure, printable
+
+if TYPE_CHECKING:
+    from .tls import ClientCertificate, ClientContext
+
+__all__ = ["connect"]
+
+
+def connect(
+    server: str,
+    username: str,
+    password: Password,
+    stsproc: StatusProcedure | None = None,
+    secure: int | Secure = Secure.NONE,
+    verify: bool = True,
+    *,
+    cacerts: str | os.PathLike[str] | None = None,
+    system_trust: bool = False,
+    reactor: Any = None,
+    endpoint: IStreamClientEndpoint | None = None,
+    auth: str = "auto",
+    timeout: float = 60.0,
+    connect_timeout: float = 30.0,
+    max_message_size: int | None = None,
+    pipeline: bool = True,
+    client_certificate: ClientCertificate | None = None,
+) -> Deferred[Handle]:
+    """
+    Open a POP3 session and log in.
+
+    :param server: ``"host"``, ``"host:port"``, an IP address, or
+        ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
+    :param password: or a callable that returns one, a Deferred of one, or a
+        coroutine; called when the password is needed.
+    :param stsproc: called with each protocol message, secrets masked.
+    :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
+        STLS there is no fallback to plain text.
+    :param verify: whether the server has to prove who it is; without, TLS still
+        encrypts, for whoever answered.
+    :param cacerts: the folder with the certificates to trust; default: the
+        environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
+    :param system_trust: with ``cacerts``: the platform's store counts as well.
+    :param reactor: default: the global one.
+    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
+        The server still has to prove that it is ``server``.
+    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, or a SASL mechanism.
+    :param timeout: seconds for the greeting and for each reply.
+    :param connect_timeout: seconds for looking up the name and connecting, and
+        again for the TLS handshake.
+    :param max_message_size: octets; a longer message ends the session.
+    :param pipeline: ``False``: one command at a time, whatever the server offers.
+    :param client_certificate: a PEM file with certificate and key, a pair of
+        files, or a `twisted.internet.ssl.PrivateCertificate`.
+    :return: fires with the `Handle`.  Cancelling it closes what was opened.
+
+    It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
+    `TimedOutError`, `TLSError` and its kinds `VerificationError` and
+    `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
+    """
+    if isinstance(password, str):
+        password = Secret(password)
+    if reactor is None:
+        from twisted.internet import reactor
+    try:
+        way = _secure(secure)
+        address = ServerAddress.parse(
+            server, POP3S_PORT if way is Secure.TLS else POP3_PORT
+        )
+        check_text("user name", username)
+        if not callable(password):
+            check_text("password", password)
+        account = Account(
+            username=username,
+            password=password,
+            auth=check_auth(auth),
+            stls=way is Secure.STLS,
+        )
+        settings = Settings(
+            server=address,
+            clock=reactor,
+            status_procedure=_procedure(stsproc),
+            context=_context(way, verify, cacerts, system_trust, client_certificate),
+            tls_at_once=way is Secure.TLS,
+            timeout=_seconds("timeout", timeout),
+            connect_timeout=_seconds("connect_timeout", connect_timeout),
+            max_message_size=_octets(max_message_size),
+            pipeline=bool(pipeline),
+        )
+    except POP3Error as error:
+        error.server = error.server or str(server)
+        return fail(error)
+    return Deferred.fromCoroutine(
+        _open(settings, account, endpoint or _tcp(reactor, settings), bool(endpoint))
+    )
+
+
+async def _open(
+    settings: Settings,
+    account: Account,
+    endpoint: IStreamClientEndpoint,
+    foreign: bool,
+) -> Handle:
+    protocol = await _establish(settings, endpoint, foreign)
+    try:
+        return Handle(protocol, await log_in(protocol, account))
+    except LoginError:
+        await protocol.leave()
+        raise
+    except BaseException:
+        # CancelledError too: nothing that was opened stays open.
+        await protocol.abandon()
+        raise
+
+
+async def _establish(
+    settings: Settings, endpoint: IStreamClientEndpoint, foreign: bool
+) -> POP3ClientProtocol:
+    """Connect; a foreign endpoint is one that the caller gave."""
+    server = str(settings.server)
+    seconds = settings.connect_timeout
+    factory = POP3ClientFactory(settings)
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        connecting.cancel()
+
+    connecting = endpoint.connect(_upgradable(factory) if foreign else factory)
+    timer = settings.clock.callLater(seconds, expire)
+    try:
+        connected = await connecting
+    except Exception as error:
+        # An endpoint that can't be stopped may still connect, later.
+        factory.wanted = False
+        if expired or isinstance(error, ConnectTimeoutError):
+            raise TimedOutError(
+                f"could not connect within {seconds:g} seconds",
+                phase="connecting",
+                seconds=seconds,
+                server=server,
+            ) from error
+        if isinstance(error, (CancelledError, ConnectingCancelledError)):
+            raise CancelledError() from error
+        raise ConnectError(
+            f"could not connect: {printable(str(error).encode())}", server=server
+        ) from error
+    finally:
+        if timer.active():
+            timer.cancel()
+    return _innermost(connected)
+
+
+def _innermost(connected: Any) -> POP3ClientProtocol:
+    """Find our protocol in what an endpoint returned: the layers are outside."""
+    while not isinstance(connected, POP3ClientProtocol):
+        connected = connected.wrappedProtocol
+    return connected
+
+
+def _upgradable(factory: POP3ClientFactory) -> Any:
+    if factory.settings.context is None:
+        return factory
+    from .layer import StartTLSFactory
+
+    return StartTLSFactory(factory, factory.settings.clock)
+
+
+def _tcp(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
+    host, port = settings.server.host, settings.server.port
+    if not settings.server.is_ip:
+        # Both families, side by side (RFC 8305).
+        return HostnameEndpoint(reactor, host, port, settings.connect_timeout)
+    kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
+    # Its own limit must not come before ours, which has the better words.
+    return kind(reactor, host, port, settings.connect_timeout + 1)
+
+
+# -- arguments
+
+
+def _secure(secure: object) -> Secure:
+    if isinstance(secure, int):
+        try:
+            return Secure(int(secure))
+        except ValueError:
+            pass
+    raise UsageError(
+        f"secure={secure!r} is not known; it can be Secure.NONE (0), Secure.TLS (1) "
+        "or Secure.STLS (2)"
+    )
+
+
+def _context(
+    way: Secure,
+    verify: bool,
+    cacerts: str | os.PathLike[str] | None,
+    system_trust: bool,
+    certificate: ClientCertificate | None,
+) -> ClientContext | None:
+    if way is Secure.NONE:
+        if certificate is not None:
+            raise UsageError(
+                "client_certificate is of no use without TLS; set secure to 1 or 2"
+            )
+        return None
+    from .tls import shared_context
+    from .trust import Trust
+
+    trust = Trust.choose(cacerts, bool(system_trust), os.environ) if verify else None
+    return shared_context(trust, certificate)
+
+
+def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
+    if stsproc is None or callable(stsproc):
+        return stsproc
+    raise UsageError(f"stsproc is a callable, not {type(stsproc).__name__}")
+
+
+def _seconds(name: str, value: float) -> float:
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    ):
+        return value
+    raise UsageError(f"{name} is a number of seconds above 0, not {value!r}")
+
+
+def _octets(value: int | None) -> int | None:
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise UsageError(
+        f"max_message_size is a number of octets above 0, or None, not {value!r}"
+    )

@@ -1,0 +1,458 @@
+"""
+The commands as values: the line to send, the shape of the reply, how to read it.
+
+Pure.  Arguments are checked when a command is built, so that what reaches the
+wire is one line, in the form that RFC 1939, 2449, 2595 and 5034 allow.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar, Generic, TypeVar
+
+import attrs
+
+from .errors import UsageError
+from .replies import (
+    UID,
+    BadReplyError,
+    Capabilities,
+    Listing,
+    Stat,
+    Status,
+    parse_capabilities,
+    parse_listing,
+    parse_one_listing,
+    parse_one_uid,
+    parse_stat,
+    parse_uids,
+)
+from .status import MASK
+
+__all__ = [
+    "Apop",
+    "Auth",
+    "AuthReply",
+    "Capa",
+    "Command",
+    "Dele",
+    "List",
+    "ListOne",
+    "Noop",
+    "Pass",
+    "Quit",
+    "Retrieve",
+    "Rset",
+    "Shape",
+    "StatCommand",
+    "Stls",
+    "Top",
+    "Uidl",
+    "UidlOne",
+    "User",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_LINE = 255
+"""Octets of a command line with its CR LF (RFC 2449 section 4)."""
+
+MAX_CAPABILITY_OCTETS = 256 * 1024
+"""`replies.MAX_CAPABILITIES` lines of 512 octets (RFC 2449 section 3)."""
+
+MAX_LISTING_OCTETS = 1 << 30
+"""
+A listing of 14 million messages has been seen, at up to 80 octets a line.  It is
+held in memory while it is read, so there has to be an end to it.
+"""
+
+
+class Shape(enum.Enum):
+    """What answers a command."""
+
+    LINE = "a status line"
+    BODY = "a status line, and after +OK a body"
+    CHALLENGE = 'a status line, or "+ " and a challenge (RFC 5034 section 4)'
+
+
+def command_line(verb: str, *arguments: str) -> bytes:
+    """
+    Join a command line, checked.
+
+    :raises UsageError: it cannot be one line of at most `MAX_LINE` octets.
+    """
+    line = " ".join((verb, *arguments)).encode("utf-8", "surrogateescape") + b"\r\n"
+    if len(line) > MAX_LINE:
+        raise UsageError(
+            f"the argument is too long: the whole line may have {MAX_LINE} octets "
+            f"(RFC 2449), it has {len(line)}",
+            verb=verb,
+        )
+    return line
+
+
+def check_text(what: str, text: str, verb: str | None = None) -> None:
+    """
+    Refuse what cannot be part of a line, without repeating it: it may be secret.
+
+    :raises UsageError: it is no str, is empty, or has a CR, LF or NUL in it.
+    """
+    if not isinstance(text, str):
+        raise UsageError(
+            f"the {what} must be a str, not {type(text).__name__}", verb=verb
+        )
+    if not text:
+        raise UsageError(f"the {what} is empty", verb=verb)
+    for char, name in (("\r", "CR"), ("\n", "LF"), ("\0", "NUL")):
+        if char in text:
+            raise UsageError(
+                f"the {what} has a {name} at index {text.index(char)}: POP3 cannot "
+                "send that",
+                verb=verb,
+            )
+
+
+def _check_number(number: int, verb: str) -> None:
+    # bool is an int, and message number True is a mistake.
+    if type(number) is not int or number < 1:
+        raise UsageError(
+            f"a message number is an int from 1, not {number!r}", verb=verb
+        )
+
+
+@attrs.frozen
+class Command(Generic[T_co]):
+    """
+    What all commands have.
+
+    :cvar verb: the verb on the wire.
+    :cvar shape: the shape of the reply.
+    :cvar max_octets: the longest body that is read; ``None``: no bound of its
+        own.
+    """
+
+    verb: ClassVar[str]
+    shape: ClassVar[Shape] = Shape.LINE
+    max_octets: ClassVar[int | None] = None
+
+    def line(self) -> bytes:
+        """Return the line to send, with CR LF."""
+        return b"%s\r\n" % self.verb.encode("ascii")
+
+    def shown(self) -> str:
+        """Return the line as the status procedure may see it."""
+        return self.line()[:-2].decode("ascii", "backslashreplace")
+
+    def parse(self, status: Status, body: bytes) -> T_co:
+        """
+        Read the reply, which is ``+OK``.
+
+        :raises BadReplyError: it is not what this command asked for.
+        """
+        raise NotImplementedError
+
+
+@attrs.frozen
+class _Plain(Command[None]):
+    """A command without arguments, whose ``+OK`` says it all."""
+
+    def parse(self, status: Status, body: bytes) -> None:
+        """Read nothing."""
+
+
+@attrs.frozen
+class _Numbered(Command[T_co]):
+    """A command about one message."""
+
+    number: int
+
+    def __attrs_post_init__(self) -> None:
+        """Check the number."""
+        _check_number(self.number, self.verb)
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"%s %d\r\n" % (self.verb.encode("ascii"), self.number)
+
+
+# -- before the login
+
+
+@attrs.frozen
+class Capa(Command[Capabilities]):
+    """CAPA (RFC 2449 section 5)."""
+
+    verb = "CAPA"
+    shape = Shape.BODY
+    max_octets = MAX_CAPABILITY_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> Capabilities:
+        """Read the capabilities."""
+        return parse_capabilities(body)
+
+
+@attrs.frozen
+class Stls(_Plain):
+    """STLS (RFC 2595 section 4)."""
+
+    verb = "STLS"
+
+
+@attrs.frozen
+class User(_Plain):
+    """USER (RFC 1939 section 7)."""
+
+    name: str
+
+    verb = "USER"
+
+    def __attrs_post_init__(self) -> None:
+        """Check the name."""
+        check_text("user name", self.name, self.verb)
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.name)
+
+    def shown(self) -> str:
+        """Show the name."""
+        return f"USER {self.name}"
+
+
+@attrs.frozen
+class Pass(_Plain):
+    """PASS (RFC 1939 section 7): all after the one blank is the password."""
+
+    password: str = attrs.field(repr=False)
+
+    verb = "PASS"
+
+    def __attrs_post_init__(self) -> None:
+        """Check the password."""
+        check_text("password", self.password, self.verb)
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.password)
+
+    def shown(self) -> str:
+        """Mask the password."""
+        return f"PASS {MASK}"
+
+
+@attrs.frozen
+class Apop(_Plain):
+    """APOP (RFC 1939 section 7)."""
+
+    name: str
+    digest: str = attrs.field(repr=False)
+
+    verb = "APOP"
+
+    def __attrs_post_init__(self) -> None:
+        """Check the name."""
+        check_text("user name", self.name, self.verb)
+        if " " in self.name:
+            raise UsageError(
+                "APOP cannot send a user name with a blank in it", verb=self.verb
+            )
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.name, self.digest)
+
+    def shown(self) -> str:
+        """Mask the digest: who has it can try passwords against it."""
+        return f"APOP {self.name} {MASK}"
+
+
+@attrs.frozen
+class _Challenged(Command[bytes | None]):
+    """A step of AUTH: the reply is a challenge, in base64, or ends it."""
+
+    verb = "AUTH"
+    shape = Shape.CHALLENGE
+
+    def parse(self, status: Status, body: bytes) -> bytes | None:
+        """Return the challenge; ``None`` if the login has succeeded."""
+        return status.text if status.challenge else None
+
+
+@attrs.frozen
+class Auth(_Challenged):
+    """AUTH (RFC 5034 section 4); ``initial`` is base64, ``"="`` for an empty one."""
+
+    mechanism: str
+    initial: str | None = attrs.field(default=None, repr=False)
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        initial = () if self.initial is None else (self.initial,)
+        return command_line(self.verb, self.mechanism, *initial)
+
+    def shown(self) -> str:
+        """Mask the initial response."""
+        return f"AUTH {self.mechanism}" + ("" if self.initial is None else f" {MASK}")
+
+
+@attrs.frozen
+class AuthReply(_Challenged):
+    """
+    An answer to a challenge of AUTH: base64, or ``"*"`` to cancel (RFC 5034).
+
+    It may have any length that the mechanism makes, and goes out in one write.
+    """
+
+    response: str = attrs.field(repr=False)
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return self.response.encode("ascii") + b"\r\n"
+
+    def shown(self) -> str:
+        """Mask the response."""
+        return "*" if self.response == "*" else MASK
+
+
+# -- after the login
+
+
+@attrs.frozen
+class StatCommand(Command[Stat]):
+    """STAT (RFC 1939 section 5)."""
+
+    verb = "STAT"
+
+    def parse(self, status: Status, body: bytes) -> Stat:
+        """Read the two numbers."""
+        return parse_stat(status.text)
+
+
+@attrs.frozen
+class List(Command[list[Listing]]):
+    """LIST of all messages (RFC 1939 section 5)."""
+
+    verb = "LIST"
+    shape = Shape.BODY
+    max_octets = MAX_LISTING_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> list[Listing]:
+        """Read the scan listings."""
+        return parse_listing(body)
+
+
+@attrs.frozen
+class ListOne(_Numbered[Listing]):
+    """LIST of one message (RFC 1939 section 5)."""
+
+    verb = "LIST"
+
+    def parse(self, status: Status, body: bytes) -> Listing:
+        """Read the scan listing, which must be of the message asked for."""
+        listing = parse_one_listing(status.text)
+        _check_same(self.number, listing.number)
+        return listing
+
+
+@attrs.frozen
+class Uidl(Command[list[UID]]):
+    """UIDL of all messages (RFC 1939 section 7)."""
+
+    verb = "UIDL"
+    shape = Shape.BODY
+    max_octets = MAX_LISTING_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> list[UID]:
+        """Read the unique-id listings."""
+        return parse_uids(body)
+
+
+@attrs.frozen
+class UidlOne(_Numbered[UID]):
+    """UIDL of one message (RFC 1939 section 7)."""
+
+    verb = "UIDL"
+
+    def parse(self, status: Status, body: bytes) -> UID:
+        """Read the unique-id listing, which must be of the message asked for."""
+        uid = parse_one_uid(status.text)
+        _check_same(self.number, uid.number)
+        return uid
+
+
+def _check_same(asked: int, told: int) -> None:
+    if asked != told:
+        raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
+
+
+@attrs.frozen
+class Retrieve(_Numbered[bytes]):
+    """RETR (RFC 1939 section 5)."""
+
+    verb = "RETR"
+    shape = Shape.BODY
+
+    def parse(self, status: Status, body: bytes) -> bytes:
+        """Return the message as it is."""
+        return body
+
+
+@attrs.frozen
+class Top(_Numbered[bytes]):
+    """TOP (RFC 1939 section 7): the header and so many lines of the text."""
+
+    lines: int = 0
+
+    verb = "TOP"
+    shape = Shape.BODY
+
+    def __attrs_post_init__(self) -> None:
+        """Check both numbers."""
+        _check_number(self.number, self.verb)
+        if type(self.lines) is not int or self.lines < 0:
+            raise UsageError(
+                f"a number of lines is an int from 0, not {self.lines!r}",
+                verb=self.verb,
+            )
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"TOP %d %d\r\n" % (self.number, self.lines)
+
+    def parse(self, status: Status, body: bytes) -> bytes:
+        """Return the lines as they are."""
+        return body
+
+
+@attrs.frozen
+class Dele(_Numbered[None]):
+    """DELE (RFC 1939 section 5): marks only; QUIT deletes."""
+
+    verb = "DELE"
+
+    def parse(self, status: Status, body: bytes) -> None:
+        """Read nothing."""
+
+
+@attrs.frozen
+class Rset(_Plain):
+    """RSET (RFC 1939 section 5)."""
+
+    verb = "RSET"
+
+
+@attrs.frozen
+class Noop(_Plain):
+    """NOOP (RFC 1939 section 5)."""
+
+    verb = "NOOP"
+
+
+@attrs.frozen
+class Quit(_Plain):
+    """QUIT (RFC 1939 sections 5 and 6)."""
+
+    verb = "QUIT"

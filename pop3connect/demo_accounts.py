@@ -1,0 +1,180 @@
+"""
+The demo server's accounts: who may log in, and what lies in whose mailbox.
+
+`portal` joins the two the Twisted way: credentials in, a mailbox out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
+from typing import overload
+
+from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
+from twisted.cred.error import LoginDenied
+from twisted.cred.portal import IRealm, Portal
+from twisted.mail.interfaces import IMailboxPOP3
+from zope.interface import Interface, implementer
+
+__all__ = ["APOPDigest", "InUseError", "Maildrop", "MaildropSession", "plain", "portal"]
+
+
+class Maildrop:
+    """
+    One account's mail.  One session at a time has it (RFC 1939 section 4).
+
+    :param messages: their lines end with CRLF, the last one too.
+    """
+
+    def __init__(self, messages: Iterable[bytes]) -> None:
+        # From the content, so that an id is the same in every session and after
+        # a restart (RFC 1939 section 7).
+        self.messages = [
+            (hashlib.sha256(message).hexdigest()[:24].encode(), message)
+            for message in messages
+        ]
+        self.in_use = False
+
+
+@implementer(IMailboxPOP3)
+class MaildropSession:
+    """
+    What one session sees of a maildrop: fixed numbers, and marks for deletion.
+
+    A deleted message has size 0, as the interface says.
+    """
+
+    def __init__(self, drop: Maildrop) -> None:
+        drop.in_use = True
+        self._drop = drop
+        self._messages = list(drop.messages)
+        self._deleted: set[int] = set()
+
+    @overload
+    def listMessages(self) -> list[int]: ...
+
+    @overload
+    def listMessages(self, i: int) -> int: ...
+
+    def listMessages(self, i: int | None = None) -> int | list[int]:
+        """Return one message's size, or every message's; 0 for a deleted one."""
+        if i is None:
+            return [self._size(index) for index in range(len(self._messages))]
+        return self._size(i)
+
+    def _size(self, index: int) -> int:
+        return 0 if index in self._deleted else len(self._at(index)[1])
+
+    def _at(self, index: int) -> tuple[bytes, bytes]:
+        if not 0 <= index < len(self._messages):
+            raise ValueError("no such message")
+        return self._messages[index]
+
+    def getMessage(self, index: int) -> BytesIO:
+        """Return the message as a file."""
+        return BytesIO(self._at(index)[1])
+
+    def getUidl(self, index: int) -> bytes:
+        """Return the message's unique id."""
+        return self._at(index)[0]
+
+    def deleteMessage(self, index: int) -> None:
+        """Mark the message; `sync` deletes it."""
+        self._at(index)
+        self._deleted.add(index)
+
+    def undeleteMessages(self) -> None:
+        """Take all marks away."""
+        self._deleted.clear()
+
+    def sync(self) -> None:
+        """Delete what is marked: the UPDATE state (RFC 1939 section 6)."""
+        gone = {self._messages[index][0] for index in self._deleted}
+        self._drop.messages = [one for one in self._drop.messages if one[0] not in gone]
+
+    def release(self) -> None:
+        """Let the next session in.  Marks that were not `sync`-ed are lost."""
+        self._drop.in_use = False
+
+
+class InUseError(LoginDenied):
+    """Another session has the maildrop."""
+
+
+@implementer(IRealm)
+class _Realm:
+    def __init__(self, drops: Mapping[bytes, Maildrop]) -> None:
+        self._drops = drops
+
+    def requestAvatar(
+        self,
+        avatarId: bytes | tuple[()],
+        mind: object,
+        *interfaces: type[Interface],
+    ) -> tuple[type[Interface], MaildropSession, Callable[[], None]]:
+        assert isinstance(avatarId, bytes)
+        if IMailboxPOP3 not in interfaces:
+            raise NotImplementedError("there is mail here and nothing else")
+        drop = self._drops[avatarId]
+        if drop.in_use:
+            raise InUseError
+        session = MaildropSession(drop)
+        return IMailboxPOP3, session, session.release
+
+
+@implementer(IUsernameHashedPassword)
+class APOPDigest:
+    """What the APOP command brought (RFC 1939 section 7)."""
+
+    # Twisted's own APOPCredentials compares bytes with text, never equal.
+    def __init__(self, challenge: bytes, username: bytes, digest: bytes) -> None:
+        self._challenge = challenge
+        self.username = username
+        self._digest = digest
+
+    def checkPassword(self, password: bytes) -> bool:
+        """Tell whether the digest was made with this password."""
+        # MD5 is what APOP is (RFC 1939 section 7).
+        digest = hashlib.md5(self._challenge + password, usedforsecurity=False)
+        return hmac.compare_digest(digest.hexdigest().encode(), self._digest.lower())
+
+
+def plain(response: bytes) -> UsernamePassword:
+    """
+    Read a response of SASL PLAIN.
+
+    :raises ValueError: it makes no sense, or asks for what is not given.
+    """
+    try:
+        decoded = base64.b64decode(response, validate=True)
+    except binascii.Error:
+        decoded = b""
+    # Decoding lets bits pass that do not count; RFC 4648 section 3.5.
+    if base64.b64encode(decoded) != response:
+        raise ValueError("this is not base64")
+    # RFC 4616 section 2: [authzid] NUL authcid NUL passwd
+    parts = decoded.split(b"\0")
+    if len(parts) != 3 or not parts[1] or not parts[2]:
+        raise ValueError("this is not a PLAIN response")
+    acting_as, user, password = parts
+    if acting_as not in (b"", user):
+        raise ValueError("[AUTH] nobody may act for somebody else")
+    return UsernamePassword(user, password)
+
+
+def portal(passwords: Mapping[bytes, bytes], drops: Mapping[bytes, Maildrop]) -> Portal:
+    """
+    Return where to log in.
+
+    :param passwords: the accounts, name to password.
+    :param drops: each account's mail.
+    """
+    accounts = InMemoryUsernamePasswordDatabaseDontUse()
+    for name, password in passwords.items():
+        accounts.addUser(name, password)
+    return Portal(_Realm(drops), [accounts])

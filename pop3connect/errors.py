@@ -1,0 +1,197 @@
+"""
+Every exception, on one page: what went wrong, whose fault it is, what to do.
+
+``UsageError`` is the caller's fault and nothing was sent.  ``CommandError`` is
+the server's word (``-ERR``) and the session goes on.  Everything else ends the
+session.  The exception of the layer below, where there was one, is the
+``__cause__``.  No message holds a password, a digest or a token.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from typing_extensions import Self
+
+__all__ = [
+    "CommandError",
+    "ConnectError",
+    "ConnectionLostError",
+    "LoginError",
+    "POP3Error",
+    "ProtocolError",
+    "STLSUnavailableError",
+    "TLSError",
+    "TimedOutError",
+    "UsageError",
+    "VerificationError",
+]
+
+
+class POP3Error(Exception):
+    """
+    The base of all errors of this package.
+
+    :ivar server: ``host:port`` of the server, or the text that was given for
+        it; ``None`` where no server is concerned.
+    :ivar verb: the command that failed (``"RETR"``), where there was one.
+    """
+
+    def __init__(
+        self, message: str, *, server: str | None = None, verb: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.server = server
+        self.verb = verb
+
+    def __str__(self) -> str:
+        """Say where, which command, and what."""
+        where = [part for part in (self.server, self.verb) if part]
+        return ": ".join([*where, self.message])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied and pickled whole; the default forgets keyword arguments."""
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def about(self, verb: str | None) -> Self:
+        """Return the same error for another command that it struck."""
+        twin = copy.copy(self)
+        twin.verb = verb
+        twin.__cause__ = self.__cause__
+        return twin
+
+
+def _rebuild(
+    cls: type[POP3Error], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> POP3Error:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+class UsageError(POP3Error, ValueError):
+    """An argument cannot be used.  Nothing was sent to the server."""
+
+
+class ConnectError(POP3Error):
+    """No connection: name not found, refused, unreachable."""
+
+
+class ConnectionLostError(POP3Error):
+    """The connection was there and went away, or had been ended before."""
+
+
+class TimedOutError(POP3Error):
+    """
+    Something took too long.
+
+    :ivar phase: ``"connecting"``, ``"TLS handshake"``, ``"greeting"`` or
+        ``"reply"``.
+    :ivar seconds: the limit that was passed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        phase: str,
+        seconds: float,
+        server: str | None = None,
+        verb: str | None = None,
+    ) -> None:
+        super().__init__(message, server=server, verb=verb)
+        self.phase = phase
+        self.seconds = seconds
+
+
+class TLSError(POP3Error):
+    """The TLS handshake failed, or TLS could not be set up."""
+
+
+class VerificationError(TLSError):
+    """
+    The server is not who it should be, or nobody we trust vouches for it.
+
+    :ivar certificate: the certificate that was refused, where there was one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        certificate: Certificate | None = None,
+        server: str | None = None,
+        verb: str | None = None,
+    ) -> None:
+        super().__init__(message, server=server, verb=verb)
+        self.certificate = certificate
+
+
+class STLSUnavailableError(TLSError):
+    """
+    STLS was asked for and is not offered, or was refused (RFC 2595).
+
+    No credential has been sent; there is no fallback to plain text.
+    """
+
+
+class ProtocolError(POP3Error):
+    """The server makes no sense.  The session has been ended."""
+
+
+class CommandError(POP3Error):
+    """
+    The server answered ``-ERR``.
+
+    :ivar text: the server's text, without its response code.  Secrets in it
+        are masked and control characters escaped.
+    :ivar code: the response code (RFC 2449 section 8, RFC 3206) in upper case,
+        without brackets: ``"IN-USE"``, ``"SYS/TEMP"``, ``"AUTH"``,
+        ``"LOGIN-DELAY"``, ...; ``None`` if there was none.
+    :ivar retry_after: seconds to wait before the next login, if the server
+        announced a LOGIN-DELAY (RFC 2449 section 6.5); else ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str = "",
+        code: str | None = None,
+        retry_after: int | None = None,
+        server: str | None = None,
+        verb: str | None = None,
+    ) -> None:
+        super().__init__(message, server=server, verb=verb)
+        self.text = text
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def transient(self) -> bool | None:
+        """Whether trying again later can help; ``None`` if it can't be known."""
+        code = self.code or ""
+        if code in ("IN-USE", "LOGIN-DELAY") or code.startswith("SYS/TEMP"):
+            return True
+        if code.startswith(("SYS/PERM", "AUTH")):
+            return False
+        return None
+
+
+class LoginError(CommandError):
+    """
+    The server refused the login: the credentials, or the account's state.
+
+    :ivar mechanism: what was tried: ``"USER"``, ``"APOP"`` or the name of a
+        SASL mechanism; ``None`` if the session ended before that.
+    """
+
+    def __init__(
+        self, message: str, *, mechanism: str | None = None, **rest: Any
+    ) -> None:
+        super().__init__(message, **rest)
+        self.mechanism = mechanism

@@ -1,0 +1,346 @@
+"""
+The handle: one method a command, each returning a Deferred of a typed value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IConsumer
+from twisted.python.failure import Failure
+
+from .address import ServerAddress
+from .commands import (
+    Capa,
+    Command,
+    Dele,
+    List,
+    ListOne,
+    Noop,
+    Quit,
+    Retrieve,
+    Rset,
+    StatCommand,
+    Top,
+    Uidl,
+    UidlOne,
+)
+from .errors import ConnectionLostError, UsageError
+from .exchange import Sink, Streamed
+from .fetch import AHEAD, Fetch
+from .login import Session
+from .protocol import POP3ClientProtocol
+from .replies import UID, Capabilities, Listing, Stat
+from .results import Committed, LoginInfo, Message
+from .session import State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .tls import TLSInfo
+
+__all__ = ["Handle"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Command[Any])
+
+# In the class below `list` is a method.
+_Listings = list[Listing]
+_UIDs = list[UID]
+
+
+class Handle:
+    """
+    An open POP3 session, made by `connect`.
+
+    Every method returns at once, with a Deferred; commands are carried out in the
+    order of the calls.  They may be called from any coroutine or callback of the
+    reactor's thread.  Each Deferred can fail with:
+
+    - `CommandError`: the server answered ``-ERR``; the session goes on;
+    - `UsageError`: the arguments; nothing was sent;
+    - `ConnectionLostError`, `TimedOutError`, `ProtocolError`: the session has
+      ended, and nothing was deleted unless `disconnect` says so.
+
+    A handle must be closed, by `disconnect` or `abort`; ``async with`` does it.
+    """
+
+    def __init__(self, protocol: POP3ClientProtocol, session: Session) -> None:
+        self._protocol = protocol
+        self._session = session
+        self._capabilities = session.capabilities
+        self._deleted: set[int] = set()
+        self._resets = 0
+        # Whether there is anything that QUIT could make real.
+        self._deleting = False
+        self._ending: Deferred[tuple[Committed | Failure]] | None = None
+        self._aborted = False
+
+    def __repr__(self) -> str:
+        """Show where it leads and whether it is open."""
+        return f"<Handle {self.server} {self._protocol.state.value}>"
+
+    # -- what is known without asking
+
+    @property
+    def server(self) -> ServerAddress:
+        """The server, as it was given to `connect`."""
+        return self._protocol.settings.server
+
+    @property
+    def greeting(self) -> str:
+        """The server's greeting, printable, without its ``+OK``."""
+        return self._session.greeting
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do, as it said last (RFC 2449)."""
+        return self._capabilities
+
+    @property
+    def login(self) -> LoginInfo:
+        """How the login went."""
+        return self._session.login
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What protects the session; ``None``: nothing."""
+        return self._protocol.tls
+
+    # -- the mailbox
+
+    def stat(self) -> Deferred[Stat]:
+        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        return self._submit(StatCommand)
+
+    def list(self) -> Deferred[_Listings]:
+        """List the messages that are not marked (LIST, RFC 1939 section 5)."""
+        return self._submit(List)
+
+    def size(self, number: int) -> Deferred[int]:
+        """Return the size of a message in octets (LIST, RFC 1939 section 5)."""
+        return self._submit(ListOne, number).addCallback(_size)
+
+    def uidl(self) -> Deferred[_UIDs]:
+        """
+        List the unique-ids of the messages (UIDL, RFC 1939 section 7).
+
+        UIDL is optional: a server without it answers ``-ERR``.
+        """
+        return self._submit(Uidl)
+
+    def uid(self, number: int) -> Deferred[str]:
+        """Return the unique-id of a message (UIDL, RFC 1939 section 7)."""
+        return self._submit(UidlOne, number).addCallback(_uid)
+
+    # -- messages
+
+    @overload
+    def retrieve(self, number: int, consumer: None = None) -> Deferred[bytes]: ...
+
+    @overload
+    def retrieve(self, number: int, consumer: IConsumer) -> Deferred[int]: ...
+
+    def retrieve(
+        self, number: int, consumer: IConsumer | None = None
+    ) -> Deferred[bytes] | Deferred[int]:
+        """
+        Fetch a message (RETR, RFC 1939 section 5).
+
+        :param consumer: takes the message in pieces as it comes; it may pause
+            the connection.  If it raises, that is what the Deferred fails with, and
+            the session ends: the rest of the message would have to be read.
+        :return: the message as it is stored, with CRLF; with a consumer, the
+            number of octets written to it.
+        """
+        if consumer is None:
+            return self._submit(Retrieve, number)
+        sink = Streamed(consumer)
+        return self._submit(Retrieve, number, sink=sink).addCallback(
+            lambda _: sink.octets
+        )
+
+    def top(self, number: int, lines: int = 0) -> Deferred[bytes]:
+        """
+        Fetch the header of a message and so many lines of its text (TOP).
+
+        TOP is optional (RFC 1939 section 7): a server without it answers ``-ERR``.
+        """
+        return self._submit(Top, number, lines)
+
+    async def messages(
+        self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
+    ) -> AsyncIterator[Message]:
+        """
+        Iterate over messages in order; the next ones are fetched meanwhile.
+
+        :param numbers: which ones; ``None``: all that LIST names.
+        :param ahead: so many are fetched, at the most, before they are wanted.
+
+        A message that the server refuses is an item with its ``error``; what ends
+        the session is raised.  If the loop is left early, the session stays in
+        step: what is on its way is read and dropped before the next answer.
+        """
+        if type(ahead) is not int or ahead < 1:
+            raise UsageError(f"ahead is an int from 1, not {ahead!r}")
+        if numbers is None:
+            numbers = [listing.number for listing in await self.list()]
+        # No look at the marks: one that is marked is refused, and that is an item.
+        commands = map(Retrieve, numbers)
+        fetch = Fetch(self._protocol, commands, ahead)
+        try:
+            while (message := fetch.ready() or await fetch.next()) is not None:
+                yield message
+        finally:
+            fetch.stop()
+
+    def delete(self, number: int) -> Deferred[None]:
+        """
+        Mark a message as deleted (DELE, RFC 1939 section 5).
+
+        Only `disconnect` makes it real.
+        """
+        self._deleting = True
+        return self._submit(Dele, number, noted=lambda _: self._deleted.add(number))
+
+    def reset(self) -> Deferred[None]:
+        """Unmark all messages (RSET, RFC 1939 section 5)."""
+        self._resets += 1
+        answer = self._submit(Rset, noted=lambda _: self._deleted.clear())
+        return answer.addBoth(self._reset_done)
+
+    def _reset_done(self, result: T) -> T:
+        self._resets -= 1
+        return result
+
+    # -- the session
+
+    def noop(self) -> Deferred[None]:
+        """Keep the session alive (NOOP, RFC 1939 section 5)."""
+        return self._submit(Noop)
+
+    def capa(self) -> Deferred[Capabilities]:
+        """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
+        return self._submit(Capa, noted=self._learn)
+
+    def _learn(self, capabilities: Capabilities) -> None:
+        self._capabilities = capabilities
+
+    def disconnect(self) -> Deferred[Committed]:
+        """
+        End the session (QUIT): the only thing that makes deletions real.
+
+        :return: fires when the connection is gone, with what was committed.  It
+            fails with `CommandError` if the server could not delete all of it
+            (RFC 1939 section 6), and with `ConnectionLostError` or `TimedOutError`
+            if it is not known, because the answer to QUIT never came.
+        """
+        if self._ending is None:
+            # In a tuple, a failure is a result like any other: whoever asks again
+            # gets it too, and nobody has to.
+            self._ending = Deferred.fromCoroutine(self._disconnect()).addBoth(
+                lambda outcome: (outcome,)
+            )
+        mine: Deferred[Committed] = Deferred()
+        self._ending.addCallback(partial(_share, mine))
+        return mine
+
+    async def _disconnect(self) -> Committed:
+        lost_before = self._protocol.state is State.CLOSED
+        try:
+            await self._protocol.submit(Quit())
+        except ConnectionLostError:
+            # Many servers just hang up.  If there was nothing to commit, that is
+            # as good as an answer.
+            if self._deleting or lost_before:
+                raise
+        finally:
+            await self._protocol.close()
+        return Committed(frozenset(self._deleted))
+
+    def abort(self) -> Deferred[None]:
+        """
+        Close the connection now; nothing is deleted.
+
+        :return: fires when it is gone.
+        """
+        self._aborted = True
+        self._protocol.break_off(
+            ConnectionLostError(
+                "the session has been ended by abort()", server=str(self.server)
+            )
+        )
+        return self._protocol.when_closed()
+
+    def when_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires when the connection is gone, however."""
+        return self._protocol.when_closed()
+
+    async def __aenter__(self) -> Self:
+        """Use the session in ``async with``."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave with `disconnect`, or with `abort` on an exception."""
+        if kind is not None:
+            await self.abort()
+        elif not self._aborted:
+            # Also if the connection was lost: what was marked is not deleted then,
+            # and that must not pass unnoticed.
+            await self.disconnect()
+
+    # -- building commands
+
+    def _command(self, kind: Callable[..., C], *arguments: int) -> C:
+        try:
+            command = kind(*arguments)
+        except UsageError as error:
+            error.server = str(self.server)
+            raise
+        if arguments and arguments[0] in self._deleted and not self._resets:
+            # RFC 1939 section 5: any reference to it is an error.
+            raise UsageError(
+                f"message {arguments[0]} is marked as deleted; reset() unmarks it",
+                server=str(self.server),
+                verb=command.verb,
+            )
+        return command
+
+    def _submit(
+        self,
+        kind: Callable[..., Command[T]],
+        *arguments: int,
+        sink: Sink | None = None,
+        noted: Callable[[T], object] | None = None,
+    ) -> Deferred[T]:
+        try:
+            command = self._command(kind, *arguments)
+        except UsageError as error:
+            return fail(error)
+        return self._protocol.submit(command, sink, noted)
+
+
+def _share(
+    mine: Deferred[Committed], outcome: tuple[Committed | Failure]
+) -> tuple[Committed | Failure]:
+    """Tell one caller; he may have given up."""
+    if not mine.called:
+        mine.callback(outcome[0])
+    return outcome
+
+
+def _size(listing: Listing) -> int:
+    return listing.size
+
+
+def _uid(row: UID) -> str:
+    return row.uid

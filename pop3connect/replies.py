@@ -1,0 +1,322 @@
+"""
+Reads what a server says: status lines and the bodies of CAPA, LIST, UIDL, STAT.
+
+Pure: bytes in, typed values out.  Lenient where servers are known to be loose
+(further text, several blanks), strict where a wrong reading could lose a
+message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+import attrs
+
+from .status import printable
+
+__all__ = [
+    "TLS_RECORD",
+    "UID",
+    "BadReplyError",
+    "Capabilities",
+    "Listing",
+    "Stat",
+    "Status",
+    "looks_like",
+    "parse_capabilities",
+    "parse_challenge",
+    "parse_listing",
+    "parse_one_listing",
+    "parse_one_uid",
+    "parse_stat",
+    "parse_status",
+    "parse_uids",
+]
+
+MAX_CAPABILITIES = 512
+"""Real servers announce about a dozen; a list without end is an attack."""
+
+MAX_NUMBER = 2**63 - 1
+"""No mailbox has more messages or octets; a longer number is junk."""
+
+
+class BadReplyError(Exception):
+    """
+    A reply cannot be read; the message says what was wrong with it.
+
+    Becomes a `ProtocolError` of the one command where the command is known.
+    """
+
+
+class Stat(NamedTuple):
+    """The size of the mailbox (RFC 1939, STAT)."""
+
+    count: int  # type: ignore[assignment]
+    """Messages, without those marked as deleted."""
+
+    size: int
+    """Octets of all of them, as the server counts; a hint."""
+
+
+class Listing(NamedTuple):
+    """One message of a scan listing (RFC 1939, LIST)."""
+
+    number: int
+    """The message number, from 1."""
+
+    size: int
+    """Octets with CRLF line ends, as the server counts; a hint."""
+
+
+class UID(NamedTuple):
+    """One message of a unique-id listing (RFC 1939, UIDL)."""
+
+    number: int
+    """The message number, from 1."""
+
+    uid: str
+    """The unique-id; octets beyond ASCII are surrogate escapes."""
+
+
+@attrs.frozen
+class Status:
+    """A status line: ``+OK text`` or ``-ERR [code] text`` (RFC 1939 section 3)."""
+
+    ok: bool
+    text: bytes
+    code: str | None = None
+
+    challenge: bool = False
+    """Whether it is ``+ text`` instead, which asks for more (RFC 5034 section 4)."""
+
+
+# RFC 2449 section 8: "[" resp-level *("/" resp-level) "]" at the start of the
+# text.  A level is what is printable without "/" and "]".
+_CODE = re.compile(rb"\[([\x21-\x5c\x5e-\x7e]+)\]\s*")
+
+
+def parse_status(line: bytes) -> Status | None:
+    """
+    Read a status line; ``None`` if it is none.
+
+    A response code is looked for in ``-ERR`` only: in ``+OK`` none means
+    anything to a client, and there are servers that put other things there.
+    """
+    if line[:3] == b"+OK":
+        return Status(True, line[3:].strip())
+    if line[:4] == b"-ERR":
+        text = line[4:].strip()
+        code = _CODE.match(text)
+        if code is None:
+            return Status(False, text)
+        return Status(False, text[code.end() :], code[1].decode("ascii").upper())
+    return None
+
+
+def parse_challenge(line: bytes) -> Status | None:
+    """Read a continuation of SASL: ``+ challenge``; ``None`` if it is none."""
+    if line[:2] in (b"+", b"+ "):
+        return Status(True, line[2:].strip(), challenge=True)
+    return None
+
+
+TLS_RECORD = "a TLS record"
+
+# The first octets of what listens on ports that get mixed up with POP3's.
+_OTHERS = (
+    (re.compile(rb"[\x14-\x17]\x03"), TLS_RECORD),
+    (re.compile(rb"220[ -].*FTP", re.DOTALL | re.IGNORECASE), "an FTP server"),
+    (re.compile(rb"(220|421|554)[ -]"), "an SMTP server"),
+    (re.compile(rb"\* (OK|PREAUTH|BYE)\b", re.IGNORECASE), "an IMAP server"),
+    (re.compile(rb"SSH-"), "an SSH server"),
+    (re.compile(rb"HTTP/|<!doctype|<html", re.IGNORECASE), "a web server"),
+)
+
+
+def looks_like(greeting: bytes) -> str | None:
+    """Say what another protocol a greeting seems to be of, if any."""
+    for pattern, name in _OTHERS:
+        if pattern.match(greeting):
+            return name
+    return None
+
+
+class Capabilities(Mapping[str, tuple[str, ...]]):
+    """
+    What a server can do (RFC 2449 section 5): tag in upper case -> parameters.
+
+    ``"UIDL" in capabilities``, ``capabilities["SASL"]``.  Looking up a tag
+    ignores its case.  Unknown tags are kept.  An empty one stands for a server
+    that does not know CAPA; see `known`.
+    """
+
+    __slots__ = ("_tags", "known")
+
+    def __init__(
+        self, tags: Mapping[str, tuple[str, ...]] | None = None, *, known: bool = True
+    ) -> None:
+        self._tags = dict(tags or {})
+        #: Whether the server answered CAPA; if not, anything may be possible.
+        self.known = known
+
+    def __getitem__(self, tag: str) -> tuple[str, ...]:
+        """Return the parameters of a capability; KeyError if it is not there."""
+        return self._tags[tag.upper()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the tags, in the order of the server."""
+        return iter(self._tags)
+
+    def __len__(self) -> int:
+        """Count the tags."""
+        return len(self._tags)
+
+    def __repr__(self) -> str:
+        """Show the tags."""
+        return f"<Capabilities {' '.join(self._tags) or 'none'}>"
+
+    @property
+    def sasl(self) -> tuple[str, ...]:
+        """The SASL mechanisms, in upper case (RFC 5034 section 3)."""
+        return tuple(name.upper() for name in self._tags.get("SASL", ()))
+
+    @property
+    def login_delay(self) -> int | None:
+        """Seconds that must pass between two logins (RFC 2449 section 6.5)."""
+        words = self._tags.get("LOGIN-DELAY", ())
+        return int(words[0]) if words and _is_count(words[0]) else None
+
+    @property
+    def expire(self) -> int | None:
+        """
+        Days that messages are kept (RFC 2449 section 6.7).
+
+        ``None``: never deleted, or not said.  0: they go when they are read.
+        """
+        words = self._tags.get("EXPIRE", ())
+        return int(words[0]) if words and _is_count(words[0]) else None
+
+    @property
+    def implementation(self) -> str | None:
+        """The server's name for itself; for people, never to decide by."""
+        words = self._tags.get("IMPLEMENTATION")
+        return None if words is None else " ".join(words)
+
+
+def _is_count(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
+
+
+def parse_capabilities(body: bytes) -> Capabilities:
+    """
+    Read the body of CAPA.
+
+    :raises BadReplyError: there are more than `MAX_CAPABILITIES`.
+    """
+    tags: dict[str, tuple[str, ...]] = {}
+    lines = body.splitlines()
+    if len(lines) > MAX_CAPABILITIES:
+        raise BadReplyError(f"more than {MAX_CAPABILITIES} capabilities")
+    for line in lines:
+        words = [printable(word) for word in line.split()]
+        if words:
+            tag = words[0].upper()
+            # SASL is announced twice by some servers; both lines count.
+            tags[tag] = tags.get(tag, ()) + tuple(words[1:])
+    return Capabilities(tags)
+
+
+def parse_stat(text: bytes) -> Stat:
+    """
+    Read the reply to STAT; text after the two numbers is ignored.
+
+    A total below zero (servers whose counter has wrapped) becomes 0, for the
+    count is what matters.
+    """
+    words = text.split(None, 2)[:2]
+    if len(words) < 2 or not words[0].isdigit():
+        raise _bad(text, "a number of messages and a number of octets")
+    size = b"0" if words[1][:1] == b"-" and words[1][1:].isdigit() else words[1]
+    return Stat(_number(words[0], text), _number(size, text))
+
+
+_Row = TypeVar("_Row", Listing, UID)
+
+_LISTED = re.compile(rb"[ \t]*(\d+)[ \t]+(\d+)(?:[ \t]|\Z)")
+_IDENTIFIED = re.compile(rb"[ \t]*(\d+)(?:[ \t](.*))?\Z", re.DOTALL)
+
+
+def parse_listing(body: bytes) -> list[Listing]:
+    """
+    Read the body of LIST, in the order of the server.
+
+    :raises BadReplyError: a line is no listing, or a message has two sizes.
+    """
+    return _without_twins([parse_one_listing(line) for line in _lines(body)])
+
+
+def parse_one_listing(text: bytes) -> Listing:
+    """Read one line of LIST; text after the two numbers is ignored."""
+    match = _LISTED.match(text)
+    if match is None:
+        raise _bad(text, "a message number and a size")
+    return Listing(_message_number(match[1], text), _number(match[2], text))
+
+
+def parse_uids(body: bytes) -> list[UID]:
+    """
+    Read the body of UIDL, in the order of the server.
+
+    Two messages may have one unique-id (RFC 1939 allows it, and servers do).
+
+    :raises BadReplyError: a line has no message number, or one has two ids.
+    """
+    return _without_twins([parse_one_uid(line) for line in _lines(body)])
+
+
+def parse_one_uid(text: bytes) -> UID:
+    """
+    Read one line of UIDL.
+
+    The unique-id is all after the number, blanks included, whatever its length:
+    it serves to recognise a message, and half of it would not.
+    """
+    match = _IDENTIFIED.match(text)
+    if match is None:
+        raise _bad(text, "a message number and a unique-id")
+    uid = (match[2] or b"").strip(b" \t").decode("ascii", "surrogateescape")
+    return UID(_message_number(match[1], text), uid)
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    return (line for line in body.split(b"\r\n") if line.strip())
+
+
+def _without_twins(rows: list[_Row]) -> list[_Row]:
+    """Drop a row that is told twice; two different ones cannot both be true."""
+    if len({row[0] for row in rows}) == len(rows):
+        return rows
+    unique = list(dict.fromkeys(rows))
+    if len({row[0] for row in unique}) == len(unique):
+        return unique
+    raise BadReplyError("one message number has two different entries in the listing")
+
+
+def _message_number(digits: bytes, text: bytes) -> int:
+    number = _number(digits, text)
+    if number == 0:
+        raise _bad(text, "a message number from 1")
+    return number
+
+
+def _number(digits: bytes, text: bytes) -> int:
+    # The length first: int() of a very long text is slow, then an error.
+    if digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_NUMBER:
+        return int(digits)
+    raise _bad(text, f"a number up to {MAX_NUMBER}")
+
+
+def _bad(text: bytes, wanted: str) -> BadReplyError:
+    return BadReplyError(f"expected {wanted}, got {printable(text[:80])!r}")

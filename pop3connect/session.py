@@ -1,0 +1,62 @@
+"""
+The words for a session: how it is protected, its states, what each state allows.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["ALLOWED", "Secure", "State"]
+
+
+class Secure(enum.IntEnum):
+    """How a session is protected; the numbers are those of Omnis."""
+
+    NONE = 0
+    """Not at all."""
+
+    TLS = 1
+    """TLS from the first octet, on port 995 (RFC 8314)."""
+
+    STLS = 2
+    """Upgraded after the greeting and before the login (RFC 2595)."""
+
+
+class State(enum.Enum):
+    """Where a session is; the words are those of RFC 1939."""
+
+    GREETING = "waiting for the greeting"
+    AUTHORIZATION = "not logged in yet"
+    TRANSACTION = "logged in"
+    UPDATE = "QUIT was sent"
+    CLOSED = "ended"
+
+
+ALLOWED: Mapping[State, frozenset[str]] = MappingProxyType(
+    {
+        State.GREETING: frozenset(),
+        State.AUTHORIZATION: frozenset(
+            # RFC 1939 section 4; CAPA: RFC 2449; STLS: RFC 2595; AUTH: RFC 5034
+            ("USER", "PASS", "APOP", "QUIT", "CAPA", "STLS", "AUTH")
+        ),
+        State.TRANSACTION: frozenset(
+            # RFC 1939 sections 5 and 7; CAPA: RFC 2449
+            [
+                "STAT",
+                "LIST",
+                "RETR",
+                "DELE",
+                "NOOP",
+                "RSET",
+                "TOP",
+                "UIDL",
+                "QUIT",
+                "CAPA",
+            ]
+        ),
+        State.UPDATE: frozenset(),
+        State.CLOSED: frozenset(),
+    }
+)

@@ -1,0 +1,162 @@
+"""
+What the status procedure is told: the conversation, with every secret masked.
+
+Server text goes through here before anybody sees it, in an exception as well
+as in a status line: control characters are escaped, and a secret of this
+session that the server repeats is masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["MASK", "Secret", "StatusProcedure", "Transcript", "printable"]
+
+MASK = "********"
+
+_SHOWN_OCTETS = 512
+"""A status line is at most this long (RFC 2449 section 4); more is cut."""
+
+_SHORT_SECRET = 4
+"""A secret shorter than this is masked as a word only: "a" is in every text."""
+
+StatusProcedure = Callable[[str], object]
+
+
+class _Log(Protocol):
+    def failure(self, format: str) -> object: ...  # noqa: A002
+
+
+class Secret(str):
+    """A str that no ``repr`` shows: a traceback prints local variables with it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return MASK
+
+
+def printable(text: bytes) -> str:
+    """Return server text as one printable line: UTF-8 kept, controls escaped."""
+    decoded = text.decode("utf-8", "backslashreplace")
+    if decoded.isprintable():
+        return decoded
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in decoded
+    )
+
+
+class _Fingerprints:
+    """
+    Recognises secrets in a text without keeping them.
+
+    After the login nothing but a keyed hash of each secret is left, so that a
+    server which repeats a password an hour later is still masked, and a dump of
+    the process's memory has no password in it.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(16)
+        self._known: dict[int, set[bytes]] = {}
+
+    def add(self, secret: bytes) -> None:
+        if secret:
+            self._known.setdefault(len(secret), set()).add(self._digest(secret))
+
+    @property
+    def longest(self) -> int:
+        return max(self._known, default=0)
+
+    def _digest(self, window: bytes) -> bytes:
+        return hashlib.blake2b(window, digest_size=16, key=self._key).digest()
+
+    def mask(self, text: bytes) -> bytes:
+        # Longest first: a secret may hold another one.
+        for length in sorted(self._known, reverse=True):
+            digests = self._known[length]
+            start = 0
+            while start + length <= len(text):
+                end = start + length
+                if self._digest(text[start:end]) in digests and (
+                    length >= _SHORT_SECRET or _is_word(text, start, end)
+                ):
+                    text = text[:start] + MASK.encode() + text[end:]
+                    end = start + len(MASK)
+                    start = end
+                else:
+                    start += 1
+        return text
+
+
+def _is_word(text: bytes, start: int, end: int) -> bool:
+    around = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return not around.isalnum()
+
+
+class Transcript:
+    """
+    Tells one session's status procedure what happens.
+
+    :param procedure: called with each line; an exception in it is logged and
+        does no harm.  ``None``: nobody listens.
+    """
+
+    def __init__(self, procedure: StatusProcedure | None, log: _Log) -> None:
+        self._procedure = procedure
+        self._log = log
+        self._secrets = _Fingerprints()
+
+    @property
+    def listening(self) -> bool:
+        """Whether anybody hears; ask before building a line in a hot path."""
+        return self._procedure is not None
+
+    def keep_secret(self, *values: bytes) -> None:
+        """Mask these values in everything the server says from now on."""
+        for value in values:
+            self._secrets.add(value)
+
+    def clean(self, text: bytes) -> str:
+        """Return server text fit to be seen: masked, escaped, not too long."""
+        # Masked before it is cut: the cut must not bare half of a secret.
+        masked = self._secrets.mask(text[: _SHOWN_OCTETS + self._secrets.longest])
+        cut = len(text) > _SHOWN_OCTETS
+        return printable(masked[:_SHOWN_OCTETS]) + ("..." if cut else "")
+
+    def client(self, shown: str) -> None:
+        """Tell a command; ``shown`` is masked already by who built it."""
+        self._tell(f"C: {shown}")
+
+    def server(self, line: bytes) -> None:
+        """Tell a status line or a continuation of the server."""
+        if self._procedure is not None:
+            self._tell(f"S: {self.clean(line)}")
+
+    def challenge(self) -> None:
+        """Tell that a SASL challenge came; what is in it is a secret."""
+        self._tell(f"S: + {MASK}")
+
+    def body(self, octets: int) -> None:
+        """Tell that the body of a multi-line reply has arrived."""
+        self._tell(f"S: ({octets} octets)")
+
+    def tls(self, fact: str) -> None:
+        """Tell a fact about TLS."""
+        self._tell(f"TLS: {fact}")
+
+    def warning(self, text: str) -> None:
+        """Tell something the user should know about."""
+        self._tell(f"Warning: {text}")
+
+    def _tell(self, line: str) -> None:
+        if self._procedure is None:
+            return
+        try:
+            self._procedure(line)
+        except Exception:  # noqa: BLE001 - whatever it is, the session goes on
+            self._log.failure("the status procedure failed")

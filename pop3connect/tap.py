@@ -1,0 +1,170 @@
+"""
+What ``twistd pop3connect`` takes on the command line, and the service it makes.
+
+This module is imported when the command line names us; the service's own
+modules, which cost more, only when the service is made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+if TYPE_CHECKING:
+    from .demo_service import Settings
+
+__all__ = ["DemoOptions", "Options", "makeService"]
+
+
+def _port(option: str, value: str) -> int:
+    if value.isascii() and value.isdigit() and len(value) < 6 and int(value) < 65536:
+        return int(value)
+    raise usage.UsageError(f"{option} takes a number from 0 to 65535, not {value!r}")
+
+
+_COMMAND = "COMMAND [options]"
+
+
+class DemoOptions(usage.Options):
+    """``twistd pop3connect demo``."""
+
+    synopsis = "[options]"
+
+    longdesc = (
+        "A POP3 server on loopback with ten messages in it, and a tour of what"
+        " pop3connect does with it: in the clear, TLS, STLS, an impostor, a wrong"
+        " password. The tour is written to stdout; with 'twistd -n --logfile FILE'"
+        " the log goes elsewhere. The server makes its own CA and puts the CA's"
+        " certificate into secure/cacerts/ below the folder. It goes on serving"
+        " after the tour, until Ctrl-C; what is deleted is back at the next start."
+    )
+
+    optParameters: ClassVar[list[list[object]]] = [
+        ["port", "p", "1110", "in the clear and STLS; 0 picks a free port"],
+        ["tls-port", "t", "1995", "TLS; 0 picks a free port"],
+        ["folder", "f", ".", "where secure/cacerts/ is made (seen from --rundir)"],
+    ]
+
+    optFlags: ClassVar[list[list[object]]] = [
+        ["once", "1", "end after the tour; exit status 0 only if all of it worked"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accounts: dict[str, str] = {}
+
+    def opt_account(self, account: str) -> None:
+        """NAME:PASSWORD of an account, instead of alice's. Repeatable."""
+        name, colon, password = account.partition(":")
+        if not (colon and name and password):
+            raise usage.UsageError("--account takes NAME:PASSWORD, none of them empty")
+        if not account.isprintable() or " " in name:
+            raise usage.UsageError(
+                "--account: no control characters, and no blank in the name"
+            )
+        if name in self.accounts:
+            raise usage.UsageError(f"--account: {name} is there twice")
+        self.accounts[name] = password
+
+    opt_a = opt_account
+
+    def postOptions(self) -> None:
+        """Check what only makes sense together, and that all is installed."""
+        for name in ("port", "tls-port"):
+            self[name] = _port(f"--{name}", self[name])
+        if self["port"] == self["tls-port"] != 0:
+            raise usage.UsageError("--port and --tls-port cannot be the same")
+        if find_spec("trustme") is None:
+            raise usage.UsageError(
+                "the demo makes certificates with trustme, which is not installed:"
+                " pip install 'pop3connect[demo]'"
+            )
+
+    def settings(self) -> Settings:
+        """Return what was asked for."""
+        from .demo_service import Settings
+
+        return Settings(
+            port=self["port"],
+            tls_port=self["tls-port"],
+            folder=self["folder"],
+            accounts=self.accounts,
+            once=bool(self["once"]),
+        )
+
+
+class Options(usage.Options):
+    """``twistd pop3connect``."""
+
+    synopsis = _COMMAND
+
+    longdesc = "POP3 for Twisted. See 'twistd pop3connect COMMAND --help'."
+
+    subCommands: ClassVar[list[list[object]]] = [
+        ["demo", None, DemoOptions, "Serve a demo mailbox, and take a tour of it"],
+    ]
+
+    def getSynopsis(self) -> str:
+        """Leave COMMAND out where a command puts its own synopsis behind ours."""
+        synopsis = super().getSynopsis()
+        return synopsis.removesuffix(f" {_COMMAND}") if self.subCommand else synopsis
+
+    def postOptions(self) -> None:
+        """Want a command."""
+        if not self.subCommand:
+            commands = ", ".join(str(command[0]) for command in self.subCommands)
+            raise usage.UsageError(f"which command? There is: {commands}")
+
+
+def makeService(options: Options) -> IService:
+    """Return the service that the command line asks for."""
+    makers: dict[str, Callable[[Any], IService]] = {"demo": _make_demo}
+    assert options.subCommand is not None  # postOptions saw to it
+    return makers[options.subCommand](options.subOptions)
+
+
+def _make_demo(options: DemoOptions) -> IService:
+    # Not at the top: twistd installs the reactor that its --reactor names first.
+    from twisted.internet import reactor
+
+    from .demo_service import DemoService
+
+    # twistd turns sys.stdout into its log when it starts the service; what is
+    # there now is still the terminal.
+    return DemoService(
+        options.settings(),
+        reactor=reactor,
+        out=sys.stdout,
+        err=sys.stderr,
+        finish=partial(_finish, reactor, sys.stdout),
+    )
+
+
+def _finish(reactor: Any, out: TextIO, status: int) -> None:
+    """
+    End the process with this exit status, once twistd has cleaned up.
+
+    twistd itself knows the exit status 0 and death by a signal, nothing else: an
+    exception out of the reactor is printed and forgotten, and ``sys.exit`` within
+    the reactor is such an exception.  What comes after twistd's own work (pid
+    file, log) is atexit, and what sets the status there is ``os._exit``.
+    """
+    if status:
+        atexit.register(_exit, out, status)
+    # Also before the reactor runs: then it stops as soon as it does.
+    reactor.callWhenRunning(reactor.stop)
+
+
+def _exit(out: TextIO, status: int) -> None:
+    try:
+        out.flush()
+    finally:
+        os._exit(status)

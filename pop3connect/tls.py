@@ -1,0 +1,251 @@
+"""
+TLS for one server: contexts that are shared, a check that fails closed.
+
+One context serves all connections with the same trust, so that a thousand of
+them don't read the certificates a thousand times.  What each connection has to
+prove is the business of `identity`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Union
+from weakref import WeakKeyDictionary
+
+import attrs
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from .address import ServerAddress
+from .errors import TLSError, UsageError, VerificationError
+from .identity import IdentityCheck, tls_error
+from .trust import Fingerprint, Trust
+
+if TYPE_CHECKING:
+    from twisted.internet.ssl import PrivateCertificate
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+__all__ = ["ClientCertificate", "ClientContext", "ConnectionCreator", "TLSInfo"]
+
+log = Logger()
+
+_Path = Union[str, "os.PathLike[str]"]
+ClientCertificate = Union[_Path, "tuple[_Path, _Path]", "PrivateCertificate"]
+"""A PEM file with certificate chain and key, a file for each, or Twisted's own."""
+
+# Those of Python's own ssl module: forward secrecy, AEAD or AES, nothing with
+# SHA-1; at least 112 bits for keys and signatures, in certificates too.
+_CIPHERS = (
+    b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:"
+    b"!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
+
+_MAX_CONTEXTS = 64
+"""Each holds a whole store of certificates; nobody has so many folders."""
+
+
+@attrs.frozen
+class TLSInfo:
+    """
+    What protects a session.
+
+    :ivar version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
+    :ivar cipher: OpenSSL's name of the cipher suite.
+    :ivar verified: whether the server has proven who it is.
+    """
+
+    version: str
+    cipher: str
+    verified: bool
+    _certificate: crypto.X509 | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def peer_certificate(self) -> x509.Certificate | None:
+        """The server's certificate."""
+        # Made when asked for: most sessions never ask.
+        if self._certificate is None:
+            return None
+        return self._certificate.to_cryptography()
+
+
+class ClientContext:
+    """
+    An OpenSSL context for one trust, shared by all its connections.
+
+    :param trust: whom to trust; ``None``: encrypt, and check nothing.
+    """
+
+    def __init__(
+        self, trust: Trust | None, certificate: ClientCertificate | None = None
+    ) -> None:
+        self.trust = trust
+        # Kept here, by connection: Twisted has its own use for the app data.
+        self._checks: WeakKeyDictionary[SSL.Connection, IdentityCheck] = (
+            WeakKeyDictionary()
+        )
+        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
+        context.set_cipher_list(_CIPHERS)
+        context.set_options(SSL.OP_NO_COMPRESSION)
+        context.set_options(getattr(SSL, "OP_NO_RENEGOTIATION", 0))
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        if certificate is not None:
+            _use_certificate(context, certificate)
+        if trust is None:
+            context.set_verify(SSL.VERIFY_NONE)
+            return
+        for warning in trust.load_into(context):
+            log.warn("cacerts: {text}", text=warning)
+        store = context.get_cert_store()
+        assert store is not None
+        # As Python's own ssl does since 3.13.  A certificate in the folder is
+        # trusted as it stands there, be it a root or not.
+        store.set_flags(
+            crypto.X509StoreFlags.X509_STRICT | crypto.X509StoreFlags.PARTIAL_CHAIN
+        )
+        context.set_verify(SSL.VERIFY_PEER, self._verify)
+
+    def creator(self, server: ServerAddress) -> ConnectionCreator:
+        """Return what makes the TLS connection of one session."""
+        return ConnectionCreator(self, server)
+
+    def connection(
+        self, server: ServerAddress
+    ) -> tuple[SSL.Connection, IdentityCheck | None]:
+        """Make a connection, and what will be known of its check."""
+        connection = SSL.Connection(self._context, None)
+        if not server.is_ip:
+            # RFC 6066 section 3: names only.
+            connection.set_tlsext_host_name(server.host.encode("ascii"))
+        if self.trust is None:
+            return connection, None
+        check = self._checks[connection] = IdentityCheck(server, self.trust)
+        return connection, check
+
+    def _verify(
+        self,
+        connection: SSL.Connection,
+        certificate: crypto.X509,
+        errno: int,
+        depth: int,
+        ok: int,
+    ) -> bool:
+        """Judge one certificate of the chain; the server's own comes last."""
+        check = self._checks.get(connection)
+        if check is None:
+            return False
+        return check.judge(certificate, errno, depth, bool(ok))
+
+
+_contexts: OrderedDict[object, tuple[Fingerprint, ClientContext]] = OrderedDict()
+
+
+def shared_context(
+    trust: Trust | None, certificate: ClientCertificate | None = None
+) -> ClientContext:
+    """
+    Return the context for this trust and certificate, a new one after a change.
+
+    :raises UsageError: the client certificate cannot be used.
+    :raises TLSError: the cacerts folder cannot be used.
+    """
+    key = (trust, certificate)
+    fingerprint = (trust.fingerprint() if trust else ()) + _file_facts(certificate)
+    known = _contexts.get(key)
+    if known is None or known[0] != fingerprint:
+        known = _contexts[key] = (fingerprint, ClientContext(trust, certificate))
+        if len(_contexts) > _MAX_CONTEXTS:
+            _contexts.popitem(last=False)
+    _contexts.move_to_end(key)
+    return known[1]
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ConnectionCreator:
+    """Makes the TLS connection of one session, and knows how its check went."""
+
+    def __init__(self, context: ClientContext, server: ServerAddress) -> None:
+        self._context = context
+        self._server = server
+        self._check: IdentityCheck | None = None
+        self._connection: SSL.Connection | None = None
+
+    def clientConnectionForTLS(
+        self,
+        tlsProtocol: TLSMemoryBIOProtocol,
+    ) -> SSL.Connection:
+        """Make the connection, for Twisted."""
+        self._connection, self._check = self._context.connection(self._server)
+        return self._connection
+
+    def failure(self, reason: BaseException | None) -> TLSError | None:
+        """Say why there is no TLS; ``None`` if TLS is not the reason."""
+        if self._check is not None and self._check.refusal is not None:
+            return self._check.refusal
+        if isinstance(reason, SSL.Error):
+            return tls_error(reason, str(self._server))
+        return None
+
+    def finish(self) -> TLSInfo:
+        """
+        Tell what the handshake came to.
+
+        :raises VerificationError: it is complete, and yet nothing was proven.
+        """
+        assert self._connection is not None
+        if self._check is not None and not self._check.proven:
+            raise VerificationError(
+                "the TLS handshake ended without a proof of who the server is",
+                server=str(self._server),
+            )
+        return TLSInfo(
+            version=self._connection.get_protocol_version_name(),
+            cipher=self._connection.get_cipher_name() or "",
+            verified=self._check is not None,
+            certificate=self._connection.get_peer_certificate(),
+        )
+
+
+# -- client certificates
+
+
+def _file_facts(certificate: ClientCertificate | None) -> Fingerprint:
+    facts: list[object] = []
+    for path in _paths(certificate):
+        try:
+            about = os.stat(path)
+        except OSError as error:
+            raise UsageError(
+                f"client_certificate: {path} cannot be read: {error.strerror}"
+            ) from error
+        facts.append((about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(facts)
+
+
+def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
+    if isinstance(certificate, (str, os.PathLike)):
+        return (certificate,)
+    return certificate if isinstance(certificate, tuple) else ()
+
+
+def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> None:
+    paths = _paths(certificate)
+    try:
+        if paths:
+            context.use_certificate_chain_file(os.fspath(paths[0]))
+            context.use_privatekey_file(os.fspath(paths[-1]))
+        else:
+            context.use_certificate(certificate.original)  # type: ignore[union-attr]
+            context.use_privatekey(
+                certificate.privateKey.original  # type: ignore[union-attr]
+            )
+        context.check_privatekey()
+    except (SSL.Error, AttributeError, TypeError) as error:
+        raise UsageError(
+            "client_certificate cannot be used: give a PEM file with the certificate "
+            "and its key, a pair of such files, or a PrivateCertificate of Twisted"
+        ) from error

@@ -1,0 +1,259 @@
+"""The plugin and its command line, in process and as twistd runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.application.service import IServiceMaker, ServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+import pop3connect
+from pop3connect.tap import DemoOptions, Options, makeService
+
+ROOT = str(Path(pop3connect.__file__).absolute().parent.parent)
+
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+def python(
+    *arguments: str, folder: str | Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, so that it finds us installed or not."""
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+class OptionsTests(SynchronousTestCase):
+    """What can be said on the command line."""
+
+    def demo(self, *arguments: str) -> DemoOptions:
+        chosen = parsed("demo", *arguments).subOptions
+        assert isinstance(chosen, DemoOptions)
+        return chosen
+
+    def refused(self, *arguments: str) -> str:
+        return str(self.assertRaises(UsageError, parsed, *arguments))
+
+    def test_defaults(self) -> None:
+        """The defaults are those of the documentation."""
+        settings = self.demo().settings()
+        self.assertEqual(
+            (settings.port, settings.tls_port, settings.folder, settings.once),
+            (1110, 1995, ".", False),
+        )
+        self.assertEqual(settings.accounts, {})
+
+    def test_all(self) -> None:
+        """Everything that can be said arrives."""
+        settings = self.demo(
+            "--port=0",
+            "--tls-port=65535",
+            "--folder=/somewhere",
+            "--once",
+            "--account=ann:a:b c",
+            "--account",
+            "zoë:ö",
+        ).settings()
+        self.assertEqual(
+            (settings.port, settings.tls_port, settings.folder, settings.once),
+            (0, 65535, "/somewhere", True),
+        )
+        self.assertEqual(settings.accounts, {"ann": "a:b c", "zoë": "ö"})
+
+    def test_bad_ports(self) -> None:
+        """A bad port is refused, and the option named."""
+        for option in ("--port", "--tls-port"):
+            for port in ("65536", "-1", "x", "", "1.0", "\u0661", "9" * 5000):
+                told = self.refused("demo", f"{option}={port}")
+                self.assertTrue(told.startswith(f"{option} takes"), told)
+
+    def test_same_port(self) -> None:
+        """One port cannot serve both; two free ones can be found."""
+        told = self.refused("demo", "--port=1110", "--tls-port=1110")
+        self.assertIn("--tls-port", told)
+        self.demo("--port=0", "--tls-port=0")
+
+    def test_bad_accounts(self) -> None:
+        """A bad account is refused, without repeating what may be a password."""
+        for account in (
+            "nobody",
+            ":hidden",
+            "ann:",
+            ":",
+            "a b:hidden",
+            "ann:hid\rden",
+            "ann:hid\nden",
+            "ann:hid\0den",
+            "an\0n:hidden",
+        ):
+            told = self.refused("demo", "--account", account)
+            self.assertIn("--account", told)
+            self.assertNotIn("hid", told)
+
+    def test_same_account(self) -> None:
+        """An account cannot have two passwords."""
+        told = self.refused("demo", "--account=ann:x", "--account=ann:y")
+        self.assertIn("ann is there twice", told)
+
+    def test_unknown(self) -> None:
+        """What does not exist is refused."""
+        self.refused("demo", "--nonsense")
+        self.refused("demo", "nonsense")
+        self.assertIn("nonsense", self.refused("nonsense"))
+
+    def test_no_command(self) -> None:
+        """Without a command, the commands are named."""
+        self.assertIn("demo", self.refused())
+
+    def test_trustme_missing(self) -> None:
+        """Without trustme, the extra that brings it is named."""
+        there = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] == "trustme"
+        }
+        self.addCleanup(sys.modules.update, there)
+        self.addCleanup(sys.modules.pop, "trustme", None)
+        for name in there:
+            del sys.modules[name]
+        sys.modules["trustme"] = None  # type: ignore[assignment]
+        self.assertIn("'pop3connect[demo]'", self.refused("demo"))
+
+    def test_service(self) -> None:
+        """The service is made, and takes no port before it is started."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            service = makeService(parsed("demo", f"--port={port}"))
+        self.assertEqual(service.name, "pop3connect demo")
+        self.assertFalse(service.running)
+
+
+class PluginTests(SynchronousTestCase):
+    """The plugin: found, and light."""
+
+    def test_found(self) -> None:
+        """Twisted's own search finds it."""
+        found = [
+            plugin
+            for plugin in getPlugins(IServiceMaker)
+            if plugin.tapname == "pop3connect"
+        ]
+        self.assertEqual(len(found), 1)
+        plugin = found[0]
+        self.assertIsInstance(plugin, ServiceMaker)
+        self.assertIs(plugin.options, Options)
+        self.assertIs(plugin.makeService, makeService)
+
+    def test_light(self) -> None:
+        """To list it imports nothing of ours, and --help no reactor, no server."""
+        loaded = (
+            "import sys\n"
+            "from twisted.application.service import IServiceMaker\n"
+            "from twisted.plugin import getPlugins\n"
+            "[plugin] = [one for one in getPlugins(IServiceMaker)"
+            " if one.tapname == 'pop3connect']\n"
+            "def has(*names): return [n for n in names if n in sys.modules]\n"
+            "print(has('pop3connect'))\n"
+            "plugin.options()\n"
+            "print(has('pop3connect.demo', 'trustme', 'twisted.internet.reactor',"
+            " 'OpenSSL'))\n"
+        )
+        done = python("-c", loaded)
+        self.assertEqual(done.stdout, "[]\n[]\n", done.stderr)
+
+    def test_namespace(self) -> None:
+        """There is no __init__.py, which would hide Twisted's own plugins."""
+        for folder in ("twisted", "twisted/plugins"):
+            if Path(ROOT, "twisted/plugins/pop3connect_plugin.py").exists() and not (
+                Path(ROOT, "twisted/internet").exists()
+            ):
+                self.assertFalse(Path(ROOT, folder, "__init__.py").exists())
+
+
+class TwistdTests(SynchronousTestCase):
+    """In a process of its own: help, errors, exit status."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
+    def twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return python("-c", TWISTD, *arguments, folder=self.folder)
+
+    def test_listed(self) -> None:
+        """``twistd --help`` lists us."""
+        done = self.twistd("--help")
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stdout, r"\n +pop3connect +POP3 for Twisted")
+
+    def test_help(self) -> None:
+        """The help tells the commands, and each command's help its options."""
+        done = self.twistd("pop3connect", "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"\n +demo +Serve a demo mailbox")
+        self.assertIn(" pop3connect COMMAND [options]\n", done.stdout)
+        done = self.twistd("pop3connect", "demo", "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(" pop3connect demo [options]\n", done.stdout)
+        for option in ("--port=", "--tls-port=", "--folder=", "--account=", "--once"):
+            self.assertIn(option, done.stdout)
+        self.assertIn("secure/cacerts/", done.stdout)
+
+    def test_usage_error(self) -> None:
+        """A bad option is told in the last line."""
+        done = self.twistd("-n", "pop3connect", "demo", "--port=x")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--port takes", done.stdout.splitlines()[-1])
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+    def test_port_taken(self) -> None:
+        """A taken port is one line on stderr, and a failure, and all is cleaned up."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            done = self.twistd("-n", "pop3connect", "demo", f"--port={port}")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertRegex(
+            done.stderr,
+            rf"\Apop3connect demo: cannot listen on 127\.0\.0\.1 port {port}: "
+            r"[^\n]* --port [^\n]*\n\Z",
+        )
+        self.assertNotIn("Traceback", done.stdout)
+        self.assertFalse((self.folder / "twistd.pid").exists())
+
+    def test_once(self) -> None:
+        """The tour with --once: exit status 0, and the log goes elsewhere if asked."""
+        done = self.twistd(
+            *("-n", "--logfile=log", "pop3connect", "demo", "--once"),
+            *("--port=0", "--tls-port=0"),
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertTrue(done.stdout.endswith("All 7 steps worked.\n"), done.stdout)
+        self.assertEqual(re.findall(r"^\d{4}-\d\d-\d\d.*", done.stdout, re.M), [])
+        self.assertIn("Server Shut Down", (self.folder / "log").read_text())
+        self.assertTrue((self.folder / "secure" / "cacerts").is_dir())
+        self.assertFalse((self.folder / "twistd.pid").exists())

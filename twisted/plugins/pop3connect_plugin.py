@@ -1,0 +1,15 @@
+"""
+Makes ``twistd pop3connect`` known.
+
+Strings only: twistd imports every plugin to list them, and what stands behind
+this one is imported when it is asked for.
+"""
+
+from twisted.application.service import ServiceMaker
+
+pop3connect = ServiceMaker(
+    "pop3connect",
+    "pop3connect.tap",
+    "POP3 for Twisted: a demo server, and a tour of what the client does with it",
+    "pop3connect",
+)
