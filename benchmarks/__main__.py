@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def main() -> int:
     """Measure, then print; 1 when something failed."""
     options = arguments()
     began = time.perf_counter()
+    say(f"load average before: {os.getloadavg()[0]:.2f}")
     use_client_core()
     compile_modules()
     if not have_ours():
@@ -93,7 +95,7 @@ def main() -> int:
     if options.json:
         figures = {" / ".join(k): v for k, v in bench.results.figures.items()}
         options.json.write_text(json.dumps(figures, indent=1))
-    for error in bench.results.errors:
+    for error in dict.fromkeys(bench.results.errors):
         print(f"FAILED: {error}", file=sys.stderr)
     say(f"{time.perf_counter() - began:.0f} s (perf_counter)")
     return 1 if bench.results.errors else 0

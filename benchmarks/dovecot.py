@@ -119,10 +119,14 @@ class Dovecot:
         path.write_text(config)
         self.process = subprocess.Popen([program, "-F", "-c", str(path)])
         pin(self.process.pid, server=True)
-        self._wait()
-        if store != "maildir":
-            for load, shape in boxes:
-                self._convert(path, self.user(load, shape))
+        try:
+            self._wait()
+            if store != "maildir":
+                for load, shape in boxes:
+                    self._convert(path, self.user(load, shape))
+        except BaseException:
+            self.close()
+            raise
 
     @staticmethod
     def user(load: Load, shape: str) -> str:
@@ -164,7 +168,6 @@ class Dovecot:
                 time.sleep(0.1)
         log = self.root / "log"
         text = log.read_text(errors="replace") if log.exists() else ""
-        self.close()
         raise RuntimeError(f"Dovecot did not start: {text[-2000:]}")
 
     def close(self) -> None:

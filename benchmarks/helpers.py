@@ -24,7 +24,7 @@ def pin(pid: int, server: bool) -> None:
 
 
 def compile_modules() -> None:
-    """Have compiled modules on disk, as an installation has, whatever the environment."""
+    """Have compiled modules on disk, as an installation has."""
     for package in ("pop3connect", "benchmarks"):
         compileall.compile_dir(CHECKOUT / package, quiet=1)
 

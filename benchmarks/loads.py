@@ -60,8 +60,8 @@ _TEXT = """
 the of and to in is was that for it with as his on be at by had not are but from or
 have an they which one you were all her she there would their we him been has when who
 will no more if out so up said what its about than into them can only other time new
-some could these two may first then do any like my now over such message server client mailbox
-letter answer morning station weather garden
+some could these two may first then do any like my now over such message server client
+mailbox letter answer morning station weather garden
 """
 _WORDS = _TEXT.split()
 

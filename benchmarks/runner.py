@@ -74,7 +74,8 @@ def run(command: Command, answers: bool = True) -> Run:
     result = Run(wall, usage.ru_utime + usage.ru_stime)
     if process.returncode:
         text = complaint.decode(errors="replace").strip()
-        result.error = f"exit {process.returncode}: {text[-2000:]}"
+        last = text.splitlines()[-1] if text else "no word"
+        result.error = f"exit {process.returncode}: {last}"
     elif answers:
         result.figures = json.loads(output)
     return result

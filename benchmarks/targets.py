@@ -128,6 +128,8 @@ def table(results: Results) -> Table:
         )
     made.notes = [
         "Ratios of medians of one run: above one is faster than the peer for the RETR "
-        "and process rows, below one is cheaper for the others.",
+        "and process rows, below one is cheaper for the others. fast is our server, "
+        "mdbox is Dovecot; small 5,000 x 4 KB, large 200 x 1 MB (50 x 1 MB in a quick "
+        "run, which is no fair measure of whole processes).",
     ]
     return made

@@ -20,10 +20,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from .address import POP3_PORT, POP3S_PORT, ServerAddress
 from .commands import check_text
+from .connection import Settings
 from .errors import ConnectError, LoginError, POP3Error, TimedOutError, UsageError
 from .handle import Handle
 from .login import Account, Password, log_in
-from .protocol import POP3ClientFactory, POP3ClientProtocol, Settings
+from .protocol import POP3ClientFactory, POP3ClientProtocol
 from .sasl import check_auth
 from .session import Secure
 from .status import Secret, StatusProcedure, printable

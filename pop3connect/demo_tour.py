@@ -61,7 +61,7 @@ class Visit:
 
 
 class Impostor(Protocol):
-    """Greets like a POP3 server and notes what it is told."""
+    """Greets like a POP3 server, notes what it is told, and hangs up."""
 
     factory: ImpostorFactory
 
@@ -71,8 +71,10 @@ class Impostor(Protocol):
         self.transport.write(b"+OK trust me\r\n")
 
     def dataReceived(self, data: bytes) -> None:
-        """Note it."""
+        """Note it; whoever says something has believed the impostor."""
+        assert self.transport is not None
         self.factory.heard += data
+        self.transport.loseConnection()
 
 
 class ImpostorFactory(ServerFactory):
@@ -261,7 +263,7 @@ class Tour:
         except VerificationError as error:
             self._refused(error)
         else:
-            handle.abort()
+            await handle.abort()
             raise _Unexpected("the impostor was believed")
         _expect(not self._visit.impostor.heard, "the impostor was told something")
         self._say("   => refused, and the impostor was not told a word")
@@ -273,7 +275,7 @@ class Tour:
             self._refused(error)
             _expect(error.code == "AUTH", f"the error's code is {error.code}")
         else:
-            handle.abort()
+            await handle.abort()
             raise _Unexpected("the wrong password was taken")
         self._say("   => refused, and error.code tells that it is the credentials")
 

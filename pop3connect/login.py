@@ -139,9 +139,7 @@ async def _authenticate(
     if cleartext:
         warning = "the password is sent without TLS: who listens can read it"
         protocol.transcript.warning(warning)
-        log.warn(
-            "{server}: {warning}", server=protocol.settings.server, warning=warning
-        )
+        log.warn("{server}: {text}", server=protocol.settings.server, text=warning)
     try:
         if mechanism == "APOP":
             await _apop(protocol, credentials, challenge)

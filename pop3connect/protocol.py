@@ -12,33 +12,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHandshakeListener,
-    IReactorTime,
-    ITLSTransport,
-)
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from .address import ServerAddress
 from .commands import Command, Quit, Shape, Stls
+from .connection import CLOSE_SECONDS, MAX_STATUS_LINE, Connection, Settings
 from .errors import (
     CommandError,
     ConnectionLostError,
-    LoginError,
     POP3Error,
     ProtocolError,
-    TimedOutError,
-    TLSError,
     UsageError,
 )
 from .exchange import Collected, Exchange, Sink
@@ -52,24 +40,12 @@ from .replies import (
     parse_status,
 )
 from .session import ALLOWED, State
-from .status import StatusProcedure, Transcript
-from .timers import Limit
 
-if TYPE_CHECKING:
-    # A plain session needs no OpenSSL, nor the time to import it.
-    from .tls import ClientContext, ConnectionCreator, TLSInfo
-
-__all__ = ["POP3ClientFactory", "POP3ClientProtocol", "Settings"]
+__all__ = ["POP3ClientFactory", "POP3ClientProtocol"]
 
 log = Logger()
 
 T = TypeVar("T")
-
-MAX_STATUS_LINE = 16384
-"""
-Octets of a status line.  RFC 2449 allows 512, and servers pass it; a SASL challenge
-comes on such a line too and may have 12,288 (RFC 4954 section 4, its model).
-"""
 
 WINDOW = 256
 """
@@ -83,238 +59,32 @@ Octets of a body that must arrive within one time limit.  A server which sends a
 octet now and then could hold the session for ever otherwise.
 """
 
-CLOSE_SECONDS = 5.0
-"""How long the other side may take to close after QUIT; the work is done by then."""
 
-
-@attrs.frozen
-class Settings:
+class POP3ClientProtocol(Connection):
     """
-    What a session is to be like.
+    The client's side of POP3.
 
-    :ivar context: makes TLS connections; ``None``: the session stays plain.
-    :ivar tls_at_once: whether TLS comes before the greeting.
-    :ivar timeout: seconds for the greeting and for each reply.
-    :ivar connect_timeout: seconds for connecting, and again for the TLS handshake.
-    :ivar max_message_size: octets; ``None``: no limit.
-    """
-
-    server: ServerAddress
-    clock: IReactorTime
-    status_procedure: StatusProcedure | None = None
-    context: ClientContext | None = None
-    tls_at_once: bool = False
-    timeout: float = 60.0
-    connect_timeout: float = 30.0
-    max_message_size: int | None = None
-    pipeline: bool = True
-
-
-@implementer(IHandshakeListener)
-class POP3ClientProtocol(LineReceiver):
-    """
-    One connection to a POP3 server.
-
-    :ivar state: the state of the session.
-    :ivar tls: what protects the connection, or ``None``.
     :ivar pipelining: whether several commands may be unanswered at once.
     """
 
-    MAX_LENGTH = MAX_STATUS_LINE
-
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.state = State.GREETING
-        self.tls: TLSInfo | None = None
+        super().__init__(settings)
         self.pipelining = False
-        self._greeting: bytes | None = None
-        self._greeted: Deferred[bytes] | None = None
-        self.transcript = Transcript(settings.status_procedure, log)
-        self._creator: ConnectionCreator | None = None
-        self._limit = Limit(settings.clock, self._too_late)
-        self._decoder = MultilineDecoder()
         self._waiting: deque[Exchange] = deque()
         self._sent: deque[Exchange] = deque()
-        # The exchange whose body is coming, and the status line before it.
+        self._status = Status(True, b"")
+        # The exchange whose body is coming, how long that may be, and how much of
+        # it counted as progress.
+        self._decoder = MultilineDecoder()
         self._body: Exchange | None = None
-        self._body_status = Status(True, b"")
         self._body_limit: int | None = None
         self._counted = 0
+        # The STLS whose handshake is under way.
         self._upgrade: Exchange | None = None
-        # How many answers may be in what is being read: a reply to a command
-        # that was sent later is none.
+        # How many answers there can be in what is being read: a reply to a
+        # command that was sent after it had come is none.
         self._due = 0
         self._reading = False
-        self._paused = False
-        self._end: POP3Error | None = None
-        self._gone = False
-        self._closed: list[Deferred[None]] = []
-
-    def when_greeted(self) -> Deferred[bytes]:
-        """
-        Wait for the greeting (RFC 1939 section 4).
-
-        :return: fires with its text; fails with what ended the session before.
-        """
-        if self._greeting is not None:
-            return succeed(self._greeting)
-        if self._end is not None:
-            return fail(self._end)
-        self._greeted = Deferred()
-        return self._greeted
-
-    # -- the life of the connection
-
-    def connectionMade(self) -> None:
-        """Wait for the greeting, behind TLS if that comes first."""
-        if self.settings.tls_at_once:
-            self._start_tls()
-        else:
-            self._limit.start("greeting", self.settings.timeout)
-
-    def _start_tls(self) -> None:
-        assert self.settings.context is not None
-        self._limit.start("TLS handshake", self.settings.connect_timeout)
-        self._creator = self.settings.context.creator(self.settings.server)
-        ITLSTransport(self.transport).startTLS(self._creator)
-
-    def handshakeCompleted(self) -> None:
-        """Go on inside TLS, if it has proven what it had to."""
-        assert self._creator is not None
-        if self.state is State.CLOSED:
-            return
-        try:
-            self.tls = tls = self._creator.finish()
-        except TLSError as error:
-            self.break_off(error)
-            return
-        self.transcript.tls(
-            f"{tls.version}, {tls.cipher}, the server's certificate is "
-            + ("verified" if tls.verified else "NOT verified")
-        )
-        upgrade, self._upgrade = self._upgrade, None
-        if upgrade is None:
-            self._limit.start("greeting", self.settings.timeout)
-        else:
-            self._limit.stop()
-            upgrade.succeed(None)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail all that is pending, with the reason."""
-        self._gone = True
-        if self.state is not State.CLOSED:
-            self._finish(self._loss(reason.value))
-        closed, self._closed = self._closed, []
-        for waiting in closed:
-            waiting.callback(None)
-
-    def _loss(self, reason: BaseException | None) -> POP3Error:
-        shaking_hands = self._limit.running and self._limit.phase == "TLS handshake"
-        if self._creator is not None and (
-            shaking_hands or self.state is State.GREETING
-        ):
-            # A server may refuse our certificate after the handshake (TLS 1.3).
-            failed = self._creator.failure(reason)
-            if failed is not None:
-                return failed
-        during = {
-            State.GREETING: " before the greeting",
-            State.AUTHORIZATION: " during the login",
-            State.UPDATE: " before QUIT was answered",
-        }.get(self.state, "")
-        if shaking_hands:
-            during = " during the TLS handshake"
-        lost = ConnectionLostError(
-            f"the connection was lost{during}: {reason}",
-            server=str(self.settings.server),
-        )
-        lost.__cause__ = reason
-        return lost
-
-    def break_off(self, error: POP3Error) -> None:
-        """End the connection now, for this reason."""
-        if self.state is State.CLOSED:
-            return
-        self._finish(error)
-        self._abort_transport()
-
-    def _abort_transport(self) -> None:
-        if not self._gone and self.transport is not None:
-            abort = getattr(self.transport, "abortConnection", None)
-            (abort or self.transport.loseConnection)()
-
-    def _finish(self, error: POP3Error) -> None:
-        """Change the state first, and then tell everybody who waits."""
-        self.state = State.CLOSED
-        self._end = error
-        self._limit.stop()
-        pending = [*self._sent, *self._waiting]
-        if self._upgrade is not None:
-            pending.append(self._upgrade)
-        body, self._body, self._upgrade = self._body, None, None
-        self._sent.clear()
-        self._waiting.clear()
-        if body is not None:
-            try:
-                body.sink.lost()
-            except Exception:  # noqa: BLE001 - a consumer's own; it hears the error
-                log.failure("a consumer failed to let go")
-        for exchange in pending:
-            exchange.fail(error.about(exchange.command.verb))
-        greeted, self._greeted = self._greeted, None
-        if greeted is not None:
-            greeted.errback(error)
-
-    def when_closed(self) -> Deferred[None]:
-        """Return a Deferred that fires when the connection is gone."""
-        waiting: Deferred[None] = Deferred()
-        if self._gone:
-            waiting.callback(None)
-        else:
-            self._closed.append(waiting)
-        return waiting
-
-    def close(self) -> Deferred[None]:
-        """
-        End the connection in an orderly way; QUIT has been answered.
-
-        :return: fires when it is gone, after `CLOSE_SECONDS` by force.
-        """
-        if self.state is not State.CLOSED:
-            self._finish(
-                ConnectionLostError(
-                    "the session has been ended by disconnect()",
-                    server=str(self.settings.server),
-                )
-            )
-        if not self._gone and self.transport is not None:
-            self.transport.loseConnection()
-            force = self.settings.clock.callLater(CLOSE_SECONDS, self._abort_transport)
-            self.when_closed().addCallback(_stop, force)
-        return self.when_closed()
-
-    async def leave(self) -> None:
-        """Say QUIT where nothing depends on the answer, and close."""
-        if self.state is not State.CLOSED:
-            answer = self.submit(Quit())
-            patience = self.settings.clock.callLater(CLOSE_SECONDS, answer.cancel)
-            try:
-                await answer
-            except (POP3Error, CancelledError):
-                pass
-            finally:
-                if patience.active():
-                    patience.cancel()
-        await self.close()
-
-    async def abandon(self) -> None:
-        """Close at once."""
-        self.break_off(
-            ConnectionLostError(
-                "the session was given up", server=str(self.settings.server)
-            )
-        )
-        await self.when_closed()
 
     # -- commands out
 
@@ -397,6 +167,20 @@ class POP3ClientProtocol(LineReceiver):
                 )
             )
 
+    async def leave(self) -> None:
+        """Say QUIT where nothing depends on the answer, and close."""
+        if self.state is not State.CLOSED:
+            answer = self.submit(Quit())
+            patience = self.settings.clock.callLater(CLOSE_SECONDS, answer.cancel)
+            try:
+                await answer
+            except (POP3Error, CancelledError):
+                pass
+            finally:
+                if patience.active():
+                    patience.cancel()
+        await self.close()
+
     # -- answers in
 
     def dataReceived(self, data: bytes) -> None:
@@ -417,10 +201,6 @@ class POP3ClientProtocol(LineReceiver):
             super().dataReceived(data)
         finally:
             self._reading = False
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """End the session: there is no telling where this line ends."""
-        self._nonsense(f"a line of more than {MAX_STATUS_LINE} octets", line)
 
     def lineReceived(self, line: bytes) -> None:
         """Read a status line."""
@@ -467,22 +247,6 @@ class POP3ClientProtocol(LineReceiver):
                 return
             self._answered(exchange)
 
-    def _read_greeting(self, line: bytes) -> None:
-        self.transcript.server(line)
-        status = parse_status(line)
-        if status is None:
-            self._not_pop3(looks_like(line), line)
-            return
-        self._limit.stop()
-        if not status.ok:
-            self.break_off(self._refusal(None, status, LoginError))
-            return
-        self.state = State.AUTHORIZATION
-        self._greeting = status.text
-        greeted, self._greeted = self._greeted, None
-        if greeted is not None:
-            greeted.callback(status.text)
-
     def _begin_reply(self, line: bytes) -> Exchange | None:
         """
         Read a status line.
@@ -512,7 +276,7 @@ class POP3ClientProtocol(LineReceiver):
             self._begin_body(exchange, status)
             return None
         self._sent.popleft()
-        self._body_status = status
+        self._status = status
         if status.ok and isinstance(command, Stls):
             self._begin_upgrade(exchange)
             return None
@@ -520,7 +284,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def _begin_body(self, exchange: Exchange, status: Status) -> None:
         self._body = exchange
-        self._body_status = status
+        self._status = status
         self._counted = 0
         limit = exchange.command.max_octets
         self._body_limit = self.settings.max_message_size if limit is None else limit
@@ -561,7 +325,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def _answered(self, exchange: Exchange) -> None:
         """Tell who asked, after everything else is in order."""
-        status = self._body_status
+        status = self._status
         command = exchange.command
         body = b""
         error: POP3Error | None = None
@@ -592,20 +356,6 @@ class POP3ClientProtocol(LineReceiver):
             exchange.noted(value)
         exchange.succeed(value)
 
-    def _refusal(
-        self, command: Command[Any] | None, status: Status, kind: type[CommandError]
-    ) -> CommandError:
-        text = self.transcript.clean(status.text)
-        code = f"[{status.code}] " if status.code else ""
-        return kind(
-            f"the server refused{'' if command else ' the session'}: "
-            + ((code + text).strip() or "it gave no reason"),
-            text=text,
-            code=status.code,
-            server=str(self.settings.server),
-            verb=command.verb if command else None,
-        )
-
     def _begin_upgrade(self, exchange: Exchange) -> None:
         """Start TLS after the +OK to STLS (RFC 2595 section 4)."""
         if self.clearLineBuffer():
@@ -623,27 +373,30 @@ class POP3ClientProtocol(LineReceiver):
         self._upgrade = exchange
         self._start_tls()
 
+    def _tls_started(self) -> None:
+        upgrade, self._upgrade = self._upgrade, None
+        assert upgrade is not None
+        upgrade.succeed(None)
+
     # -- what goes wrong
 
-    def _not_pop3(self, seen: str | None, data: bytes) -> None:
-        if seen is None:
-            self._nonsense("a greeting that is none of POP3", data)
-            return
-        hint = "; use secure=1 for a port with TLS at once" * (seen == TLS_RECORD)
-        self.break_off(
-            ProtocolError(
-                f"this is not a POP3 server: it looks like {seen}{hint}",
-                server=str(self.settings.server),
-            )
-        )
+    def _verb(self) -> str | None:
+        return self._sent[0].command.verb if self._sent else None
 
-    def _nonsense(self, what: str, line: bytes) -> None:
-        self.break_off(
-            ProtocolError(
-                f"the server sent {what}: {self.transcript.clean(line)!r}",
-                server=str(self.settings.server),
-            )
-        )
+    def _fail_pending(self, error: POP3Error) -> None:
+        pending = [*self._sent, *self._waiting]
+        if self._upgrade is not None:
+            pending.append(self._upgrade)
+        body, self._body, self._upgrade = self._body, None, None
+        self._sent.clear()
+        self._waiting.clear()
+        if body is not None:
+            try:
+                body.sink.lost()
+            except Exception:  # noqa: BLE001 - a consumer's own; it hears the error
+                log.failure("a consumer failed to let go")
+        for exchange in pending:
+            exchange.fail(error.about(exchange.command.verb))
 
     def _too_large(self) -> None:
         assert self._body is not None
@@ -673,49 +426,6 @@ class POP3ClientProtocol(LineReceiver):
         self.break_off(ended)
         failed(failure)  # type: ignore[arg-type]
 
-    def _too_late(self, phase: str, seconds: float) -> None:
-        verb = self._sent[0].command.verb if self._sent else None
-        hint = ""
-        if phase == "greeting" and self.tls is None:
-            hint = "; if the server expects TLS at once there, use secure=1"
-        self.break_off(
-            TimedOutError(
-                f"the server took too long: no {phase} within {seconds:g} seconds"
-                + hint,
-                phase=phase,
-                seconds=seconds,
-                server=str(self.settings.server),
-                verb=verb,
-            )
-        )
-
-    # -- what a consumer may ask for
-
-    def pause_body(self) -> None:
-        """Stop reading: the consumer has enough for now."""
-        if self.state is not State.CLOSED and not self._paused:
-            self._paused = True
-            # It is not the server that keeps us waiting now.
-            self._limit.stop()
-            self.transport.pauseProducing()  # type: ignore[union-attr]
-
-    def resume_body(self) -> None:
-        """Read on."""
-        if self._paused:
-            self._paused = False
-            if self.state is not State.CLOSED:
-                self._limit.start("reply", self.settings.timeout)
-            self.transport.resumeProducing()  # type: ignore[union-attr]
-
-    def abandon_body(self) -> None:
-        """End the session: the rest of the message would have to be read."""
-        self.break_off(
-            ConnectionLostError(
-                "the consumer of a message stopped, which ends the session",
-                server=str(self.settings.server),
-            )
-        )
-
 
 class _Dropped:
     """Takes a body that nobody wants any more, and keeps nothing of it."""
@@ -734,11 +444,6 @@ class _Dropped:
 
     def lost(self) -> None:
         """Need nothing."""
-
-
-def _stop(_: object, timer: IDelayedCall) -> None:
-    if timer.active():
-        timer.cancel()
 
 
 def _told(result: object) -> None:

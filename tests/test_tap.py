@@ -178,8 +178,8 @@ class PluginTests(SynchronousTestCase):
             "def has(*names): return [n for n in names if n in sys.modules]\n"
             "print(has('pop3connect'))\n"
             "plugin.options()\n"
-            "print(has('pop3connect.demo', 'trustme', 'twisted.internet.reactor',"
-            " 'OpenSSL'))\n"
+            "print(has('pop3connect.demo', 'pop3connect.demo_service', 'trustme',"
+            " 'twisted.internet.reactor'))\n"
         )
         done = python("-c", loaded)
         self.assertEqual(done.stdout, "[]\n[]\n", done.stderr)

@@ -18,7 +18,7 @@ WHO = [
 
 def run(bench: Bench) -> list[Table]:
     """Two thousand sessions open at once, in a process that does nothing else."""
-    count = 300 if bench.quick else 2000
+    count = 200 if bench.quick else 2000
     results = bench.results
     with Helper(
         "server",

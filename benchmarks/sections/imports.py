@@ -23,6 +23,7 @@ CASES = [
     ("twisted.mail.pop3, after Twisted", TWISTED, "import twisted.mail.pop3"),
     ("pop3connect, after Twisted", TWISTED, OURS),
     ("pop3connect, after Twisted with ssl", TLS, OURS),
+    ("pop3connect with its TLS part, after both", TLS, f"{OURS}, pop3connect.TLSInfo"),
 ]
 _CODE = """{first}
 import time, json

@@ -27,7 +27,7 @@ CASES = [
 
 def run(bench: Bench) -> list[Table]:
     """Several rounds, each client in turn, against the fast server."""
-    usual, warm = (200, 10) if bench.quick else (1000, 20)
+    usual, warm = (100, 10) if bench.quick else (1000, 20)
     with Helper(
         "server",
         count=1,

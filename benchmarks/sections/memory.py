@@ -47,7 +47,8 @@ def run(bench: Bench) -> list[Table]:
                     results.add("memory", transport, who, more=more)
                 table.add(transport, who, *map(megabytes, (before, peak, more)))
     table.notes = [
-        "VmRSS of the process with an idle session, then its peak, VmHWM; one run; a MB is 1,000,000 octets."
+        "VmRSS of the process with an idle session, then its peak, VmHWM; one run; a "
+        "MB is 1,000,000 octets."
     ]
     return [table]
 
