@@ -2,8 +2,8 @@
 
 import argparse
 import json
-import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -13,6 +13,7 @@ from benchmarks import targets
 from benchmarks.contest import Bench, have_ours
 from benchmarks.helpers import Identity, compile_modules
 from benchmarks.loads import LOADS, SHAPES
+from benchmarks.quiet import Quiet
 from benchmarks.report import Table, conditions, say
 from benchmarks.runner import use_client_core
 from benchmarks.sections import (
@@ -58,8 +59,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, then print; 1 when something failed."""
     options = arguments()
-    began = time.perf_counter()
-    say(f"load average before: {os.getloadavg()[0]:.2f}")
+    began, quiet = time.perf_counter(), Quiet()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and clean up
     use_client_core()
     compile_modules()
     if not have_ours():
@@ -88,7 +89,7 @@ def main() -> int:
         shutil.rmtree(scratch, ignore_errors=True)
     goals = targets.table(bench.results)
     tables = [t for t in (*tables, goals) if t.rows]
-    heading = conditions(bench.rounds)
+    heading = conditions(bench.rounds, quiet.others())
     print(f"\n{heading}\n\n" + "\n".join(table.text() for table in tables))
     if options.rst:
         options.rst.write_text("\n".join([heading, "", *(t.rst() for t in tables)]))

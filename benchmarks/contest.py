@@ -131,6 +131,8 @@ class Contest:
         """The medians, one row a client."""
         results = self.bench.results
         work = f"{self.load.title} {self.shape} {self.transport}"
+        if self.server == "maildir":
+            work += " (Maildir)"
         for name in names:
             key = (*self.key, name)
             process = results.get(*key, "process")

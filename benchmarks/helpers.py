@@ -85,7 +85,9 @@ class Identity:
         self.cacerts.mkdir()
         self.ca = self.cacerts / "benchmark.pem"
         authority.cert_pem.write_to_path(str(self.ca))
-        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        certificate = authority.issue_cert(
+            "localhost", "127.0.0.1", common_name="localhost"
+        )
         self.server = folder / "server.pem"
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self.server))
         folder.chmod(0o755)  # getmail runs as another user when we are root

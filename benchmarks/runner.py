@@ -7,11 +7,13 @@ phase come from the process itself.
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import Any
 
 from benchmarks.helpers import CHECKOUT, pin
@@ -48,36 +50,34 @@ def run(command: Command, answers: bool = True) -> Run:
     """Start, wait, read what it printed; a failure is a run with an error."""
     as_other = {}
     if command.account is not None:
-        as_other = {"user": command.account, "extra_groups": []}
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command.argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **command.env},
-        cwd=CHECKOUT,
-        **as_other,
-    )
-    timer = threading.Timer(LIMIT, process.kill)
-    timer.start()
-    assert process.stdout is not None
-    assert process.stderr is not None
-    output = process.stdout.read()
-    complaint = process.stderr.read()  # little: it fits into the pipe
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    timer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    process.stderr.close()
+        group = pwd.getpwnam(command.account).pw_gid
+        as_other = {"user": command.account, "group": group, "extra_groups": []}
+    with TemporaryFile() as output, TemporaryFile() as complaint:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaint,
+            env={**os.environ, **command.env},
+            cwd=CHECKOUT,
+            **as_other,
+        )
+        timer = threading.Timer(LIMIT, process.kill)
+        timer.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (output, complaint):
+            file.seek(0)
+        said, text = output.read(), complaint.read().decode(errors="replace").strip()
     result = Run(wall, usage.ru_utime + usage.ru_stime)
     if process.returncode:
-        text = complaint.decode(errors="replace").strip()
         last = text.splitlines()[-1] if text else "no word"
         result.error = f"exit {process.returncode}: {last}"
     elif answers:
-        result.figures = json.loads(output)
+        result.figures = json.loads(said)
     return result
 
 

@@ -14,7 +14,6 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
 )
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -148,20 +147,30 @@ async def _establish(
     server = str(settings.server)
     seconds = settings.connect_timeout
     factory = POP3ClientFactory(settings)
-    expired = False
+    expired = cancelled = False
 
     def expire() -> None:
         nonlocal expired
         expired = True
         connecting.cancel()
 
+    def cancel(_: object) -> None:
+        # Noted here: what an endpoint makes of it can look like any other failure.
+        nonlocal cancelled
+        cancelled = True
+        connecting.cancel()
+
     connecting = endpoint.connect(_upgradable(factory) if foreign else factory)
+    outcome: Deferred[Any] = Deferred(cancel)
+    connecting.addCallbacks(outcome.callback, outcome.errback)
     timer = settings.clock.callLater(seconds, expire)
     try:
-        connected = await connecting
+        connected = await outcome
     except Exception as error:
         # An endpoint that can't be stopped may still connect, later.
         factory.wanted = False
+        if cancelled:
+            raise CancelledError() from error
         if expired or isinstance(error, ConnectTimeoutError):
             raise TimedOutError(
                 f"could not connect within {seconds:g} seconds",
@@ -169,8 +178,6 @@ async def _establish(
                 seconds=seconds,
                 server=server,
             ) from error
-        if isinstance(error, (CancelledError, ConnectingCancelledError)):
-            raise CancelledError() from error
         raise ConnectError(
             f"could not connect: {printable(str(error).encode())}", server=server
         ) from error

@@ -34,7 +34,7 @@ from .errors import (
     TLSError,
 )
 from .replies import TLS_RECORD, Status, looks_like, parse_status
-from .session import State
+from .session import ALLOWED, State
 from .status import StatusProcedure, Transcript
 from .timers import Limit
 
@@ -92,7 +92,7 @@ class Connection(LineReceiver):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = State.GREETING
+        self.enter(State.GREETING)
         self.tls: TLSInfo | None = None
         self.transcript = Transcript(settings.status_procedure, log)
         self._greeting: bytes | None = None
@@ -103,6 +103,12 @@ class Connection(LineReceiver):
         self._end: POP3Error | None = None
         self._gone = False
         self._closed: list[Deferred[None]] = []
+
+    def enter(self, state: State) -> None:
+        """Go on to the next state of the session."""
+        self.state = state
+        #: The verbs that this state allows.
+        self.allowed = ALLOWED[state]
 
     # -- for who says something on it
 
@@ -176,7 +182,7 @@ class Connection(LineReceiver):
         if not status.ok:
             self.break_off(self._refusal(None, status, LoginError))
             return
-        self.state = State.AUTHORIZATION
+        self.enter(State.AUTHORIZATION)
         self._greeting = status.text
         greeted, self._greeted = self._greeted, None
         if greeted is not None:
@@ -242,7 +248,7 @@ class Connection(LineReceiver):
 
     def _finish(self, error: POP3Error) -> None:
         """Change the state first, and then tell everybody who waits."""
-        self.state = State.CLOSED
+        self.enter(State.CLOSED)
         self._end = error
         self._limit.stop()
         self._fail_pending(error)

@@ -99,6 +99,7 @@ class DemoService(Service):
     """
     The server, and the tour of it.
 
+    :ivar authority: the CA of the server's certificate.
     :param out: where the tour is told, for a person to read.
     :param err: where it is told why the service cannot start.
     :param finish: is called at most once, with the exit status, when the
@@ -121,7 +122,7 @@ class DemoService(Service):
         self._out = out
         self._err = err
         self._finish = finish
-        self._authority = DemoAuthority()
+        self.authority = DemoAuthority()
         self._accounts = dict(settings.accounts or [DEFAULT_ACCOUNT])
         self._ports: list[IListeningPort] = []
         self._factories: list[DemoPOP3Factory] = []
@@ -134,7 +135,7 @@ class DemoService(Service):
     def privilegedStartService(self) -> None:
         """Take the ports, which below 1024 needs privileges on some systems."""
         super().privilegedStartService()
-        tls = self._authority.server(_HOST, _LOOPBACK)
+        tls = self.authority.server(_HOST, _LOOPBACK)
         drops = {name.encode(): Maildrop(sample_messages()) for name in self._accounts}
         passwords = {
             name.encode(): password.encode()
@@ -182,11 +183,10 @@ class DemoService(Service):
             )
             return
         # Before anything is told, because Twisted logs each port that is opened.
-        false_name = self._authority.server(_IMPOSTOR)
+        false_name = self.authority.server(_IMPOSTOR)
         self._ports.append(
             self._reactor.listenSSL(0, self._impostor, false_name, interface=_LOOPBACK)
         )
-        self._introduce(certificate)
         self._reactor.callWhenRunning(self._start_tour, certificate)
 
     def stopService(self) -> Deferred[list[None]]:
@@ -221,7 +221,7 @@ class DemoService(Service):
         certificate = cacerts / CA_FILE
         # In one go, for a client that reads the folder at this moment.
         fresh = certificate.with_suffix(".new")
-        fresh.write_bytes(self._authority.pem)
+        fresh.write_bytes(self.authority.pem)
         os.replace(fresh, certificate)
         return certificate
 
@@ -240,9 +240,13 @@ class DemoService(Service):
             impostor_port=_number(self._ports[2]),
             impostor=self._impostor,
         )
-        self._tour = Deferred.fromCoroutine(Tour(visit, self._say, self._reactor).run())
+        self._tour = Deferred.fromCoroutine(self._show(visit, certificate))
         self._tour.addCallback(self._toured, certificate)
         self._tour.addErrback(self._tour_broke)
+
+    async def _show(self, visit: Visit, certificate: Path) -> bool:
+        self._introduce(certificate)
+        return await Tour(visit, self._say, self._reactor).run()
 
     def _toured(self, worked: bool, certificate: Path) -> bool:
         self._tour = None

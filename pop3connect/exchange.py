@@ -13,7 +13,7 @@ from zope.interface import implementer
 from .commands import Command
 from .errors import POP3Error
 
-__all__ = ["Collected", "Exchange", "Flow", "Sink", "Streamed"]
+__all__ = ["Exchange", "Flow", "Sink", "Streamed"]
 
 
 class Flow(Protocol):
@@ -30,7 +30,7 @@ class Flow(Protocol):
 
 
 class Sink(Protocol):
-    """Where the decoded body of one reply goes."""
+    """Where the decoded body of one reply goes, if it is not kept in memory."""
 
     @property
     def write(self) -> Callable[[bytes], object]:
@@ -39,32 +39,30 @@ class Sink(Protocol):
     def begin(self, flow: Flow) -> None:
         """Get ready: the body starts."""
 
-    def end(self, octets: int) -> bytes:
-        """Return what is to be parsed: the body has ended, with so many octets."""
+    def end(self, octets: int) -> None:
+        """Clean up: the body has ended, and had so many octets."""
 
     def lost(self) -> None:
         """Clean up: the rest of a body that had begun will never come."""
 
 
-class Collected:
-    """Keeps a body in memory, in the pieces in which it came."""
+class Nowhere:
+    """Takes a body that nobody wants any more, and keeps nothing of it."""
 
-    __slots__ = ("_pieces", "write")
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self.write: Callable[[bytes], object] = self._pieces.append
+    def write(self, piece: bytes) -> None:
+        """Forget it."""
 
     def begin(self, flow: Flow) -> None:
         """Need nothing."""
 
-    def end(self, octets: int) -> bytes:
-        """Return the whole body."""
-        pieces = self._pieces
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def end(self, octets: int) -> None:
+        """Need nothing."""
 
     def lost(self) -> None:
         """Need nothing."""
+
+
+_nowhere = Nowhere()
 
 
 @implementer(IPushProducer)
@@ -82,11 +80,10 @@ class Streamed:
         self._flow = flow
         self._consumer.registerProducer(self, True)
 
-    def end(self, octets: int) -> bytes:
-        """Leave the consumer; nothing is kept to be parsed."""
+    def end(self, octets: int) -> None:
+        """Leave the consumer."""
         self.octets = octets
         self.lost()
-        return b""
 
     def lost(self) -> None:
         """Leave the consumer, and read on for whoever comes next."""
@@ -117,31 +114,32 @@ class Exchange:
     """
     A command and what becomes of it.
 
-    :param succeed: takes the parsed reply.
-    :param fail: takes the error.
+    :param sink: where a body goes; ``None``: it is kept, and parsed.
     :param noted: takes the parsed reply before, and also when nobody waits any
         more: for what has then happened on the server all the same.
     """
 
-    __slots__ = ("command", "dropped", "fail", "noted", "sent", "sink", "succeed")
+    __slots__ = ("command", "dropped", "fail", "noted", "sink", "succeed")
 
     def __init__(
         self,
         command: Command[Any],
-        sink: Sink,
+        sink: Sink | None = None,
         noted: Callable[[Any], object] | None = None,
     ) -> None:
         self.command = command
         self.sink = sink
         self.noted = noted
-        self.succeed: Callable[[Any], object] = _nobody
-        self.fail: Callable[[POP3Error], object] = _nobody
-        self.sent = False
         self.dropped = False
+        #: Takes the parsed reply.
+        self.succeed: Callable[[Any], object] = _nobody
+        #: Takes the error.
+        self.fail: Callable[[POP3Error], object] = _nobody
 
     def drop(self) -> None:
         """Let nobody hear of the answer."""
         self.dropped = True
+        self.sink = self.sink or _nowhere
         self.succeed = self.fail = _nobody
 
 

@@ -5,20 +5,24 @@ Fetches one message after another, ahead of the one who reads them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from twisted.internet.defer import Deferred
 
 from .commands import Retrieve
 from .errors import CommandError, POP3Error
-from .exchange import Collected, Exchange
+from .exchange import Exchange
 from .protocol import POP3ClientProtocol
 from .results import Message
 
-__all__ = ["AHEAD", "Fetch"]
+__all__ = ["AHEAD", "BUDGET", "Fetch"]
 
-AHEAD = 64
-"""So many messages are asked for before they are wanted."""
+AHEAD = 256
+"""So many messages are asked for before they are wanted: a long round trip's worth."""
+
+BUDGET = 16 * 1024 * 1024
+"""Octets of messages that are held for who reads them, or asked for if sizes are
+known.  One message more may come: one that is larger has to be held all the same."""
 
 
 class Fetch:
@@ -26,27 +30,40 @@ class Fetch:
     A run of RETR commands, and what has come of it so far.
 
     Without a Deferred for each: the messages are put on a list as they come, and
-    only who finds it empty waits.
+    only who finds it empty waits, until the next chunk has been read.
+
+    :param sizes: what LIST says of the messages, where it was asked.
     """
 
     def __init__(
         self,
         protocol: POP3ClientProtocol,
-        commands: Iterator[Retrieve],
+        numbers: Iterator[int],
         ahead: int,
+        sizes: Mapping[int, int],
     ) -> None:
         self._protocol = protocol
-        self._commands = commands
+        self._numbers = numbers
         self._ahead = ahead
+        self._sizes = sizes
         self._coming: deque[Exchange] = deque()
+        self._expected = 0
         self._ready: deque[Message] = deque()
+        self._held = 0
         self._waiter: Deferred[None] | None = None
         # What ended it all; told after the messages that came before.
         self._error: POP3Error | None = None
 
     def ready(self) -> Message | None:
         """Return the next message if it is there."""
-        return self._ready.popleft() if self._ready else None
+        if not self._ready:
+            return None
+        message = self._ready.popleft()
+        if message.content is not None:
+            self._held -= len(message.content)
+        if len(self._coming) + len(self._ready) <= self._ahead // 2:
+            self._ask()
+        return message
 
     async def next(self) -> Message | None:
         """
@@ -61,44 +78,60 @@ class Fetch:
                 raise self._error
             if not self._coming:
                 return None
+            self._protocol.release()
             self._waiter = Deferred()
             await self._waiter
-        return self._ready.popleft()
+        return self.ready()
 
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
-        self._commands = iter(())
+        self._numbers = iter(())
         for exchange in self._coming:
-            exchange.drop()
+            self._protocol.forget(exchange)
         self._ready.clear()
+        self._protocol.release()
 
     def _ask(self) -> None:
-        while len(self._coming) + len(self._ready) < self._ahead:
-            command = next(self._commands, None)
-            if command is None:
+        coming = self._coming
+        room = self._ahead - len(self._ready)
+        while len(coming) < room and (
+            self._held + self._expected < BUDGET or not coming
+        ):
+            number = next(self._numbers, None)
+            if number is None:
                 return
-            exchange = Exchange(command, Collected())
+            exchange = Exchange(Retrieve(number))
             exchange.succeed = self._came
             exchange.fail = self._failed
             self._protocol.enqueue(exchange)
-            self._coming.append(exchange)
+            coming.append(exchange)
+            self._expected += self._sizes.get(number, 0)
+
+    def _answered(self) -> int:
+        number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
+        self._expected -= self._sizes.get(number, 0)
+        self._protocol.after_reading(self._wake)
+        return number
 
     def _came(self, content: bytes) -> None:
-        command = self._coming.popleft().command
-        assert isinstance(command, Retrieve)
-        self._ready.append(Message(command.number, content, None))
-        self._wake()
+        self._ready.append(Message(self._answered(), content, None))
+        self._held += len(content)
 
     def _failed(self, error: POP3Error) -> None:
-        command = self._coming.popleft().command
-        assert isinstance(command, Retrieve)
+        number = self._answered()
         if isinstance(error, CommandError):
-            self._ready.append(Message(command.number, None, error))
+            self._ready.append(Message(number, None, error))
         elif self._error is None:
             self._error = error
-        self._wake()
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.callback(None)
+        if (
+            self._held > BUDGET
+            and self._coming
+            and self._protocol.is_last(self._coming[-1])
+        ):
+            # Nobody else waits for an answer, so let the server wait for us.
+            self._protocol.hold()

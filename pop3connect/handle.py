@@ -187,11 +187,11 @@ class Handle:
         """
         if type(ahead) is not int or ahead < 1:
             raise UsageError(f"ahead is an int from 1, not {ahead!r}")
+        sizes: dict[int, int] = {}
         if numbers is None:
-            numbers = [listing.number for listing in await self.list()]
-        # No look at the marks: one that is marked is refused, and that is an item.
-        commands = map(Retrieve, numbers)
-        fetch = Fetch(self._protocol, commands, ahead)
+            sizes = dict(await self.list())
+            numbers = sizes
+        fetch = Fetch(self._protocol, iter(numbers), ahead, sizes)
         try:
             while (message := fetch.ready() or await fetch.next()) is not None:
                 yield message

@@ -83,12 +83,13 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
         await _upgrade(protocol, capabilities)
         capabilities = await _capabilities(protocol)
     login = await _authenticate(protocol, account, greeting, capabilities)
-    protocol.state = State.TRANSACTION
+    protocol.enter(State.TRANSACTION)
     # Servers offer more, or at last the truth, after the login.
     now = await _capabilities(protocol)
     if now.known:
         capabilities = now
-    protocol.pipelining = protocol.settings.pipeline and "PIPELINING" in capabilities
+    if protocol.settings.pipeline and "PIPELINING" in capabilities:
+        protocol.allow_pipelining()
     return Session(protocol.transcript.clean(greeting), capabilities, login)
 
 

@@ -29,7 +29,7 @@ from .errors import (
     ProtocolError,
     UsageError,
 )
-from .exchange import Collected, Exchange, Sink
+from .exchange import Exchange, Sink
 from .multiline import MultilineDecoder
 from .replies import (
     TLS_RECORD,
@@ -39,13 +39,18 @@ from .replies import (
     parse_challenge,
     parse_status,
 )
-from .session import ALLOWED, State
+from .session import State
 
 __all__ = ["POP3ClientFactory", "POP3ClientProtocol"]
 
 log = Logger()
 
 T = TypeVar("T")
+
+_Answer = tuple[Exchange, Status, bytes]
+"""An exchange that is complete, its status line, its body."""
+
+_OK = Status(True, b"")
 
 WINDOW = 256
 """
@@ -61,22 +66,21 @@ octet now and then could hold the session for ever otherwise.
 
 
 class POP3ClientProtocol(Connection):
-    """
-    The client's side of POP3.
-
-    :ivar pipelining: whether several commands may be unanswered at once.
-    """
+    """The client's side of POP3."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.pipelining = False
+        # How many commands may be unanswered, and with how many more are sent.
+        self._window = 1
+        self._refill = 0
         self._waiting: deque[Exchange] = deque()
         self._sent: deque[Exchange] = deque()
-        self._status = Status(True, b"")
-        # The exchange whose body is coming, how long that may be, and how much of
-        # it counted as progress.
+        # The exchange whose body is coming, the pieces of it that are kept here if
+        # it has no sink, how long it may be, and how much of it counted as progress.
         self._decoder = MultilineDecoder()
         self._body: Exchange | None = None
+        self._pieces: list[bytes] = []
+        self._keep = self._pieces.append
         self._body_limit: int | None = None
         self._counted = 0
         # The STLS whose handshake is under way.
@@ -85,8 +89,21 @@ class POP3ClientProtocol(Connection):
         # command that was sent after it had come is none.
         self._due = 0
         self._reading = False
+        self._progress = False
+        self._afterwards: list[Callable[[], object]] = []
+        self._held = False
 
     # -- commands out
+
+    @property
+    def pipelining(self) -> bool:
+        """Whether several commands may be unanswered at once."""
+        return self._window > 1
+
+    def allow_pipelining(self) -> None:
+        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
+        self._window = WINDOW
+        self._refill = WINDOW // 2
 
     def submit(
         self,
@@ -101,7 +118,7 @@ class POP3ClientProtocol(Connection):
         :param noted: takes the result too, even if the Deferred was cancelled.
         :return: fires with what the command's ``parse`` makes of the reply.
         """
-        exchange = Exchange(command, sink or Collected(), noted)
+        exchange = Exchange(command, sink, noted)
         answer: Deferred[T] = Deferred(partial(self._cancel, exchange))
         exchange.succeed = answer.callback
         exchange.fail = answer.errback
@@ -109,6 +126,9 @@ class POP3ClientProtocol(Connection):
             self.enqueue(exchange)
         except POP3Error as error:
             return fail(error)
+        if self._held:
+            # Somebody waits for more than the one who holds the reading up.
+            self.release()
         return answer
 
     def enqueue(self, exchange: Exchange) -> None:
@@ -121,30 +141,31 @@ class POP3ClientProtocol(Connection):
         verb = exchange.command.verb
         if self._end is not None:
             raise self._end.about(verb)
-        if verb not in ALLOWED[self.state]:
+        if verb not in self.allowed:
             raise UsageError(
                 f"{verb} is not possible now: {self.state.value}",
                 server=str(self.settings.server),
                 verb=verb,
             )
-        if isinstance(exchange.command, Quit):
-            self.state = State.UPDATE
+        if verb == "QUIT":
+            self.enter(State.UPDATE)
         self._waiting.append(exchange)
-        self._send_waiting()
+        if len(self._sent) <= self._refill:
+            self._send_waiting()
 
     def _send_waiting(self) -> None:
+        """
+        Fill the window.
+
+        Called when half of it is free: then many lines go out in one write, and the
+        server still has the other half to work on.
+        """
         waiting, sent = self._waiting, self._sent
-        window = WINDOW if self.pipelining else 1
-        # Only when half of it is free: many lines in one write then, and the
-        # server still has the other half to work on.
-        if not waiting or len(sent) > window // 2:
-            return
         lines = []
-        while waiting and len(sent) < window:
+        while waiting and len(sent) < self._window:
             exchange = waiting.popleft()
             if exchange.dropped:
                 continue
-            exchange.sent = True
             sent.append(exchange)
             lines.append(exchange.command.line())
             if self.transcript.listening:
@@ -166,6 +187,30 @@ class POP3ClientProtocol(Connection):
                     server=str(self.settings.server),
                 )
             )
+
+    def forget(self, exchange: Exchange) -> None:
+        """Let nobody hear of an answer, and keep nothing of it; it is still read."""
+        exchange.drop()
+        if exchange is self._body:
+            self._pieces.clear()
+            self._decoder.discard()
+
+    def is_last(self, exchange: Exchange) -> bool:
+        """Say whether nothing was asked after this."""
+        queue = self._waiting or self._sent
+        return bool(queue) and queue[-1] is exchange
+
+    def hold(self) -> None:
+        """Read no more until `release`, or until somebody submits a command."""
+        if not self._held:
+            self._held = True
+            self.pause_body()
+
+    def release(self) -> None:
+        """Read on after `hold`."""
+        if self._held:
+            self._held = False
+            self.resume_body()
 
     async def leave(self) -> None:
         """Say QUIT where nothing depends on the answer, and close."""
@@ -201,6 +246,20 @@ class POP3ClientProtocol(Connection):
             super().dataReceived(data)
         finally:
             self._reading = False
+            if self._progress:
+                self._progress = False
+                self._limit.progress()
+            if self._afterwards:
+                calls, self._afterwards = self._afterwards, []
+                for call in calls:
+                    call()
+
+    def after_reading(self, call: Callable[[], object]) -> None:
+        """Call this once, when all that came in one chunk has been read."""
+        if not self._reading:
+            call()
+        elif call not in self._afterwards:
+            self._afterwards.append(call)
 
     def lineReceived(self, line: bytes) -> None:
         """Read a status line."""
@@ -209,9 +268,9 @@ class POP3ClientProtocol(Connection):
         if self.state is State.GREETING:
             self._read_greeting(line)
             return
-        exchange = self._begin_reply(line)
-        if exchange is not None:
-            self._answered(exchange)
+        answered = self._begin_reply(line)
+        if answered is not None:
+            self._answered(*answered)
         elif self._body is not None:
             self.setRawMode()
 
@@ -222,40 +281,52 @@ class POP3ClientProtocol(Connection):
         While more answers are owed, this goes on in the same chunk, by an offset:
         handing the rest back to be split into lines would copy it each time.
         """
+        sent = self._sent
         at = 0
         while self.state is not State.CLOSED:
-            if self._body is not None:
-                at = self._read_body(data, at)
-                if at < 0:
-                    return
-                exchange = self._end_body()
-            else:
+            if self._body is None:
                 end = data.find(b"\r\n", at)
                 if end < 0 or end - at > MAX_STATUS_LINE:
                     self.setLineMode(data[at:])
                     return
-                begun = self._begin_reply(data[at:end])
+                answered = self._begin_reply(data[at:end])
                 at = end + 2
-                if begun is None:
+                if answered is None:
                     continue
-                exchange = begun
-            if not self._sent:
+            else:
+                at = self._read_body(data, at)
+                if at < 0:
+                    return
+                answered = self._end_body()
+            if not sent:
                 # Back in line mode before anybody is told: what is left in the
                 # chunk was not asked for, and has to be found if STLS comes next.
                 self.setLineMode(data[at:])
-                self._answered(exchange)
+                self._answered(*answered)
                 return
-            self._answered(exchange)
+            self._answered(*answered)
 
-    def _begin_reply(self, line: bytes) -> Exchange | None:
+    def _begin_reply(self, line: bytes) -> _Answer | None:
         """
         Read a status line.
 
         :return: the exchange that it completes; ``None`` if a body follows, or the
             session has ended here.
         """
-        status = parse_status(line)
         exchange = self._sent[0] if self._due else None
+        if (
+            exchange is not None
+            and exchange.command.shape is Shape.BODY
+            and line[:3] == b"+OK"
+        ):
+            # The way of every message: nothing is made of its status line.
+            self._due -= 1
+            self._progress = True
+            if self.transcript.listening:
+                self.transcript.server(line)
+            self._begin_body(exchange)
+            return None
+        status = parse_status(line)
         if exchange is not None and exchange.command.shape is Shape.CHALLENGE:
             status = status or parse_challenge(line)
         if self.transcript.listening:
@@ -266,78 +337,77 @@ class POP3ClientProtocol(Connection):
         if exchange is None:
             self._nonsense("a reply that nobody asked for", line)
             return None
-        command = exchange.command
         if status is None:
-            self._nonsense(f"no answer to {command.verb}", line)
+            self._nonsense(f"no answer to {exchange.command.verb}", line)
             return None
         self._due -= 1
-        self._limit.progress()
-        if status.ok and command.shape is Shape.BODY:
-            self._begin_body(exchange, status)
-            return None
+        self._progress = True
         self._sent.popleft()
-        self._status = status
-        if status.ok and isinstance(command, Stls):
+        if status.ok and isinstance(exchange.command, Stls):
             self._begin_upgrade(exchange)
             return None
-        return exchange
+        return exchange, status, b""
 
-    def _begin_body(self, exchange: Exchange, status: Status) -> None:
+    def _begin_body(self, exchange: Exchange) -> None:
         self._body = exchange
-        self._status = status
         self._counted = 0
         limit = exchange.command.max_octets
         self._body_limit = self.settings.max_message_size if limit is None else limit
-        if exchange.dropped:
-            exchange.sink = _Dropped()
+        sink = exchange.sink
+        if sink is None:
+            self._decoder.begin(self._keep)
+            return
         try:
-            exchange.sink.begin(self)
+            sink.begin(self)
         except Exception:  # noqa: BLE001 - a consumer's own
             self._consumer_failed()
-            return
-        self._decoder.begin(exchange.sink.write)
+        else:
+            self._decoder.begin(sink.write)
 
     def _read_body(self, data: bytes, at: int) -> int:
+        """Read on in a body; as `MultilineDecoder.feed`."""
         decoder = self._decoder
         try:
             end = decoder.feed(data, at)
         except Exception:  # noqa: BLE001 - a consumer's own
             self._consumer_failed()
             return -1
-        octets = decoder.octets
-        if self._body_limit is not None and octets > self._body_limit:
+        if self._body_limit is not None and decoder.octets > self._body_limit:
             self._too_large()
             return -1
-        if end < 0 and octets - self._counted >= SLOWEST:
-            self._counted = octets
-            self._limit.progress()
+        if end < 0 and decoder.octets - self._counted >= SLOWEST:
+            self._counted = decoder.octets
+            self._progress = True
         # A consumer may have ended the session from its write().
         return end if self._body is not None else -1
 
-    def _end_body(self) -> Exchange:
+    def _end_body(self) -> _Answer:
         exchange, self._body = self._body, None
         assert exchange is not None
         self._sent.popleft()
-        self._limit.progress()
+        self._progress = True
         if self.transcript.listening:
             self.transcript.body(self._decoder.octets)
-        return exchange
-
-    def _answered(self, exchange: Exchange) -> None:
-        """Tell who asked, after everything else is in order."""
-        status = self._status
-        command = exchange.command
         body = b""
+        if exchange.sink is None:
+            pieces = self._pieces
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+        else:
+            try:
+                exchange.sink.end(self._decoder.octets)
+            except Exception:  # noqa: BLE001 - a consumer's own; and all has come
+                exchange.fail(Failure())  # type: ignore[arg-type]
+                exchange.drop()
+        return exchange, _OK, body
+
+    def _answered(self, exchange: Exchange, status: Status, body: bytes) -> None:
+        """Tell who asked, after everything else is in order."""
+        command = exchange.command
         error: POP3Error | None = None
         if not status.ok:
             error = self._refusal(command, status, CommandError)
         else:
-            try:
-                if command.shape is Shape.BODY:
-                    body = exchange.sink.end(self._decoder.octets)
-            except Exception:  # noqa: BLE001 - a consumer's own, and all has come
-                exchange.fail(Failure())  # type: ignore[arg-type]
-                exchange.drop()
             try:
                 value = command.parse(status, body)
             except BadReplyError as bad:
@@ -346,7 +416,8 @@ class POP3ClientProtocol(Connection):
                     server=str(self.settings.server),
                     verb=command.verb,
                 )
-        self._send_waiting()
+        if self._waiting and len(self._sent) <= self._refill:
+            self._send_waiting()
         if not self._sent:
             self._limit.stop()
         if error is not None:
@@ -390,7 +461,8 @@ class POP3ClientProtocol(Connection):
         body, self._body, self._upgrade = self._body, None, None
         self._sent.clear()
         self._waiting.clear()
-        if body is not None:
+        self._pieces.clear()
+        if body is not None and body.sink is not None:
             try:
                 body.sink.lost()
             except Exception:  # noqa: BLE001 - a consumer's own; it hears the error
@@ -425,25 +497,6 @@ class POP3ClientProtocol(Connection):
         ended.__cause__ = failure.value
         self.break_off(ended)
         failed(failure)  # type: ignore[arg-type]
-
-
-class _Dropped:
-    """Takes a body that nobody wants any more, and keeps nothing of it."""
-
-    @property
-    def write(self) -> Callable[[bytes], object]:
-        """Forget it."""
-        return _told
-
-    def begin(self, flow: object) -> None:
-        """Need nothing."""
-
-    def end(self, octets: int) -> bytes:
-        """Have nothing."""
-        return b""
-
-    def lost(self) -> None:
-        """Need nothing."""
 
 
 def _told(result: object) -> None:

@@ -108,13 +108,10 @@ class Transcript:
 
     def __init__(self, procedure: StatusProcedure | None, log: _Log) -> None:
         self._procedure = procedure
+        #: Whether anybody hears; ask before building a line in a hot path.
+        self.listening = procedure is not None
         self._log = log
         self._secrets = _Fingerprints()
-
-    @property
-    def listening(self) -> bool:
-        """Whether anybody hears; ask before building a line in a hot path."""
-        return self._procedure is not None
 
     def keep_secret(self, *values: bytes) -> None:
         """Mask these values in everything the server says from now on."""

@@ -343,6 +343,11 @@ class LoginTests(ServerCase):
         self.assertEqual(plain(good).password, b"secrets!")
         self.assertRaises(ValueError, plain, good[:-3] + b"R==")
 
+    def test_plain_empty(self) -> None:
+        """The equals sign is the empty response, not bad base64 (RFC 5034)."""
+        reply = self.session().ask(b"AUTH PLAIN =")
+        self.assertEqual(reply, b"-ERR this is not a PLAIN response\r\n")
+
     def test_plain_cancelled(self) -> None:
         """An asterisk cancels (RFC 5034 section 4)."""
         session = self.session()
@@ -632,18 +637,21 @@ class ServiceTests(ServiceCase):
         self.assertEqual((cacerts / "other.pem").read_text(), "not ours")
         self.assertEqual(len(list(cacerts.iterdir())), 2)
 
-    def test_default_account(self) -> None:
+    async def test_default_account(self) -> None:
         """The account that nobody chose is told in full."""
         self.start()
+        await deferLater(reactor, 0)
         self.assertRegex(self.out.shown(), r"account +alice, password looking-glass\n")
 
-    def test_chosen_accounts(self) -> None:
+    async def test_chosen_accounts(self) -> None:
         """The password of an account that somebody chose is not told."""
         self.start(accounts={"ann": "hush-hush", "bob": "pssst"})
+        await deferLater(reactor, 0)
         self.assertRegex(self.out.shown(), r"account +ann,.*\n +account +bob,")
         self.assertNotIn("hush-hush", self.out.shown())
         self.assertNotIn("pssst", self.out.shown())
         self.assertNotIn("alice", self.out.shown())
+        self.assertNotIn("looking-glass", self.out.shown())
 
     async def test_stopped_early(self) -> None:
         """A service that is stopped amid its tour is silent from then on."""
@@ -692,7 +700,6 @@ class TourTests(ServiceCase):
 
     async def test_goes_on_serving(self) -> None:
         """Without --once the server is there after the tour."""
-        service = self.service(once=False)
         invited: Deferred[None] = Deferred()
 
         class Watched(Terminal):
@@ -701,7 +708,8 @@ class TourTests(ServiceCase):
                 if "Ctrl-C" in self.shown() and not invited.called:
                     invited.callback(None)
 
-        service._out = Watched()
+        self.out = Watched()
+        service = self.service(once=False)
         service.privilegedStartService()
         service.startService()
         await invited
@@ -714,6 +722,13 @@ class TourTests(ServiceCase):
         self.start()
         self.assertEqual(await self.finished, 0)
         self.assertIn("Gr\\xfc\\xdfe", self.out.shown())
+
+    async def test_nobody_listens(self) -> None:
+        """A tour that cannot be told (``| head``) ends with another status."""
+        self.out.buffer.close()
+        self.start()
+        self.assertEqual(await self.finished, 1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     async def test_failure(self) -> None:
         """A tour that does not go well is told, and ends with another status."""
@@ -750,7 +765,7 @@ class TourTests(ServiceCase):
         cacerts.mkdir()
         (cacerts / "ca.pem").write_bytes(authority.pem)
         # The server's own CA: without it nothing would work at all.
-        (cacerts / "other.pem").write_bytes(service._authority.pem)
+        (cacerts / "other.pem").write_bytes(service.authority.pem)
         factory = ImpostorFactory()
         listening = reactor.listenSSL(
             0, factory, authority.server(impostor), interface="127.0.0.1"

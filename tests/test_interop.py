@@ -15,7 +15,7 @@ import base64
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from twisted.internet import reactor
@@ -123,6 +123,21 @@ class InteropTestCase(TestCase):
         closed = handle.when_closed()
         await handle.abort()
         await closed
+
+    async def refusals(
+        self, attempts: Iterable[Coroutine[Any, Any, Handle]]
+    ) -> list[LoginError]:
+        """
+        Make these attempts to log in at the same time; all have to be refused.
+        """
+        results = await DeferredList(
+            [Deferred.fromCoroutine(attempt) for attempt in attempts],
+            consumeErrors=True,
+        )
+        for succeeded, result in results:
+            self.assertFalse(succeeded)
+            self.assertIsInstance(result.value, LoginError)
+        return [result.value for _, result in results]
 
     async def filled(
         self, messages: Sequence[bytes], **options: Any
@@ -352,9 +367,9 @@ class ConnectTests(InteropTestCase):
         """
         server = dovecot.Dovecot()
         server.start()
-        self.addCleanup(server.begin_to_stop)
         handle = await self.open(server.add_user(small(1)), at=server)
         closed = handle.when_closed()
+        # Dovecot says -ERR [SYS/TEMP], though nobody asked.
         server.begin_to_stop()
         await closed
         with self.assertRaises(POP3Error) as caught:
@@ -403,13 +418,12 @@ class LoginTests(InteropTestCase):
         """
         Left to itself, it finds a way with servers of few mechanisms.
         """
-        for mechanisms in (("plain",), ("plain", "apop"), ("apop",)):
-            server = dovecot.Dovecot(mechanisms=mechanisms)
-            server.start()
-            self.addCleanup(server.begin_to_stop)
-            mailbox = server.add_user(small(1))
-            handle = await self.open(mailbox, Secure.STLS, at=server)
-            self.assertEqual((await handle.stat()).count, 1)
+        for mechanisms in (("plain",), ("plain", "apop"), ("plain", "cram-md5")):
+            server = dovecot.shared(mechanisms=mechanisms)
+            for secure in Secure:
+                mailbox = server.add_user(small(1))
+                handle = await self.open(mailbox, secure, at=server)
+                self.assertEqual((await handle.stat()).count, 1)
 
     async def test_odd_password(self) -> None:
         """
@@ -445,12 +459,16 @@ class LoginTests(InteropTestCase):
 
     async def check_wrong(self, auth: str) -> None:
         mailbox = self.server.add_user()
-        for secure in Secure:
-            with self.assertRaises(LoginError) as caught:
-                await self.open(mailbox, secure, auth=auth, password="not it")
-            self.assertEqual(caught.exception.code, "AUTH")
-            self.assertFalse(caught.exception.transient)
-            self.assertNotIn("not it", str(caught.exception))
+        # Together, because Dovecot takes half a second for a refusal.
+        refusals = await self.refusals(
+            self.open(mailbox, secure, auth=auth, password="not it")
+            for secure in Secure
+        )
+        self.assertEqual(len(refusals), 3)
+        for error in refusals:
+            self.assertEqual(error.code, "AUTH")
+            self.assertFalse(error.transient)
+            self.assertNotIn("not it", str(error))
 
     async def test_wrong_password_user(self) -> None:
         """
@@ -494,7 +512,7 @@ class LoginTests(InteropTestCase):
 
     async def test_too_many_sessions(self) -> None:
         """
-        One session more than allowed: [IN-USE] at once, and a later one works.
+        One session more than allowed: [IN-USE] at once, and the first lives on.
         """
         server = dovecot.shared(lock_sessions=False, sessions_per_user=1)
         mailbox = server.add_user(small(2))
@@ -505,8 +523,7 @@ class LoginTests(InteropTestCase):
             self.assertEqual(caught.exception.code, "IN-USE")
             self.assertTrue(caught.exception.transient)
             self.assertEqual((await first.stat()).count, 2)
-            await first.disconnect()
-            # Dovecot's count may be behind by a moment.
+            # Dovecot's count may be behind by a moment: another one's next time.
             mailbox = server.add_user(small(2))
 
 
@@ -958,11 +975,12 @@ class DeleteTests(InteropTestCase):
         """
         mailbox, handle = await self.filled(small(2))
         await handle.delete(2)
-        for number in (2, 3):
-            with self.assertRaises(CommandError):
-                await handle.delete(number)
         with self.assertRaises(CommandError):
-            await handle.retrieve(2)
+            await handle.delete(3)
+        # Whether the server is asked at all is not the point here.
+        for command in (handle.delete, handle.retrieve):
+            with self.assertRaises(POP3Error):
+                await command(2)
         self.assertEqual((await handle.disconnect()).deleted, frozenset({2}))
         self.assertEqual(await self.remaining(mailbox), small(2)[:1])
 
@@ -1082,7 +1100,7 @@ class StatusTests(InteropTestCase):
             heard,
         )
         for line in heard:
-            self.assertTrue(line.startswith(("C: ", "S: ")), line)
+            self.assertTrue(line.startswith(("C: ", "S: ", "Warning: ")), line)
             self.assertTrue(line.isprintable(), line)
             self.assertNotIn("message 2", line)
 
@@ -1135,12 +1153,13 @@ class StatusTests(InteropTestCase):
         """
         mailbox = self.server.add_user()
         wrong = dovecot.Mailbox(mailbox.user, os.urandom(9).hex(), mailbox.directory)
-        for auth in ("USER", "APOP", "PLAIN"):
-            heard: list[str] = []
-            with self.assertRaises(LoginError) as caught:
-                await self.open(wrong, auth=auth, stsproc=heard.append)
+        transcripts: dict[str, list[str]] = {"USER": [], "APOP": [], "PLAIN": []}
+        errors = await self.refusals(
+            self.open(wrong, auth=auth, stsproc=heard.append)
+            for auth, heard in transcripts.items()
+        )
+        for error, heard in zip(errors, transcripts.values(), strict=True):
             self.assert_in_order(["C: ", "S: -ERR [AUTH]"], heard)
-            error = caught.exception
             told = "\n".join([*heard, str(error), repr(error), repr(vars(error))])
             for secret in self.disguises(wrong):
                 self.assertNotIn(secret, told)

@@ -37,7 +37,7 @@ def run(bench: Bench) -> list[Table]:
     """Fresh processes, in turn; then where our own time goes."""
     say("imports")
     table = Table("Import time", ("Import", "wall ms", "CPU ms", "process ms"))
-    for _ in range(5 if bench.quick else 4 * bench.rounds):
+    for _ in range(3 if bench.quick else 4 * bench.rounds):
         for title, first, then in CASES:
             if "pop3connect" in then and not have_ours():
                 continue

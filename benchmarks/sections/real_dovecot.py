@@ -9,8 +9,10 @@ from benchmarks.clients import (
     POP3CLIENT,
     POPLIB,
     STREAMED,
+    Target,
 )
 from benchmarks.contest import HEADER, Bench, Contest
+from benchmarks.loads import Load
 from benchmarks.report import Table, say
 
 WHO = [
@@ -29,8 +31,9 @@ QUICK_WHO = [MESSAGES, POP3CLIENT, POPLIB, BARE]
 
 def run(bench: Bench) -> list[Table]:
     """Its own mdbox for every load; a Maildir for the small one."""
-    if dovecot.available() is None:
-        say("dovecot: not installed")
+    reason = dovecot.why_unavailable()
+    if reason is not None:
+        say(f"dovecot: {reason}")
         return []
     table = Table("Retrieval from Dovecot", HEADER)
     if bench.quick:
@@ -49,19 +52,20 @@ def run(bench: Bench) -> list[Table]:
         mailboxes = [(bench.load(load), shape) for load, shape in boxes]
         if not mailboxes:
             continue
-        with dovecot.Dovecot(mailboxes, str(bench.identity.server), store) as server:
+        with dovecot.Dovecot(store) as server:
             for load, shape in mailboxes:
+                server.fill(load, shape)
                 for transport in bench.transports:
                     if transport == "tls" and (bench.quick or store == "maildir"):
                         continue
-                    target = bench.target(
-                        server.ports[transport],
+                    contest = Contest(
+                        bench,
+                        store,
+                        load,
+                        shape,
                         transport,
-                        load.count,
-                        user=server.user(load, shape),
-                        password=dovecot.PASSWORD,
+                        mailbox(server, load, shape, transport),
                     )
-                    contest = Contest(bench, store, load, shape, transport, target)
                     who = QUICK_WHO if bench.quick else WHO
                     contest.warm(BARE)
                     contest.hold(who)
@@ -72,3 +76,17 @@ def run(bench: Bench) -> list[Table]:
         "One fetch before the clock warms its index and the page cache.",
     ]
     return [table]
+
+
+def mailbox(server: dovecot.Dovecot, load: Load, shape: str, transport: str) -> Target:
+    """How to reach the mailbox; the server has a certificate authority of its own."""
+    box = server.boxes[load, shape]
+    return Target(
+        server.port if transport == "plain" else server.tls_port,
+        transport != "plain",
+        f"{server.cacerts}/ca.pem",
+        server.cacerts,
+        load.count,
+        user=box.user,
+        password=box.password,
+    )

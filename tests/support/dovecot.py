@@ -241,10 +241,14 @@ class Dovecot:
 
     def begin_to_stop(self) -> None:
         """
-        Tell it to end, and do not wait for that.
+        Tell it and its sessions to end, and do not wait for that.
         """
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            # The whole group, of which it is the leader.  Told alone, it would
+            # let sessions come to their own end, and a client that does nothing
+            # puts that off for ten minutes.  A process that has not been waited
+            # for keeps its number, so this cannot be somebody else's group.
+            os.killpg(self._process.pid, signal.SIGTERM)
 
     def stop(self) -> None:
         """
@@ -252,9 +256,7 @@ class Dovecot:
         """
         if self in _RUNNING:
             _RUNNING.remove(self)
-        process, self._process = self._process, None
-        if process is not None:
-            _end(process)
+        self._end()
         directory, self._directory = self._directory, None
         if directory is not None:
             _remove(directory)
@@ -349,7 +351,7 @@ class Dovecot:
                 cwd=self.directory,
                 env={"PATH": os.defpath},
                 # Control-C at the terminal is for the test run, which then
-                # ends us in an orderly way.
+                # ends Dovecot in an orderly way.
                 start_new_session=True,
             )
         # The two processes that take connections are there from the beginning,
@@ -361,9 +363,22 @@ class Dovecot:
             if self._greets():
                 return None
             time.sleep(0.01)
-        _end(self._process)
-        self._process = None
+        self._end()
         return (self.directory / "output").read_text(errors="replace") + self.log()
+
+    def _end(self) -> None:
+        """
+        End the process, if there is one, and wait for it.
+        """
+        self.begin_to_stop()
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                # Its children notice when it is gone.
+                process.kill()
+                process.wait()
 
     def _greets(self) -> bool:
         try:
@@ -443,20 +458,6 @@ service stats {{
 """
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """
-    End a process and wait for it.  Dovecot ends its own children.
-    """
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            # Its children notice when it is gone.
-            process.kill()
-    process.wait()
-
-
 def _remove(directory: Path) -> None:
     # A mail process that was in the middle of something may outlive its master
     # by a moment, and write one more file.
@@ -482,7 +483,7 @@ def _stop_all() -> None:
     """
     Leave nothing behind, also when the test run was interrupted.
     """
-    # Dovecot takes a second to end: let all of them do so at the same time.
+    # Dovecot may take a second to end: let all of them do so at the same time.
     for server in _RUNNING:
         server.begin_to_stop()
     for server in list(_RUNNING):
@@ -504,7 +505,7 @@ def shared(
     The running server of these properties, started if this is the first call.
 
     It runs until the test run ends: trial knows no set-up for a class or a
-    module, and to end one after each test would take a second each time.
+    module, and one for each test would be slow.
     """
     mechanisms, names = tuple(mechanisms), tuple(names)
     key = (mechanisms, names, tls, lock_sessions, sessions_per_user)

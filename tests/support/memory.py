@@ -8,26 +8,45 @@ a real one too: `pop3connect.layer` slips it in.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from pop3connect import connect
+from pop3connect import Handle, POP3Error, connect
+
+E = TypeVar("E", bound=BaseException)
+
+NAME = "pop.example.com:110"
+"""What `Server.open` calls the server unless it is told otherwise."""
 
 
 class Transport(StringTransport):
     """
     One side's transport: what is written stays here until the wire carries it.
+
+    ``writes`` remembers each write by itself.
     """
 
     lost = False
+    aborting = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        super().write(data)
 
     def abortConnection(self) -> None:
         self.aborting = True
@@ -52,9 +71,15 @@ class Server:
     An endpoint that leads to the test itself, which says what the server says.
 
     Use `say` and `heard`; `start_tls` begins TLS on the server's side.
+
+    ``closes``: whether this side closes as soon as the client does.  ``connects``
+    counts how often somebody connected.
     """
 
+    closes = True
+
     def __init__(self, clock: Clock | None = None) -> None:
+        self.connects = 0
         self.clock = clock or Clock()
         self.client: Any = None
         self.transport = Transport()
@@ -67,6 +92,7 @@ class Server:
     # -- the endpoint
 
     def connect(self, factory: Any) -> Deferred[Any]:
+        self.connects += 1
         protocol = factory.buildProtocol(None)
         assert protocol is not None
         self.client = protocol
@@ -166,17 +192,15 @@ class Server:
         """
         Tell the client that its connection is gone, if it has closed it.
         """
-        if self.transport.disconnecting and not self.transport.lost:
-            from twisted.internet.error import ConnectionDone
-
+        closing = self.transport.disconnecting and self.closes
+        # Nobody has to agree to an abort.
+        if (closing or self.transport.aborting) and not self.transport.lost:
             self.lose(ConnectionDone())
 
     def lose(self, reason: Exception | None = None) -> None:
         """
         Break the connection.
         """
-        from twisted.internet.error import ConnectionLost
-
         if not self.transport.lost:
             self.transport.lost = True
             self.client.connectionLost(Failure(reason or ConnectionLost()))
@@ -197,3 +221,104 @@ class Server:
         handles: list[Any] = []
         opening.addCallback(handles.append)
         return handles[0]
+
+
+class SessionTestCase(SynchronousTestCase):
+    """
+    A test of one session with a `Server`; every one ends with nothing left behind.
+    """
+
+    def setUp(self) -> None:
+        self._begin()
+        self.addCleanup(self._nothing_left)
+
+    def _begin(self) -> None:
+        self.clock = Clock()
+        self.server = Server(self.clock)
+        self.status: list[str] = []
+
+    def anew(self) -> None:
+        """
+        Begin again with another server, for the next case of the same test.
+        """
+        self._nothing_left()
+        self._begin()
+
+    def _nothing_left(self) -> None:
+        """
+        Whatever happened: after the end of the connection no timer is left.
+        """
+        if self.server.client is not None:
+            self.server.settle()
+            self.server.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    # -- doing
+
+    def open(self, **options: Any) -> Deferred[Handle]:
+        """
+        Begin to open a session; the status procedure fills ``self.status``.
+        """
+        options.setdefault("stsproc", self.status.append)
+        return self.server.open(**options)
+
+    def log_in(self, *capabilities: str, **options: Any) -> Handle:
+        """
+        Return the handle of a session with a server that has these capabilities.
+        """
+        lines = "".join(f"{line}\r\n" for line in capabilities).encode("ascii")
+        options.setdefault("stsproc", self.status.append)
+        handle: Handle = self.server.log_in(lines, **options)
+        self.assertIdle()
+        return handle
+
+    # -- looking
+
+    def result(self, deferred: Any) -> Any:
+        """
+        Return what a Deferred or a coroutine has come to, by now.
+        """
+        self.server.settle()
+        return self.successResultOf(deferred)
+
+    def error(self, deferred: Any, kind: type[E]) -> E:
+        """
+        Return the error that a Deferred has come to: of this type, and no other.
+        """
+        self.server.settle()
+        error = self.failureResultOf(deferred).value
+        if type(error) is not kind:
+            raise AssertionError(f"not {kind.__name__}: {error!r}") from error
+        if isinstance(error, POP3Error):
+            # Each of our errors says which server it is about, whatever it is.
+            self.assertEqual(error.server, NAME)
+            self.assertIn(NAME, str(error))
+        return error
+
+    def errors(self, deferreds: Sequence[Any], kind: type[E]) -> list[E]:
+        """
+        Return the errors of all of them.
+        """
+        return [self.error(deferred, kind) for deferred in deferreds]
+
+    def pending(self, *deferreds: Any) -> None:
+        """
+        Check that nothing has come of them yet.
+        """
+        self.server.settle()
+        for deferred in deferreds:
+            self.assertNoResult(deferred)
+
+    def assertIdle(self) -> None:
+        """
+        Check that no timer runs while nobody owes anything.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def assertClosed(self) -> None:
+        """
+        Check that the client has closed its connection, and left nothing.
+        """
+        self.server.settle()
+        self.assertTrue(self.server.transport.disconnecting)
+        self.assertIdle()

@@ -1,0 +1,542 @@
+"""
+Certificates of every kind that a server may show, and servers that show them.
+
+CAs come from trustme, certificates from a builder of our own, because most of them
+have to be wrong in one way.  Each is made when it is first asked for and kept for
+the process: a test asks for the kind it means, and pays for it once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from pop3connect import Handle, POP3Error, VerificationError
+
+from .memory import Server
+
+E = TypeVar("E", bound=POP3Error)
+
+HOST = "pop.example.com"
+"""The name that the tests mean, and that the right certificate has."""
+
+_LONG_AGO = datetime.datetime(2001, 1, 1)
+_FAR_OFF = datetime.datetime(2999, 1, 1)
+
+
+# -- CAs
+
+
+@cache
+def authority(name: str = "Our CA") -> trustme.CA:
+    """
+    Return the CA of this name.
+    """
+    return trustme.CA(organization_name="Tests", organization_unit_name=name)
+
+
+@cache
+def intermediate() -> trustme.CA:
+    """
+    Return a CA that `authority` vouches for.
+    """
+    return trustme.CA(
+        parent_cert=authority(),
+        path_length=0,
+        organization_name="Tests",
+        organization_unit_name="Our Intermediate",
+    )
+
+
+def certificate_of(ca: trustme.CA) -> x509.Certificate:
+    """
+    Return a CA's own certificate.
+    """
+    return x509.load_pem_x509_certificate(ca.cert_pem.bytes())
+
+
+@cache
+def _key_of(ca: trustme.CA) -> Any:
+    return load_pem_private_key(ca.private_key_pem.bytes(), None)
+
+
+@cache
+def key() -> ec.EllipticCurvePrivateKey:
+    """
+    Return the key of all certificates here; that they share it harms no test.
+    """
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@cache
+def weak_key() -> rsa.RSAPrivateKey:
+    """
+    Return a key of less than the 112 bits of security that are asked for.
+    """
+    return rsa.generate_private_key(65537, 1024)
+
+
+# -- certificates
+
+
+class Shown(NamedTuple):
+    """
+    What a server shows: its certificate, the chain it sends with it, and its key.
+    """
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...] = ()
+    key: Any = None
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def key_pem(self) -> bytes:
+        return (self.key or key()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+
+
+def name(common_name: str | None = None, unit: str | None = None) -> x509.Name:
+    """
+    Return a distinguished name.
+    """
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests")]
+    if unit is not None:
+        parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    if common_name is not None:
+        parts.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
+    return x509.Name(parts)
+
+
+def _general(identity: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(identity))
+    except ValueError:
+        return x509.DNSName(identity)
+
+
+def raw_names(*names: tuple[int, bytes]) -> bytes:
+    """
+    Encode a subjectAltName that no library would: tag numbers and octets as given.
+
+    The tags are those of RFC 5280 section 4.2.1.6: 2 is dNSName, 7 iPAddress.
+    """
+    return _der(0x30, b"".join(_der(0x80 | tag, octets) for tag, octets in names))
+
+
+def _der(tag: int, octets: bytes) -> bytes:
+    size = len(octets)
+    if size < 0x80:
+        return bytes((tag, size)) + octets
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + octets
+
+
+@cache
+def leaf(
+    *identities: str,
+    names: tuple[x509.GeneralName, ...] = (),
+    raw: bytes | None = None,
+    subject: x509.Name | None = None,
+    by: trustme.CA | None = None,
+    signer: trustme.CA | None = None,
+    start: datetime.datetime = _LONG_AGO,
+    end: datetime.datetime = _FAR_OFF,
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    weak: bool = False,
+    chain: tuple[x509.Certificate, ...] = (),
+) -> Shown:
+    """
+    Return a certificate for these DNS names and IP addresses.
+
+    :param names: more names, of other kinds.
+    :param raw: the octets of the subjectAltName extension, instead.
+    :param by: who issues it; default: `authority`.
+    :param signer: who signs it, if not who issued it.
+    :param weak: whether it has the `weak_key`.
+    """
+    by = by or authority()
+    issuer = certificate_of(by)
+    own: Any = weak_key() if weak else key()
+    alternatives = [*map(_general, identities), *names]
+    builder = _builder(
+        subject or name(unit="A server"), issuer.subject, own, start, end
+    ).add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+            issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        ),
+        critical=False,
+    )
+    builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    if raw is not None:
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw),
+            critical=False,
+        )
+    elif alternatives:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(alternatives), critical=False
+        )
+    certificate = builder.sign(_key_of(signer or by), hashes.SHA256())
+    return Shown(certificate, chain, own)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    own: Any,
+    start: datetime.datetime = _LONG_AGO,
+    end: datetime.datetime = _FAR_OFF,
+    *,
+    ca: bool = False,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+    )
+
+
+def right() -> Shown:
+    """
+    Return what `HOST` should show.
+    """
+    return leaf(HOST)
+
+
+def expired() -> Shown:
+    return leaf(HOST, end=datetime.datetime(2011, 12, 13, 14, 15))
+
+
+def not_yet_valid() -> Shown:
+    return leaf(HOST, start=datetime.datetime(2987, 6, 5, 4, 3))
+
+
+def wrong_host() -> Shown:
+    return leaf("imap.example.com", "smtp.example.com")
+
+
+def common_name_only() -> Shown:
+    return leaf(subject=name(common_name=HOST))
+
+
+def nameless() -> Shown:
+    """
+    Return a certificate with neither a subjectAltName nor a common name.
+    """
+    return leaf()
+
+
+def unknown_ca() -> Shown:
+    return leaf(HOST, by=authority("Somebody Else's CA"))
+
+
+def behind_intermediate(*, sent: bool) -> Shown:
+    """
+    Return a certificate by `intermediate`, which the server sends along or forgets.
+    """
+    chain = (certificate_of(intermediate()),) if sent else ()
+    return leaf(HOST, by=intermediate(), chain=chain)
+
+
+@cache
+def self_signed(*, ca: bool = False) -> Shown:
+    """
+    Return what a server gives itself.
+
+    :param ca: whether it says that it is a CA, as those of ``openssl req -x509`` do.
+    """
+    who = name(common_name=HOST)
+    builder = _builder(who, who, key(), ca=ca).add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False
+    )
+    return Shown(builder.sign(key(), hashes.SHA256()))
+
+
+@cache
+def expired_authority() -> trustme.CA:
+    """
+    Return a CA whose own certificate has expired; what it issued has not.
+    """
+    return _authority("Expired CA", end=datetime.datetime(2011, 12, 13, 14, 15))
+
+
+@cache
+def authority_without_key_usage() -> trustme.CA:
+    """
+    Return a CA such as ``openssl req -x509`` makes: without a keyUsage.
+    """
+    return _authority("Home-made CA", key_usage=False)
+
+
+@cache
+def not_an_authority() -> trustme.CA:
+    """
+    Return one that issues certificates, and says that it is no CA.
+    """
+    return _authority("No CA", ca=False, by=authority())
+
+
+def _authority(
+    unit: str,
+    *,
+    end: datetime.datetime = _FAR_OFF,
+    key_usage: bool = True,
+    ca: bool = True,
+    by: trustme.CA | None = None,
+) -> trustme.CA:
+    own = ec.generate_private_key(ec.SECP256R1())
+    subject = name(unit=unit)
+    issuer = certificate_of(by) if by else None
+    builder = _builder(
+        subject, issuer.subject if issuer else subject, own, end=end, ca=ca
+    )
+    if issuer:
+        ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski.value),
+            critical=False,
+        )
+    if key_usage:
+        builder = builder.add_extension(
+            x509.KeyUsage(True, False, False, False, False, ca, ca, False, False),
+            critical=True,
+        )
+    signed = builder.sign(_key_of(by) if by else own, hashes.SHA256())
+    return trustme.CA.from_pem(
+        signed.public_bytes(Encoding.PEM),
+        own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+
+
+def client_identity(who: str = "ada") -> Shown:
+    """
+    Return a certificate for a client.
+    """
+    return leaf(
+        subject=name(common_name=who), purpose=ExtendedKeyUsageOID.CLIENT_AUTH
+    )
+
+
+# -- servers
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTLS:
+    """
+    Makes the server's side of TLS, and remembers what the client said in it.
+
+    :ivar asked_for: the server names (RFC 6066 section 3) of the connections.
+    :param newest: the newest version of TLS that it speaks.
+    :param client_ca: whose client certificates it insists on.
+    """
+
+    def __init__(
+        self,
+        shown: Shown | None = None,
+        *,
+        newest: int = SSL.TLS1_3_VERSION,
+        client_ca: trustme.CA | None = None,
+    ) -> None:
+        shown = shown or right()
+        self.asked_for: list[bytes | None] = []
+        self.connection: SSL.Connection | None = None
+        self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        # What the client accepts is to be the client's decision.
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        if newest < SSL.TLS1_2_VERSION:
+            context.set_min_proto_version(newest)
+        context.set_max_proto_version(newest)
+        context.use_certificate(crypto.X509.from_cryptography(shown.certificate))
+        context.use_privatekey(crypto.PKey.from_cryptography_key(shown.key or key()))
+        for certificate in shown.chain:
+            context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
+        if client_ca is not None:
+            store = context.get_cert_store()
+            assert store is not None
+            store.add_cert(crypto.X509.from_cryptography(certificate_of(client_ca)))
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        asked_for = self.asked_for
+        context.set_tlsext_servername_callback(
+            lambda connection: asked_for.append(connection.get_servername())
+        )
+
+    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+        self.connection = SSL.Connection(self._context, None)
+        return self.connection
+
+    @property
+    def client_certificate(self) -> x509.Certificate | None:
+        assert self.connection is not None
+        certificate = self.connection.get_peer_certificate()
+        return certificate and certificate.to_cryptography()
+
+
+# -- tests
+
+
+class TLSTestCase(SynchronousTestCase):
+    """
+    A test of sessions with a server that shows certificates.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.server = Server(self.clock)
+        self.status: list[str] = []
+        self.addCleanup(self._nothing_left)
+
+    def _nothing_left(self) -> None:
+        if self.server.client is not None:
+            self.server.settle()
+            self.server.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def folder(
+        self, files: Mapping[str, bytes] | Iterable[trustme.CA] = ()
+    ) -> Path:
+        """
+        Make a cacerts folder with these files, or with the certificates of these CAs.
+        """
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        if not isinstance(files, Mapping):
+            files = {
+                f"ca {number}.pem": ca.cert_pem.bytes()
+                for number, ca in enumerate(files)
+            }
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        return folder.absolute()
+
+    def open(
+        self, creator: ServerTLS | None = None, server: str = HOST, **options: Any
+    ) -> Deferred[Handle]:
+        """
+        Open a session with TLS at once, as far as the end of the handshake.
+
+        By default `authority` is trusted, and the server shows the `right`
+        certificate.
+        """
+        options.setdefault("secure", 1)
+        options.setdefault("stsproc", self.status.append)
+        if options.get("verify", True):
+            options.setdefault("cacerts", self.folder([authority()]))
+        # Each has a connection of its own.
+        self.server = Server(self.clock)
+        opening = self.server.open(server, **options)
+        self.server.start_tls(creator or ServerTLS())
+        return opening
+
+    def log_in(
+        self, creator: ServerTLS | None = None, server: str = HOST, **options: Any
+    ) -> Handle:
+        """
+        Open a session and log in: the server is accepted.
+        """
+        opening = self.open(creator, server, **options)
+        self.greet()
+        handle: Handle = self.successResultOf(opening)
+        return handle
+
+    def greet(self) -> None:
+        """
+        Play the rest of the server's part, inside TLS.
+        """
+        self.server.say(b"+OK ready\r\n")
+        self.play_login()
+
+    def play_login(self) -> None:
+        """
+        Play what follows the greeting, inside TLS.
+        """
+        capabilities = b"+OK\r\nUSER\r\n.\r\n"
+        self.server.expect(b"CAPA", capabilities)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", capabilities)
+
+    def accepts(
+        self, creator: ServerTLS | Shown, server: str = HOST, **options: Any
+    ) -> Handle:
+        """
+        Check that the server is believed, and end the session.
+        """
+        if isinstance(creator, Shown):
+            creator = ServerTLS(creator)
+        handle = self.log_in(creator, server, **options)
+        assert handle.tls is not None
+        self.assertTrue(handle.tls.verified)
+        self.server.lose()
+        return handle
+
+    def refuses(
+        self, creator: ServerTLS | Shown, server: str = HOST, **options: Any
+    ) -> VerificationError:
+        """
+        Check that the server is not believed, and is told nothing (RFC 8314 section 4).
+        """
+        if isinstance(creator, Shown):
+            creator = ServerTLS(creator)
+        opening = self.open(creator, server, **options)
+        self.server.say(b"+OK ready\r\n")
+        self.assertEqual(self.server.heard(), b"")
+        return self.error(opening, VerificationError)
+
+    def error(self, opening: Any, kind: type[E]) -> E:
+        """
+        Return the error, of just this type, that has closed the connection.
+        """
+        self.server.settle()
+        error = self.failureResultOf(opening).value
+        if type(error) is not kind:
+            raise AssertionError(f"not {kind.__name__}: {error!r}") from error
+        if self.server.client is not None:
+            self.assertTrue(self.server.transport.disconnecting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        return error
+
+    def assertSays(self, error: BaseException, *words: object) -> None:
+        """
+        Check that an error tells all of this.
+        """
+        text = str(error)
+        for word in words:
+            self.assertIn(str(word), text)
