@@ -9,7 +9,7 @@ protocol, and slips a real `TLSMemoryBIOFactory` protocol in when it is asked.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -106,7 +106,14 @@ class StartTLSLayer(ProtocolWrapper):
         (abort or self._below.loseConnection)()
 
 
-class StartTLSFactory(WrappingFactory[StartTLSLayer]):
+if TYPE_CHECKING:
+    _Factory = WrappingFactory[StartTLSLayer]
+else:
+    # It became generic after the oldest Twisted that we support.
+    _Factory = WrappingFactory
+
+
+class StartTLSFactory(_Factory):
     """Puts a `StartTLSLayer` below each protocol of the factory it wraps."""
 
     protocol = StartTLSLayer

@@ -334,6 +334,19 @@ class ReuseTests(SynchronousTestCase):
             self.assertEqual(decoder.feed(b"\ny\r\n" + END), 7)
             self.assertEqual(b"".join(pieces), b"\ny\r\n")
 
+    def test_a_body_that_is_not_wanted_any_more_is_read_to_its_end(self) -> None:
+        decoder, pieces = MultilineDecoder(), list[bytes]()
+        for point in range(1, len(b"one\r\n..two\r\n")):
+            decoder.begin(pieces.append)
+            wire = b"one\r\n..two\r\n" + END
+            self.assertEqual(decoder.feed(wire[:point]), -1)
+            del pieces[:]
+            decoder.discard()
+            self.assertEqual(decoder.feed(wire[point:] + b"+OK"), len(wire) - point)
+            self.assertEqual(pieces, [])
+            # The length of the body is known all the same.
+            self.assertEqual(decoder.octets, len(b"one\r\n.two\r\n"))
+
     def test_an_exception_of_who_takes_the_pieces_is_passed_on(self) -> None:
         decoder = MultilineDecoder()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +35,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3connect import Handle, POP3Error, VerificationError
+from pop3connect.address import ServerAddress
+from pop3connect.identity import IdentityCheck
+from pop3connect.tls import ClientContext
 
 from .memory import Server
 
@@ -365,6 +369,7 @@ class ServerTLS:
 
     :ivar asked_for: the server names (RFC 6066 section 3) of the connections.
     :param newest: the newest version of TLS that it speaks.
+    :param ciphers: the cipher suites that it speaks, up to TLS 1.2.
     :param client_ca: whose client certificates it insists on.
     """
 
@@ -373,6 +378,7 @@ class ServerTLS:
         shown: Shown | None = None,
         *,
         newest: int = SSL.TLS1_3_VERSION,
+        ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
     ) -> None:
         shown = shown or right()
@@ -380,7 +386,7 @@ class ServerTLS:
         self.connection: SSL.Connection | None = None
         self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
         # What the client accepts is to be the client's decision.
-        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_cipher_list(ciphers + b":@SECLEVEL=0")
         if newest < SSL.TLS1_2_VERSION:
             context.set_min_proto_version(newest)
         context.set_max_proto_version(newest)
@@ -403,10 +409,56 @@ class ServerTLS:
         return self.connection
 
     @property
-    def client_certificate(self) -> x509.Certificate | None:
+    def client_chain(self) -> list[x509.Certificate]:
+        """
+        The certificates that the client of the last connection has shown.
+        """
         assert self.connection is not None
         certificate = self.connection.get_peer_certificate()
-        return certificate and certificate.to_cryptography()
+        if certificate is None:
+            return []
+        # On the server's side OpenSSL leaves the client's own out of the chain.
+        rest = [
+            other.to_cryptography()
+            for other in self.connection.get_peer_cert_chain() or ()
+        ]
+        own = certificate.to_cryptography()
+        return [own, *(other for other in rest if other != own)]
+
+
+def shake_hands(
+    context: ClientContext, server: ServerTLS, host: str = HOST
+) -> IdentityCheck:
+    """
+    Do a handshake with nothing but OpenSSL, and return what came of its check.
+
+    :raises SSL.Error: there is no TLS.
+    """
+    ours, check = context.connection(ServerAddress.parse(host))
+    theirs = server.serverConnectionForTLS(None)
+    ours.set_connect_state()
+    theirs.set_accept_state()
+    assert check is not None
+    done = False
+    while not done:
+        try:
+            ours.do_handshake()
+            done = True
+        except SSL.WantReadError:
+            pass
+        finally:
+            # Also if there is an error: the other side is told.
+            _carry(ours, theirs)
+        with suppress(SSL.WantReadError):
+            theirs.do_handshake()
+        _carry(theirs, ours)
+    return check
+
+
+def _carry(source: SSL.Connection, target: SSL.Connection) -> None:
+    with suppress(SSL.WantReadError):
+        while True:
+            target.bio_write(source.bio_read(65536))
 
 
 # -- tests
@@ -457,8 +509,8 @@ class TLSTestCase(SynchronousTestCase):
         """
         options.setdefault("secure", 1)
         options.setdefault("stsproc", self.status.append)
-        if options.get("verify", True):
-            options.setdefault("cacerts", self.folder([authority()]))
+        if options.get("verify", True) and "cacerts" not in options:
+            options["cacerts"] = self.folder([authority()])
         # Each has a connection of its own.
         self.server = Server(self.clock)
         opening = self.server.open(server, **options)
@@ -519,6 +571,16 @@ class TLSTestCase(SynchronousTestCase):
         self.server.say(b"+OK ready\r\n")
         self.assertEqual(self.server.heard(), b"")
         return self.error(opening, VerificationError)
+
+    def rejects(self, kind: type[E], **options: Any) -> E:
+        """
+        Check that `connect` fails before anybody is called.
+        """
+        options.setdefault("secure", 1)
+        self.server = Server(self.clock)
+        error = self.error(self.server.open(**options), kind)
+        self.assertIsNone(self.server.client)
+        return error
 
     def error(self, opening: Any, kind: type[E]) -> E:
         """

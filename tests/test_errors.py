@@ -1,0 +1,244 @@
+"""The errors: what they say, what they carry, and that they survive a copy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+from cryptography import x509
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import errors
+from pop3connect.errors import (
+    CommandError,
+    ConnectError,
+    ConnectionLostError,
+    LoginError,
+    POP3Error,
+    ProtocolError,
+    STLSUnavailableError,
+    TimedOutError,
+    TLSError,
+    UsageError,
+    VerificationError,
+)
+
+WHERE: dict[str, Any] = {"server": "pop.example.com:110", "verb": "RETR"}
+
+REFUSED: dict[str, Any] = {"text": "locked", "code": "IN-USE", "retry_after": 900}
+
+# One of each, with all that it can carry but a certificate.
+EVERY: list[tuple[POP3Error, dict[str, Any]]] = [
+    (POP3Error("message", **WHERE), {}),
+    (UsageError("message", **WHERE), {}),
+    (ConnectError("message", **WHERE), {}),
+    (ConnectionLostError("message", **WHERE), {}),
+    (
+        TimedOutError("message", phase="reply", seconds=60.0, **WHERE),
+        {"phase": "reply", "seconds": 60.0},
+    ),
+    (TLSError("message", **WHERE), {}),
+    (VerificationError("message", **WHERE), {"certificate": None}),
+    (STLSUnavailableError("message", **WHERE), {}),
+    (ProtocolError("message", **WHERE), {}),
+    (CommandError("message", **REFUSED, **WHERE), REFUSED),
+    (
+        LoginError("message", mechanism="APOP", **REFUSED, **WHERE),
+        {"mechanism": "APOP", **REFUSED},
+    ),
+]
+
+# Self-signed, for no name in particular.
+CERTIFICATE = b"""\
+-----BEGIN CERTIFICATE-----
+MIGtMGGgAwIBAgIBATAFBgMrZXAwADAgFw0yMDAxMDEwMDAwMDBaGA8yMDUwMDEw
+MTAwMDAwMFowADAqMAUGAytlcAMhAEbMJih2JOi37q/I0Q56K/HiPB00uC8xUHVZ
+FlV3iazAMAUGAytlcANBAH9YMxKBfeK4dEh2qJtAJQYZtWrIPCjaZR34HKUzjN3K
+/JqnnA8X7spBTOQQJvBcF93JwFF0t2yoYek+4/aB3QA=
+-----END CERTIFICATE-----
+"""
+
+
+class FamilyTests(SynchronousTestCase):
+    """Who catches what."""
+
+    def test_none_is_missing_here(self) -> None:
+        self.assertEqual(
+            sorted(type(error).__name__ for error, _ in EVERY), sorted(errors.__all__)
+        )
+
+    def test_one_except_catches_them_all(self) -> None:
+        for error, _ in EVERY:
+            self.assertIsInstance(error, POP3Error)
+
+    def test_kinds_are_caught_by_their_kind(self) -> None:
+        for kind, base in [
+            (UsageError, ValueError),
+            (VerificationError, TLSError),
+            (STLSUnavailableError, TLSError),
+            (LoginError, CommandError),
+        ]:
+            self.assertTrue(issubclass(kind, base), kind)
+
+    def test_and_by_no_other(self) -> None:
+        kinds = [type(error) for error, _ in EVERY]
+        related = {
+            (kind.__name__, other.__name__)
+            for kind in kinds
+            for other in kinds
+            if issubclass(kind, other) and other not in (kind, POP3Error)
+        }
+        self.assertEqual(
+            related,
+            {
+                ("VerificationError", "TLSError"),
+                ("STLSUnavailableError", "TLSError"),
+                ("LoginError", "CommandError"),
+            },
+        )
+
+
+class MessageTests(SynchronousTestCase):
+    """What is read by people."""
+
+    def test_the_text_says_where_which_command_and_what(self) -> None:
+        for server, verb, text in [
+            (None, None, "it broke"),
+            ("h:110", None, "h:110: it broke"),
+            (None, "RETR", "RETR: it broke"),
+            ("h:110", "RETR", "h:110: RETR: it broke"),
+        ]:
+            error = POP3Error("it broke", server=server, verb=verb)
+            self.assertEqual(str(error), text)
+            self.assertEqual(error.message, "it broke")
+
+    def test_every_error_carries_what_it_was_given(self) -> None:
+        for error, attributes in EVERY:
+            self.assertEqual(str(error), "pop.example.com:110: RETR: message")
+            expected = {"message": "message", **WHERE, **attributes}
+            carried = {name: getattr(error, name) for name in expected}
+            self.assertEqual(carried, expected, type(error))
+
+    def test_nothing_else_rides_along(self) -> None:
+        """No command, and so no secret, can be reached from an error."""
+        for error, attributes in EVERY:
+            self.assertEqual(set(vars(error)), {"message", *WHERE, *attributes})
+            self.assertEqual(error.args, ("message",))
+
+    def test_what_was_not_given_is_none(self) -> None:
+        for kind in (POP3Error, UsageError, ConnectError, ProtocolError, LoginError):
+            error = kind("message")
+            self.assertEqual((error.server, error.verb), (None, None))
+        login = LoginError("message")
+        self.assertEqual(
+            (login.text, login.code, login.retry_after, login.mechanism),
+            ("", None, None, None),
+        )
+        self.assertIs(VerificationError("message").certificate, None)
+
+    def test_a_server_that_becomes_known_later_is_told(self) -> None:
+        error = UsageError("the password is empty")
+        error.server = "h:110"
+        self.assertEqual(str(error), "h:110: the password is empty")
+
+    def test_the_repr_names_the_kind_and_the_message(self) -> None:
+        self.assertEqual(repr(ConnectError("refused")), "ConnectError('refused')")
+
+
+class TransientTests(SynchronousTestCase):
+    """Whether to try again later."""
+
+    def transient(self, code: str | None) -> bool | None:
+        return CommandError("message", code=code).transient
+
+    def test_by_the_response_code(self) -> None:
+        for code, transient in [
+            ("IN-USE", True),
+            ("LOGIN-DELAY", True),
+            ("SYS/TEMP", True),
+            ("SYS/PERM", False),
+            ("AUTH", False),
+            (None, None),
+            ("UTF8", None),
+            ("SYS", None),
+            ("X-NEW", None),
+            ("X-NEW/AUTH", None),
+        ]:
+            self.assertIs(self.transient(code), transient, code)
+
+    def test_levels_that_are_not_known_count_for_the_one_above(self) -> None:
+        """RFC 2449 section 8: the text after a "/" may be ignored."""
+        for code, transient in [
+            ("SYS/TEMP/DISK", True),
+            ("SYS/PERM/DISK", False),
+            ("AUTH/EXPIRED", False),
+            ("IN-USE/BY-IMAP", True),
+            ("LOGIN-DELAY/900", True),
+        ]:
+            self.assertIs(self.transient(code), transient, code)
+
+    def test_a_code_that_only_begins_alike_is_another_one(self) -> None:
+        for code in ("AUTHORITY", "SYS/TEMPLATE", "SYS/PERMIT", "IN-USEX"):
+            self.assertIs(self.transient(code), None, code)
+
+    def test_a_login_error_knows_it_too(self) -> None:
+        self.assertIs(LoginError("message", code="IN-USE").transient, True)
+
+
+class CopyTests(SynchronousTestCase):
+    """Errors travel: between processes, and to each command that they struck."""
+
+    def same(self, one: POP3Error, two: POP3Error) -> None:
+        self.assertIsNot(one, two)
+        self.assertIs(type(one), type(two))
+        self.assertEqual(one.args, two.args)
+        self.assertEqual(vars(one), vars(two))
+        self.assertEqual(str(one), str(two))
+
+    def test_pickled_whole(self) -> None:
+        for error, _ in EVERY:
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+                self.same(error, pickle.loads(pickle.dumps(error, protocol)))
+
+    def test_copied_whole(self) -> None:
+        for error, _ in EVERY:
+            self.same(error, copy.copy(error))
+            self.same(error, copy.deepcopy(error))
+
+    def test_a_certificate_survives(self) -> None:
+        certificate = x509.load_pem_x509_certificate(CERTIFICATE)
+        error = VerificationError("message", certificate=certificate, **WHERE)
+        for twin in (
+            copy.copy(error),
+            copy.deepcopy(error),
+            pickle.loads(pickle.dumps(error)),
+        ):
+            self.assertEqual(twin.certificate, certificate)
+            self.assertEqual(str(twin), str(error))
+
+    def test_the_same_error_about_another_command(self) -> None:
+        for error, _ in EVERY:
+            cause = OSError("broken pipe")
+            error = copy.copy(error)
+            error.__cause__ = cause
+            twin = error.about("STAT")
+            self.assertIs(type(twin), type(error))
+            self.assertEqual(twin.verb, "STAT")
+            self.assertIs(twin.__cause__, cause)
+            self.assertEqual({**vars(twin), "verb": "RETR"}, vars(error))
+            # The one it came from is as it was.
+            self.assertEqual(error.verb, "RETR")
+            self.assertEqual(str(twin), "pop.example.com:110: STAT: message")
+
+    def test_about_no_command_at_all(self) -> None:
+        twin = ConnectionLostError("message", **WHERE).about(None)
+        self.assertEqual(str(twin), "pop.example.com:110: message")
+
+    def test_each_twin_is_raised_by_itself(self) -> None:
+        """A traceback is the way of one error, and not of its twins."""
+        error = ConnectionLostError("message", **WHERE)
+        try:
+            raise error
+        except ConnectionLostError:
+            self.assertIs(error.about("STAT").__traceback__, None)

@@ -1,0 +1,227 @@
+"""
+The public surface, name by name.
+
+Other people's programs stand on it.  If a test here fails, it is the change that is
+wrong, and not the test.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from enum import IntEnum
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+import pop3connect
+from pop3connect import Handle, Secure, connect, errors
+
+NAMES = [
+    "UID",
+    "Capabilities",
+    "CommandError",
+    "Committed",
+    "ConnectError",
+    "ConnectionLostError",
+    "Handle",
+    "Listing",
+    "LoginError",
+    "LoginInfo",
+    "Message",
+    "POP3Error",
+    "ProtocolError",
+    "STLSUnavailableError",
+    "Secure",
+    "Stat",
+    "TLSError",
+    "TLSInfo",
+    "TimedOutError",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+    "connect",
+]
+
+SIGNATURE = (
+    "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
+    "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
+    "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
+    "max_message_size=None, pipeline=True, client_certificate=None)"
+)
+
+METHODS = {
+    "stat": "(self)",
+    "list": "(self)",
+    "size": "(self, number)",
+    "uidl": "(self)",
+    "uid": "(self, number)",
+    "retrieve": "(self, number, consumer=None)",
+    "top": "(self, number, lines=0)",
+    "delete": "(self, number)",
+    "reset": "(self)",
+    "noop": "(self)",
+    "messages": "(self, numbers=None, ahead=...)",
+    "capa": "(self)",
+    "disconnect": "(self)",
+    "abort": "(self)",
+    "when_closed": "(self)",
+}
+
+PROPERTIES = ["capabilities", "greeting", "login", "server", "tls"]
+
+
+def signature(function: object) -> str:
+    """Show a signature without its annotations."""
+    assert callable(function)
+    whole = inspect.signature(function)
+    bare = whole.replace(
+        parameters=[
+            parameter.replace(annotation=inspect.Parameter.empty)
+            for parameter in whole.parameters.values()
+        ],
+        return_annotation=inspect.Signature.empty,
+    )
+    return str(bare)
+
+
+class PackageTests(SynchronousTestCase):
+    """The names of the package."""
+
+    def test_the_names_are_these_and_no_others(self) -> None:
+        self.assertEqual(sorted(pop3connect.__all__), sorted(NAMES))
+
+    def test_each_of_them_is_there(self) -> None:
+        names: dict[str, object] = {}
+        exec("from pop3connect import *", names)
+        for name in NAMES:
+            self.assertIs(names[name], getattr(pop3connect, name))
+
+    def test_each_of_them_is_documented(self) -> None:
+        for name in NAMES:
+            if name != "__version__":
+                self.assertTrue(getattr(pop3connect, name).__doc__, name)
+
+    def test_every_error_is_among_them(self) -> None:
+        self.assertLessEqual(set(errors.__all__), set(pop3connect.__all__))
+
+    def test_what_is_not_there_is_an_attribute_error(self) -> None:
+        with self.assertRaises(AttributeError) as caught:
+            pop3connect.disconnect  # type: ignore[attr-defined]  # noqa: B018
+        self.assertIn("disconnect", str(caught.exception))
+
+    def test_the_version_is_one(self) -> None:
+        self.assertTrue(re.match(r"\d+\.\d+\.\d+", pop3connect.__version__))
+
+    def test_importing_it_installs_no_reactor(self) -> None:
+        """Which reactor there is, is the business of the application."""
+        code = (
+            "import sys, pop3connect\n"
+            "sys.exit('twisted.internet.reactor' in sys.modules)"
+        )
+        python = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+            check=False,
+        )
+        self.assertEqual(python.returncode, 0)
+
+
+class ConnectTests(SynchronousTestCase):
+    """`connect`"""
+
+    def test_its_signature(self) -> None:
+        self.assertEqual(signature(connect), SIGNATURE)
+
+    def test_it_returns_a_deferred_whatever_is_wrong(self) -> None:
+        answer = connect("", "", "")
+        self.assertIsInstance(answer, Deferred)
+        self.failureResultOf(answer, pop3connect.UsageError)
+
+    def test_the_ways_to_be_secure(self) -> None:
+        self.assertTrue(issubclass(Secure, IntEnum))
+        self.assertEqual(
+            list(Secure.__members__.items()), [("NONE", 0), ("TLS", 1), ("STLS", 2)]
+        )
+
+
+class HandleTests(SynchronousTestCase):
+    """`Handle`"""
+
+    def public(self) -> dict[str, object]:
+        return {
+            name: thing
+            for name, thing in vars(Handle).items()
+            if not name.startswith("_")
+        }
+
+    def test_its_methods_and_their_signatures(self) -> None:
+        methods = {
+            name: re.sub(r"ahead=\d+", "ahead=...", signature(thing))
+            for name, thing in self.public().items()
+            if inspect.isfunction(thing)
+        }
+        self.assertEqual(methods, METHODS)
+
+    def test_its_properties_which_cannot_be_set(self) -> None:
+        properties = {
+            name: thing
+            for name, thing in self.public().items()
+            if isinstance(thing, property)
+        }
+        self.assertEqual(sorted(properties), PROPERTIES)
+        for name, thing in properties.items():
+            self.assertIs(thing.fset, None, name)
+
+    def test_there_is_nothing_else(self) -> None:
+        self.assertEqual(sorted(self.public()), sorted([*METHODS, *PROPERTIES]))
+
+    def test_all_of_it_is_documented(self) -> None:
+        for name in self.public():
+            self.assertTrue(inspect.getdoc(getattr(Handle, name)), name)
+
+    def test_messages_come_by_an_async_iterator(self) -> None:
+        self.assertTrue(inspect.isasyncgenfunction(Handle.messages))
+
+    def test_it_is_an_async_context_manager(self) -> None:
+        for name in ("__aenter__", "__aexit__"):
+            self.assertTrue(inspect.iscoroutinefunction(getattr(Handle, name)))
+
+
+class ResultTests(SynchronousTestCase):
+    """The fields of the results, in their order."""
+
+    def test_tuples(self) -> None:
+        for kind, fields in [
+            (pop3connect.Stat, ("count", "size")),
+            (pop3connect.Listing, ("number", "size")),
+            (pop3connect.UID, ("number", "uid")),
+            (pop3connect.Message, ("number", "content", "error")),
+        ]:
+            self.assertEqual(kind._fields, fields)
+
+    def test_values(self) -> None:
+        self.assertEqual(signature(pop3connect.LoginInfo), "(mechanism, cleartext)")
+        self.assertEqual(signature(pop3connect.Committed), "(deleted)")
+
+    def test_what_is_known_of_tls(self) -> None:
+        info = pop3connect.TLSInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", True)
+        self.assertEqual(
+            (info.version, info.cipher, info.verified, info.peer_certificate),
+            ("TLSv1.3", "TLS_AES_256_GCM_SHA384", True, None),
+        )
+
+    def test_what_is_known_of_capabilities(self) -> None:
+        shown = {name for name in dir(pop3connect.Capabilities) if name[0] != "_"}
+        self.assertLessEqual(
+            {"sasl", "login_delay", "expire", "implementation", "known"}, shown
+        )
+
+    def test_errors_take_the_same_words(self) -> None:
+        for name in errors.__all__:
+            text = signature(getattr(pop3connect, name))
+            self.assertTrue(text.startswith("(message, *, "), text)
+            if name != "LoginError":
+                self.assertIn("server=None, verb=None)", text)

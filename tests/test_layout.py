@@ -1,0 +1,249 @@
+"""
+How the package is laid out: what may import what, and how large a module gets.
+
+The order below is the design.  A module may import those before it, and no others,
+neither in a function nor for the type checker: who wants to go the other way has
+found a concern in the wrong place.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import pop3connect
+
+PACKAGE = Path(pop3connect.__file__).absolute().parent
+ROOT = PACKAGE.parent
+
+#: All modules, each below those that it may import.
+ORDER = [
+    "_version",
+    "errors",
+    # pure: octets and values
+    "status",
+    "address",
+    "session",
+    "results",
+    "replies",
+    "multiline",
+    "commands",
+    "sasl",
+    # a connection
+    "timers",
+    "exchange",
+    "trust",
+    "identity",
+    "tls",
+    "layer",
+    "connection",
+    "protocol",
+    # a session
+    "login",
+    "fetch",
+    "handle",
+    "api",
+    "__init__",
+    # what is built on it
+    "demo_mail",
+    "demo_accounts",
+    "demo",
+    "demo_tour",
+    "demo_service",
+    "tap",
+]
+
+#: These know octets and values, and nothing of Twisted.
+PURE = {
+    "address",
+    "replies",
+    "multiline",
+    "commands",
+    "sasl",
+    "status",
+    "errors",
+    "session",
+    "results",
+}
+
+#: OpenSSL is behind these.  A plain session needs none of it.
+HEAVY = {"trust", "identity", "tls", "layer"}
+
+MAX_LINES = 500
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        path.stem: ast.parse(path.read_bytes(), str(path))
+        for path in sorted(PACKAGE.glob("*.py"))
+    }
+
+
+def _nodes(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Walk, and tell what is not run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        inner = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            inner = True
+        yield node, inner
+        yield from _nodes(node, inner)
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """
+    Find all imports, wherever they are.
+
+    :return: the full name of each module, and whether it is imported lazily.
+    """
+    for node, lazy in _nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, lazy
+        elif isinstance(node, ast.ImportFrom):
+            base = "pop3connect." * (node.level > 0) + (node.module or "")
+            yield base.rstrip("."), lazy
+            for alias in node.names:
+                # "from . import errors" imports a module, and not a name in one.
+                yield f"{base.rstrip('.')}.{alias.name}", lazy
+
+
+def inner_imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Find the imports of our own modules, by their short names."""
+    for name, lazy in imports(tree):
+        package, _, rest = name.partition(".")
+        if package != "pop3connect":
+            continue
+        short = rest.partition(".")[0]
+        if (PACKAGE / f"{short}.py").exists():
+            yield short, lazy
+        elif not rest or name.count(".") == 1:
+            yield "__init__", lazy
+
+
+class FinderTests(SynchronousTestCase):
+    """The test of the layout sees what it has to see."""
+
+    SOURCE = """
+import os, pop3connect.tls
+from . import errors, nothing
+from .status import MASK
+from pop3connect import connect
+if TYPE_CHECKING:
+    from .trust import Trust
+def function():
+    class Inner:
+        async def method():
+            if os:
+                from pop3connect.api import connect
+                import twisted.mail.pop3
+"""
+
+    def test_every_kind_of_import_is_found(self) -> None:
+        tree = ast.parse(self.SOURCE)
+        self.assertEqual(
+            set(inner_imports(tree)),
+            {
+                ("tls", False),
+                ("errors", False),
+                ("status", False),
+                ("__init__", False),
+                ("trust", True),
+                ("api", True),
+            },
+        )
+        self.assertIn(("twisted.mail.pop3", True), set(imports(tree)))
+        self.assertIn(("os", False), set(imports(tree)))
+
+
+class ImportTests(SynchronousTestCase):
+    """Who imports whom."""
+
+    def test_every_module_has_its_place_in_the_order(self) -> None:
+        self.assertEqual(sorted(ORDER), sorted(modules()), "see ORDER in this file")
+        self.assertEqual(len(ORDER), len(set(ORDER)))
+
+    def test_imports_go_to_earlier_modules_only(self) -> None:
+        upward = [
+            f"{name} imports {imported}"
+            for name, tree in modules().items()
+            for imported, _ in inner_imports(tree)
+            if ORDER.index(imported) >= ORDER.index(name)
+        ]
+        self.assertEqual(upward, [])
+
+    def test_pure_modules_know_nothing_of_twisted(self) -> None:
+        found = modules()
+        self.assertTrue(set(found) >= PURE)
+        for name in PURE:
+            for imported, _ in imports(found[name]):
+                self.assertNotIn(
+                    imported.partition(".")[0], ("twisted", "zope", "OpenSSL"), name
+                )
+
+    def test_pure_modules_import_pure_modules_only(self) -> None:
+        found = modules()
+        for name in PURE:
+            inner = {imported for imported, _ in inner_imports(found[name])}
+            self.assertLessEqual(inner, PURE, name)
+
+    def test_what_a_plain_session_does_not_need_is_imported_when_it_is(self) -> None:
+        found = modules()
+        for name, tree in found.items():
+            if name in HEAVY:
+                continue
+            for imported, lazy in inner_imports(tree):
+                if imported in HEAVY:
+                    self.assertTrue(lazy, f"{name} imports {imported} at once")
+
+    def test_the_client_needs_nothing_of_the_demo(self) -> None:
+        found = modules()
+        for name in ORDER[: ORDER.index("__init__") + 1]:
+            for imported, _ in imports(found[name]):
+                self.assertNotIn("demo", imported, name)
+                self.assertNotIn(
+                    imported.partition(".")[0], ("trustme", "pytest"), name
+                )
+                self.assertFalse(imported.startswith("twisted.mail"), name)
+
+
+class FileTests(SynchronousTestCase):
+    """The files themselves."""
+
+    def test_no_module_is_too_long(self) -> None:
+        for path in PACKAGE.glob("*.py"):
+            lines = len(path.read_bytes().splitlines())
+            self.assertLessEqual(
+                lines, MAX_LINES, f"{path.name}: look for the second concern in it"
+            )
+
+    def test_every_module_says_first_what_it_is_for(self) -> None:
+        for path in PACKAGE.glob("*.py"):
+            self.assertTrue(ast.get_docstring(ast.parse(path.read_bytes())), path.name)
+
+    def test_every_module_but_the_package_says_what_is_in_it(self) -> None:
+        for name, tree in modules().items():
+            names = {
+                target.id
+                for node in tree.body
+                if isinstance(node, (ast.Assign, ast.AnnAssign))
+                for target in (
+                    node.targets if isinstance(node, ast.Assign) else [node.target]
+                )
+                if isinstance(target, ast.Name)
+            }
+            self.assertTrue(
+                "__all__" in names or name == "_version", f"{name} has no __all__"
+            )
+
+    def test_the_folders_of_the_plugin_are_no_packages(self) -> None:
+        """With an __init__.py there, Twisted itself could not be imported."""
+        if not (ROOT / "setup.cfg").exists():
+            raise SkipTest("these are tests of an installed package")
+        files = [path.name for path in (ROOT / "twisted").rglob("*.py")]
+        self.assertEqual(files, ["pop3connect_plugin.py"])
+
+    def test_the_types_are_there_for_others(self) -> None:
+        self.assertEqual((PACKAGE / "py.typed").read_bytes(), b"")
