@@ -18,17 +18,20 @@ from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from .address import POP3_PORT, POP3S_PORT, ServerAddress
+from .authenticate import Account, Password
 from .commands import check_text
 from .connection import Settings
 from .errors import ConnectError, LoginError, POP3Error, TimedOutError, UsageError
 from .handle import Handle
-from .login import Account, Password, log_in
+from .login import log_in
 from .protocol import POP3ClientFactory, POP3ClientProtocol
-from .sasl import check_auth
+from .sasl import NO_PASSWORD, check_auth
 from .session import Secure
 from .status import Secret, StatusProcedure, printable
 
 if TYPE_CHECKING:
+    from twisted.mail.interfaces import IClientAuthentication
+
     from .tls import ClientCertificate, ClientContext
 
 __all__ = ["connect"]
@@ -46,12 +49,14 @@ def connect(
     system_trust: bool = False,
     reactor: Any = None,
     endpoint: IStreamClientEndpoint | None = None,
-    auth: str = "auto",
+    auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
     connect_timeout: float = 30.0,
     max_message_size: int | None = None,
     pipeline: bool = True,
     client_certificate: ClientCertificate | None = None,
+    allow_cleartext: bool = True,
+    utf8: bool = False,
 ) -> Deferred[Handle]:
     """
     Open a POP3 session and log in.
@@ -71,7 +76,8 @@ def connect(
     :param reactor: default: the global one.
     :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
         The server still has to prove that it is ``server``.
-    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, or a SASL mechanism.
+    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
+        mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
     :param connect_timeout: seconds for looking up the name and connecting, and
         again for the TLS handshake.
@@ -79,6 +85,8 @@ def connect(
     :param pipeline: ``False``: one command at a time, whatever the server offers.
     :param client_certificate: a PEM file with certificate and key, a pair of
         files, or a `twisted.internet.ssl.PrivateCertificate`.
+    :param allow_cleartext: ``False``: a password is never sent without TLS.
+    :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
     It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
@@ -95,13 +103,17 @@ def connect(
             server, POP3S_PORT if way is Secure.TLS else POP3_PORT
         )
         check_text("user name", username)
-        if not callable(password):
+        auth = check_auth(auth) if isinstance(auth, str) else _authenticator(auth)
+        if not callable(password) and auth not in NO_PASSWORD:
             check_text("password", password)
         account = Account(
             username=username,
             password=password,
-            auth=check_auth(auth),
+            auth=auth,
             stls=way is Secure.STLS,
+            utf8=bool(utf8),
+            allow_cleartext=bool(allow_cleartext),
+            certificate=client_certificate is not None,
         )
         settings = Settings(
             server=address,
@@ -132,6 +144,10 @@ async def _open(
     try:
         return Handle(protocol, await log_in(protocol, account))
     except LoginError:
+        await protocol.leave()
+        raise
+    except UsageError as error:
+        error.server = error.server or str(settings.server)
         await protocol.leave()
         raise
     except BaseException:
@@ -245,6 +261,12 @@ def _context(
 
     trust = Trust.choose(cacerts, bool(system_trust), os.environ) if verify else None
     return shared_context(trust, certificate)
+
+
+def _authenticator(auth: Any) -> Any:
+    if callable(getattr(auth, "challengeResponse", None)):
+        return auth
+    return check_auth(auth)
 
 
 def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:

@@ -8,12 +8,14 @@ wire is one line, in the form that RFC 1939, 2449, 2595 and 5034 allow.
 from __future__ import annotations
 
 import enum
+import re
 from typing import ClassVar, Generic, TypeVar
 
 import attrs
 
 from .errors import UsageError
 from .replies import (
+    MAX_NUMBER,
     UID,
     BadReplyError,
     Capabilities,
@@ -21,6 +23,7 @@ from .replies import (
     Stat,
     Status,
     parse_capabilities,
+    parse_languages,
     parse_listing,
     parse_one_listing,
     parse_one_uid,
@@ -36,6 +39,8 @@ __all__ = [
     "Capa",
     "Command",
     "Dele",
+    "Lang",
+    "LangList",
     "List",
     "ListOne",
     "Noop",
@@ -50,6 +55,7 @@ __all__ = [
     "Uidl",
     "UidlOne",
     "User",
+    "Utf8",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -103,6 +109,12 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
         )
     if not text:
         raise UsageError(f"the {what} is empty", verb=verb)
+    if text.encode("utf-8", "replace") != text.encode("utf-8", "surrogatepass"):
+        raise UsageError(
+            f"the {what} has half a character in it (a surrogate), which UTF-8 cannot "
+            "carry",
+            verb=verb,
+        )
     for char, name in (("\r", "CR"), ("\n", "LF"), ("\0", "NUL")):
         if char in text:
             raise UsageError(
@@ -114,10 +126,17 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
 
 def _check_number(number: int, verb: str) -> None:
     # bool is an int, and message number True is a mistake.
-    if type(number) is not int or number < 1:
+    if type(number) is not int or not 1 <= number <= MAX_NUMBER:
         raise UsageError(
-            f"a message number is an int from 1, not {number!r}", verb=verb
+            f"a message number is an int from 1, not {_brief(number)}", verb=verb
         )
+
+
+def _brief(value: object) -> str:
+    # The repr of an int of 5,000 digits is an error of its own.
+    if type(value) is int and abs(value) > MAX_NUMBER:
+        return "one of more than 64 bits"
+    return repr(value)
 
 
 @attrs.frozen
@@ -254,6 +273,7 @@ class Apop(_Plain):
     def __attrs_post_init__(self) -> None:
         """Check the name."""
         check_text("user name", self.name, self.verb)
+        check_text("digest", self.digest, self.verb)
         if " " in self.name:
             raise UsageError(
                 "APOP cannot send a user name with a blank in it", verb=self.verb
@@ -270,15 +290,15 @@ class Apop(_Plain):
 
 
 @attrs.frozen
-class _Challenged(Command[bytes | None]):
+class _Challenged(Command[Status]):
     """A step of AUTH: the reply is a challenge, in base64, or ends it."""
 
     verb = "AUTH"
     shape = Shape.CHALLENGE
 
-    def parse(self, status: Status, body: bytes) -> bytes | None:
-        """Return the challenge; ``None`` if the login has succeeded."""
-        return status.text if status.challenge else None
+    def parse(self, status: Status, body: bytes) -> Status:
+        """Return the status line: what it means depends on the mechanism."""
+        return status
 
 
 @attrs.frozen
@@ -287,6 +307,13 @@ class Auth(_Challenged):
 
     mechanism: str
     initial: str | None = attrs.field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Check both."""
+        check_text("mechanism", self.mechanism, self.verb)
+        if self.initial is not None:
+            check_text("initial response", self.initial, self.verb)
+        self.line()
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -308,6 +335,11 @@ class AuthReply(_Challenged):
 
     response: str = attrs.field(repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Check the response, which may be empty (RFC 5034 section 4)."""
+        if self.response:
+            check_text("response", self.response, self.verb)
+
     def line(self) -> bytes:
         """Return the line to send."""
         return self.response.encode("ascii") + b"\r\n"
@@ -315,6 +347,54 @@ class AuthReply(_Challenged):
     def shown(self) -> str:
         """Mask the response."""
         return "*" if self.response == "*" else MASK
+
+
+@attrs.frozen
+class Utf8(_Plain):
+    """UTF8 (RFC 6856 section 2)."""
+
+    verb = "UTF8"
+
+
+# -- before and after
+
+
+_LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*\Z")
+
+
+@attrs.frozen
+class Lang(_Plain):
+    """LANG with a tag, or ``"*"`` for the server's own (RFC 6856 section 3)."""
+
+    tag: str
+
+    verb = "LANG"
+
+    def __attrs_post_init__(self) -> None:
+        """Check the tag."""
+        check_text("language tag", self.tag, self.verb)
+        if self.tag != "*" and _LANGUAGE_TAG.match(self.tag) is None:
+            raise UsageError(
+                f"{self.tag!r} is not a language tag like 'en' or 'pt-BR' (RFC 5646)",
+                verb=self.verb,
+            )
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.tag)
+
+
+@attrs.frozen
+class LangList(Command[dict[str, str]]):
+    """LANG without a tag: what there is (RFC 6856 section 3)."""
+
+    verb = "LANG"
+    shape = Shape.BODY
+    max_octets = MAX_CAPABILITY_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> dict[str, str]:
+        """Read the languages."""
+        return parse_languages(body)
 
 
 # -- after the login
@@ -412,9 +492,9 @@ class Top(_Numbered[bytes]):
     def __attrs_post_init__(self) -> None:
         """Check both numbers."""
         _check_number(self.number, self.verb)
-        if type(self.lines) is not int or self.lines < 0:
+        if type(self.lines) is not int or not 0 <= self.lines <= MAX_NUMBER:
             raise UsageError(
-                f"a number of lines is an int from 0, not {self.lines!r}",
+                f"a number of lines is an int from 0, not {_brief(self.lines)}",
                 verb=self.verb,
             )
 

@@ -110,6 +110,12 @@ class Connection(LineReceiver):
         #: The verbs that this state allows.
         self.allowed = ALLOWED[state]
 
+    def channel_bindings(self) -> tuple[tuple[str, bytes], ...]:
+        """Return what a login can be bound to, the best first; none without TLS."""
+        if self.tls is None or self._creator is None:
+            return ()
+        return self._creator.channel_bindings()
+
     # -- for who says something on it
 
     def _tls_started(self) -> None:
@@ -351,7 +357,7 @@ class Connection(LineReceiver):
         """Read on."""
         if self._paused:
             self._paused = False
-            if self.state is not State.CLOSED:
+            if self.state is not State.CLOSED and self._verb() is not None:
                 self._limit.start("reply", self.settings.timeout)
             self.transport.resumeProducing()  # type: ignore[union-attr]
 

@@ -10,6 +10,7 @@ session.  The exception of the layer below, where there was one, is the
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -188,10 +189,18 @@ class LoginError(CommandError):
 
     :ivar mechanism: what was tried: ``"USER"``, ``"APOP"`` or the name of a
         SASL mechanism; ``None`` if the session ended before that.
+    :ivar details: what an OAuth server said beside that, such as ``"status"`` and
+        ``"scope"`` (RFC 7628 section 3.2.2).
     """
 
     def __init__(
-        self, message: str, *, mechanism: str | None = None, **rest: Any
+        self,
+        message: str,
+        *,
+        mechanism: str | None = None,
+        details: Mapping[str, str] | None = None,
+        **rest: Any,
     ) -> None:
         super().__init__(message, **rest)
         self.mechanism = mechanism
+        self.details = dict(details or {})

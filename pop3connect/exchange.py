@@ -78,7 +78,12 @@ class Streamed:
     def begin(self, flow: Flow) -> None:
         """Register with the consumer."""
         self._flow = flow
-        self._consumer.registerProducer(self, True)
+        try:
+            self._consumer.registerProducer(self, True)
+        except Exception:
+            # It has another one: that is not ours to unregister.
+            self._flow = None
+            raise
 
     def end(self, octets: int) -> None:
         """Leave the consumer."""
@@ -88,8 +93,8 @@ class Streamed:
     def lost(self) -> None:
         """Leave the consumer, and read on for whoever comes next."""
         flow, self._flow = self._flow, None
-        self._consumer.unregisterProducer()
         if flow is not None:
+            self._consumer.unregisterProducer()
             flow.resume_body()
 
     # A consumer that was left has no say any more, so each asks for the flow.
@@ -136,10 +141,11 @@ class Exchange:
         #: Takes the error.
         self.fail: Callable[[POP3Error], object] = _nobody
 
-    def drop(self) -> None:
-        """Let nobody hear of the answer."""
+    def drop(self, *, begun: bool) -> None:
+        """Let nobody hear of the answer, nor see its body if it has not begun."""
         self.dropped = True
-        self.sink = self.sink or _nowhere
+        if not begun:
+            self.sink = _nowhere
         self.succeed = self.fail = _nobody
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -23,6 +24,9 @@ AHEAD = 256
 BUDGET = 16 * 1024 * 1024
 """Octets of messages that are held for who reads them, or asked for if sizes are
 known.  One message more may come: one that is larger has to be held all the same."""
+
+# Not None: that is a wrong number, and has to be told.
+_NO_MORE: Any = object()
 
 
 class Fetch:
@@ -97,15 +101,32 @@ class Fetch:
         while len(coming) < room and (
             self._held + self._expected < BUDGET or not coming
         ):
-            number = next(self._numbers, None)
-            if number is None:
+            number = next(self._numbers, _NO_MORE)
+            if number is _NO_MORE:
                 return
-            exchange = Exchange(Retrieve(number))
+            try:
+                exchange = Exchange(Retrieve(number))
+            except POP3Error as error:
+                self._refused(error)
+                return
             exchange.succeed = self._came
             exchange.fail = self._failed
-            self._protocol.enqueue(exchange)
+            # On the list first: the status procedure may end the session when it
+            # is shown what is sent.
             coming.append(exchange)
+            try:
+                self._protocol.enqueue(exchange)
+            except POP3Error as error:
+                coming.pop()
+                self._refused(error)
+                return
             self._expected += self._sizes.get(number, 0)
+
+    def _refused(self, error: POP3Error) -> None:
+        """Keep an error for after the messages that have come or are coming."""
+        error.server = error.server or str(self._protocol.settings.server)
+        self._error = self._error or error
+        self._numbers = iter(())
 
     def _answered(self) -> int:
         number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]

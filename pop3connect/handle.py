@@ -18,6 +18,8 @@ from .commands import (
     Capa,
     Command,
     Dele,
+    Lang,
+    LangList,
     List,
     ListOne,
     Noop,
@@ -29,7 +31,7 @@ from .commands import (
     Uidl,
     UidlOne,
 )
-from .errors import ConnectionLostError, UsageError
+from .errors import CommandError, ConnectionLostError, UsageError
 from .exchange import Sink, Streamed
 from .fetch import AHEAD, Fetch
 from .login import Session
@@ -75,8 +77,8 @@ class Handle:
         self._capabilities = session.capabilities
         self._deleted: set[int] = set()
         self._resets = 0
-        # Whether there is anything that QUIT could make real.
-        self._deleting = False
+        # Asked for, and not known whether they are marked.
+        self._doubtful: set[int] = set()
         self._ending: Deferred[tuple[Committed | Failure]] | None = None
         self._aborted = False
 
@@ -204,8 +206,18 @@ class Handle:
 
         Only `disconnect` makes it real.
         """
-        self._deleting = True
-        return self._submit(Dele, number, noted=lambda _: self._deleted.add(number))
+        self._doubtful.add(number)
+        answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
+        return answer.addErrback(self._not_marked, number)
+
+    def _marked(self, number: int) -> None:
+        self._doubtful.discard(number)
+        self._deleted.add(number)
+
+    def _not_marked(self, failure: Failure, number: int) -> Failure:
+        if failure.check(CommandError, UsageError):
+            self._doubtful.discard(number)
+        return failure
 
     def reset(self) -> Deferred[None]:
         """Unmark all messages (RSET, RFC 1939 section 5)."""
@@ -226,6 +238,26 @@ class Handle:
     def capa(self) -> Deferred[Capabilities]:
         """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
         return self._submit(Capa, noted=self._learn)
+
+    def lang(self, tag: str | None = None) -> Deferred[dict[str, str]] | Deferred[None]:
+        """
+        Choose the language of the server's texts (LANG, RFC 6856 section 3).
+
+        :param tag: such as ``"en"``; ``"*"``: the server's own; ``None``: change
+            nothing, and return the languages that there are, with their names.
+        """
+        if tag is None:
+            return self._submit(LangList)
+        return self._submit(Lang, tag)
+
+    @property
+    def utf8(self) -> bool:
+        """
+        Whether the session is in UTF-8 mode (RFC 6856 section 2).
+
+        The command is allowed before the login only: see ``utf8`` of `connect`.
+        """
+        return self._session.utf8
 
     def _learn(self, capabilities: Capabilities) -> None:
         self._capabilities = capabilities
@@ -256,7 +288,7 @@ class Handle:
         except ConnectionLostError:
             # Many servers just hang up.  If there was nothing to commit, that is
             # as good as an answer.
-            if self._deleting or lost_before:
+            if self._deleted or self._doubtful or lost_before:
                 raise
         finally:
             await self._protocol.close()
@@ -300,7 +332,7 @@ class Handle:
 
     # -- building commands
 
-    def _command(self, kind: Callable[..., C], *arguments: int) -> C:
+    def _command(self, kind: Callable[..., C], *arguments: Any) -> C:
         try:
             command = kind(*arguments)
         except UsageError as error:
@@ -318,7 +350,7 @@ class Handle:
     def _submit(
         self,
         kind: Callable[..., Command[T]],
-        *arguments: int,
+        *arguments: Any,
         sink: Sink | None = None,
         noted: Callable[[T], object] | None = None,
     ) -> Deferred[T]:

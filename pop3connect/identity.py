@@ -15,6 +15,7 @@ import attrs
 from cryptography import x509
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError
+from service_identity import VerificationError as NameMismatch
 from service_identity.hazmat import (
     DNS_ID,
     DNSPattern,
@@ -32,6 +33,9 @@ __all__ = ["IdentityCheck", "tls_error"]
 
 _MAX_NAMES = 8
 """So many names of a certificate are listed in a refusal."""
+
+_MAX_NAME = 250
+"""Characters of a name that are shown."""
 
 
 @attrs.define(eq=False)
@@ -127,8 +131,25 @@ _REASONS = {
     66: "its key is too weak",
     67: "the key of a CA in its chain is too weak",
     68: "it is signed with a hash that is too weak",
+    32: "a CA of its chain may not sign certificates",
+    34: "it has a critical extension that nobody here knows",
+    48: "a CA of its chain must not issue certificates for this name",
     79: "a CA certificate of its chain has no valid basic constraints",
+    85: "a certificate of its chain has no authority key identifier",
+    86: "a certificate of its chain has no subject key identifier",
+    89: "a CA certificate's basic constraints are not critical",
+    92: "a CA certificate has no key usage",
 }
+
+
+def _reason(errno: int) -> str:
+    names = {
+        value: name
+        for name, value in vars(getattr(SSL, "X509VerificationCodes", object)).items()
+        if name.startswith("ERR_")
+    }
+    name = names.get(errno, "")
+    return _REASONS.get(errno) or f"OpenSSL's verification error {errno} {name}".strip()
 
 
 def _refused_chain(
@@ -156,9 +177,7 @@ def _refused_chain(
         )
         remedy = _put_into_folder(check.trust, "the issuer's certificate")
     else:
-        reason = "is not acceptable: " + _REASONS.get(
-            errno, f"OpenSSL's verification error {errno}"
-        )
+        reason = f"is not acceptable: {_reason(errno)}"
         remedy = "the server's operator has to mend that"
     return VerificationError(
         f"{which} {reason}; {remedy}", certificate=certificate, server=str(check.server)
@@ -167,7 +186,9 @@ def _refused_chain(
 
 def _put_into_folder(trust: Trust, what: str) -> str:
     if trust.folder is not None:
-        return f"if it should be, put {what} (PEM or DER) into that folder"
+        return (
+            f"if it should be, put {what} (PEM or DER) into the folder {trust.folder}"
+        )
     return (
         f"if it should be, put {what} (PEM or DER) into a folder of your own and "
         "name the folder with cacerts="
@@ -183,15 +204,21 @@ def _refused(
     try:
         certificate = refused.to_cryptography()
         dns, ips = _names(certificate)
-        names = [*map(_shown_name, dns), *map(str, ips)]
+        names = [*map(_short, dns), *map(str, ips)]
         if names:
             more = f" and {len(names) - _MAX_NAMES} more" * (len(names) > _MAX_NAMES)
             shown = f"it is for {', '.join(names[:_MAX_NAMES])}{more}"
     except Exception as unreadable:  # noqa: BLE001 - it stays a refusal
-        shown = f"it cannot be read: {printable(str(unreadable).encode())}"
+        shown = f"it cannot be read: {_short(str(unreadable))}"
+    if isinstance(error, (NameMismatch, CertificateError)):
+        reason = (
+            f"is not for {check.server.host}: {shown}; connect to the server by a name "
+            "that its certificate has"
+        )
+    else:
+        reason = f"cannot be read: {type(error).__name__}: {_short(str(error))}"
     refusal = VerificationError(
-        f"the server's certificate is not for {check.server.host}: {shown}; connect "
-        "to the server by a name that its certificate has",
+        f"the server's certificate {reason}",
         certificate=certificate,
         server=str(check.server),
     )
@@ -199,12 +226,13 @@ def _refused(
     return refusal
 
 
-def _shown_name(name: str) -> str:
-    return printable(name.encode("utf-8", "surrogatepass"))
+def _short(text: str) -> str:
+    shown = printable(text.encode("utf-8", "surrogatepass"))
+    return shown if len(shown) <= _MAX_NAME else f"{shown[:_MAX_NAME]}..."
 
 
 def _dn(name: x509.Name) -> str:
-    return _shown_name(name.rfc4514_string()) or "nobody (it has no name)"
+    return _short(name.rfc4514_string()) or "nobody (it has no name)"
 
 
 def _describe(error: SSL.Error) -> str:

@@ -89,6 +89,7 @@ class POP3ClientProtocol(Connection):
         # command that was sent after it had come is none.
         self._due = 0
         self._reading = False
+        self._first = b""
         self._progress = False
         self._afterwards: list[Callable[[], object]] = []
         self._held = False
@@ -170,15 +171,16 @@ class POP3ClientProtocol(Connection):
             lines.append(exchange.command.line())
             if self.transcript.listening:
                 self.transcript.client(exchange.command.shown())
-        if lines:
+        # The status procedure may have ended the session.
+        if lines and self.state is not State.CLOSED:
             assert self.transport is not None
-            if not self._limit.running:
+            if not self._limit.running and not self._paused:
                 self._limit.start("reply", self.settings.timeout)
             self.transport.write(b"".join(lines))
 
     def _cancel(self, exchange: Exchange, _: object) -> None:
         """Leave a defined state behind when an answer is not wanted any more."""
-        exchange.drop()
+        exchange.drop(begun=exchange is self._body)
         if exchange is self._body:
             self.break_off(
                 ConnectionLostError(
@@ -190,7 +192,7 @@ class POP3ClientProtocol(Connection):
 
     def forget(self, exchange: Exchange) -> None:
         """Let nobody hear of an answer, and keep nothing of it; it is still read."""
-        exchange.drop()
+        exchange.drop(begun=exchange is self._body)
         if exchange is self._body:
             self._pieces.clear()
             self._decoder.discard()
@@ -236,10 +238,12 @@ class POP3ClientProtocol(Connection):
             # From within: LineReceiver puts back what is still to be read.
             super().dataReceived(data)
             return
-        if self.state is State.GREETING and looks_like(data) == TLS_RECORD:
-            # There may never be a line in it.
-            self._not_pop3(TLS_RECORD, data)
-            return
+        if len(self._first) < 2:
+            self._first += data[:2]
+            if looks_like(self._first) == TLS_RECORD:
+                # There may never be a line in it.
+                self._not_pop3(TLS_RECORD, data)
+                return
         self._reading = True
         self._due = len(self._sent)
         try:
@@ -249,10 +253,20 @@ class POP3ClientProtocol(Connection):
             if self._progress:
                 self._progress = False
                 self._limit.progress()
+            self._check_rest()
             if self._afterwards:
                 calls, self._afterwards = self._afterwards, []
                 for call in calls:
                     call()
+
+    def _check_rest(self) -> None:
+        """Refuse the beginning of a line that cannot be an answer either."""
+        if self._due or self._body is not None or self._upgrade is not None:
+            return
+        if self.state not in (State.GREETING, State.CLOSED):
+            rest = self.clearLineBuffer()
+            if rest:
+                self._nonsense("a reply that nobody asked for", rest)
 
     def after_reading(self, call: Callable[[], object]) -> None:
         """Call this once, when all that came in one chunk has been read."""
@@ -324,7 +338,8 @@ class POP3ClientProtocol(Connection):
             self._progress = True
             if self.transcript.listening:
                 self.transcript.server(line)
-            self._begin_body(exchange)
+            if self.state is not State.CLOSED:
+                self._begin_body(exchange)
             return None
         status = parse_status(line)
         if exchange is not None and exchange.command.shape is Shape.CHALLENGE:
@@ -334,6 +349,9 @@ class POP3ClientProtocol(Connection):
                 self.transcript.challenge()
             else:
                 self.transcript.server(line)
+            if self.state is State.CLOSED:
+                # The status procedure has ended the session.
+                return None
         if exchange is None:
             self._nonsense("a reply that nobody asked for", line)
             return None
@@ -398,7 +416,7 @@ class POP3ClientProtocol(Connection):
                 exchange.sink.end(self._decoder.octets)
             except Exception:  # noqa: BLE001 - a consumer's own; and all has come
                 exchange.fail(Failure())  # type: ignore[arg-type]
-                exchange.drop()
+                exchange.drop(begun=True)
         return exchange, _OK, body
 
     def _answered(self, exchange: Exchange, status: Status, body: bytes) -> None:
@@ -412,7 +430,8 @@ class POP3ClientProtocol(Connection):
                 value = command.parse(status, body)
             except BadReplyError as bad:
                 error = ProtocolError(
-                    f"the reply cannot be read: {bad}",
+                    "the reply cannot be read: "
+                    + self.transcript.clean(str(bad).encode()),
                     server=str(self.settings.server),
                     verb=command.verb,
                 )

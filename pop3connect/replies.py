@@ -27,6 +27,7 @@ __all__ = [
     "looks_like",
     "parse_capabilities",
     "parse_challenge",
+    "parse_languages",
     "parse_listing",
     "parse_one_listing",
     "parse_one_uid",
@@ -226,6 +227,15 @@ def parse_capabilities(body: bytes) -> Capabilities:
             # SASL is announced twice by some servers; both lines count.
             tags[tag] = tags.get(tag, ()) + tuple(words[1:])
     return Capabilities(tags)
+
+
+def parse_languages(body: bytes) -> dict[str, str]:
+    """Read the body of LANG: language tag -> its name (RFC 6856 section 3.2)."""
+    languages: dict[str, str] = {}
+    for line in _lines(body):
+        tag, _, name = line.strip().partition(b" ")
+        languages[printable(tag)] = printable(name.strip())
+    return languages
 
 
 def parse_stat(text: bytes) -> Stat:

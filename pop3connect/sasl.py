@@ -1,7 +1,8 @@
 """
 The ways to log in, and which of them to use.
 
-Pure: challenges in, responses out.  The dialogue is the business of `login`.
+Pure: challenges in, responses out; the dialogue is the business of `login`.  SCRAM is
+scramp's; the rest are a line each.
 """
 
 from __future__ import annotations
@@ -9,43 +10,76 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from .errors import UsageError
 from .replies import Capabilities
-from .status import Secret
+from .status import Secret, printable
+
+if TYPE_CHECKING:
+    from scramp import ScramClient
 
 __all__ = [
     "MECHANISMS",
     "Credentials",
     "Mechanism",
-    "Plain",
+    "SASLError",
     "apop_challenge",
     "apop_digest",
     "check_auth",
     "choose",
     "decode_challenge",
     "encode_response",
-    "forms",
+    "make_mechanism",
 ]
+
+MAX_ITERATIONS = 1_000_000
+"""Of SCRAM.  More than servers use (4,096 to 600,000), and less than a second of work:
+the server chooses the number, and we do the work."""
+
+MIN_ITERATIONS = 4096
+"""RFC 7677 section 4.  With fewer, who asks us to prove the password can guess it."""
+
+
+class SASLError(Exception):
+    """The server's side of a mechanism is wrong; it must not be trusted."""
+
+
+ChannelBinding = tuple[str, bytes]
+"""The type of a channel binding (RFC 5056) and its data."""
 
 
 @attrs.frozen
 class Credentials:
-    """A name and a password, for as long as the login takes."""
+    """
+    Who logs in, for as long as the login takes.
+
+    :ivar bindings: what binds the login to the TLS around it, the best first.
+    """
 
     username: str
     password: Secret = attrs.field(repr=False)
+    host: str = ""
+    port: int = 0
+    bindings: tuple[ChannelBinding, ...] = attrs.field(default=(), repr=False)
 
 
-def forms(credentials: Credentials) -> list[bytes]:
-    """Return the forms in which a server may repeat a password."""
-    secret = credentials.password.encode("utf-8", "surrogateescape")
-    plain = Plain(credentials).initial()
-    return [secret, base64.b64encode(secret), base64.b64encode(plain)]
+def _octets(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass
+    # Not raised above: that exception has the whole text in it.
+    raise UsageError(
+        "the user name or the password has half a character in it (a surrogate), "
+        "which UTF-8 cannot carry"
+    )
 
 
 class Mechanism:
@@ -53,26 +87,43 @@ class Mechanism:
     One SASL mechanism during one login.
 
     :cvar name: as IANA lists it.
-    :cvar cleartext: whether who listens learns the password.
+    :cvar cleartext: whether who listens can log in with what he hears.
+    :cvar needs_tls: whether it must not be used without TLS at all.
+    :cvar oauth: whether the password is a token.
+    :cvar early: whether the initial response may go with the AUTH command.
     """
 
     name = ""
     cleartext = False
+    needs_tls = False
+    oauth = False
+    early = True
 
     def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
 
     def initial(self) -> bytes | None:
         """Return the initial response; ``None`` if the server speaks first."""
         return None
 
     def respond(self, challenge: bytes) -> bytes:
-        """Answer a challenge."""
-        raise NotImplementedError
+        """
+        Answer a challenge.
 
-    def secrets(self) -> list[bytes]:
-        """Return what must not be shown if the server repeats it."""
-        return []
+        :raises SASLError: it is none that this mechanism can have.
+        """
+        raise SASLError("a challenge more than it has")
+
+    def finish(self) -> None:
+        """
+        Look back when the server says that all is well.
+
+        :raises SASLError: it has not proven what it has to.
+        """
+
+    def failure(self) -> Mapping[str, str]:
+        """Return what the server has told about a failure, beside its ``-ERR``."""
+        return {}
 
 
 class Plain(Mechanism):
@@ -83,48 +134,283 @@ class Plain(Mechanism):
 
     def initial(self) -> bytes:
         """Return all there is to say."""
-        who = self._credentials
-        return b"\0%b\0%b" % (
-            who.username.encode("utf-8"),
-            who.password.encode("utf-8"),
-        )
+        who = self.credentials
+        return _octets(f"\0{who.username}\0{who.password}")
+
+
+class Login(Mechanism):
+    """LOGIN: a prompt for the name, a prompt for the password, whatever they say."""
+
+    name = "LOGIN"
+    cleartext = True
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._answers = [credentials.password, credentials.username]
 
     def respond(self, challenge: bytes) -> bytes:
-        """Say it now, if the server wanted to be asked first."""
-        return self.initial()
+        """Answer the next prompt."""
+        if not self._answers:
+            raise SASLError("a third prompt")
+        return _octets(self._answers.pop())
 
 
-MECHANISMS: dict[str, Callable[[Credentials], Mechanism]] = {"PLAIN": Plain}
-"""What this version speaks beside USER and APOP."""
+class CramMD5(Mechanism):
+    """CRAM-MD5 (RFC 2195)."""
+
+    name = "CRAM-MD5"
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Prove the password."""
+        who = self.credentials
+        digest = hmac.new(_octets(who.password), challenge, "md5").hexdigest()
+        return _octets(f"{who.username} {digest}")
+
+
+class Scram(Mechanism):
+    """SCRAM (RFC 5802, 7677), with channel binding where its name ends in -PLUS."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._client = self._make_client()
+        self._asked = False
+        self._proven = False
+
+    def _make_client(self) -> ScramClient:
+        # Late: it takes a while, and most sessions don't need it.
+        from scramp import ScramClient, ScramException
+
+        who = self.credentials
+        # Without -PLUS too: "we could, but you do not offer it" (the flag "y",
+        # RFC 5802 section 6), so that a stripped offer comes to light.
+        bindings: list[ChannelBinding | None] = [*who.bindings]
+        if not self.name.endswith("-PLUS"):
+            bindings.append(None)
+        for binding in bindings:
+            try:
+                return ScramClient(
+                    [self.name], who.username, who.password, channel_binding=binding
+                )
+            except ScramException:
+                # Not every version knows every type of binding.
+                continue
+        # Raised here: in the block above it would carry the password along.
+        raise UsageError(
+            f"{self.name} cannot be used with this user name, password and TLS: "
+            "they must be allowed by SASLprep (RFC 4013), and there must be a channel "
+            "to bind to"
+        )
+
+    def initial(self) -> bytes:
+        """Return the client's first message."""
+        first: str = self._client.get_client_first()
+        return first.encode()
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Prove the password; then check that the server knows it too."""
+        problem = ""
+        try:
+            if not self._asked:
+                self._asked = True
+                _check_iterations(challenge)
+                self._client.set_server_first(challenge.decode())
+                final: str = self._client.get_client_final()
+                return final.encode()
+            self._client.set_server_final(challenge.decode())
+            self._proven = True
+        except SASLError:
+            raise
+        except Exception as error:  # noqa: BLE001 - scramp's, and what it lets through
+            problem = str(error)
+        if problem:
+            raise SASLError(printable(problem.encode()))
+        return b""
+
+    def finish(self) -> None:
+        """Refuse a server that has not proven that it knows the password."""
+        if not self._proven:
+            raise SASLError("no proof that it knows the password")
+
+
+def _check_iterations(server_first: bytes) -> None:
+    match = re.search(rb",i=(\d{1,12})(?:,|\Z)", server_first)
+    count = int(match[1]) if match else 0
+    if not MIN_ITERATIONS <= count <= MAX_ITERATIONS:
+        raise SASLError(
+            f"an iteration count that is not from {MIN_ITERATIONS} to {MAX_ITERATIONS}"
+        )
+
+
+class XOAuth2(Mechanism):
+    """XOAUTH2, as large providers define it; the password is an access token."""
+
+    name = "XOAUTH2"
+    cleartext = needs_tls = oauth = True
+    # Providers reject it on the line of the AUTH command.
+    early = False
+
+    _last_word = b""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._failure: dict[str, str] = {}
+
+    def initial(self) -> bytes:
+        """Return all there is to say."""
+        who = self.credentials
+        return _octets(f"user={who.username}\1auth=Bearer {who.password}\1\1")
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Take in why it failed, and let the server go on to its ``-ERR``."""
+        if self._failure:
+            raise SASLError("a second challenge after the failure")
+        self._failure = {"status": "unknown"}
+        try:
+            told = json.loads(challenge)
+        except (ValueError, RecursionError):
+            told = None
+        if isinstance(told, dict):
+            self._failure |= {
+                key: printable(str(told[key]).encode("utf-8", "replace"))[:200]
+                for key in ("status", "scope", "schemes", "openid-configuration")
+                if key in told
+            }
+        return self._last_word
+
+    def failure(self) -> Mapping[str, str]:
+        """Return status, scope and so on."""
+        return self._failure
+
+
+class OAuthBearer(XOAuth2):
+    """OAUTHBEARER (RFC 7628); the password is an access token."""
+
+    name = "OAUTHBEARER"
+    early = True
+
+    _last_word = b"\1"
+
+    def initial(self) -> bytes:
+        """Return all there is to say."""
+        who = self.credentials
+        name = who.username.replace("=", "=3D").replace(",", "=2C")
+        return _octets(
+            f"n,a={name},\1host={who.host}\1port={who.port}\1"
+            f"auth=Bearer {who.password}\1\1"
+        )
+
+
+class External(Mechanism):
+    """EXTERNAL (RFC 4422 appendix A): the client certificate says who we are."""
+
+    name = "EXTERNAL"
+
+    def initial(self) -> bytes:
+        """Name who we want to be."""
+        return _octets(self.credentials.username)
+
+
+class Anonymous(Mechanism):
+    """ANONYMOUS (RFC 4505); the user name is the trace."""
+
+    name = "ANONYMOUS"
+
+    def initial(self) -> bytes:
+        """Leave a trace."""
+        return _octets(self.credentials.username)
+
+
+_SCRAM = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
+_SCRAM_PLUS = tuple(f"{name}-PLUS" for name in _SCRAM)
+
+_kinds: list[type[Mechanism]] = [
+    *(type("Scram", (Scram,), {"name": name}) for name in (*_SCRAM_PLUS, *_SCRAM)),
+    Plain,
+    Login,
+    CramMD5,
+    XOAuth2,
+    OAuthBearer,
+    External,
+    Anonymous,
+]
+
+MECHANISMS: Mapping[str, type[Mechanism]] = {kind.name: kind for kind in _kinds}
+"""The SASL mechanisms that we speak, by name."""
+
+NO_PASSWORD = ("EXTERNAL", "ANONYMOUS")
+"""Those that have no use for a password."""
+
+
+def make_mechanism(name: str, credentials: Credentials) -> Mechanism:
+    """
+    Begin a login.
+
+    :raises UsageError: this mechanism cannot be given these credentials.
+    """
+    return MECHANISMS[name](credentials)
+
+
+def sends_password(name: str) -> bool:
+    """Say whether who listens can log in with what he hears."""
+    return name == "USER" or (name in MECHANISMS and MECHANISMS[name].cleartext)
 
 
 def choose(
-    auth: str, capabilities: Capabilities, *, protected: bool, challenge: bool
+    auth: str,
+    capabilities: Capabilities,
+    *,
+    protected: bool,
+    bindable: bool,
+    challenge: bool,
+    certificate: bool,
 ) -> list[str]:
     """
-    Return the mechanisms to try, the best first.
+    Return the ways to try, the best first; none if there is no way.
 
     :param auth: ``"auto"``, or the one that the caller wants.
     :param protected: whether TLS is on.
+    :param bindable: whether there is a channel to bind to.
     :param challenge: whether the greeting had one, for APOP.
+    :param certificate: whether we have shown a client certificate.
     """
     if auth != "auto":
         return [auth]
-    if protected:
-        # PLAIN before USER: it takes any name and password, in UTF-8.  APOP only
-        # if there is nothing else: servers offer it that cannot do it.
-        if "PLAIN" in capabilities.sasl:
-            return ["PLAIN"]
-        without_user = capabilities.known and "USER" not in capabilities
-        return ["APOP"] if challenge and without_user else ["USER"]
-    return ["APOP"] if challenge else ["USER"]
+    offered = capabilities.sasl
+    if not protected:
+        # What proves the password before what tells it.  PLAIN and LOGIN tell it no
+        # less than USER does, and are for TLS only (RFC 2595 section 6).
+        proofs = [name for name in (*_SCRAM, "CRAM-MD5") if name in offered]
+        return [*proofs, *_apop(challenge), *_user(capabilities)]
+    wanted = (
+        *(["EXTERNAL"] if certificate else []),
+        *(_SCRAM_PLUS if bindable else ()),
+        *_SCRAM,
+        "PLAIN",
+        "LOGIN",
+    )
+    ways = [name for name in wanted if name in offered] + _user(capabilities)
+    if not ways:
+        # Digests of a password that the server has to keep as it is.  APOP last:
+        # there are servers that offer it and cannot do it.
+        ways = [name for name in ("CRAM-MD5",) if name in offered] + _apop(challenge)
+    return ways
+
+
+def _user(capabilities: Capabilities) -> list[str]:
+    # RFC 2449 section 6.3 has USER announced.  Servers without CAPA, or that list
+    # nothing to log in with at all, know it as well.
+    said = capabilities.known and (capabilities.sasl or "SASL" in capabilities)
+    return ["USER"] if "USER" in capabilities or not said else []
+
+
+def _apop(challenge: bool) -> list[str]:
+    return ["APOP"] if challenge else []
 
 
 # RFC 1939 section 7: a msg-id as in RFC 822.  Without the @ it is a host name in
 # angle brackets, which some servers put into their greeting.
-_CHALLENGE = re.compile(
-    rb"<[\x21-\x3b\x3d\x3f\x41-\x7e]+@[\x21-\x3b\x3d\x3f\x41-\x7e]+>"
-)
+_ATOMS = rb"[\x21-\x3b\x3d\x3f\x41-\x7e]+"
+_CHALLENGE = re.compile(b"<" + _ATOMS + b"@" + _ATOMS + b">")
 
 
 def apop_challenge(greeting: bytes) -> bytes | None:
@@ -133,15 +419,15 @@ def apop_challenge(greeting: bytes) -> bytes | None:
     return match[0] if match else None
 
 
-def apop_digest(challenge: bytes, password: str) -> str:
+def apop_digest(challenge: bytes, password: str) -> Secret:
     """Return the digest for APOP (RFC 1939 section 7)."""
-    octets = challenge + password.encode("utf-8")
-    return hashlib.md5(octets, usedforsecurity=False).hexdigest()
+    octets = challenge + _octets(password)
+    return Secret(hashlib.md5(octets, usedforsecurity=False).hexdigest())
 
 
-def encode_response(response: bytes) -> str:
+def encode_response(response: bytes) -> Secret:
     """Encode a response (RFC 5034 section 4)."""
-    return base64.b64encode(response).decode("ascii")
+    return Secret(base64.b64encode(response).decode("ascii"))
 
 
 def decode_challenge(challenge: bytes) -> bytes | None:
@@ -152,7 +438,14 @@ def decode_challenge(challenge: bytes) -> bytes | None:
         return None
 
 
-def check_auth(auth: str) -> str:
+def forms(credentials: Credentials) -> list[bytes]:
+    """Return the forms in which a server may repeat a password."""
+    octets = credentials.password.encode("utf-8", "surrogateescape")
+    plain = Plain(credentials).initial()
+    return [octets, base64.b64encode(octets), base64.b64encode(plain)]
+
+
+def check_auth(auth: Any) -> str:
     """
     Return the name of a way to log in as `choose` knows it.
 
@@ -164,6 +457,7 @@ def check_auth(auth: str) -> str:
     known = ("USER", "APOP", *MECHANISMS)
     if name not in known:
         raise UsageError(
-            f"auth={auth!r} is not known; it can be 'auto', {', '.join(known)}"
+            f"auth={auth!r} is not known; it can be 'auto', {', '.join(known)}, or an "
+            "IClientAuthentication of Twisted"
         )
     return name

@@ -34,15 +34,20 @@ class State(enum.Enum):
     CLOSED = "ended"
 
 
+def _words(verbs: str) -> list[str]:
+    return verbs.split()
+
+
 ALLOWED: Mapping[State, frozenset[str]] = MappingProxyType(
     {
         State.GREETING: frozenset(),
         State.AUTHORIZATION: frozenset(
-            # RFC 1939 section 4; CAPA: RFC 2449; STLS: RFC 2595; AUTH: RFC 5034
-            ("USER", "PASS", "APOP", "QUIT", "CAPA", "STLS", "AUTH")
+            # RFC 1939 section 4; CAPA: RFC 2449; STLS: RFC 2595; AUTH: RFC 5034;
+            # UTF8 and LANG: RFC 6856
+            _words("USER PASS APOP QUIT CAPA STLS AUTH UTF8 LANG")
         ),
         State.TRANSACTION: frozenset(
-            # RFC 1939 sections 5 and 7; CAPA: RFC 2449
+            # RFC 1939 sections 5 and 7; CAPA: RFC 2449; LANG: RFC 6856
             [
                 "STAT",
                 "LIST",
@@ -54,6 +59,7 @@ ALLOWED: Mapping[State, frozenset[str]] = MappingProxyType(
                 "UIDL",
                 "QUIT",
                 "CAPA",
+                "LANG",
             ]
         ),
         State.UPDATE: frozenset(),

@@ -13,7 +13,14 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["MASK", "Secret", "StatusProcedure", "Transcript", "printable"]
+__all__ = [
+    "MASK",
+    "Secret",
+    "SecretBytes",
+    "StatusProcedure",
+    "Transcript",
+    "printable",
+]
 
 MASK = "********"
 
@@ -32,6 +39,16 @@ class _Log(Protocol):
 
 class Secret(str):
     """A str that no ``repr`` shows: a traceback prints local variables with it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return MASK
+
+
+class SecretBytes(bytes):
+    """The same, for bytes."""
 
     __slots__ = ()
 

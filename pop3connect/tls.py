@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 
 import attrs
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
@@ -23,7 +25,7 @@ from zope.interface import implementer
 from .address import ServerAddress
 from .errors import TLSError, UsageError, VerificationError
 from .identity import IdentityCheck, tls_error
-from .trust import Fingerprint, Trust
+from .trust import Fingerprint, Trust, facts
 
 if TYPE_CHECKING:
     from twisted.internet.ssl import PrivateCertificate
@@ -83,6 +85,7 @@ class ClientContext:
         self, trust: Trust | None, certificate: ClientCertificate | None = None
     ) -> None:
         self.trust = trust
+        self._certificate = certificate
         # Kept here, by connection: Twisted has its own use for the app data.
         self._checks: WeakKeyDictionary[SSL.Connection, IdentityCheck] = (
             WeakKeyDictionary()
@@ -153,7 +156,9 @@ def shared_context(
     :raises UsageError: the client certificate cannot be used.
     :raises TLSError: the cacerts folder cannot be used.
     """
-    key = (trust, certificate)
+    # One that is no path is known by who it is; the context keeps it, so that no
+    # other can take its place.
+    key = (trust, _paths(certificate) or id(certificate))
     fingerprint = (trust.fingerprint() if trust else ()) + _file_facts(certificate)
     known = _contexts.get(key)
     if known is None or known[0] != fingerprint:
@@ -209,31 +214,85 @@ class ConnectionCreator:
             certificate=self._connection.get_peer_certificate(),
         )
 
+    def channel_bindings(self) -> tuple[tuple[str, bytes], ...]:
+        """
+        Return the channel bindings of the connection, by name, the best first.
+
+        tls-exporter (RFC 9266) for TLS 1.3 only: with 1.2 it needs the extended
+        master secret, and there is no asking for that here.
+        """
+        assert self._connection is not None
+        bindings = []
+        if self._connection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+            key = self._connection.export_keying_material(
+                b"EXPORTER-Channel-Binding", 32, b""
+            )
+            bindings.append(("tls-exporter", key))
+        certificate = self._connection.get_peer_certificate()
+        if certificate is not None:
+            end_point = _end_point(certificate.to_cryptography())
+            if end_point is not None:
+                bindings.append(("tls-server-end-point", end_point))
+        return tuple(bindings)
+
+
+def _end_point(certificate: x509.Certificate) -> bytes | None:
+    """Return the hash of a certificate that RFC 5929 section 4.1 binds to."""
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
+    if algorithm is None:
+        # Ed25519 and the like: the RFC says nothing of them.
+        return None
+    if algorithm.name in ("md5", "sha1"):
+        algorithm = hashes.SHA256()
+    return certificate.fingerprint(algorithm)
+
 
 # -- client certificates
 
 
 def _file_facts(certificate: ClientCertificate | None) -> Fingerprint:
-    facts: list[object] = []
+    known: list[object] = []
     for path in _paths(certificate):
         try:
             about = os.stat(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(
-                f"client_certificate: {path} cannot be read: {error.strerror}"
+                f"client_certificate: {path!r} cannot be read: {error}"
             ) from error
-        facts.append((about.st_mtime_ns, about.st_size, about.st_ino))
-    return tuple(facts)
+        known.append(facts(about))
+    return tuple(known)
 
 
 def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
     if isinstance(certificate, (str, os.PathLike)):
         return (certificate,)
-    return certificate if isinstance(certificate, tuple) else ()
+    if not isinstance(certificate, tuple):
+        return ()
+    if len(certificate) != 2 or not all(
+        isinstance(path, (str, os.PathLike)) for path in certificate
+    ):
+        raise UsageError(_UNUSABLE)
+    return certificate
+
+
+_UNUSABLE = (
+    "client_certificate cannot be used: give a PEM file with the certificate and its "
+    "key, a pair of such files, or a PrivateCertificate of Twisted; the key must not "
+    "be encrypted"
+)
+
+
+def _no_passphrase(*_: object) -> bytes:
+    """Answer OpenSSL, which would ask on the terminal."""
+    return b""
 
 
 def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> None:
     paths = _paths(certificate)
+    context.set_passwd_cb(_no_passphrase)
     try:
         if paths:
             context.use_certificate_chain_file(os.fspath(paths[0]))
@@ -245,7 +304,4 @@ def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> No
             )
         context.check_privatekey()
     except (SSL.Error, AttributeError, TypeError) as error:
-        raise UsageError(
-            "client_certificate cannot be used: give a PEM file with the certificate "
-            "and its key, a pair of such files, or a PrivateCertificate of Twisted"
-        ) from error
+        raise UsageError(_UNUSABLE) from error

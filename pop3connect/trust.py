@@ -32,10 +32,7 @@ _SUFFIXES = (".pem", ".crt", ".cer", ".der")
 _MAX_FILE = 64 * 1024 * 1024
 """The bundles of all public CAs have less than 1 MiB; this is no such file."""
 
-_PEM = re.compile(
-    rb"-----BEGIN (CERTIFICATE|X509 CERTIFICATE|PKCS7)-----.*?-----END \1-----",
-    re.DOTALL,
-)
+_PEM_LINE = re.compile(rb"-----(BEGIN|END) (CERTIFICATE|X509 CERTIFICATE|PKCS7)-----")
 
 Fingerprint = tuple[object, ...]
 
@@ -71,11 +68,16 @@ class Trust:
         if cacerts is None:
             return cls(None, True)
         try:
+            if not os.fspath(cacerts):
+                raise ValueError("it is empty")
             folder = Path(cacerts).absolute()
-        except TypeError as error:
-            raise UsageError(f"{source} must be a path: {error}") from error
-        if not folder.is_dir():
-            what = "is not a folder" if folder.exists() else "does not exist"
+            there, is_folder = folder.exists(), folder.is_dir()
+        except (TypeError, ValueError, OSError) as error:
+            raise UsageError(
+                f"{source}={cacerts!r} is not the path of a folder: {error}"
+            ) from error
+        if not is_folder:
+            what = "is not a folder" if there else "does not exist"
             raise UsageError(
                 f"{source}: {folder} {what}; name the folder that holds the "
                 "certificates of the CAs to trust"
@@ -103,7 +105,7 @@ class Trust:
             with os.scandir(self.folder) as entries:
                 return tuple(
                     sorted(
-                        (entry.name, about.st_mtime_ns, about.st_size, about.st_ino)
+                        (entry.name, *facts(about))
                         for entry in entries
                         if entry.name.lower().endswith(_SUFFIXES)
                         for about in (_about(entry),)
@@ -145,6 +147,12 @@ class Trust:
         return warnings
 
 
+def facts(about: os.stat_result) -> tuple[int, ...]:
+    """Return what differs when a file has been changed or replaced."""
+    # The time of change can't be set back, as that of modification can.
+    return about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino
+
+
 def _about(entry: os.DirEntry[str]) -> os.stat_result:
     try:
         return entry.stat()
@@ -164,8 +172,10 @@ def _read_folder(folder: Path) -> tuple[list[x509.Certificate], list[str]]:
                 warnings.append(f"{path} cannot be read: {error.strerror or error}")
                 continue
             certificates += found
-            if bad:
+            if bad and found:
                 warnings.append(f"{path} has {bad} certificate(s) that are invalid")
+            elif bad:
+                warnings.append(f"{path} holds no certificate but {bad} invalid one(s)")
             elif not found:
                 warnings.append(f"{path} holds no certificate")
     return certificates, warnings
@@ -183,17 +193,34 @@ def _read_file(path: Path) -> bytes:
 
 def _read_certificates(data: bytes) -> tuple[list[x509.Certificate], int]:
     """Return the certificates in a file, and how many could not be read."""
-    blocks = [(match[1], match[0]) for match in _PEM.finditer(data)]
+    found: list[x509.Certificate] = []
+    blocks, bad = _pem_blocks(data)
     if not blocks and data[:1] == b"\x30":  # a DER SEQUENCE
         blocks = [(b"DER", data)]
-    found: list[x509.Certificate] = []
-    bad = 0
     for kind, block in blocks:
         try:
             found += _read_block(kind, block)
         except Exception:  # noqa: BLE001 - cryptography raises what it likes here
             bad += 1
     return found, bad
+
+
+def _pem_blocks(data: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
+    """Return the kinds and texts of the PEM blocks, and how many have no end."""
+    blocks: list[tuple[bytes, bytes]] = []
+    bad = 0
+    begun: re.Match[bytes] | None = None
+    for line in _PEM_LINE.finditer(data):
+        if line[1] == b"BEGIN":
+            bad += begun is not None
+            begun = line
+        elif begun is not None:
+            if line[2] == begun[2]:
+                blocks.append((line[2], data[begun.start() : line.end()]))
+            else:
+                bad += 1
+            begun = None
+    return blocks, bad + (begun is not None)
 
 
 def _read_block(kind: bytes, block: bytes) -> list[x509.Certificate]:

@@ -179,6 +179,7 @@ class ParseTests(SynchronousTestCase):
             st.text("0123456789abcdef:.%[]", max_size=30),
         )
     )
+    @example("\u2460")
     @example("fe80::1%")
     @example("xn--\u00fc")
     def test_any_text_is_an_address_or_a_usage_error(self, text: str) -> None:

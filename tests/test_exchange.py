@@ -119,14 +119,14 @@ class StreamedTests(SynchronousTestCase):
         def fail() -> None:
             raise ZeroDivisionError
 
-        for leave in (lambda: self.sink.end(3), self.sink.lost):
+        for leave in (lambda sink: sink.end(3), Streamed.lost):
             consumer = Consumer(self.log)
             consumer.unregisterProducer = fail  # type: ignore[method-assign]
-            self.sink = Streamed(consumer)
-            self.sink.begin(self.flow)
-            self.sink.pauseProducing()
+            sink = Streamed(consumer)
+            sink.begin(self.flow)
+            sink.pauseProducing()
             with self.assertRaises(ZeroDivisionError):
-                leave()
+                leave(sink)
             self.assertEqual(self.log[-1], "resume")
 
     def test_a_consumer_that_has_another_producer_keeps_it(self) -> None:

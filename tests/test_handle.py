@@ -58,7 +58,9 @@ class CommandsTests(SessionTestCase):
         # With holes, out of order, larger than 32 bits: all of it is seen.
         handle = self.log_in()
         body = b"1 120\r\n7 200 more\r\n3   4294967800\r\n"
-        listing = self.ask(handle.list(), b"LIST", b"+OK 3 messages\r\n" + body + b".\r\n")
+        listing = self.ask(
+            handle.list(), b"LIST", b"+OK 3 messages\r\n" + body + b".\r\n"
+        )
         self.assertEqual(listing, [(1, 120), (7, 200), (3, 4_294_967_800)])
         self.assertIsInstance(listing[0], Listing)
 
@@ -817,7 +819,9 @@ class MessageSizeTests(StreamingTestCase):
 class DeletionTests(SessionTestCase):
     """DELE marks, RSET unmarks, and QUIT deletes (RFC 1939 sections 5 and 6)."""
 
-    def answer(self, asked: Deferred[Any], line: bytes, answer: bytes = b"+OK\r\n") -> Any:
+    def answer(
+        self, asked: Deferred[Any], line: bytes, answer: bytes = b"+OK\r\n"
+    ) -> Any:
         self.server.expect(line, answer)
         return self.result(asked)
 

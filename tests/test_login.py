@@ -743,9 +743,7 @@ class SecretsTests(LoginTestCase):
             opening = self.begin(auth="USER")
             self.server.expect(b"CAPA", CAPA)
             self.server.expect(b"USER ada", b"+OK\r\n")
-            self.server.expect(
-                b"PASS lovelace", f"what is PASS {secret}?\r\n".encode()
-            )
+            self.server.expect(b"PASS lovelace", f"what is PASS {secret}?\r\n".encode())
             error = self.error(opening, ProtocolError)
             self.assertIn("what is PASS ********?", str(error))
             self.masked(error)

@@ -704,7 +704,9 @@ class StatusTests(SessionTestCase):
     def test_the_conversation(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(3)
-        self.server.expect(b"RETR 3", b"+OK 17 octets\r\nSubject: lo\r\n\r\n..\r\n.\r\n")
+        self.server.expect(
+            b"RETR 3", b"+OK 17 octets\r\nSubject: lo\r\n\r\n..\r\n.\r\n"
+        )
         self.result(asked)
         refused = handle.delete(4)
         self.server.expect(b"DELE 4", b"-ERR [SYS/TEMP] no\r\n")

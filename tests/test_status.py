@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect.status import MASK, Secret, Transcript, printable
+from pop3connect.status import MASK, Secret, SecretBytes, Transcript, printable
 
 log = Logger()
 
@@ -36,6 +36,11 @@ class SecretTests(SynchronousTestCase):
         self.assertEqual(repr(secret), MASK)
         self.assertEqual(f"{secret!r} {[secret]} {secret!a}", f"{MASK} [{MASK}] {MASK}")
         self.assertEqual(secret.encode(), b"hidden")
+
+    def test_there_is_one_for_bytes_too(self) -> None:
+        secret = SecretBytes(b"hidden")
+        self.assertEqual(secret, b"hidden")
+        self.assertEqual(f"{secret!r} {[secret]} {secret}", f"{MASK} [{MASK}] {MASK}")
 
     def test_a_traceback_with_local_variables_does_not_show_it(self) -> None:
         def log_in(password: str) -> None:

@@ -1,0 +1,687 @@
+"""
+`connect`: its arguments, how it connects, and the little that needs real sockets.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import (
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
+)
+from twisted.internet.error import (
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+)
+from twisted.internet.error import TimeoutError as ConnectTimeoutError
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IReactorPluggableNameResolver,
+    IReactorUNIX,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from pop3connect import (
+    ConnectError,
+    Handle,
+    POP3Error,
+    Secure,
+    TimedOutError,
+    TLSError,
+    UsageError,
+    connect,
+)
+
+from .support.memory import Server, Transport
+
+
+@implementer(IHostnameResolver)
+class Resolver:
+    """
+    Knows these addresses, at once; ``None``: it never comes to an end.
+    """
+
+    def __init__(self, addresses: Sequence[str] | None) -> None:
+        self.asked: list[str] = []
+        self._addresses = addresses
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        *_: object,
+        **__: object,
+    ) -> Any:
+        self.asked.append(hostName)
+        resolutionReceiver.resolutionBegan(None)  # type: ignore[arg-type]
+        if self._addresses is not None:
+            for host in self._addresses:
+                kind = IPv6Address if ":" in host else IPv4Address
+                resolutionReceiver.addressResolved(kind("TCP", host, portNumber))
+            resolutionReceiver.resolutionComplete()
+
+
+@implementer(IReactorPluggableNameResolver)
+class Reactor(MemoryReactorClock):
+    """
+    A reactor without sockets, whose names are those of the test.
+    """
+
+    def __init__(self, addresses: Sequence[str] | None = ("192.0.2.7",)) -> None:
+        super().__init__()
+        self.nameResolver = self.resolver = Resolver(addresses)
+
+    def attempts(self) -> list[tuple[str, int]]:
+        return [(client[0], client[1]) for client in self.tcpClients]
+
+    def accept(self, index: int = 0) -> tuple[Any, Transport]:
+        """Let a connection come about."""
+        protocol = self.tcpClients[index][2].buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def refuse(self, error: Exception, index: int = 0) -> None:
+        """Let a connection not come about."""
+        self.tcpClients[index][2].clientConnectionFailed(
+            self.connectors[index], Failure(error)
+        )
+
+
+class ApiTestCase(SynchronousTestCase):
+    """Calls `connect` with a reactor without sockets."""
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+
+    def open(self, server: Any = "pop.example.com", **options: Any) -> Deferred[Handle]:
+        options.setdefault("username", "ada")
+        options.setdefault("password", "lovelace")
+        options.setdefault("reactor", self.reactor)
+        return connect(server, **options)
+
+    def give_up(self, opening: Deferred[Handle]) -> None:
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class ArgumentsTests(ApiTestCase):
+    """What cannot be meant fails before anything is sent."""
+
+    def refused(self, *arguments: Any, kind: Any = UsageError, **options: Any) -> str:
+        endpoint = Server(self.reactor)
+        for way in ({}, {"endpoint": endpoint}):
+            # Never raised at once: who waits for the Deferred hears of it.
+            opening = self.open(*arguments, **options, **way)
+            error = self.failureResultOf(opening).value
+            self.assertIsInstance(error, kind)
+            self.assertIsInstance(error, POP3Error)
+            self.assertIsNotNone(error.server)
+            self.assertIsNone(error.verb)
+            # Not even a name was looked up.
+            self.assertEqual(self.reactor.resolver.asked, [])
+            self.assertEqual(self.reactor.attempts(), [])
+            self.assertEqual(endpoint.connects, 0)
+            self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return str(error)
+
+    def test_servers(self) -> None:
+        wrong: tuple[Any, ...] = (
+            "",
+            "   ",
+            ":110",
+            "pop example.com",
+            "pop.example.com:",
+            "pop..example.com",
+            "-pop.example.com",
+            "pop.example.com\r\nQUIT",
+            "pop.example.com\0",
+            "a" * 64 + ".example.com",
+            "a." * 130 + "com",
+            "192.0.2.256",
+            "192.0.2",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]110",
+            "[pop.example.com]:110",
+            "2001:db8::zz",
+            "pop3://pop.example.com",
+            "ada@pop.example.com",
+            None,
+            110,
+            b"pop.example.com",
+            ("pop.example.com", 110),
+        )
+        for server in wrong:
+            self.refused(server)
+
+    def test_ports(self) -> None:
+        wrong = (
+            "0",
+            "-1",
+            "70000",
+            "65536",
+            "1e3",
+            "11o",
+            "+110",
+            "१",
+            "9" * 5000,
+            " ",
+        )
+        for port in wrong:
+            self.refused(f"pop.example.com:{port}")
+            self.refused(f"[2001:db8::1]:{port}")
+
+    def test_the_error_names_the_server(self) -> None:
+        self.assertIn("pop.example.com:0", self.refused("pop.example.com:0"))
+
+    def test_secure(self) -> None:
+        wrong: tuple[Any, ...] = (3, -1, "1", "TLS", None, 1.0, [1], 10**400)
+        for secure in wrong:
+            text = self.refused(secure=secure)
+            self.assertIn("secure", text)
+            # And what it can be.
+            self.assertIn("STLS", text)
+
+    def test_auth(self) -> None:
+        wrong: tuple[Any, ...] = (
+            "",
+            "MAGIC",
+            "auto user",
+            None,
+            7,
+            b"PLAIN",
+            ["PLAIN"],
+        )
+        for auth in wrong:
+            self.assertIn("PLAIN", self.refused(auth=auth))
+
+    def test_time_limits(self) -> None:
+        wrong: tuple[Any, ...] = (
+            0,
+            -1,
+            -0.5,
+            math.nan,
+            math.inf,
+            -math.inf,
+            True,
+            "60",
+            None,
+            10**400,
+        )
+        for seconds in wrong:
+            self.assertIn("timeout", self.refused(timeout=seconds))
+            self.assertIn("connect_timeout", self.refused(connect_timeout=seconds))
+
+    def test_message_sizes(self) -> None:
+        wrong: tuple[Any, ...] = (0, -1, True, 1.5, "5", math.inf)
+        for octets in wrong:
+            text = self.refused(max_message_size=octets)
+            self.assertIn("max_message_size", text)
+
+    def test_status_procedures(self) -> None:
+        wrong: tuple[Any, ...] = ("print", 7, [print])
+        for procedure in wrong:
+            self.assertIn("stsproc", self.refused(stsproc=procedure))
+
+    def test_user_names(self) -> None:
+        wrong: tuple[Any, ...] = ("", "a\rb", "a\nb", "a\0b", None, b"ada", 7)
+        for username in wrong:
+            self.assertIn("user name", self.refused(username=username))
+
+    def test_passwords(self) -> None:
+        wrong: tuple[Any, ...] = (
+            "",
+            "sesame\r",
+            "sesame\nDELE 1",
+            "\0sesame",
+            None,
+            b"sesame",
+            7,
+        )
+        for password in wrong:
+            text = self.refused(password=password)
+            self.assertIn("password", text)
+            self.assertNotIn("sesame", text)
+
+    def test_a_client_certificate_without_tls(self) -> None:
+        text = self.refused(client_certificate="me.pem", secure=0)
+        self.assertIn("client_certificate", text)
+
+    def test_a_client_certificate_that_is_not_there(self) -> None:
+        missing = os.path.join(self.mktemp(), "me.pem")
+        text = self.refused(client_certificate=missing, secure=1, verify=False)
+        self.assertIn(missing, text)
+
+    def test_a_folder_that_is_not_there(self) -> None:
+        missing = self.mktemp()
+        for secure in (1, 2):
+            text = self.refused(
+                cacerts=missing, secure=secure, kind=(UsageError, TLSError)
+            )
+            self.assertIn(missing, text)
+
+    def test_a_folder_without_certificates(self) -> None:
+        empty = self.mktemp()
+        os.mkdir(empty)
+        text = self.refused(cacerts=empty, secure=1, kind=(UsageError, TLSError))
+        self.assertIn(empty, text)
+
+
+class SecureTests(ApiTestCase):
+    """The three ways, as `secure` names them."""
+
+    def first(self, secure: Any) -> tuple[tuple[str, int], bytes]:
+        """Return where it connects to, and what it says first."""
+        self.reactor = Reactor()
+        opening = self.open("192.0.2.1", secure=secure, verify=False)
+        [attempt] = self.reactor.attempts()
+        server = Server(self.reactor)
+        other = self.open("192.0.2.1", secure=secure, verify=False, endpoint=server)
+        said = server.heard()
+        if not said:
+            server.say(b"+OK ready\r\n")
+            server.expect(b"CAPA", b"+OK\r\nSTLS\r\nUSER\r\n.\r\n")
+            said = server.heard()
+        opening.cancel()
+        other.cancel()
+        server.settle()
+        for one in (opening, other):
+            self.failureResultOf(one, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return attempt, said
+
+    def test_plain(self) -> None:
+        for secure in (Secure.NONE, 0, False):
+            attempt, said = self.first(secure)
+            # RFC 1939 section 3.
+            self.assertEqual(attempt, ("192.0.2.1", 110))
+            self.assertEqual(said, b"USER ada\r\n")
+
+    def test_tls(self) -> None:
+        for secure in (Secure.TLS, 1, True):
+            attempt, said = self.first(secure)
+            # RFC 8314 section 3.2; and a handshake record: RFC 8446 section 5.1.
+            self.assertEqual(attempt, ("192.0.2.1", 995))
+            self.assertEqual(said[:2], b"\x16\x03")
+
+    def test_stls(self) -> None:
+        for secure in (Secure.STLS, 2):
+            attempt, said = self.first(secure)
+            self.assertEqual(attempt, ("192.0.2.1", 110))
+            self.assertEqual(said, b"STLS\r\n")
+
+
+class ServerTests(ApiTestCase):
+    """Where it connects to."""
+
+    def attempt(self, server: str, **options: Any) -> tuple[str, int]:
+        self.reactor = Reactor()
+        opening = self.open(server, **options)
+        [attempt] = self.reactor.attempts()
+        self.give_up(opening)
+        return attempt
+
+    def test_addresses(self) -> None:
+        expected = {
+            "192.0.2.1": ("192.0.2.1", 110),
+            "192.0.2.1:1100": ("192.0.2.1", 1100),
+            "2001:db8::1": ("2001:db8::1", 110),
+            "[2001:db8::1]": ("2001:db8::1", 110),
+            "[2001:db8::1]:1100": ("2001:db8::1", 1100),
+        }
+        for server, attempt in expected.items():
+            self.assertEqual(self.attempt(server), attempt)
+            self.assertEqual(self.reactor.resolver.asked, [])
+
+    def test_names(self) -> None:
+        expected = {
+            "pop.example.com": ("pop.example.com", 110),
+            "pop.example.com:1100": ("pop.example.com", 1100),
+            "POP.Example.COM.": ("pop.example.com", 110),
+            "bücher.example": ("xn--bcher-kva.example", 110),
+            "localhost:1": ("localhost", 1),
+        }
+        for server, (name, port) in expected.items():
+            self.assertEqual(self.attempt(server), ("192.0.2.7", port))
+            self.assertEqual(self.reactor.resolver.asked, [name])
+
+    def test_the_port_of_tls(self) -> None:
+        expected = {
+            "192.0.2.1": ("192.0.2.1", 995),
+            "192.0.2.1:1100": ("192.0.2.1", 1100),
+        }
+        for server, attempt in expected.items():
+            self.assertEqual(self.attempt(server, secure=1, verify=False), attempt)
+
+
+@implementer(IStreamClientEndpoint)
+class Endpoint:
+    """
+    An endpoint that does with a connection what a test says.
+    """
+
+    def __init__(self, deaf: bool = False) -> None:
+        self.factory: Any = None
+        self.cancelled = 0
+        self._deaf = deaf
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.factory = factory
+        self.connecting: Deferred[Any] = Deferred(self._cancel)
+        return self.connecting
+
+    def _cancel(self, connecting: Deferred[Any]) -> None:
+        self.cancelled += 1
+
+
+class ConnectingTests(ApiTestCase):
+    """Looking up the name, and connecting."""
+
+    def failed(self, opening: Deferred[Handle], kind: type[Any]) -> Any:
+        error = self.failureResultOf(opening).value
+        self.assertIs(type(error), kind)
+        self.assertEqual(error.server, "pop.example.com:110")
+        self.assertIn("pop.example.com:110", str(error))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        return error
+
+    def test_a_connection_that_is_refused(self) -> None:
+        opening = self.open()
+        reason = ConnectionRefusedError("no")
+        self.reactor.refuse(reason)
+        self.reactor.advance(5)
+        error = self.failed(opening, ConnectError)
+        self.assertIs(error.__cause__, reason)
+        self.assertIn("refused", str(error))
+
+    def test_a_name_that_is_not_known(self) -> None:
+        self.reactor = Reactor([])
+        error = self.failed(self.open(), ConnectError)
+        self.assertIsInstance(error.__cause__, DNSLookupError)
+
+    def test_one_of_two_addresses_is_enough(self) -> None:
+        # RFC 8305.
+        self.reactor = Reactor(["2001:db8::1", "192.0.2.7"])
+        opening = self.open()
+        self.assertEqual(self.reactor.attempts(), [("2001:db8::1", 110)])
+        self.reactor.advance(1)
+        self.assertEqual(
+            self.reactor.attempts(), [("2001:db8::1", 110), ("192.0.2.7", 110)]
+        )
+        self.reactor.refuse(NoRouteError(), 0)
+        protocol, transport = self.reactor.accept(1)
+        protocol.dataReceived(b"+OK ready\r\n")
+        self.assertEqual(transport.value(), b"CAPA\r\n")
+        opening.cancel()
+        self.assertTrue(transport.aborting)
+        protocol.connectionLost(Failure(ConnectionRefusedError()))
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def too_late(self, opening: Deferred[Handle]) -> None:
+        self.reactor.advance(2.9)
+        self.assertNoResult(opening)
+        self.reactor.advance(0.2)
+        error = self.failed(opening, TimedOutError)
+        self.assertEqual(error.phase, "connecting")
+        self.assertEqual(error.seconds, 3)
+        self.assertIn("3 seconds", str(error))
+        self.assertIn("connect", str(error))
+
+    def test_a_connection_that_takes_too_long(self) -> None:
+        self.too_late(self.open(connect_timeout=3))
+
+    def test_a_name_that_takes_too_long(self) -> None:
+        self.reactor = Reactor(None)
+        opening = self.open(connect_timeout=3)
+        self.assertEqual(self.reactor.attempts(), [])
+        self.too_late(opening)
+
+    def test_an_address_that_takes_too_long(self) -> None:
+        for server in ("192.0.2.1", "2001:db8::1"):
+            self.reactor = Reactor()
+            opening = self.open(server, connect_timeout=3)
+            self.reactor.advance(3.1)
+            error = self.failureResultOf(opening, TimedOutError).value
+            self.assertEqual((error.phase, error.seconds), ("connecting", 3))
+            self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
+            self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_an_endpoint_that_takes_too_long(self) -> None:
+        endpoint = Endpoint()
+        self.too_late(self.open(endpoint=endpoint, connect_timeout=3))
+        self.assertEqual(endpoint.cancelled, 1)
+
+    def test_an_endpoint_that_has_a_limit_of_its_own(self) -> None:
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        reason = ConnectTimeoutError()
+        endpoint.connecting.errback(reason)
+        error = self.failed(opening, TimedOutError)
+        self.assertEqual(error.phase, "connecting")
+        self.assertIs(error.__cause__, reason)
+
+    def test_a_connection_that_comes_about_after_all(self) -> None:
+        # An endpoint that can't be stopped; nobody waits for it any more.
+        for secure in (0, 2):
+            self.reactor = Reactor()
+            endpoint = Endpoint()
+            opening = self.open(
+                endpoint=endpoint, connect_timeout=3, secure=secure, verify=False
+            )
+            self.too_late(opening)
+            self.assertIsNone(endpoint.factory.buildProtocol(None))
+            self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_an_endpoint_that_fails(self) -> None:
+        for reason in (
+            ConnectionRefusedError("no"),
+            RuntimeError("the proxy says no"),
+            ValueError(),
+        ):
+            endpoint = Endpoint()
+            opening = self.open(endpoint=endpoint)
+            endpoint.connecting.errback(reason)
+            error = self.failed(opening, ConnectError)
+            self.assertIs(error.__cause__, reason)
+
+    def test_an_endpoint_that_fails_at_once(self) -> None:
+        class Broken(Endpoint):
+            def connect(self, factory: Any) -> Deferred[Any]:
+                return fail(ConnectionRefusedError())
+
+        self.failed(self.open(endpoint=Broken()), ConnectError)
+
+    def test_control_characters_in_a_reason_are_escaped(self) -> None:
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        endpoint.connecting.errback(RuntimeError("proxy: \x1b[2J\r\n"))
+        self.assertTrue(str(self.failed(opening, ConnectError)).isprintable())
+
+    def test_cancelling_while_the_name_is_looked_up(self) -> None:
+        self.reactor = Reactor(None)
+        self.give_up(self.open())
+        self.assertEqual(self.reactor.attempts(), [])
+
+    def test_cancelling_while_connecting(self) -> None:
+        self.give_up(self.open())
+        self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
+
+    def test_cancelling_while_an_endpoint_connects(self) -> None:
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        self.give_up(opening)
+        self.assertEqual(endpoint.cancelled, 1)
+        self.assertIsNone(endpoint.factory.buildProtocol(None))
+
+    def test_an_endpoint_is_used_instead_of_tcp(self) -> None:
+        server = Server(self.reactor)
+        handle = server.log_in()
+        self.assertEqual(server.connects, 1)
+        self.assertEqual(self.reactor.attempts(), [])
+        self.assertEqual(self.reactor.resolver.asked, [])
+        # The server is still the one that was named.
+        self.assertEqual(str(handle.server), "pop.example.com:110")
+        server.lose()
+
+    def test_a_proxy_that_wraps_our_protocol(self) -> None:
+        # What an endpoint fires with may have our protocol inside.
+        class Wrapper:
+            def __init__(self, wrapped: Any) -> None:
+                self.wrappedProtocol = wrapped
+
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        protocol = endpoint.factory.buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        endpoint.connecting.callback(Wrapper(Wrapper(protocol)))
+        protocol.dataReceived(b"+OK ready\r\n")
+        self.assertEqual(transport.value(), b"CAPA\r\n")
+        opening.cancel()
+        protocol.connectionLost(Failure(ConnectionRefusedError()))
+        self.failureResultOf(opening, CancelledError)
+
+    def test_a_connection_that_has_ended_when_it_is_told(self) -> None:
+        # The greeting and the end came before the endpoint said anything.
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        protocol = endpoint.factory.buildProtocol(None)
+        protocol.makeConnection(Transport())
+        protocol.dataReceived(b"-ERR [IN-USE] go away\r\n")
+        protocol.connectionLost(Failure(ConnectionRefusedError()))
+        endpoint.connecting.callback(protocol)
+        error = self.failureResultOf(opening, POP3Error).value
+        self.assertIn("go away", str(error))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_a_greeting_that_came_before_the_connection_was_told(self) -> None:
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint)
+        protocol = endpoint.factory.buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"+OK ready\r\n")
+        endpoint.connecting.callback(protocol)
+        self.assertEqual(transport.value(), b"CAPA\r\n")
+        opening.cancel()
+        protocol.connectionLost(Failure(ConnectionRefusedError()))
+        self.failureResultOf(opening, CancelledError)
+
+    def test_an_endpoint_without_a_reactor_takes_the_global_one(self) -> None:
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint, reactor=None)
+        timers = global_reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        self.assertTrue(timers)
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        timers = global_reactor.getDelayedCalls()  # type: ignore[attr-defined]
+        self.assertEqual(timers, [])
+
+    def test_any_clock_will_do_for_an_endpoint(self) -> None:
+        # Nothing else is asked of the reactor then.
+        clock = Clock()
+        endpoint = Endpoint()
+        opening = self.open(endpoint=endpoint, reactor=clock)
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class SmallServer(LineReceiver):
+    """
+    A POP3 server with one message, over a real socket.
+    """
+
+    answers = {  # noqa: RUF012
+        b"CAPA": b"+OK\r\nUSER\r\nPIPELINING\r\n.",
+        b"STAT": b"+OK 1 27",
+        b"LIST": b"+OK\r\n1 27\r\n.",
+        b"RETR": b"+OK\r\nSubject: lo\r\n\r\n..behold\r\n.",
+    }
+
+    def connectionMade(self) -> None:
+        self.sendLine(b"+OK ready")
+
+    def lineReceived(self, line: bytes) -> None:
+        verb = line.split()[0]
+        self.sendLine(self.answers.get(verb, b"+OK"))
+        if verb == b"QUIT":
+            self.transport.loseConnection()
+
+
+class SocketTests(TestCase):
+    """The little that a test in memory cannot show."""
+
+    timeout = 20
+
+    def serve(self) -> int:
+        """Return the port where a small server listens."""
+        factory = Factory.forProtocol(SmallServer)
+        port = global_reactor.listenTCP(  # type: ignore[attr-defined]
+            0, factory, interface="127.0.0.1"
+        )
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+    async def session(self, server: str, **options: Any) -> None:
+        async with await connect(server, "ada", "lovelace", **options) as handle:
+            self.assertEqual((await handle.stat()).count, 1)
+            messages = [message async for message in handle.messages()]
+            self.assertEqual(
+                [message.content for message in messages],
+                [b"Subject: lo\r\n\r\n.behold\r\n"],
+            )
+            await handle.delete(1)
+            committed = await handle.disconnect()
+        self.assertEqual(committed.deleted, {1})
+        await handle.when_closed()
+
+    async def test_a_session_with_an_address(self) -> None:
+        await self.session(f"127.0.0.1:{self.serve()}")
+
+    async def test_a_session_with_a_name(self) -> None:
+        await self.session(f"localhost:{self.serve()}")
+
+    async def test_a_session_over_a_unix_socket(self) -> None:
+        if not IReactorUNIX.providedBy(global_reactor):
+            self.skipTest("this reactor has no UNIX sockets")
+        # The names of UNIX sockets are short: 108 octets on Linux.
+        path = os.path.relpath(self.mktemp())
+        factory = Factory.forProtocol(SmallServer)
+        port = await UNIXServerEndpoint(global_reactor, path).listen(factory)
+        self.addCleanup(port.stopListening)
+        endpoint = UNIXClientEndpoint(global_reactor, path)
+        await self.session("pop.example.com", endpoint=endpoint)
+
+    async def test_a_connection_that_is_refused(self) -> None:
+        port = global_reactor.listenTCP(  # type: ignore[attr-defined]
+            0, Factory.forProtocol(SmallServer), interface="127.0.0.1"
+        )
+        number = port.getHost().port
+        await port.stopListening()
+        for host in ("127.0.0.1", "localhost"):
+            with self.assertRaises(ConnectError) as caught:
+                await connect(f"{host}:{number}", "ada", "lovelace")
+            self.assertEqual(caught.exception.server, f"{host}:{number}")
+            self.assertIn("refused", str(caught.exception))
