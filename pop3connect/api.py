@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +229,8 @@ def _tcp(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
 
 # -- arguments
 
+_MAX_SECONDS = 366 * 24 * 3600
+
 
 def _secure(secure: object) -> Secure:
     if isinstance(secure, int):
@@ -279,11 +280,12 @@ def _seconds(name: str, value: float) -> float:
     if (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
+        and 0 < value <= _MAX_SECONDS
     ):
         return value
-    raise UsageError(f"{name} is a number of seconds above 0, not {value!r}")
+    raise UsageError(
+        f"{name} is a number of seconds above 0, of a year at most, not {value!r:.50}"
+    )
 
 
 def _octets(value: int | None) -> int | None:

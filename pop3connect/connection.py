@@ -220,9 +220,9 @@ class Connection(LineReceiver):
     def _loss(self, reason: BaseException | None) -> POP3Error:
         shaking_hands = self._limit.running and self._limit.phase == "TLS handshake"
         if self._creator is not None and (
-            shaking_hands or self.state is State.GREETING
+            shaking_hands or self.state in (State.GREETING, State.AUTHORIZATION)
         ):
-            # A server may refuse our certificate after the handshake (TLS 1.3).
+            # With TLS 1.3 a server refuses our certificate after the handshake.
             failed = self._creator.failure(reason)
             if failed is not None:
                 return failed
@@ -357,7 +357,9 @@ class Connection(LineReceiver):
         """Read on."""
         if self._paused:
             self._paused = False
-            if self.state is not State.CLOSED and self._verb() is not None:
+            if self.state is State.CLOSED:
+                return
+            if self._verb() is not None:
                 self._limit.start("reply", self.settings.timeout)
             self.transport.resumeProducing()  # type: ignore[union-attr]
 

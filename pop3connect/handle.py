@@ -206,16 +206,18 @@ class Handle:
 
         Only `disconnect` makes it real.
         """
-        self._doubtful.add(number)
         answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
-        return answer.addErrback(self._not_marked, number)
+        if not answer.called:
+            self._doubtful.add(number)
+            answer.addErrback(self._not_marked, number)
+        return answer
 
     def _marked(self, number: int) -> None:
         self._doubtful.discard(number)
         self._deleted.add(number)
 
     def _not_marked(self, failure: Failure, number: int) -> Failure:
-        if failure.check(CommandError, UsageError):
+        if failure.check(CommandError):
             self._doubtful.discard(number)
         return failure
 

@@ -102,8 +102,10 @@ class StartTLSLayer(ProtocolWrapper):
 
     def abortConnection(self) -> None:
         """Close now."""
-        abort = getattr(self._below, "abortConnection", None)
-        (abort or self._below.loseConnection)()
+        if hasattr(self.transport, "abortConnection"):
+            self._below.abortConnection()
+        elif self.transport is not None:
+            self.transport.loseConnection()
 
 
 if TYPE_CHECKING:

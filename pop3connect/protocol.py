@@ -390,14 +390,16 @@ class POP3ClientProtocol(Connection):
         except Exception:  # noqa: BLE001 - a consumer's own
             self._consumer_failed()
             return -1
+        if self._body is None:
+            # The consumer has ended the session from its write().
+            return -1
         if self._body_limit is not None and decoder.octets > self._body_limit:
             self._too_large()
             return -1
         if end < 0 and decoder.octets - self._counted >= SLOWEST:
             self._counted = decoder.octets
             self._progress = True
-        # A consumer may have ended the session from its write().
-        return end if self._body is not None else -1
+        return end
 
     def _end_body(self) -> _Answer:
         exchange, self._body = self._body, None
@@ -507,7 +509,9 @@ class POP3ClientProtocol(Connection):
         """Give the exception of a consumer to who asked, and end the session."""
         failure = Failure()
         exchange = self._body
-        assert exchange is not None
+        if exchange is None:
+            # It has ended the session before it failed.
+            return
         failed, exchange.fail = exchange.fail, _told
         ended = ConnectionLostError(
             "the consumer of a message failed, which ends the session",
