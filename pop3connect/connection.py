@@ -116,6 +116,11 @@ class Connection(LineReceiver):
             return ()
         return self._creator.channel_bindings()
 
+    def remember_tls(self) -> None:
+        """Let the next connection to this server resume the TLS session."""
+        if self.tls is not None and self._creator is not None:
+            self._creator.remember()
+
     # -- for who says something on it
 
     def _tls_started(self) -> None:

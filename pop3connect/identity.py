@@ -40,11 +40,17 @@ _MAX_NAME = 250
 
 @attrs.define(eq=False)
 class IdentityCheck:
-    """What the handshake of one connection has to prove, and what came of it."""
+    """
+    What the handshake of one connection has to prove, and what came of it.
+
+    :ivar proven: whether the server has shown a certificate that proves it.
+    :ivar not_after: until when that certificate is valid, as a POSIX time.
+    """
 
     server: ServerAddress
     trust: Trust
     proven: bool = False
+    not_after: float = 0.0
     refusal: VerificationError | None = None
 
     def judge(self, certificate: crypto.X509, errno: int, depth: int, ok: bool) -> bool:
@@ -57,7 +63,9 @@ class IdentityCheck:
             if not ok:
                 self.refusal = _refused_chain(self, certificate, errno, depth)
             elif depth == 0:
-                _check_name(certificate.to_cryptography(), self.server)
+                parsed = certificate.to_cryptography()
+                _check_name(parsed, self.server)
+                self.not_after = parsed.not_valid_after_utc.timestamp()
                 self.proven = True
         except BaseException as error:  # noqa: BLE001 - fails closed, with its reason
             self.refusal = _refused(self, certificate, error)

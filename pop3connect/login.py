@@ -52,6 +52,8 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     now = await _capabilities(protocol)
     if now.known:
         capabilities = now
+    # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
+    protocol.remember_tls()
     if protocol.settings.pipeline and "PIPELINING" in capabilities:
         protocol.allow_pipelining()
     return Session(

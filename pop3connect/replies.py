@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import lt
 from typing import NamedTuple, TypeVar
 
 import attrs
@@ -258,12 +259,27 @@ _LISTED = re.compile(rb"[ \t]*(\d+)[ \t]+(\d+)(?:[ \t]|\Z)")
 _IDENTIFIED = re.compile(rb"[ \t]*(\d+)(?:[ \t](.*))?\Z", re.DOTALL)
 
 
+# Lines of the plain form, which is that of nearly all servers: a large mailbox is
+# read without a look at each line.  18 digits are within `MAX_NUMBER`.
+_plain_listings = re.compile(rb"^([1-9][0-9]{0,17}) ([0-9]{1,18})\r$", re.M).findall
+_plain_uids = re.compile(r"^([1-9][0-9]{0,17}) ([!-~]+)\r$", re.M).findall
+
+
+def _all_plain(numbers: list[int], body: bytes) -> bool:
+    """Say whether that was each line, and the numbers rise: then none comes twice."""
+    return len(numbers) == body.count(b"\n") and all(map(lt, numbers, numbers[1:]))
+
+
 def parse_listing(body: bytes) -> list[Listing]:
     """
     Read the body of LIST, in the order of the server.
 
     :raises BadReplyError: a line is no listing, or a message has two sizes.
     """
+    found = _plain_listings(body)
+    numbers = [int(number) for number, _ in found]
+    if _all_plain(numbers, body):
+        return list(map(Listing, numbers, [int(size) for _, size in found]))
     return _without_twins([parse_one_listing(line) for line in _lines(body)])
 
 
@@ -283,6 +299,11 @@ def parse_uids(body: bytes) -> list[UID]:
 
     :raises BadReplyError: a line has no message number, or one has two ids.
     """
+    if body.isascii():
+        found = _plain_uids(body.decode("ascii"))
+        numbers = [int(number) for number, _ in found]
+        if _all_plain(numbers, body):
+            return list(map(UID, numbers, [uid for _, uid in found]))
     return _without_twins([parse_one_uid(line) for line in _lines(body)])
 
 

@@ -9,6 +9,7 @@ prove is the business of `identity`.
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Union
 from weakref import WeakKeyDictionary
@@ -46,6 +47,13 @@ _CIPHERS = (
     b"!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
 )
 
+SESSION_SECONDS = 3600.0
+"""How long a TLS session may be resumed: for so long a change of the server's
+certificate, or of the platform's store, may go unnoticed."""
+
+_MAX_SESSIONS = 256
+"""TLS sessions that are kept for each context, the latest ones."""
+
 _MAX_CONTEXTS = 64
 """Each holds a whole store of certificates; nobody has so many folders."""
 
@@ -74,9 +82,21 @@ class TLSInfo:
         return self._certificate.to_cryptography()
 
 
+@attrs.frozen
+class _Resumable:
+    """A session with a server that has proven who it is, and until when it counts."""
+
+    session: SSL.Session
+    not_after: float
+
+
 class ClientContext:
     """
     An OpenSSL context for one trust, shared by all its connections.
+
+    The TLS sessions of servers that have proven who they are are kept with it, so
+    that the next connection to the same server need not begin anew.  A context of
+    another trust, or of the same folder after a change, knows nothing of them.
 
     :param trust: whom to trust; ``None``: encrypt, and check nothing.
     """
@@ -90,6 +110,7 @@ class ClientContext:
         self._checks: WeakKeyDictionary[SSL.Connection, IdentityCheck] = (
             WeakKeyDictionary()
         )
+        self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
         context.set_cipher_list(_CIPHERS)
@@ -128,6 +149,21 @@ class ClientContext:
             return connection, None
         check = self._checks[connection] = IdentityCheck(server, self.trust)
         return connection, check
+
+    def resumable(self, server: ServerAddress) -> _Resumable | None:
+        """Return the session to resume with a server, if there is one."""
+        known = self._sessions.get(server)
+        if known is None or known.not_after > time.time():
+            return known
+        del self._sessions[server]
+        return None
+
+    def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
+        """Keep a session with a server that has proven who it is."""
+        self._sessions[server] = resumable
+        self._sessions.move_to_end(server)
+        if len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
 
     def _verify(
         self,
@@ -178,6 +214,7 @@ class ConnectionCreator:
         self._server = server
         self._check: IdentityCheck | None = None
         self._connection: SSL.Connection | None = None
+        self._resumable: _Resumable | None = None
 
     def clientConnectionForTLS(
         self,
@@ -185,6 +222,10 @@ class ConnectionCreator:
     ) -> SSL.Connection:
         """Make the connection, for Twisted."""
         self._connection, self._check = self._context.connection(self._server)
+        if self._check is not None:
+            self._resumable = self._context.resumable(self._server)
+            if self._resumable is not None:
+                self._connection.set_session(self._resumable.session)
         return self._connection
 
     def failure(self, reason: BaseException | None) -> TLSError | None:
@@ -202,7 +243,10 @@ class ConnectionCreator:
         :raises VerificationError: it is complete, and yet nothing was proven.
         """
         assert self._connection is not None
-        if self._check is not None and not self._check.proven:
+        # A session that is resumed shows no certificate: the server proves that it
+        # is the one which has shown it before.  If it is not resumed after all, the
+        # certificate is asked for and checked.
+        if self._check is not None and not (self._check.proven or self._resumable):
             raise VerificationError(
                 "the TLS handshake ended without a proof of who the server is",
                 server=str(self._server),
@@ -213,6 +257,21 @@ class ConnectionCreator:
             verified=self._check is not None,
             certificate=self._connection.get_peer_certificate(),
         )
+
+    def remember(self) -> None:
+        """Keep the session, to be resumed by the next connection to this server."""
+        assert self._connection is not None
+        session = self._connection.get_session()
+        if self._check is None or session is None:
+            return
+        if self._check.proven:
+            not_after = min(self._check.not_after, time.time() + SESSION_SECONDS)
+        elif self._resumable is not None:
+            # What is resumed again and again ends all the same.
+            not_after = self._resumable.not_after
+        else:
+            return
+        self._context.remember(self._server, _Resumable(session, not_after))
 
     def channel_bindings(self) -> tuple[tuple[str, bytes], ...]:
         """

@@ -321,10 +321,12 @@ class Dovecot:
         self._directory = Path(
             tempfile.mkdtemp(prefix="pop3-", dir=None if short else "/tmp")
         )
-        # As root, processes of other users have to pass through.
-        self._directory.chmod(0o711)
         for name in ("users", "mail", "cacerts", "run"):
-            (self._directory / name).mkdir(mode=0o755)
+            (self._directory / name).mkdir()
+        # As root, processes of other users have to pass through, whatever the
+        # umask.
+        for path in (self._directory, *self._directory.iterdir()):
+            path.chmod(0o711)
         self.ca.cert_pem.write_to_path(str(self._directory / "cacerts" / "ca.pem"))
         certificate = self.ca.issue_cert(*self._names)
         self._write(
@@ -354,8 +356,8 @@ class Dovecot:
                 # ends Dovecot in an orderly way.
                 start_new_session=True,
             )
-        # The two processes that take connections are there from the beginning,
-        # but only a greeting shows that all the others can be started.
+        # It listens almost from the beginning, but only a greeting shows that it
+        # can start its other processes.
         ends = time.monotonic() + PATIENCE
         while time.monotonic() < ends:
             if self._process.poll() is not None:
@@ -462,17 +464,13 @@ def _remove(directory: Path) -> None:
     # A mail process that was in the middle of something may outlive its master
     # by a moment, and write one more file.
     ends = time.monotonic() + PATIENCE
-    while True:
+    while directory.exists():
         try:
             shutil.rmtree(directory)
-        except FileNotFoundError:
-            return
         except OSError:
             if time.monotonic() > ends:
                 raise
             time.sleep(0.05)
-        else:
-            return
 
 
 _RUNNING: list[Dovecot] = []
