@@ -148,7 +148,15 @@ class Connection(LineReceiver):
         assert self.settings.context is not None
         self._limit.start("TLS handshake", self.settings.connect_timeout)
         self._creator = self.settings.context.creator(self.settings.server)
-        ITLSTransport(self.transport).startTLS(self._creator)
+        try:
+            ITLSTransport(self.transport).startTLS(self._creator)
+        except Exception as error:
+            failed = TLSError(
+                f"TLS could not be started: {type(error).__name__}: {error}",
+                server=str(self.settings.server),
+            )
+            failed.__cause__ = error
+            self.break_off(failed)
 
     def handshakeCompleted(self) -> None:
         """Go on inside TLS, if it has proven what it had to."""

@@ -388,12 +388,14 @@ def choose(
         "PLAIN",
         "LOGIN",
     )
-    ways = [name for name in wanted if name in offered] + _user(capabilities)
-    if not ways:
-        # Digests of a password that the server has to keep as it is.  APOP last:
-        # there are servers that offer it and cannot do it.
-        ways = [name for name in ("CRAM-MD5",) if name in offered] + _apop(challenge)
-    return ways
+    ways = [name for name in wanted if name in offered]
+    # Digests of a password that the server has to keep as it is.  APOP last: there
+    # are servers that offer it and cannot do it.
+    digests = [name for name in ("CRAM-MD5",) if name in offered] + _apop(challenge)
+    if "SASL" in capabilities and not offered:
+        # It says that it has no way but these.
+        return [*digests, *_user(capabilities)]
+    return [*ways, *_user(capabilities), *digests]
 
 
 def _user(capabilities: Capabilities) -> list[str]:

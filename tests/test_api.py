@@ -243,7 +243,17 @@ class ArgumentsTests(ApiTestCase):
             self.assertIn("stsproc", self.refused(stsproc=procedure))
 
     def test_user_names(self) -> None:
-        wrong: tuple[Any, ...] = ("", "a\rb", "a\nb", "a\0b", None, b"ada", 7)
+        wrong: tuple[Any, ...] = (
+            "",
+            "a\rb",
+            "a\nb",
+            "a\0b",
+            "a\udcff",
+            "a\ud800",
+            None,
+            b"ada",
+            7,
+        )
         for username in wrong:
             self.assertIn("user name", self.refused(username=username))
 
@@ -253,6 +263,9 @@ class ArgumentsTests(ApiTestCase):
             "sesame\r",
             "sesame\nDELE 1",
             "\0sesame",
+            # No UTF-8 can be made of these.
+            "sesame\udcff",
+            "sesame\ud800",
             None,
             b"sesame",
             7,

@@ -291,6 +291,25 @@ class AheadTests(FetchTestCase):
         self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
         self.in_step(handle)
 
+    def test_fewer_are_asked_for_where_they_are_known_to_be_large(self) -> None:
+        # 4 MB each, says LIST: hundreds of them need not be on their way at once.
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages())
+        first = reader.next()
+        rows = b"".join(b"%d 4194304\r\n" % number for number in range(1, 301))
+        self.server.expect(b"LIST", b"+OK\r\n" + rows + b".\r\n")
+        asked = numbers_asked(self.server.heard())
+        self.assertLess(len(asked), 20)
+        # And yet all of them in the end; LIST need not have told the truth.
+        self.server.say(b"".join(map(reply, asked)))
+        self.assertEqual(self.result(first).number, 1)
+        for number in range(2, 301):
+            following = reader.next()
+            self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
+            self.assertEqual(self.result(following).number, number)
+        self.error(reader.next(), StopAsyncIteration)
+        self.in_step(handle)
+
     def test_one_by_one(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages([1, 2], ahead=1))

@@ -997,7 +997,7 @@ class DisconnectTests(SessionTestCase):
         # With something marked, nobody knows what has become of it.
         error = self.error(self.hung_up(self.marked()), ConnectionLostError)
         self.assertEqual(error.verb, "QUIT")
-        self.assertIn("QUIT", str(error))
+        self.assertIn("before QUIT was answered", str(error))
         self.assertIdle()
 
     def test_the_server_closes_and_nothing_was_marked(self) -> None:
@@ -1129,6 +1129,14 @@ class DisconnectTests(SessionTestCase):
         self.error(leaving, ConnectionLostError)
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
+
+    def test_the_first_reason_stays(self) -> None:
+        handle = self.log_in()
+        self.server.lose()
+        self.result(handle.abort())
+        self.error(handle.disconnect(), ConnectionLostError)
+        error = self.error(handle.noop(), ConnectionLostError)
+        self.assertIn("the connection was lost", str(error))
 
     def test_aborting_fails_what_is_pending(self) -> None:
         handle = self.log_in("PIPELINING")

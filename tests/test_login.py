@@ -371,7 +371,8 @@ class UserTests(LoginTestCase):
             self.assertNotIn("geheimn", str(error))
 
     def test_name_and_password_beyond_ascii_where_the_server_takes_them(self) -> None:
-        # RFC 6856 section 2.2: UTF8 with the argument USER.
+        # RFC 6856 section 2.2: UTF8 with the argument USER.  The command UTF8 is not
+        # needed for it, and would change the messages too.
         self.log_in_as(
             "adá".encode(),
             "geheimnß".encode(),
@@ -386,7 +387,7 @@ class UserTests(LoginTestCase):
 
     def test_what_is_not_even_text(self) -> None:
         # What os.fsdecode() makes of a file that is not UTF-8.
-        opening = self.ask(auth="USER", password="geheim\udcdf")
+        opening = self.ask(auth="USER", password=lambda: "geheim\udcdf")
         error = self.gave_up(opening)
         self.assertNotIn("geheim", str(error))
 
@@ -434,6 +435,21 @@ class APOPTests(LoginTestCase):
         opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
         self.assertIn("blank", str(self.gave_up(opening)))
 
+    def test_the_timestamp_from_before_tls_is_not_used_within(self) -> None:
+        # RFC 2595 section 4: what was learnt in the clear is forgotten, and there is no
+        # other greeting.  Whoever sent that one could have any digest made.
+        opening = self.begin(
+            b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="APOP"
+        )
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK begin\r\n")
+        self.server.start_tls(server_certificate())
+        self.server.expect(b"CAPA", CAPA)
+        self.assertNotIn(b"APOP", self.server.heard())
+        self.server.lose()
+        self.server.settle()
+        self.failureResultOf(opening, UsageError, ConnectionLostError)
+
     def test_refused(self) -> None:
         opening = self.ask(b"+OK %b\r\n" % STAMP)
         self.server.expect(
@@ -479,9 +495,18 @@ class PlainTests(LoginTestCase):
         self.assertEqual(self.result(opening).login.mechanism, "PLAIN")
 
     def test_what_has_no_utf8(self) -> None:
-        opening = self.ask(password="geheim\udcdf")
+        opening = self.ask(password=lambda: "geheim\udcdf")
         error = self.gave_up(opening)
         self.assertNotIn("geheim", str(error))
+
+    def test_what_cannot_be_part_of_a_response(self) -> None:
+        # RFC 4616 section 2: NUL separates; and the line ends would be our own.
+        for value in ("love\0lace", "love\nlace", ""):
+            opening = self.ask(password=lambda value=value: value)
+            error = self.gave_up(opening)
+            self.assertIn("password", str(error))
+            self.assertNotIn("love", str(error))
+            self.anew()
 
     def test_a_long_password(self) -> None:
         # Longer than a command line may be: RFC 5034 section 4.
