@@ -26,6 +26,7 @@ POP3S_PORT = 995
 # do have.  Length limits: RFC 1035 section 2.3.4.
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _MAX_NAME = 253
+_ZONE = re.compile(r"[A-Za-z0-9_.~-]{1,64}\Z")
 
 
 @attrs.frozen
@@ -91,15 +92,23 @@ def _split(server: str) -> tuple[str, str | None]:
 
 def _ip(server: str, text: str) -> str | None:
     try:
-        return str(ipaddress.ip_address(text))
+        ip = ipaddress.ip_address(text)
     except ValueError:
         pass
-    last = text.rstrip(".").rpartition(".")[2]
-    if ":" in text or last.isdecimal():
-        # A name cannot end in a number (RFC 1123 section 2.1): this was meant
-        # to be an address, and a resolver would read it in its own way.
+    else:
+        # A zone is handed to the operating system, and shown.
+        _, percent, zone = text.partition("%")
+        if not percent or _ZONE.match(zone):
+            return str(ip)
+    if ":" in text or _ends_in_number(text):
         raise UsageError(f"{text!r} is not a valid IP address", server=server)
     return None
+
+
+def _ends_in_number(name: str) -> bool:
+    # No name does (RFC 1123 section 2.1): this was meant to be an address, and a
+    # resolver would read it in its own way.
+    return name.rstrip(".").rpartition(".")[2].isdecimal()
 
 
 def _name(server: str, text: str) -> str:
@@ -112,7 +121,11 @@ def _name(server: str, text: str) -> str:
                 f"{text!r} is not a valid international host name: {error}",
                 server=server,
             ) from error
-    if len(name) > _MAX_NAME or not all(map(_LABEL.match, name.split("."))):
+    if (
+        len(name) > _MAX_NAME
+        or _ends_in_number(name)
+        or not all(map(_LABEL.match, name.split(".")))
+    ):
         raise UsageError(f"{text!r} is not a valid host name", server=server)
     return name.lower()
 
@@ -121,8 +134,10 @@ def _port(server: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     # isdecimal() alone would take digits of other scripts, int() signs.
-    if text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 65535:
-        return int(text)
+    if text.isascii() and text.isdecimal() and len(text) <= 5:
+        port = int(text)
+        if 1 <= port <= 65535:
+            return port
     raise UsageError(
         f"{text!r} is not a port: give a number from 1 to 65535", server=server
     )

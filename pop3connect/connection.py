@@ -150,7 +150,7 @@ class Connection(LineReceiver):
         self._creator = self.settings.context.creator(self.settings.server)
         try:
             ITLSTransport(self.transport).startTLS(self._creator)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a transport cannot do
             failed = TLSError(
                 f"TLS could not be started: {type(error).__name__}: {error}",
                 server=str(self.settings.server),

@@ -175,10 +175,12 @@ class CommandError(POP3Error):
     @property
     def transient(self) -> bool | None:
         """Whether trying again later can help; ``None`` if it can't be known."""
-        code = self.code or ""
-        if code in ("IN-USE", "LOGIN-DELAY") or code.startswith("SYS/TEMP"):
+        # What a further level means beside the one above need not be known
+        # (RFC 2449 section 8).
+        levels = (self.code or "").split("/")
+        if levels[0] in ("IN-USE", "LOGIN-DELAY") or levels[:2] == ["SYS", "TEMP"]:
             return True
-        if code.startswith(("SYS/PERM", "AUTH")):
+        if levels[0] == "AUTH" or levels[:2] == ["SYS", "PERM"]:
             return False
         return None
 

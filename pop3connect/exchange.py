@@ -94,8 +94,10 @@ class Streamed:
         """Leave the consumer, and read on for whoever comes next."""
         flow, self._flow = self._flow, None
         if flow is not None:
-            self._consumer.unregisterProducer()
-            flow.resume_body()
+            try:
+                self._consumer.unregisterProducer()
+            finally:
+                flow.resume_body()
 
     # A consumer that was left has no say any more, so each asks for the flow.
 

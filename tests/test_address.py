@@ -40,6 +40,9 @@ TAKEN = [
     ("pop。例え.jp", "pop.xn--r8jz45g.jp", 110, False),
     ("xn--mller-kva.example", "xn--mller-kva.example", 110, False),
     (f"{'a' * 63}.example", f"{'a' * 63}.example", 110, False),
+    # RFC 1035: 253 characters, and one for the dot that may stand at the end
+    ("a." * 126 + "a", "a." * 126 + "a", 110, False),
+    ("a." * 126 + "a.", "a." * 126 + "a", 110, False),
 ]
 
 REFUSED = [
@@ -72,7 +75,8 @@ REFUSED = [
     "pop\0.example.com",
     "pop.example.com\0",
     f"{'a' * 64}.example",
-    ".".join(["a" * 50] * 6),
+    "a." * 126 + "aa",
+    "a." * 126 + "aa.",
     "192.0.2",
     "192.0.2.256",
     "192.0.2.1.",

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,6 +20,8 @@ from pop3connect.commands import (
     Capa,
     Command,
     Dele,
+    Lang,
+    LangList,
     List,
     ListOne,
     Noop,
@@ -34,6 +36,7 @@ from pop3connect.commands import (
     Uidl,
     UidlOne,
     User,
+    Utf8,
     check_text,
     command_line,
 )
@@ -62,6 +65,10 @@ EVERY: list[tuple[Command[Any], bytes, str, Shape]] = [
     (AuthReply("AGEAYg=="), b"AGEAYg==", MASK, Shape.CHALLENGE),
     (AuthReply(""), b"", MASK, Shape.CHALLENGE),
     (AuthReply("*"), b"*", "*", Shape.CHALLENGE),
+    (Utf8(), b"UTF8", "UTF8", Shape.LINE),
+    (Lang("pt-BR"), b"LANG pt-BR", "LANG pt-BR", Shape.LINE),
+    (Lang("*"), b"LANG *", "LANG *", Shape.LINE),
+    (LangList(), b"LANG", "LANG", Shape.BODY),
     (StatCommand(), b"STAT", "STAT", Shape.LINE),
     (List(), b"LIST", "LIST", Shape.BODY),
     (ListOne(2), b"LIST 2", "LIST 2", Shape.LINE),
@@ -157,6 +164,7 @@ class TextArgumentTests(SynchronousTestCase):
         Auth,
         lambda text: Auth("PLAIN", text),
         AuthReply,
+        Lang,
     )
     NAMES = BUILDERS[:3]
 
@@ -238,14 +246,36 @@ class TextArgumentTests(SynchronousTestCase):
                 Pass(password).line(), b"PASS %b\r\n" % password.encode("utf-8")
             )
 
-    def test_octets_that_are_no_utf_8_come_through_as_surrogate_escapes(self) -> None:
-        text = b"caf\xe9".decode("utf-8", "surrogateescape")
-        self.assertEqual(User(text).line(), b"USER caf\xe9\r\n")
-
-    def test_a_surrogate_that_stands_for_no_octet_is_a_usage_error(self) -> None:
-        for build in self.NAMES:
-            for text in ("x\ud800", "\udfff"):
+    def test_a_surrogate_is_a_usage_error(self) -> None:
+        for build in self.BUILDERS:
+            for text in ("x\ud800", "\udfff", "caf\udce9"):
                 self.refused(build, text)
+
+    def test_a_language_tag_is_one(self) -> None:
+        """RFC 5646 section 2.1"""
+        for tag in (
+            "en",
+            "de-CH-1996",
+            "i-default",
+            "x-klingon",
+            "*",
+            "EN",
+            "a1b2c3d4",
+        ):
+            self.assertEqual(Lang(tag).line(), f"LANG {tag}\r\n".encode())
+        for tag in (
+            "",
+            "en ",
+            "en us",
+            "en-",
+            "-en",
+            "en--us",
+            "**",
+            "\u00e9n",
+            "en\n",
+        ):
+            self.refused(Lang, tag)
+        self.refused(Lang, "a" * 9)
 
     def test_a_name_for_apop_is_one_word(self) -> None:
         self.assertIn("blank", str(self.refused(lambda n: Apop(n, DIGEST), "m rose")))
@@ -265,6 +295,8 @@ class TextArgumentTests(SynchronousTestCase):
     @given(
         st.sampled_from(BUILDERS), st.text("ab =*\r\n\0\tü€\ud800\udcff", max_size=90)
     )
+    @example(AuthReply, "\u00fc")
+    @example(Auth, "\u00fc" * 122)
     def test_whatever_is_taken_is_one_line(
         self, build: Callable[[str], Command[Any]], text: str
     ) -> None:
@@ -314,7 +346,7 @@ class ReplyTests(SynchronousTestCase):
         return command.parse(Status(True, text), body)
 
     def test_commands_whose_ok_says_it_all(self) -> None:
-        login = (Stls(), User("x"), Pass("x"), Apop("x", "y"))
+        login = (Stls(), Utf8(), Lang("en"), User("x"), Pass("x"), Apop("x", "y"))
         for command in (*login, Dele(1), Rset(), Noop(), Quit()):
             self.assertIs(self.read(command, b"any text"), None, command)
 
@@ -354,10 +386,18 @@ class ReplyTests(SynchronousTestCase):
         self.assertIs(self.read(Retrieve(1), b"5 octets", content), content)
         self.assertIs(self.read(Top(1), b"", content), content)
 
-    def test_a_challenge_is_told_from_the_end_of_the_login(self) -> None:
+    def test_languages(self) -> None:
+        body = b"en English\r\nde Deutsch\r\n"
+        self.assertEqual(
+            self.read(LangList(), b"there are", body),
+            {"en": "English", "de": "Deutsch"},
+        )
+
+    def test_what_a_step_of_auth_brings_is_for_the_mechanism_to_read(self) -> None:
         for command in (Auth("PLAIN"), AuthReply("")):
-            challenge = Status(True, b"Y2hh", challenge=True)
-            self.assertEqual(command.parse(challenge, b""), b"Y2hh")
-            empty = Status(True, b"", challenge=True)
-            self.assertEqual(command.parse(empty, b""), b"")
-            self.assertIs(command.parse(Status(True, b"welcome"), b""), None)
+            for status in (
+                Status(True, b"Y2hh", challenge=True),
+                Status(True, b"", challenge=True),
+                Status(True, b"welcome"),
+            ):
+                self.assertIs(command.parse(status, b""), status)

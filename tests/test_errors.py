@@ -44,8 +44,10 @@ EVERY: list[tuple[POP3Error, dict[str, Any]]] = [
     (ProtocolError("message", **WHERE), {}),
     (CommandError("message", **REFUSED, **WHERE), REFUSED),
     (
-        LoginError("message", mechanism="APOP", **REFUSED, **WHERE),
-        {"mechanism": "APOP", **REFUSED},
+        LoginError(
+            "message", mechanism="X", details={"scope": "pop"}, **REFUSED, **WHERE
+        ),
+        {"mechanism": "X", "details": {"scope": "pop"}, **REFUSED},
     ),
 ]
 
@@ -132,8 +134,8 @@ class MessageTests(SynchronousTestCase):
             self.assertEqual((error.server, error.verb), (None, None))
         login = LoginError("message")
         self.assertEqual(
-            (login.text, login.code, login.retry_after, login.mechanism),
-            ("", None, None, None),
+            (login.text, login.code, login.retry_after, login.mechanism, login.details),
+            ("", None, None, None, {}),
         )
         self.assertIs(VerificationError("message").certificate, None)
 

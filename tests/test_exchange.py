@@ -158,35 +158,44 @@ class ExchangeTests(SynchronousTestCase):
         exchange.fail(CommandError("no"))
 
     def test_once_dropped_nobody_hears_of_the_answer(self) -> None:
-        heard: list[object] = []
-        exchange = Exchange(Noop(), noted=heard.append)
-        exchange.succeed = exchange.fail = heard.append
-        exchange.drop()
-        self.assertTrue(exchange.dropped)
-        exchange.succeed(None)
-        exchange.fail(CommandError("no"))
-        self.assertEqual(heard, [])
+        for begun in (False, True):
+            heard: list[object] = []
+            exchange = Exchange(Noop(), noted=heard.append)
+            exchange.succeed = exchange.fail = heard.append
+            exchange.drop(begun=begun)
+            self.assertTrue(exchange.dropped)
+            exchange.succeed(None)
+            exchange.fail(CommandError("no"))
+            self.assertEqual(heard, [])
 
     def test_but_what_has_happened_on_the_server_is_noted(self) -> None:
         heard: list[object] = []
         exchange = Exchange(Noop(), noted=heard.append)
-        exchange.drop()
+        exchange.drop(begun=False)
         assert exchange.noted is not None
         exchange.noted("done")
         self.assertEqual(heard, ["done"])
 
     def test_once_dropped_nothing_of_its_body_is_kept(self) -> None:
-        exchange = Exchange(Retrieve(1))
-        exchange.drop()
-        sink: Sink | None = exchange.sink
-        assert sink is not None
         log: list[str] = []
-        sink.begin(Flow(log))
-        piece = bytes(100)
-        held = sys.getrefcount(piece)
-        sink.write(piece)
-        self.assertEqual(sys.getrefcount(piece), held)
-        sink.end(100)
-        sink.begin(Flow(log))
-        sink.lost()
-        self.assertEqual(log, [])
+        for place in (None, Streamed(Consumer(log))):
+            exchange = Exchange(Retrieve(1), place)
+            exchange.drop(begun=False)
+            sink: Sink | None = exchange.sink
+            assert sink is not None
+            sink.begin(Flow(log))
+            piece = bytes(100)
+            held = sys.getrefcount(piece)
+            sink.write(piece)
+            self.assertEqual(sys.getrefcount(piece), held)
+            sink.end(100)
+            sink.begin(Flow(log))
+            sink.lost()
+            # The consumer, if there is one, hears nothing of it.
+            self.assertEqual(log, [])
+
+    def test_a_body_that_has_begun_has_its_place_to_leave(self) -> None:
+        sink = Streamed(Consumer([]))
+        exchange = Exchange(Retrieve(1), sink)
+        exchange.drop(begun=True)
+        self.assertIs(exchange.sink, sink)

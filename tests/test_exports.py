@@ -49,7 +49,8 @@ SIGNATURE = (
     "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
     "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
-    "max_message_size=None, pipeline=True, client_certificate=None)"
+    "max_message_size=None, pipeline=True, client_certificate=None, "
+    "allow_cleartext=True, utf8=False)"
 )
 
 METHODS = {
@@ -65,12 +66,13 @@ METHODS = {
     "noop": "(self)",
     "messages": "(self, numbers=None, ahead=...)",
     "capa": "(self)",
+    "lang": "(self, tag=None)",
     "disconnect": "(self)",
     "abort": "(self)",
     "when_closed": "(self)",
 }
 
-PROPERTIES = ["capabilities", "greeting", "login", "server", "tls"]
+PROPERTIES = ["capabilities", "greeting", "login", "server", "tls", "utf8"]
 
 
 def signature(function: object) -> str:

@@ -40,11 +40,11 @@ class StateTests(SynchronousTestCase):
         )
 
     def test_before_the_login_there_is_only_the_login(self) -> None:
-        verbs = "APOP AUTH CAPA PASS QUIT STLS USER"
+        verbs = "APOP AUTH CAPA LANG PASS QUIT STLS USER UTF8"
         self.assertEqual(" ".join(sorted(ALLOWED[State.AUTHORIZATION])), verbs)
 
     def test_after_the_login_there_is_the_mailbox(self) -> None:
-        verbs = "CAPA DELE LIST NOOP QUIT RETR RSET STAT TOP UIDL"
+        verbs = "CAPA DELE LANG LIST NOOP QUIT RETR RSET STAT TOP UIDL"
         self.assertEqual(" ".join(sorted(ALLOWED[State.TRANSACTION])), verbs)
 
     def test_around_them_there_is_nothing(self) -> None:

@@ -150,6 +150,8 @@ class MaskTests(SynchronousTestCase):
             (b"a", b"a<a>a", f"{MASK}<{MASK}>{MASK}"),
             (b"in", b"login failed in vain", f"login failed {MASK} vain"),
             (b"in", b"in login", f"{MASK} login"),
+            (b"in", b"bin tin-in", f"bin tin-{MASK}"),
+            (b"in", b"ins a int (in)", f"ins a int ({MASK})"),
             (b"log", b"login", "login"),
             (b"ing", b"logging", "logging"),
             (b"ing", b"'ing'", f"'{MASK}'"),
