@@ -68,20 +68,19 @@ class MultilineDecoder:
     :ivar octets: how many octets of the current body have been passed on.
     """
 
-    __slots__ = ("_at_start", "_held", "_write", "octets")
+    __slots__ = ("_at_start", "_held", "_skip", "_write", "octets")
 
     def __init__(self) -> None:
-        self._write: Callable[[bytes], object] = _ignore
-        # The status line before the body has ended in CR LF, so the first line
-        # of the body may be the end marker or a stuffed line too.
-        self._held = b"\r\n"
-        self._at_start = True
-        self.octets = 0
+        self.begin(_ignore)
 
     def begin(self, write: Callable[[bytes], object]) -> None:
         """Get ready for the next body; each decoded piece goes to ``write``."""
         self._write = write
+        # What waits for the next chunk, and how much of that is not of the body: the
+        # status line before it has ended in CR LF, so the first line of the body may
+        # be the end marker or a stuffed line too.
         self._held = b"\r\n"
+        self._skip = 2
         self._at_start = True
         self.octets = 0
 
@@ -105,9 +104,9 @@ class MultilineDecoder:
             held = self._held
             data = held + data[start:]
             shift = start - len(held)
-            # The CR LF of the status line is no part of the body.
-            out = 2 if self._at_start else 0
+            out = self._skip
         if self._at_start:
+            self._at_start = False
             end = self._feed_beginning(data, out)
             if end:
                 return end + shift
@@ -187,7 +186,6 @@ class MultilineDecoder:
 
     def _pass_on(self, piece: bytes) -> None:
         if piece:
-            self._at_start = False
             self.octets += len(piece)
             self._write(piece)
 
@@ -199,8 +197,9 @@ class MultilineDecoder:
     def _rest(self, data: bytes, out: int) -> int:
         """Pass on what is certain, and keep an open end for the next chunk."""
         stop = len(data) - _open_end(data)
-        self._pass_on(data[out:stop])
         self._held = data[stop:]
+        self._skip = max(out - stop, 0)
+        self._pass_on(data[out:stop])
         return -1
 
 

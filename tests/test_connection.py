@@ -16,7 +16,7 @@ from pop3connect import (
     TLSError,
 )
 
-from .support.memory import SessionTestCase
+from .support.memory import SessionTestCase, server_certificate
 
 
 class GreetingTests(SessionTestCase):
@@ -327,6 +327,49 @@ class HandshakeTests(SessionTestCase):
         self.error(opening, CancelledError)
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
+
+    def greeted(self) -> object:
+        """Reach the time between the handshake and the greeting."""
+        opening = self.begin()
+        self.server.start_tls(server_certificate())
+        self.pending(opening)
+        # Nothing is said before the greeting, within TLS as without.
+        self.assertEqual(self.server.heard(), b"")
+        return opening
+
+    def test_a_session_begins_after_it(self) -> None:
+        opening = self.greeted()
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"-ERR\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", b"-ERR\r\n")
+        handle = self.result(opening)
+        self.assertIs(handle.tls.verified, False)
+        self.assertTrue(handle.tls.version.startswith("TLSv1."))
+        # What is not so good is said aloud.
+        told = [line for line in self.status if line.startswith("TLS: ")]
+        self.assertEqual(len(told), 1)
+        self.assertIn("NOT verified", told[0])
+        self.assertIdle()
+        self.result(handle.abort())
+
+    def test_the_greeting_does_not_come_after_it(self) -> None:
+        opening = self.greeted()
+        self.clock.advance(6.9)
+        self.pending(opening)
+        self.clock.advance(0.2)
+        error = self.error(opening, TimedOutError)
+        self.assertEqual((error.phase, error.seconds), ("greeting", 7))
+        # This is TLS already.
+        self.assertNotIn("secure=1", str(error))
+        self.assertClosed()
+
+    def test_it_is_lost_after_it(self) -> None:
+        opening = self.greeted()
+        self.server.lose()
+        error = self.error(opening, ConnectionLostError)
+        self.assertIn("before the greeting", str(error))
 
 
 class ClosingTests(SessionTestCase):

@@ -4,6 +4,7 @@ That a server is who it should be: names, refusals in words, and failing closed.
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 from typing import Any, cast
 
@@ -268,6 +269,8 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(unknown_ca(), cacerts=folder)
         self.assertSays(error, "is not trusted", "issued by OU=Somebody Else's CA")
         self.assertSays(error, "put the issuer's certificate", folder)
+        # There is a folder: nobody needs another one.
+        self.assertNotIn("cacerts=", str(error))
 
     def test_unknown_issuer_and_remedy(self) -> None:
         """The remedy is one."""
@@ -392,6 +395,15 @@ class RefusalTests(TLSTestCase):
         shown = leaf(HOST, by=issuer, chain=(certificate_of(issuer),))
         error = self.refuses(shown)
         self.assertSays(error, "OU=No CA", "not acceptable", "CA certificate")
+
+    def test_strict(self) -> None:
+        """
+        Chains are held to RFC 5280, as Python's own ssl does since 3.13.
+
+        Section 4.2.1.3: a CA's certificate has a keyUsage.
+        """
+        ca = authority_without_key_usage()
+        self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
 
     def test_authority_without_key_usage(self) -> None:
         """
@@ -530,6 +542,14 @@ class FailsClosedTests(SynchronousTestCase):
             refusal = self.assertRefuses(cause, True, errno, 0, ok)
             self.assertIn("cannot parse this", str(refusal))
             self.assertNotIn("it is for pop.example.com", str(refusal))
+
+    def test_until_when(self) -> None:
+        """A proof is good for as long as the certificate."""
+        check = self.check()
+        certificate = leaf(HOST, end=datetime.datetime(2987, 6, 5)).certificate
+        check.judge(crypto.X509.from_cryptography(certificate), 0, 0, True)
+        end = datetime.datetime.fromtimestamp(check.not_after, datetime.timezone.utc)
+        self.assertEqual(end, certificate.not_valid_after_utc)
 
     def test_refusal_stays(self) -> None:
         """What comes after a refusal does not undo it."""

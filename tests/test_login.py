@@ -10,13 +10,10 @@ from __future__ import annotations
 import base64
 import traceback
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
-import trustme
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.ssl import PrivateCertificate
 
 from pop3connect import (
     CommandError,
@@ -33,7 +30,7 @@ from pop3connect import (
     UsageError,
 )
 
-from .support.memory import NAME, SessionTestCase
+from .support.memory import NAME, SessionTestCase, server_certificate
 
 CAPA = b"+OK\r\nUSER\r\n.\r\n"
 PLAIN = b"+OK\r\nSASL PLAIN\r\n.\r\n"
@@ -41,14 +38,6 @@ PLAIN = b"+OK\r\nSASL PLAIN\r\n.\r\n"
 # The example of RFC 1939 section 7: greeting, user, secret and digest.
 STAMP = b"<1896.697170952@dbc.mtview.ca.us>"
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
-
-
-@lru_cache(maxsize=1)
-def server_certificate() -> Any:
-    """Return what makes the server's side of a TLS connection."""
-    issued = trustme.CA().issue_cert("pop.example.com")
-    pem = issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes()
-    return PrivateCertificate.loadPEM(pem).options()
 
 
 class LoginTestCase(SessionTestCase):

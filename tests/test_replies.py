@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +18,7 @@ from pop3connect.replies import (
     looks_like,
     parse_capabilities,
     parse_challenge,
+    parse_languages,
     parse_listing,
     parse_one_listing,
     parse_one_uid,
@@ -255,6 +258,22 @@ class CapabilitiesTests(SynchronousTestCase):
             parse_capabilities(b"SASL A\r\n" * (MAX_CAPABILITIES + 1))
 
 
+class LanguageTests(SynchronousTestCase):
+    """`parse_languages` (RFC 6856 section 3.2)"""
+
+    def test_each_tag_has_its_name(self) -> None:
+        body = b"en English\r\nde Deutsch (neu)\r\nfr Fran\xc3\xa7ais\r\nx\r\n\r\n"
+        self.assertEqual(
+            parse_languages(body),
+            {"en": "English", "de": "Deutsch (neu)", "fr": "Fran\u00e7ais", "x": ""},
+        )
+        self.assertEqual(parse_languages(b""), {})
+
+    def test_what_is_not_printable_is_escaped(self) -> None:
+        body = b"e\x1b  \xe2\x80\xae\xff \r\n"
+        self.assertEqual(parse_languages(body), {"e\\x1b": "\\u202e\\xff"})
+
+
 class StatTests(SynchronousTestCase):
     """`parse_stat`"""
 
@@ -453,7 +472,34 @@ class UIDTests(SynchronousTestCase):
 
 # Small enough to come twice, or near the limit.
 _NUMBERS = st.integers(0, 9) | st.integers(MAX_NUMBER - 1, MAX_NUMBER + 1)
+_LINES = st.sampled_from(
+    [
+        *(b"%d %d\r\n" % (number, number * 100) for number in range(1, 6)),
+        *(b"%d u%d\r\n" % (number, number) for number in range(1, 6)),
+        *(b"1", b" ", b"\t", b"\n", b"\r", b"\r\n", b"x", b"0", b"-", b"\xff"),
+        *(b"7 70 x\r\n", b" 8 80\r\n", b"07 7\r\n", b"9 " + b"9" * 19 + b"\r\n"),
+    ]
+)
 _ROWS = st.lists(st.tuples(_NUMBERS, _NUMBERS), max_size=6)
+
+
+def outcome(parse: Callable[[bytes], object], body: bytes) -> object:
+    """Return what was read, or ``None`` if it was refused."""
+    try:
+        return parse(body)
+    except BadReplyError:
+        return None
+
+
+def one_by_one(
+    parse: Callable[[bytes], tuple[int, object]], lines: list[bytes]
+) -> object:
+    """Read a listing the long way."""
+    try:
+        rows = list(dict.fromkeys(map(parse, lines)))
+    except BadReplyError:
+        return None
+    return rows if len({row[0] for row in rows}) == len(rows) else None
 
 
 class AnyListingTests(SynchronousTestCase):
@@ -476,6 +522,23 @@ class AnyListingTests(SynchronousTestCase):
         else:
             with self.assertRaises(BadReplyError):
                 parse_listing(body)
+
+    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @given(st.lists(_LINES, max_size=6).map(b"".join))
+    @example(b"1 2\n3 4\r\n")
+    @example(b"x\n1 2\r\n")
+    @example(b"1 2\r\r\n")
+    def test_a_whole_listing_is_read_like_its_lines_one_by_one(
+        self, body: bytes
+    ) -> None:
+        """Whatever shortcut there is for listings without surprises."""
+        if not body.endswith(b"\r\n"):
+            body += b"\r\n"
+        lines = [line for line in body.split(b"\r\n") if line.strip()]
+        self.assertEqual(
+            outcome(parse_listing, body), one_by_one(parse_one_listing, lines)
+        )
+        self.assertEqual(outcome(parse_uids, body), one_by_one(parse_one_uid, lines))
 
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(st.lists(st.sampled_from([*b"019 \t\r\n-x\xff\0."]), max_size=30).map(bytes))

@@ -234,6 +234,19 @@ class UpgradeTests(StlsTestCase):
             self.assertNotIn(b"lovelace", b"".join(self.server.transport.writes))
             self.server.lose()
 
+    def test_resumed(self) -> None:
+        """The next upgrade may resume the TLS session; a proof was given before."""
+        folder, creator = self.folder([authority()]), ServerTLS()
+        for _ in range(2):
+            opening = self.upgrade(creator, cacerts=folder)
+            self.play_login()
+            handle = self.successResultOf(opening)
+            assert handle.tls is not None
+            self.assertIs(handle.tls.verified, True)
+            self.server.lose()
+            # From now on, who is not resumed is refused.
+            creator.show(expired())
+
     def test_client_certificate(self) -> None:
         """A server may ask for it here as well."""
         ours = client_identity()

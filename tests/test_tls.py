@@ -10,9 +10,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import SkipTest
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -41,6 +42,7 @@ from .support.certificates import (
     Shown,
     TLSTestCase,
     authority,
+    authority_with_ed25519,
     behind_intermediate,
     certificate_of,
     client_identity,
@@ -52,6 +54,7 @@ from .support.certificates import (
     not_yet_valid,
     right,
     self_signed,
+    shake_hands_over,
     unknown_ca,
     wrong_host,
 )
@@ -474,9 +477,145 @@ class CreatorTests(TLSTestCase):
     """
 
     def test_interface(self) -> None:
-        context = ClientContext(None)
-        creator = context.creator(ServerAddress.parse(HOST))
+        creator = ClientContext(None).creator(ServerAddress.parse(HOST))
         self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, creator))
+
+
+class ResumptionTests(TLSTestCase):
+    """
+    A TLS session is resumed with the server that has proven who it is, and only so.
+
+    Whether one is resumed can be seen by this: a resumed one shows no certificate, so
+    that it does not matter if the server has a bad one by then.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.folder([authority()])
+
+    def known(self, server: ServerTLS, host: str = HOST, **options: Any) -> None:
+        """
+        Be a server that the client has logged in to before, and has a session with.
+        """
+        options.setdefault("cacerts", self.there)
+        self.log_in(server, host, **options)
+        self.server.lose()
+        server.show(expired())
+
+    def test_resumed(self) -> None:
+        """It is as good as the one before: verified, with its certificate."""
+        for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            self.there = self.folder([authority()])
+            server = ServerTLS(newest=newest)
+            self.known(server)
+            for _ in range(3):
+                handle = self.accepts(server, cacerts=self.there)
+                assert handle.tls is not None
+                self.assertEqual(handle.tls.peer_certificate, right().certificate)
+
+    def test_impostor(self) -> None:
+        """Who has not the keys of that session has to prove who he is."""
+        self.known(ServerTLS())
+        for shown in (unknown_ca(), wrong_host(), expired(), self_signed()):
+            self.refuses(shown, cacerts=self.there)
+
+    def test_forgotten_by_the_server(self) -> None:
+        """A server that has been started anew proves who it is once more."""
+        self.known(ServerTLS())
+        self.accepts(ServerTLS(), cacerts=self.there)
+
+    def test_for_its_name_only(self) -> None:
+        """The same server under another name proves that one."""
+        server = ServerTLS(leaf("a.example.com"))
+        self.known(server, "a.example.com")
+        self.refuses(server, "b.example.com", cacerts=self.there)
+        self.refuses(server, "a.example.com:1995", cacerts=self.there)
+        self.accepts(server, "a.example.com", cacerts=self.there)
+
+    def test_not_after_a_change_of_trust(self) -> None:
+        """A folder that has changed ends it: trust may have been withdrawn."""
+        server = ServerTLS()
+        self.known(server)
+        (self.there / "one more.pem").write_bytes(unknown_ca().pem)
+        self.refuses(server, cacerts=self.there)
+
+    def test_not_under_other_trust(self) -> None:
+        """What is proven to one who trusts somebody is not proven to another."""
+        server = ServerTLS()
+        self.known(server)
+        others = self.folder([authority("Somebody Else's CA")])
+        self.refuses(server, cacerts=others)
+
+    def test_not_without_proof(self) -> None:
+        """A session without verification proves nothing to one with it."""
+        server = ServerTLS(wrong_host())
+        self.known(server, verify=False)
+        self.refuses(server, cacerts=self.there)
+
+    def test_not_for_another_account(self) -> None:
+        """A session that began with a client certificate stays with it."""
+        server = ServerTLS(client_ca=authority())
+        ours = client_identity()
+        file = self.folder({"ours": ours.pem + ours.key_pem}) / "ours"
+        self.known(server, client_certificate=file)
+        opening = self.open(server, cacerts=self.there, verify=False)
+        self.error(opening, TLSError)
+
+    def test_not_before_the_login(self) -> None:
+        """A session is kept when the login has succeeded, and not before."""
+        server = ServerTLS()
+        opening = self.open(server, cacerts=self.there)
+        self.server.say(b"+OK ready\r\n")
+        self.server.lose()
+        self.error(opening, ConnectionLostError)
+        server.show(expired())
+        self.refuses(server, cacerts=self.there)
+
+
+class ChannelBindingTests(TLSTestCase):
+    """
+    What a login can be bound to, so that nobody in the middle can pass it on.
+    """
+
+    def bindings(self, server: ServerTLS) -> dict[str, bytes]:
+        creator = ClientContext(None).creator(ServerAddress.parse(HOST))
+        shake_hands_over(creator.clientConnectionForTLS(cast(Any, None)), server)
+        return dict(creator.channel_bindings())
+
+    def test_exporter(self) -> None:
+        """Both sides come to the same octets (RFC 9266 section 2)."""
+        server = ServerTLS()
+        bindings = self.bindings(server)
+        self.assertEqual(list(bindings), ["tls-exporter", "tls-server-end-point"])
+        assert server.connection is not None
+        self.assertEqual(
+            bindings["tls-exporter"],
+            server.connection.export_keying_material(
+                b"EXPORTER-Channel-Binding", 32, b""
+            ),
+        )
+        self.assertNotEqual(
+            self.bindings(server)["tls-exporter"], bindings["tls-exporter"]
+        )
+
+    def test_end_point(self) -> None:
+        """The hash of the certificate, by the hash of its signature (RFC 5929)."""
+        for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()):
+            shown = leaf(HOST, digest=digest)
+            self.assertEqual(
+                self.bindings(ServerTLS(shown))["tls-server-end-point"],
+                shown.certificate.fingerprint(digest),
+            )
+
+    def test_no_exporter_before_1_3(self) -> None:
+        """With TLS 1.2 it would need the extended master secret (RFC 9266)."""
+        server = ServerTLS(newest=SSL.TLS1_2_VERSION)
+        self.assertEqual(list(self.bindings(server)), ["tls-server-end-point"])
+
+    def test_no_hash(self) -> None:
+        """RFC 5929 says nothing of a signature without a hash of its own."""
+        shown = leaf(HOST, by=authority_with_ed25519())
+        self.assertEqual(list(self.bindings(ServerTLS(shown))), ["tls-exporter"])
 
 
 class ClientCertificateTests(TLSTestCase):
@@ -573,19 +712,20 @@ class ClientCertificateTests(TLSTestCase):
 
     def test_changed(self) -> None:
         """A renewed certificate counts at the next connection."""
+        folder = self.folder([authority()])
         file = self.one_file()
-        self.assertGiven(file)
+        self.assertGiven(file, cacerts=folder)
         self.ours = client_identity("grace")
         file.write_bytes(self.ours.pem + self.ours.key_pem)
-        self.assertGiven(file)
+        self.assertGiven(file, cacerts=folder)
 
     def test_of_each_account(self) -> None:
         """It goes with its account only (RFC 8314 section 4.5)."""
-        self.assertGiven(self.one_file())
-        with_none = ServerTLS(client_ca=authority())
-        self.error(self.open(with_none), TLSError)
+        folder = self.folder([authority()])
+        self.assertGiven(self.one_file(), cacerts=folder)
+        self.error(self.open(self.asking, cacerts=folder), TLSError)
         self.ours = client_identity("grace")
-        self.assertGiven(self.one_file())
+        self.assertGiven(self.one_file(), cacerts=folder)
 
     def assertUnusable(self, certificate: Any, *words: object) -> None:
         error = self.rejects(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -177,6 +177,7 @@ def leaf(
     end: datetime.datetime = _FAR_OFF,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     weak: bool = False,
+    digest: hashes.HashAlgorithm | None = None,
     chain: tuple[x509.Certificate, ...] = (),
 ) -> Shown:
     """
@@ -187,6 +188,7 @@ def leaf(
     :param by: who issues it; default: `authority`.
     :param signer: who signs it, if not who issued it.
     :param weak: whether it has the `weak_key`.
+    :param digest: what its signature is made with; default: SHA-256.
     """
     by = by or authority()
     issuer = certificate_of(by)
@@ -210,8 +212,19 @@ def leaf(
         builder = builder.add_extension(
             x509.SubjectAlternativeName(alternatives), critical=False
         )
-    certificate = builder.sign(_key_of(signer or by), hashes.SHA256())
-    return Shown(certificate, chain, own)
+    return Shown(_signed(builder, signer or by, digest), chain, own)
+
+
+def _signed(
+    builder: x509.CertificateBuilder,
+    by: trustme.CA,
+    digest: hashes.HashAlgorithm | None = None,
+) -> x509.Certificate:
+    signing = _key_of(by)
+    if isinstance(signing, ed25519.Ed25519PrivateKey):
+        # It has its own.
+        return builder.sign(signing, None)
+    return builder.sign(signing, digest or hashes.SHA256())
 
 
 def _builder(
@@ -318,15 +331,24 @@ def not_an_authority() -> trustme.CA:
     return _authority("No CA", ca=False, by=authority())
 
 
+@cache
+def authority_with_ed25519() -> trustme.CA:
+    """
+    Return a CA whose signatures have no hash of their own (RFC 8410).
+    """
+    return _authority("Modern CA", own=ed25519.Ed25519PrivateKey.generate())
+
+
 def _authority(
     unit: str,
     *,
+    own: Any = None,
     end: datetime.datetime = _FAR_OFF,
     key_usage: bool = True,
     ca: bool = True,
     by: trustme.CA | None = None,
 ) -> trustme.CA:
-    own = ec.generate_private_key(ec.SECP256R1())
+    own = own or ec.generate_private_key(ec.SECP256R1())
     subject = name(unit=unit)
     issuer = certificate_of(by) if by else None
     builder = _builder(
@@ -343,7 +365,12 @@ def _authority(
             x509.KeyUsage(True, False, False, False, False, ca, ca, False, False),
             critical=True,
         )
-    signed = builder.sign(_key_of(by) if by else own, hashes.SHA256())
+    if by:
+        signed = _signed(builder, by)
+    elif isinstance(own, ed25519.Ed25519PrivateKey):
+        signed = builder.sign(own, None)
+    else:
+        signed = builder.sign(own, hashes.SHA256())
     return trustme.CA.from_pem(
         signed.public_bytes(Encoding.PEM),
         own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
@@ -388,8 +415,7 @@ class ServerTLS:
         if newest < SSL.TLS1_2_VERSION:
             context.set_min_proto_version(newest)
         context.set_max_proto_version(newest)
-        context.use_certificate(crypto.X509.from_cryptography(shown.certificate))
-        context.use_privatekey(crypto.PKey.from_cryptography_key(shown.key or key()))
+        self.show(shown)
         for certificate in shown.chain:
             context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
         if client_ca is not None:
@@ -401,6 +427,15 @@ class ServerTLS:
         context.set_tlsext_servername_callback(
             lambda connection: asked_for.append(connection.get_servername())
         )
+
+    def show(self, shown: Shown) -> None:
+        """
+        Show this certificate from now on.
+        """
+        certificate = crypto.X509.from_cryptography(shown.certificate)
+        self._context.use_certificate(certificate)
+        own = crypto.PKey.from_cryptography_key(shown.key or key())
+        self._context.use_privatekey(own)
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         self.connection = SSL.Connection(self._context, None)
@@ -432,11 +467,21 @@ def shake_hands(
 
     :raises SSL.Error: there is no TLS.
     """
-    ours, check = context.connection(ServerAddress.parse(host))
+    connection, check = context.connection(ServerAddress.parse(host))
+    assert check is not None
+    shake_hands_over(connection, server)
+    return check
+
+
+def shake_hands_over(ours: SSL.Connection, server: ServerTLS) -> None:
+    """
+    Do a handshake over a client's connection.
+
+    :raises SSL.Error: there is no TLS.
+    """
     theirs = server.serverConnectionForTLS(None)
     ours.set_connect_state()
     theirs.set_accept_state()
-    assert check is not None
     done = False
     while not done:
         try:
@@ -450,7 +495,6 @@ def shake_hands(
         with contextlib.suppress(SSL.WantReadError):
             theirs.do_handshake()
         _carry(theirs, ours)
-    return check
 
 
 def _carry(source: SSL.Connection, target: SSL.Connection) -> None:

@@ -9,12 +9,15 @@ a real one too: `pop3connect.layer` slips it in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -28,6 +31,16 @@ E = TypeVar("E", bound=BaseException)
 
 NAME = "pop.example.com:110"
 """What `Server.open` calls the server unless it is told otherwise."""
+
+
+@lru_cache(maxsize=1)
+def server_certificate() -> Any:
+    """
+    Return what makes a server's side of TLS, for tests that don't look at names.
+    """
+    issued = trustme.CA().issue_cert("pop.example.com")
+    pem = issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes()
+    return PrivateCertificate.loadPEM(pem).options()
 
 
 class Transport(StringTransport):
