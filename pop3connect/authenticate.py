@@ -16,7 +16,7 @@ import attrs
 from twisted.internet.defer import CancelledError, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
 
-from .commands import MAX_LINE, Apop, Auth, AuthReply, Pass, User, Utf8, check_text
+from .commands import MAX_LINE, Apop, Auth, AuthReply, Pass, User, check_text
 from .errors import CommandError, LoginError, ProtocolError, UsageError
 from .protocol import POP3ClientProtocol
 from .replies import Capabilities, Status
@@ -288,7 +288,8 @@ class Authentication:
     async def _user(self, credentials: Credentials) -> None:
         """Log in with name and password (RFC 1939 section 7)."""
         if not (credentials.username + credentials.password).isascii():
-            # RFC 6856 section 2.2: the argument USER of the capability UTF8.
+            # RFC 6856 section 2.2: the argument USER of the capability UTF8.  The
+            # command UTF8 is not needed for it, and would change the messages.
             words = [word.upper() for word in self._capabilities.get("UTF8", ())]
             if "USER" not in words:
                 raise self._usage(
@@ -297,8 +298,6 @@ class Authentication:
                     "UTF-8, such as 'PLAIN', or change the password",
                     "USER",
                 )
-            if not self._account.utf8:
-                await self._protocol.submit(Utf8())
         send = Pass(credentials.password)
         try:
             await self._protocol.submit(User(credentials.username))

@@ -339,6 +339,8 @@ class AuthReply(_Challenged):
         """Check the response, which may be empty (RFC 5034 section 4)."""
         if self.response:
             check_text("response", self.response, self.verb)
+        if not self.response.isascii():
+            raise UsageError("the response is not base64", verb=self.verb)
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -474,6 +476,10 @@ class Retrieve(_Numbered[bytes]):
 
     verb = "RETR"
     shape = Shape.BODY
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"RETR %d\r\n" % self.number
 
     def parse(self, status: Status, body: bytes) -> bytes:
         """Return the message as it is."""

@@ -114,11 +114,7 @@ class TLSError(POP3Error):
 
 
 class VerificationError(TLSError):
-    """
-    The server is not who it should be, or nobody we trust vouches for it.
-
-    :ivar certificate: the certificate that was refused, where there was one.
-    """
+    """The server is not who it should be, or nobody we trust vouches for it."""
 
     def __init__(
         self,
@@ -129,7 +125,23 @@ class VerificationError(TLSError):
         verb: str | None = None,
     ) -> None:
         super().__init__(message, server=server, verb=verb)
-        self.certificate = certificate
+        # As octets: a certificate object cannot be pickled.
+        self._der = None if certificate is None else _der(certificate)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate that was refused, where there was one."""
+        if self._der is None:
+            return None
+        from cryptography.x509 import load_der_x509_certificate
+
+        return load_der_x509_certificate(self._der)
+
+
+def _der(certificate: Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.DER)
 
 
 class STLSUnavailableError(TLSError):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from .commands import Command
+from .commands import Command, Shape
 from .errors import POP3Error
 
 __all__ = ["Exchange", "Flow", "Sink", "Streamed"]
@@ -117,20 +117,36 @@ class Streamed:
             self._flow.abandon_body()
 
 
+def _nobody(result: object) -> None:
+    """Take a result that nobody waits for."""
+
+
 class Exchange:
     """
     A command and what becomes of it.
 
+    :param succeed: takes the parsed reply.
+    :param fail: takes the error.
     :param sink: where a body goes; ``None``: it is kept, and parsed.
     :param noted: takes the parsed reply before, and also when nobody waits any
         more: for what has then happened on the server all the same.
     """
 
-    __slots__ = ("command", "dropped", "fail", "noted", "sink", "succeed")
+    __slots__ = (
+        "collects",
+        "command",
+        "dropped",
+        "fail",
+        "noted",
+        "sink",
+        "succeed",
+    )
 
     def __init__(
         self,
         command: Command[Any],
+        succeed: Callable[[Any], object] = _nobody,
+        fail: Callable[[POP3Error], object] = _nobody,
         sink: Sink | None = None,
         noted: Callable[[Any], object] | None = None,
     ) -> None:
@@ -138,18 +154,15 @@ class Exchange:
         self.sink = sink
         self.noted = noted
         self.dropped = False
-        #: Takes the parsed reply.
-        self.succeed: Callable[[Any], object] = _nobody
-        #: Takes the error.
-        self.fail: Callable[[POP3Error], object] = _nobody
+        #: Whether there may be a body, to be kept and parsed.
+        self.collects = sink is None and command.shape is Shape.BODY
+        self.succeed = succeed
+        self.fail = fail
 
     def drop(self, *, begun: bool) -> None:
         """Let nobody hear of the answer, nor see its body if it has not begun."""
         self.dropped = True
         if not begun:
             self.sink = _nowhere
+            self.collects = False
         self.succeed = self.fail = _nobody
-
-
-def _nobody(result: object) -> None:
-    """Take a result that nobody waits for."""

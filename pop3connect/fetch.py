@@ -55,17 +55,19 @@ class Fetch:
         self._ready: deque[Message] = deque()
         self._held = 0
         self._waiter: Deferred[None] | None = None
+        self._waking = False
         # What ended it all; told after the messages that came before.
         self._error: POP3Error | None = None
 
     def ready(self) -> Message | None:
         """Return the next message if it is there."""
-        if not self._ready:
+        ready = self._ready
+        if not ready:
             return None
-        message = self._ready.popleft()
+        message = ready.popleft()
         if message.content is not None:
             self._held -= len(message.content)
-        if len(self._coming) + len(self._ready) <= self._ahead // 2:
+        if len(self._coming) + len(ready) <= self._ahead // 2:
             self._ask()
         return message
 
@@ -96,31 +98,35 @@ class Fetch:
         self._protocol.release()
 
     def _ask(self) -> None:
-        coming = self._coming
-        room = self._ahead - len(self._ready)
-        while len(coming) < room and (
-            self._held + self._expected < BUDGET or not coming
+        """Ask for as many as there is room for."""
+        room = self._ahead - len(self._ready) - len(self._coming)
+        came, failed, sizes = self._came, self._failed, self._sizes
+        asked: list[Exchange] = []
+        while room > 0 and (
+            self._held + self._expected < BUDGET or not (asked or self._coming)
         ):
             number = next(self._numbers, _NO_MORE)
             if number is _NO_MORE:
-                return
+                break
             try:
-                exchange = Exchange(Retrieve(number))
+                asked.append(Exchange(Retrieve(number), came, failed))
             except POP3Error as error:
                 self._refused(error)
-                return
-            exchange.succeed = self._came
-            exchange.fail = self._failed
-            # On the list first: the status procedure may end the session when it
-            # is shown what is sent.
-            coming.append(exchange)
-            try:
-                self._protocol.enqueue(exchange)
-            except POP3Error as error:
-                coming.pop()
-                self._refused(error)
-                return
-            self._expected += self._sizes.get(number, 0)
+                break
+            room -= 1
+            if sizes:
+                self._expected += sizes.get(number, 0)
+        if not asked:
+            return
+        # On the list first: the status procedure may end the session when it is
+        # shown what is sent.
+        self._coming.extend(asked)
+        try:
+            self._protocol.enqueue_all("RETR", asked)
+        except POP3Error as error:
+            for _ in asked:
+                self._coming.pop()
+            self._refused(error)
 
     def _refused(self, error: POP3Error) -> None:
         """Keep an error for after the messages that have come or are coming."""
@@ -128,24 +134,28 @@ class Fetch:
         self._error = self._error or error
         self._numbers = iter(())
 
-    def _answered(self) -> int:
-        number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
-        self._expected -= self._sizes.get(number, 0)
-        self._protocol.after_reading(self._wake)
-        return number
-
     def _came(self, content: bytes) -> None:
-        self._ready.append(Message(self._answered(), content, None))
         self._held += len(content)
+        self._answered(content, None)
 
     def _failed(self, error: POP3Error) -> None:
-        number = self._answered()
-        if isinstance(error, CommandError):
-            self._ready.append(Message(number, None, error))
-        elif self._error is None:
-            self._error = error
+        if not isinstance(error, CommandError):
+            # No answer to this message, but the end of all.
+            self._error = self._error or error
+        self._answered(None, error)
+
+    def _answered(self, content: bytes | None, error: POP3Error | None) -> None:
+        number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
+        if self._sizes:
+            self._expected -= self._sizes.get(number, 0)
+        if self._error is None:
+            self._ready.append(Message(number, content, error))
+        if not self._waking:
+            self._waking = True
+            self._protocol.after_reading(self._wake)
 
     def _wake(self) -> None:
+        self._waking = False
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.callback(None)

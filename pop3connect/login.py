@@ -11,7 +11,7 @@ import attrs
 
 from .authenticate import Account, Authentication
 from .commands import Capa, Stls, Utf8
-from .errors import CommandError, STLSUnavailableError, UsageError
+from .errors import CommandError, LoginError, STLSUnavailableError, UsageError
 from .protocol import POP3ClientProtocol
 from .replies import Capabilities
 from .results import LoginInfo
@@ -46,7 +46,9 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
         capabilities = await _capabilities(protocol)
     if account.utf8:
         await _utf8(protocol, capabilities)
-    login = await Authentication(protocol, account, greeting, capabilities).log_in()
+    # The timestamp of a greeting in the clear may be of somebody's own choice.
+    challenge = b"" if account.stls else greeting
+    login = await Authentication(protocol, account, challenge, capabilities).log_in()
     protocol.enter(State.TRANSACTION)
     # Servers offer more, or at last the truth, after the login.
     now = await _capabilities(protocol)
@@ -100,4 +102,13 @@ async def _utf8(protocol: POP3ClientProtocol, capabilities: Capabilities) -> Non
             server=str(protocol.settings.server),
             verb="UTF8",
         )
-    await protocol.submit(Utf8())
+    try:
+        await protocol.submit(Utf8())
+    except CommandError as error:
+        raise LoginError(
+            f"{error.message} (asked for with utf8=True)",
+            text=error.text,
+            code=error.code,
+            server=error.server,
+            verb=error.verb,
+        ) from error

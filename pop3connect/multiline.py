@@ -30,7 +30,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-__all__ = ["MultilineDecoder"]
+__all__ = ["SHORT", "MultilineDecoder", "decode_whole"]
 
 _END = b"\r\n.\r\n"
 _STUFFED = b"\r\n."
@@ -42,8 +42,9 @@ _OPEN_ENDS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 # half; and the group tells at once which of the two cases it is.
 _search = re.compile(rb"\r\n\.(\r\n)?").search
 
-_BEGINNING = 8192
-"""Octets at the beginning of a body that are searched before anything is judged."""
+SHORT = 8192
+"""Octets at the beginning of a body that are searched before anything is judged; a
+body that ends within them is short."""
 
 _SAMPLE = 16
 """So many dots are looked at before the text is judged."""
@@ -107,9 +108,11 @@ class MultilineDecoder:
             out = self._skip
         if self._at_start:
             self._at_start = False
-            end = self._feed_beginning(data, out)
-            if end:
-                return end + shift
+            whole = decode_whole(data, out)
+            if whole is not None:
+                self._held = b""
+                self._pass_on(whole[0])
+                return whole[1] + shift
         find = data.find
         sample = seen = 0
         # A dot among the first two octets cannot start a line: what came before
@@ -132,29 +135,6 @@ class MultilineDecoder:
                 sample = dot
             dot = find(b".", dot + 1)
         return self._rest(data, out)
-
-    def _feed_beginning(self, data: bytes, start: int) -> int:
-        """
-        Decode a body that begins at ``start`` and is short.
-
-        :return: as `feed` does; 0 if this is not such a body, with nothing done.
-        """
-        # From the CR LF of the status line on: it counts for the first line.
-        limit = start + _BEGINNING
-        match = _search(data, start - 2, limit)
-        if match is None:
-            return 0
-        if match.lastindex:
-            end = match.end()
-            body = data[start : end - 3]
-        else:
-            end = data.find(_END, start - 2, limit) + 5
-            if end < 5:
-                return 0
-            body = data[start - 2 : end - 3].replace(_STUFFED, b"\r\n")[2:]
-        self._held = b""
-        self._pass_on(body)
-        return end
 
     def _feed_dense(self, data: bytes, out: int, start: int, shift: int) -> int:
         """Go on after ``start`` by searching for CR LF "."."""
@@ -201,6 +181,27 @@ class MultilineDecoder:
         self._skip = max(out - stop, 0)
         self._pass_on(data[out:stop])
         return -1
+
+
+def decode_whole(data: bytes, start: int) -> tuple[bytes, int] | None:
+    """
+    Decode a short body that is all there: the way of most.
+
+    :param start: where it begins, with the CR LF of the status line before it.
+    :return: the body, and the offset just after its end marker; ``None`` if that is
+        not among the next `SHORT` octets.
+    """
+    # From that CR LF on: it counts for the first line.
+    match = _search(data, start - 2, start + SHORT)
+    if match is None:
+        return None
+    if match.lastindex:
+        end = match.end()
+        return data[start : end - 3], end
+    end = data.find(_END, start - 2, start + SHORT) + 5
+    if end < 5:
+        return None
+    return data[start - 2 : end - 3].replace(_STUFFED, b"\r\n")[2:], end
 
 
 def _open_end(data: bytes) -> int:

@@ -1,36 +1,26 @@
 """
-The conversation on one connection: lines, the queue, time limits, startTLS, loss.
+The conversation on one connection: the answers, matched to the commands.
 
-Commands go out in the order in which they were submitted, several at once when
-the server allows pipelining (RFC 2449 section 6.6), and answers are matched to them
-in that order.  Whatever makes no sense ends the connection: what the server says
-after that can't be told from mail text any more.
+Answers come in the order of the commands (RFC 1939 section 3, RFC 2449 section 6.6).
+Whatever makes no sense ends the connection: what the server says after that can't
+be told from mail text any more.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .commands import Command, Quit, Shape, Stls
-from .connection import CLOSE_SECONDS, MAX_STATUS_LINE, Connection, Settings
-from .errors import (
-    CommandError,
-    ConnectionLostError,
-    POP3Error,
-    ProtocolError,
-    UsageError,
-)
-from .exchange import Exchange, Sink
-from .multiline import MultilineDecoder
+from .commands import Shape, Stls
+from .connection import MAX_STATUS_LINE, Settings
+from .errors import CommandError, ConnectionLostError, POP3Error, ProtocolError
+from .exchange import Exchange
+from .multiline import SHORT, MultilineDecoder, decode_whole
+from .outbox import Outbox
 from .replies import (
     TLS_RECORD,
     BadReplyError,
@@ -45,18 +35,12 @@ __all__ = ["POP3ClientFactory", "POP3ClientProtocol"]
 
 log = Logger()
 
-T = TypeVar("T")
-
 _Answer = tuple[Exchange, Status, bytes]
 """An exchange that is complete, its status line, its body."""
 
 _OK = Status(True, b"")
 
-WINDOW = 256
-"""
-Commands that may be unanswered at once.  Their lines fit into the receive buffer of
-any server, and enough are on their way to hide a long round trip.
-"""
+_PLAIN_OK = (b"+OK ", b"+OK\r")
 
 SLOWEST = 512
 """
@@ -65,23 +49,22 @@ octet now and then could hold the session for ever otherwise.
 """
 
 
-class POP3ClientProtocol(Connection):
+class POP3ClientProtocol(Outbox):
     """The client's side of POP3."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        # How many commands may be unanswered, and with how many more are sent.
-        self._window = 1
-        self._refill = 0
-        self._waiting: deque[Exchange] = deque()
-        self._sent: deque[Exchange] = deque()
-        # The exchange whose body is coming, the pieces of it that are kept here if
-        # it has no sink, how long it may be, and how much of it counted as progress.
+        # The pieces of a body that are kept here if it has no sink, how long it may
+        # be, and how much of it counted as progress.
         self._decoder = MultilineDecoder()
-        self._body: Exchange | None = None
         self._pieces: list[bytes] = []
         self._keep = self._pieces.append
         self._body_limit: int | None = None
+        # Whether a body that is short may be taken whole, with nobody to be told of
+        # its status line, and no limit that it could pass.
+        self._short_way = not self.transcript.listening and (
+            settings.max_message_size is None or settings.max_message_size >= SHORT
+        )
         self._counted = 0
         # The STLS whose handshake is under way.
         self._upgrade: Exchange | None = None
@@ -92,143 +75,6 @@ class POP3ClientProtocol(Connection):
         self._first = b""
         self._progress = False
         self._afterwards: list[Callable[[], object]] = []
-        self._held = False
-
-    # -- commands out
-
-    @property
-    def pipelining(self) -> bool:
-        """Whether several commands may be unanswered at once."""
-        return self._window > 1
-
-    def allow_pipelining(self) -> None:
-        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
-        self._window = WINDOW
-        self._refill = WINDOW // 2
-
-    def submit(
-        self,
-        command: Command[T],
-        sink: Sink | None = None,
-        noted: Callable[[T], object] | None = None,
-    ) -> Deferred[T]:
-        """
-        Send a command when its turn comes.
-
-        :param sink: where a body goes, if not into the result.
-        :param noted: takes the result too, even if the Deferred was cancelled.
-        :return: fires with what the command's ``parse`` makes of the reply.
-        """
-        exchange = Exchange(command, sink, noted)
-        answer: Deferred[T] = Deferred(partial(self._cancel, exchange))
-        exchange.succeed = answer.callback
-        exchange.fail = answer.errback
-        try:
-            self.enqueue(exchange)
-        except POP3Error as error:
-            return fail(error)
-        if self._held:
-            # Somebody waits for more than the one who holds the reading up.
-            self.release()
-        return answer
-
-    def enqueue(self, exchange: Exchange) -> None:
-        """
-        Send an exchange when its turn comes.
-
-        :raises POP3Error: the session has ended, or the command is not allowed in
-            its present state.
-        """
-        verb = exchange.command.verb
-        if self._end is not None:
-            raise self._end.about(verb)
-        if verb not in self.allowed:
-            raise UsageError(
-                f"{verb} is not possible now: {self.state.value}",
-                server=str(self.settings.server),
-                verb=verb,
-            )
-        if verb == "QUIT":
-            self.enter(State.UPDATE)
-        self._waiting.append(exchange)
-        if len(self._sent) <= self._refill:
-            self._send_waiting()
-
-    def _send_waiting(self) -> None:
-        """
-        Fill the window.
-
-        Called when half of it is free: then many lines go out in one write, and the
-        server still has the other half to work on.
-        """
-        waiting, sent = self._waiting, self._sent
-        lines = []
-        while waiting and len(sent) < self._window:
-            exchange = waiting.popleft()
-            if exchange.dropped:
-                continue
-            sent.append(exchange)
-            lines.append(exchange.command.line())
-            if self.transcript.listening:
-                self.transcript.client(exchange.command.shown())
-        # The status procedure may have ended the session.
-        if lines and self.state is not State.CLOSED:
-            assert self.transport is not None
-            if not self._limit.running and not self._paused:
-                self._limit.start("reply", self.settings.timeout)
-            self.transport.write(b"".join(lines))
-
-    def _cancel(self, exchange: Exchange, _: object) -> None:
-        """Leave a defined state behind when an answer is not wanted any more."""
-        exchange.drop(begun=exchange is self._body)
-        if exchange is self._body:
-            self.break_off(
-                ConnectionLostError(
-                    f"{exchange.command.verb} was cancelled in the middle of a "
-                    "message, which ends the session",
-                    server=str(self.settings.server),
-                )
-            )
-
-    def forget(self, exchange: Exchange) -> None:
-        """Let nobody hear of an answer, and keep nothing of it; it is still read."""
-        exchange.drop(begun=exchange is self._body)
-        if exchange is self._body:
-            self._pieces.clear()
-            self._decoder.discard()
-
-    def is_last(self, exchange: Exchange) -> bool:
-        """Say whether nothing was asked after this."""
-        queue = self._waiting or self._sent
-        return bool(queue) and queue[-1] is exchange
-
-    def hold(self) -> None:
-        """Read no more until `release`, or until somebody submits a command."""
-        if not self._held:
-            self._held = True
-            self.pause_body()
-
-    def release(self) -> None:
-        """Read on after `hold`."""
-        if self._held:
-            self._held = False
-            self.resume_body()
-
-    async def leave(self) -> None:
-        """Say QUIT where nothing depends on the answer, and close."""
-        if self.state is not State.CLOSED:
-            answer = self.submit(Quit())
-            patience = self.settings.clock.callLater(CLOSE_SECONDS, answer.cancel)
-            try:
-                await answer
-            except (POP3Error, CancelledError):
-                pass
-            finally:
-                if patience.active():
-                    patience.cancel()
-        await self.close()
-
-    # -- answers in
 
     def dataReceived(self, data: bytes) -> None:
         """Read what came, unless the session has ended."""
@@ -303,8 +149,22 @@ class POP3ClientProtocol(Connection):
                 if end < 0 or end - at > MAX_STATUS_LINE:
                     self.setLineMode(data[at:])
                     return
-                answered = self._begin_reply(data[at:end])
-                at = end + 2
+                exchange = sent[0] if self._due and self._short_way else None
+                if (
+                    exchange is not None
+                    and exchange.collects
+                    and data.startswith(_PLAIN_OK, at)
+                    and (whole := decode_whole(data, end + 2)) is not None
+                ):
+                    # The way of most messages: all of it is here.
+                    body, at = whole
+                    self._due -= 1
+                    self._progress = True
+                    sent.popleft()
+                    answered: _Answer | None = (exchange, _OK, body)
+                else:
+                    answered = self._begin_reply(data[at:end])
+                    at = end + 2
                 if answered is None:
                     continue
             else:
@@ -331,7 +191,7 @@ class POP3ClientProtocol(Connection):
         if (
             exchange is not None
             and exchange.command.shape is Shape.BODY
-            and line[:3] == b"+OK"
+            and line[:4] in (b"+OK", b"+OK ")
         ):
             # The way of every message: nothing is made of its status line.
             self._due -= 1
@@ -421,6 +281,13 @@ class POP3ClientProtocol(Connection):
                 exchange.drop(begun=True)
         return exchange, _OK, body
 
+    def forget(self, exchange: Exchange) -> None:
+        """Let nobody hear of an answer, and keep nothing of it; it is still read."""
+        exchange.drop(begun=exchange is self._body)
+        if exchange is self._body:
+            self._pieces.clear()
+            self._decoder.discard()
+
     def _answered(self, exchange: Exchange, status: Status, body: bytes) -> None:
         """Tell who asked, after everything else is in order."""
         command = exchange.command
@@ -471,9 +338,6 @@ class POP3ClientProtocol(Connection):
         upgrade.succeed(None)
 
     # -- what goes wrong
-
-    def _verb(self) -> str | None:
-        return self._sent[0].command.verb if self._sent else None
 
     def _fail_pending(self, error: POP3Error) -> None:
         pending = [*self._sent, *self._waiting]

@@ -106,9 +106,10 @@ def parse_status(line: bytes) -> Status | None:
     A response code is looked for in ``-ERR`` only: in ``+OK`` none means
     anything to a client, and there are servers that put other things there.
     """
-    if line[:3] == b"+OK":
+    # What goes on with a letter or a digit is another word, such as mail text has.
+    if line[:3] == b"+OK" and not line[3:4].isalnum():
         return Status(True, line[3:].strip())
-    if line[:4] == b"-ERR":
+    if line[:4] == b"-ERR" and not line[4:5].isalnum():
         text = line[4:].strip()
         code = _CODE.match(text)
         if code is None:

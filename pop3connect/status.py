@@ -48,13 +48,15 @@ class Secret(str):
 
 
 class SecretBytes(bytes):
-    """The same, for bytes."""
+    """The same, for bytes, whose str() would be its repr()."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         """Show nothing of it."""
         return MASK
+
+    __str__ = __repr__
 
 
 def printable(text: bytes) -> str:
@@ -85,10 +87,6 @@ class _Fingerprints:
         if secret:
             self._known.setdefault(len(secret), set()).add(self._digest(secret))
 
-    @property
-    def longest(self) -> int:
-        return max(self._known, default=0)
-
     def _digest(self, window: bytes) -> bytes:
         return hashlib.blake2b(window, digest_size=16, key=self._key).digest()
 
@@ -111,8 +109,8 @@ class _Fingerprints:
 
 
 def _is_word(text: bytes, start: int, end: int) -> bool:
-    around = text[max(start - 1, 0) : start] + text[end : end + 1]
-    return not around.isalnum()
+    before, after = text[max(start - 1, 0) : start], text[end : end + 1]
+    return not (before.isalnum() or after.isalnum())
 
 
 class Transcript:
@@ -138,8 +136,8 @@ class Transcript:
     def clean(self, text: bytes) -> str:
         """Return server text fit to be seen: masked, escaped, not too long."""
         # Masked before it is cut: the cut must not bare half of a secret.
-        masked = self._secrets.mask(text[: _SHOWN_OCTETS + self._secrets.longest])
-        cut = len(text) > _SHOWN_OCTETS
+        masked = self._secrets.mask(text)
+        cut = len(masked) > _SHOWN_OCTETS
         return printable(masked[:_SHOWN_OCTETS]) + ("..." if cut else "")
 
     def client(self, shown: str) -> None:

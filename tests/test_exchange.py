@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
@@ -40,7 +41,7 @@ class Consumer:
         self.log = log
         self.pieces: list[bytes] = []
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self.producer is not None:
             raise RuntimeError("there is a producer already")
         self.log.append(f"register streaming={streaming}")
@@ -143,7 +144,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_it_holds_what_was_asked_and_where_the_body_goes(self) -> None:
         command, sink = Retrieve(1), Streamed(Consumer([]))
-        exchange = Exchange(command, sink)
+        exchange = Exchange(command, sink=sink)
         self.assertIs(exchange.command, command)
         self.assertIs(exchange.sink, sink)
         self.assertIs(exchange.noted, None)
@@ -179,7 +180,7 @@ class ExchangeTests(SynchronousTestCase):
     def test_once_dropped_nothing_of_its_body_is_kept(self) -> None:
         log: list[str] = []
         for place in (None, Streamed(Consumer(log))):
-            exchange = Exchange(Retrieve(1), place)
+            exchange = Exchange(Retrieve(1), sink=place)
             exchange.drop(begun=False)
             sink: Sink | None = exchange.sink
             assert sink is not None
@@ -196,6 +197,6 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_a_body_that_has_begun_has_its_place_to_leave(self) -> None:
         sink = Streamed(Consumer([]))
-        exchange = Exchange(Retrieve(1), sink)
+        exchange = Exchange(Retrieve(1), sink=sink)
         exchange.drop(begun=True)
         self.assertIs(exchange.sink, sink)

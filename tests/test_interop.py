@@ -380,6 +380,14 @@ class ConnectTests(InteropTestCase):
         self.assertNotIsInstance(caught.exception, CommandError)
 
 
+def ways(auth: str) -> list[Secure]:
+    """
+    The modes in which this way to log in can be gone: all, but that the timestamp
+    for APOP does not outlive STLS.
+    """
+    return [way for way in Secure if (auth, way) != ("APOP", Secure.STLS)]
+
+
 class LoginTests(InteropTestCase):
     """
     The ways to log in, and to fail at it.
@@ -387,7 +395,7 @@ class LoginTests(InteropTestCase):
 
     async def check(self, auth: str) -> None:
         mailbox = self.server.add_user(small(2))
-        for secure in Secure:
+        for secure in ways(auth):
             handle = await self.open(mailbox, secure, auth=auth)
             self.assertEqual((await handle.stat()).count, 2)
             self.assertEqual(handle.login.mechanism, auth)
@@ -395,7 +403,7 @@ class LoginTests(InteropTestCase):
         # Dovecot knows USER and PASS by the name of PLAIN.
         method = {"USER": "PLAIN"}.get(auth, auth)
         lines = await self.logged(mailbox)
-        self.assertEqual(len(lines), 3)
+        self.assertEqual(len(lines), len(ways(auth)))
         for line in lines:
             self.assertIn(f"Login: user=<{mailbox.user}>, method={method},", line)
 
@@ -407,7 +415,7 @@ class LoginTests(InteropTestCase):
 
     async def test_apop(self) -> None:
         """
-        APOP, in all modes.
+        APOP, plain and over TLS.
         """
         await self.check("APOP")
 
@@ -465,9 +473,9 @@ class LoginTests(InteropTestCase):
         # Together, because Dovecot takes half a second for a refusal.
         refusals = await self.refusals(
             self.open(mailbox, secure, auth=auth, password="not it")
-            for secure in Secure
+            for secure in ways(auth)
         )
-        self.assertEqual(len(refusals), 3)
+        self.assertEqual(len(refusals), len(ways(auth)))
         for error in refusals:
             self.assertEqual(error.code, "AUTH")
             self.assertFalse(error.transient)

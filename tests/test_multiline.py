@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect.multiline import MultilineDecoder
+from pop3connect.multiline import SHORT, MultilineDecoder, decode_whole
 
 END = b".\r\n"
 STATUS = b"+OK message follows\r\n"
@@ -309,6 +309,53 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(pieces[-1][-2:], b"\r\n")
 
 
+class WholeTests(SynchronousTestCase):
+    """`decode_whole`: the short way, for short bodies that are all there"""
+
+    START = len(STATUS)
+
+    def test_a_short_body_and_where_it_ends(self) -> None:
+        for wire, meant in BODIES:
+            whole = STATUS + wire + END
+            for tail in (b"", b"+OK\r\n", b".\r\n", b"\r\n.\r\n"):
+                self.assertEqual(
+                    decode_whole(whole + tail, self.START), (meant, len(whole)), whole
+                )
+
+    def test_what_stands_before_has_no_say(self) -> None:
+        for before in (b"\r\n.", b"..\r\n.\r\n+OK .", b".\r\n.\r\n."):
+            for wire, meant in BODIES:
+                whole = before + b"\r\n" + wire + END
+                self.assertEqual(
+                    decode_whole(whole, len(before) + 2), (meant, len(whole))
+                )
+
+    def test_a_body_that_is_not_all_there_is_none(self) -> None:
+        for wire, _ in BODIES:
+            whole = STATUS + wire + END
+            for length in range(self.START, len(whole)):
+                self.assertIs(decode_whole(whole[:length], self.START), None)
+
+    def test_a_long_body_is_for_the_decoder(self) -> None:
+        for text in (PROSE, STUFFED, SPARSE):
+            short = STATUS + text + END
+            self.assertEqual(decode_whole(short, self.START), plain(short, self.START))
+            long = STATUS + text * 30 + END
+            self.assertIs(decode_whole(long, self.START), None)
+
+    def test_up_to_its_limit_a_body_is_read_and_beyond_it_is_not(self) -> None:
+        for line in (b"x", b"..x"):
+            read = []
+            for length in range(SHORT - 20, SHORT + 20):
+                whole = STATUS + (line * SHORT)[:length] + b"\r\n" + END
+                found = decode_whole(whole, self.START)
+                if found is not None:
+                    self.assertEqual(found, plain(whole, self.START))
+                read.append(found is not None)
+            self.assertEqual(read, sorted(read, reverse=True))
+            self.assertEqual((read[0], read[-1]), (True, False))
+
+
 class ReuseTests(SynchronousTestCase):
     """One decoder for all the bodies of a connection."""
 
@@ -490,6 +537,7 @@ class ReferenceTests(SynchronousTestCase):
         wire = STATUS + text + b"\r\n" + END + tail
         expected = plain(wire, start)
         self.assertEqual(decode([wire], start), expected)
+        self.assertIn(decode_whole(wire, start), (expected, None))
         points = [start + point for point in _points(cuts, len(wire) - start)]
         self.assertEqual(decode(cut(wire, points), start), expected)
 

@@ -209,7 +209,7 @@ class CheckAuthTests(SynchronousTestCase):
     def test_anything_else_is_refused_with_the_choice_there_is(self) -> None:
         for auth in ("", "PASS", "PLAIN\r\n", " PLAIN", "NTLM-X", None, 1, b"PLAIN"):
             with self.assertRaises(UsageError) as caught:
-                check_auth(auth)  # type: ignore[arg-type]
+                check_auth(auth)
             text = str(caught.exception)
             self.assertIn(repr(auth), text)
             for name in ("'auto'", "USER", "APOP", *MECHANISMS):

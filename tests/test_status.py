@@ -40,7 +40,9 @@ class SecretTests(SynchronousTestCase):
     def test_there_is_one_for_bytes_too(self) -> None:
         secret = SecretBytes(b"hidden")
         self.assertEqual(secret, b"hidden")
-        self.assertEqual(f"{secret!r} {[secret]} {secret}", f"{MASK} [{MASK}] {MASK}")
+        self.assertEqual(f"{secret!r} {[secret]}", f"{MASK} [{MASK}]")
+        # The str of bytes is their repr: it gets into messages by mistake.
+        self.assertEqual(str(secret), MASK)
 
     def test_a_traceback_with_local_variables_does_not_show_it(self) -> None:
         def log_in(password: str) -> None:

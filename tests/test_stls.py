@@ -243,7 +243,9 @@ class UpgradeTests(StlsTestCase):
             handle = self.successResultOf(opening)
             assert handle.tls is not None
             self.assertIs(handle.tls.verified, True)
-            self.server.lose()
+            ended = handle.disconnect()
+            self.server.expect(b"QUIT", b"+OK bye\r\n")
+            self.successResultOf(ended)
             # From now on, who is not resumed is refused.
             creator.show(expired())
 

@@ -5,14 +5,17 @@ TLS from the first octet: versions, names sent, what is believed, and how it fai
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any, cast
 from unittest import SkipTest
 
+import attrs
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -29,12 +32,14 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import (
     ConnectionLostError,
+    Handle,
     TimedOutError,
     TLSError,
     UsageError,
 )
 from pop3connect.address import ServerAddress
-from pop3connect.tls import ClientContext
+from pop3connect.tls import ClientContext, shared_context
+from pop3connect.trust import Trust
 
 from .support.certificates import (
     HOST,
@@ -498,9 +503,16 @@ class ResumptionTests(TLSTestCase):
         Be a server that the client has logged in to before, and has a session with.
         """
         options.setdefault("cacerts", self.there)
-        self.log_in(server, host, **options)
-        self.server.lose()
+        self.disconnect(self.log_in(server, host, **options))
         server.show(expired())
+
+    def disconnect(self, handle: Handle) -> None:
+        """
+        End a session as it should end; OpenSSL resumes none that just broke off.
+        """
+        ended = handle.disconnect()
+        self.server.expect(b"QUIT", b"+OK bye\r\n")
+        self.successResultOf(ended)
 
     def test_resumed(self) -> None:
         """It is as good as the one before: verified, with its certificate."""
@@ -509,8 +521,10 @@ class ResumptionTests(TLSTestCase):
             server = ServerTLS(newest=newest)
             self.known(server)
             for _ in range(3):
-                handle = self.accepts(server, cacerts=self.there)
+                handle = self.log_in(server, cacerts=self.there)
+                self.disconnect(handle)
                 assert handle.tls is not None
+                self.assertIs(handle.tls.verified, True)
                 self.assertEqual(handle.tls.peer_certificate, right().certificate)
 
     def test_impostor(self) -> None:
@@ -558,8 +572,9 @@ class ResumptionTests(TLSTestCase):
         ours = client_identity()
         file = self.folder({"ours": ours.pem + ours.key_pem}) / "ours"
         self.known(server, client_certificate=file)
-        opening = self.open(server, cacerts=self.there, verify=False)
-        self.error(opening, TLSError)
+        server.show(right())
+        self.error(self.open(server, cacerts=self.there), TLSError)
+        self.assertEqual(server.client_chain, [])
 
     def test_not_before_the_login(self) -> None:
         """A session is kept when the login has succeeded, and not before."""
@@ -570,6 +585,50 @@ class ResumptionTests(TLSTestCase):
         self.error(opening, ConnectionLostError)
         server.show(expired())
         self.refuses(server, cacerts=self.there)
+
+    def kept(self) -> tuple[ClientContext, ServerAddress, Any]:
+        """
+        Return what is kept of the session with the server.
+        """
+        context = shared_context(Trust.choose(self.there, False, {}))
+        address = ServerAddress.parse(HOST, 995)
+        return context, address, context.resumable(address)
+
+    def test_not_for_ever(self) -> None:
+        """It ends after an hour, and being resumed makes it no longer."""
+        server = ServerTLS()
+        self.known(server)
+        context, address, kept = self.kept()
+        self.assertLessEqual(kept.not_after, time.time() + 3600)
+        self.assertGreater(kept.not_after, time.time() + 3500)
+        earlier = attrs.evolve(kept, not_after=kept.not_after - 1800)
+        context.remember(address, earlier)
+        self.disconnect(self.log_in(server, cacerts=self.there))
+        kept = self.kept()[2]
+        self.assertEqual(kept.not_after, earlier.not_after)
+        context.remember(address, attrs.evolve(kept, not_after=time.time() - 1))
+        self.refuses(server, cacerts=self.there)
+
+    def test_not_longer_than_the_certificate(self) -> None:
+        """It ends with the certificate that it was proven by."""
+        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        end = now + datetime.timedelta(minutes=10)
+        self.known(ServerTLS(leaf(HOST, end=end)))
+        self.assertLessEqual(self.kept()[2].not_after, time.time() + 600)
+
+    def test_bounded(self) -> None:
+        """Who logs in to ten thousand servers does not keep a session of each."""
+        self.known(ServerTLS())
+        context, _, kept = self.kept()
+        addresses = [
+            ServerAddress(f"{number}.example.com", 995, False)
+            for number in range(10_000)
+        ]
+        for address in addresses:
+            context.remember(address, kept)
+        alive = [address for address in addresses if context.resumable(address)]
+        self.assertLess(len(alive), 1000)
+        self.assertEqual(alive, addresses[-len(alive) :])
 
 
 class ChannelBindingTests(TLSTestCase):
@@ -600,11 +659,11 @@ class ChannelBindingTests(TLSTestCase):
 
     def test_end_point(self) -> None:
         """The hash of the certificate, by the hash of its signature (RFC 5929)."""
-        for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()):
+        for digest in ("SHA256", "SHA384", "SHA512"):
             shown = leaf(HOST, digest=digest)
             self.assertEqual(
                 self.bindings(ServerTLS(shown))["tls-server-end-point"],
-                shown.certificate.fingerprint(digest),
+                shown.certificate.fingerprint(getattr(hashes, digest)()),
             )
 
     def test_no_exporter_before_1_3(self) -> None:
@@ -667,8 +726,23 @@ class ClientCertificateTests(TLSTestCase):
 
     def test_private_certificate(self) -> None:
         """Twisted's own will do."""
-        pem = (self.ours.pem + self.ours.key_pem).decode()
-        self.assertGiven(PrivateCertificate.loadPEM(pem))
+        self.assertGiven(self.private_certificate())
+
+    def private_certificate(self) -> PrivateCertificate:
+        pem = self.ours.pem + self.ours.key_pem
+        loaded: PrivateCertificate = PrivateCertificate.loadPEM(pem.decode())
+        return loaded
+
+    def test_private_certificates_of_two_accounts(self) -> None:
+        """Each has its own, again and again."""
+        folder = self.folder([authority()])
+        accounts = []
+        for who in ("ada", "grace"):
+            self.ours = client_identity(who)
+            accounts.append((self.ours, self.private_certificate()))
+        for _ in range(2):
+            for self.ours, certificate in accounts:
+                self.assertGiven(certificate, cacerts=folder)
 
     def test_tls_1_2(self) -> None:
         self.asking = ServerTLS(client_ca=authority(), newest=SSL.TLS1_2_VERSION)

@@ -287,6 +287,12 @@ class BadFileTests(TrustTestCase):
         (warning,) = self.reads({"ca.pem": content})
         self.assertIn("1 certificate(s)", warning)
 
+    def test_half_a_block_behind_a_whole_one(self) -> None:
+        """A bundle whose copy broke off is told of, for somebody is missing."""
+        content = pem(authority()) + pem(somebody())[:200]
+        (warning,) = self.reads({"ca.pem": content})
+        self.assertIn("1 certificate(s)", warning)
+
     def test_end_of_something_else(self) -> None:
         """A block ends with the words that it began with."""
         content = pem(somebody()).replace(b"END CERTIFICATE", b"END PKCS7")

@@ -81,9 +81,13 @@ def certificate_of(ca: trustme.CA) -> x509.Certificate:
     return x509.load_pem_x509_certificate(ca.cert_pem.bytes())
 
 
-@cache
+_keys: dict[trustme.CA, Any] = {}
+
+
 def _key_of(ca: trustme.CA) -> Any:
-    return load_pem_private_key(ca.private_key_pem.bytes(), None)
+    if ca not in _keys:
+        _keys[ca] = load_pem_private_key(ca.private_key_pem.bytes(), None)
+    return _keys[ca]
 
 
 @cache
@@ -177,7 +181,7 @@ def leaf(
     end: datetime.datetime = _FAR_OFF,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     weak: bool = False,
-    digest: hashes.HashAlgorithm | None = None,
+    digest: str = "SHA256",
     chain: tuple[x509.Certificate, ...] = (),
 ) -> Shown:
     """
@@ -188,7 +192,7 @@ def leaf(
     :param by: who issues it; default: `authority`.
     :param signer: who signs it, if not who issued it.
     :param weak: whether it has the `weak_key`.
-    :param digest: what its signature is made with; default: SHA-256.
+    :param digest: the name of the hash that its signature is made with.
     """
     by = by or authority()
     issuer = certificate_of(by)
@@ -212,19 +216,16 @@ def leaf(
         builder = builder.add_extension(
             x509.SubjectAlternativeName(alternatives), critical=False
         )
-    return Shown(_signed(builder, signer or by, digest), chain, own)
+    return Shown(_sign(builder, _key_of(signer or by), digest), chain, own)
 
 
-def _signed(
-    builder: x509.CertificateBuilder,
-    by: trustme.CA,
-    digest: hashes.HashAlgorithm | None = None,
+def _sign(
+    builder: x509.CertificateBuilder, signer: Any, digest: str = "SHA256"
 ) -> x509.Certificate:
-    signing = _key_of(by)
-    if isinstance(signing, ed25519.Ed25519PrivateKey):
-        # It has its own.
-        return builder.sign(signing, None)
-    return builder.sign(signing, digest or hashes.SHA256())
+    if isinstance(signer, ed25519.Ed25519PrivateKey):
+        # It needs none.
+        return builder.sign(signer, None)
+    return builder.sign(signer, getattr(hashes, digest)())
 
 
 def _builder(
@@ -365,16 +366,13 @@ def _authority(
             x509.KeyUsage(True, False, False, False, False, ca, ca, False, False),
             critical=True,
         )
-    if by:
-        signed = _signed(builder, by)
-    elif isinstance(own, ed25519.Ed25519PrivateKey):
-        signed = builder.sign(own, None)
-    else:
-        signed = builder.sign(own, hashes.SHA256())
-    return trustme.CA.from_pem(
+    signed = _sign(builder, _key_of(by) if by else own)
+    made = trustme.CA.from_pem(
         signed.public_bytes(Encoding.PEM),
         own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
+    _keys[made] = own
+    return made
 
 
 def client_identity(who: str = "ada") -> Shown:
@@ -406,16 +404,17 @@ class ServerTLS:
         ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
     ) -> None:
-        shown = shown or right()
+        self._shown = shown = shown or right()
         self.asked_for: list[bytes | None] = []
         self.connection: SSL.Connection | None = None
         self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
         # What the client accepts is to be the client's decision.
         context.set_cipher_list(ciphers + b":@SECLEVEL=0")
+        # Without, OpenSSL resumes nothing where client certificates are asked for.
+        context.set_session_id(b"tests")
         if newest < SSL.TLS1_2_VERSION:
             context.set_min_proto_version(newest)
         context.set_max_proto_version(newest)
-        self.show(shown)
         for certificate in shown.chain:
             context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
         if client_ca is not None:
@@ -430,16 +429,17 @@ class ServerTLS:
 
     def show(self, shown: Shown) -> None:
         """
-        Show this certificate from now on.
+        Show this certificate to the connections to come.
         """
-        certificate = crypto.X509.from_cryptography(shown.certificate)
-        self._context.use_certificate(certificate)
-        own = crypto.PKey.from_cryptography_key(shown.key or key())
-        self._context.use_privatekey(own)
+        self._shown = shown
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
-        self.connection = SSL.Connection(self._context, None)
-        return self.connection
+        self.connection = connection = SSL.Connection(self._context, None)
+        shown = self._shown
+        connection.use_certificate(crypto.X509.from_cryptography(shown.certificate))
+        own = crypto.PKey.from_cryptography_key(shown.key or key())
+        connection.use_privatekey(own)
+        return connection
 
     @property
     def client_chain(self) -> list[x509.Certificate]:
