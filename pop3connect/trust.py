@@ -105,10 +105,9 @@ class Trust:
             with os.scandir(self.folder) as entries:
                 return tuple(
                     sorted(
-                        (entry.name, *facts(about))
+                        (entry.name, *_facts_of(entry))
                         for entry in entries
                         if entry.name.lower().endswith(_SUFFIXES)
-                        for about in (_about(entry),)
                     )
                 )
         except OSError as error:
@@ -153,12 +152,12 @@ def facts(about: os.stat_result) -> tuple[int, ...]:
     return about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino
 
 
-def _about(entry: os.DirEntry[str]) -> os.stat_result:
+def _facts_of(entry: os.DirEntry[str]) -> tuple[int, ...]:
     try:
-        return entry.stat()
+        return facts(entry.stat())
     except OSError:
-        # A dangling link; `_read_file` will name it.
-        return entry.stat(follow_symlinks=False)
+        # A dangling link, which `_read_file` will name; or it has just gone.
+        return ()
 
 
 def _read_folder(folder: Path) -> tuple[list[x509.Certificate], list[str]]:
