@@ -222,7 +222,8 @@ class Authentication:
                     f"the password callable returned {type(password).__name__}, and "
                     "not a str; nothing was sent of the login"
                 )
-        secret = Secret(password)
+        # One name for it, and no other local variable has it as it is.
+        secret = password = Secret(password)
         if not set(ways) <= set(NO_PASSWORD):
             check_text("password", secret)
         self._protocol.transcript.keep_secret(*forms(self._credentials(secret)))
