@@ -15,6 +15,7 @@ from benchmarks.helpers import Identity, compile_modules
 from benchmarks.loads import LOADS, SHAPES
 from benchmarks.quiet import Quiet
 from benchmarks.report import Table, conditions, say
+from benchmarks.results import Results
 from benchmarks.runner import use_client_core
 from benchmarks.sections import (
     delay,
@@ -56,6 +57,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def company(results: Results, quiet: Quiet) -> str:
+    """What is known of others on the machine."""
+    others, text = quiet.others(), ""
+    if others is not None:
+        text = f"Other processes had {others:.0%} of the machine meanwhile. "
+    if results.runs:
+        text += (
+            f"{results.disturbed} of {results.runs} retrievals had to wait for a core "
+            "for over a tenth of their time, also when repeated."
+        )
+    return text
+
+
 def main() -> int:
     """Measure, then print; 1 when something failed."""
     options = arguments()
@@ -89,7 +103,7 @@ def main() -> int:
         shutil.rmtree(scratch, ignore_errors=True)
     goals = targets.table(bench.results)
     tables = [t for t in (*tables, goals) if t.rows]
-    heading = conditions(bench.rounds, quiet.others())
+    heading = conditions(bench.rounds, company(bench.results, quiet))
     print(f"\n{heading}\n\n" + "\n".join(table.text() for table in tables))
     if options.rst:
         options.rst.write_text("\n".join([heading, "", *(t.rst() for t in tables)]))

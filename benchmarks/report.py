@@ -77,7 +77,7 @@ def times(value: float | None) -> str | None:
     return None if value is None else f"{value:.3g}"
 
 
-def conditions(rounds: int, others: float | None) -> str:
+def conditions(rounds: int, company: str) -> str:
     """When, where and with what."""
     names = ("Twisted", "pyOpenSSL", "cryptography")
     parts = [
@@ -87,15 +87,12 @@ def conditions(rounds: int, others: float | None) -> str:
         ssl.OPENSSL_VERSION,
         f"{platform.system()} {platform.machine()}",
     ]
-    company = ""
-    if others is not None:
-        company = f" Other processes had {others:.0%} of the machine meanwhile."
     return (
         f"{', '.join(parts)}. Medians of {rounds} round(s), each client in turn in "
         "each round, each run a fresh process; server and client on a core each, over "
         "the loopback. Wall is time.perf_counter; RETR CPU is time.process_time of the "
         "client; process CPU is user and system time of it and its children (wait4). "
-        f"MB is 1,000,000 octets of messages as stored.{company}"
+        f"MB is 1,000,000 octets of messages as stored. {company}"
     )
 
 

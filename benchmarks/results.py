@@ -13,6 +13,7 @@ class Results:
         """Nothing measured."""
         self.figures: dict[Key, list[float]] = defaultdict(list)
         self.errors: list[str] = []
+        self.runs = self.disturbed = 0  # counted, and counted although disturbed
 
     def add(self, *key: str, **figures: float) -> None:
         """Note the figures of one round."""
