@@ -1,8 +1,8 @@
 """How quiet the machine was, over the whole run and during one client's.
 
-With two cores, a third process that wants to run takes time from what is measured. Where
-the kernel tells how long somebody waited for a core (``/proc/pressure/cpu``), a client's
-run that was disturbed is seen, and can be repeated.
+With two cores, a third process that wants to run takes time from what is measured.
+Where the kernel tells how long somebody waited for a core (``/proc/pressure/cpu``), a
+client's run that was disturbed is seen, and can be repeated.
 """
 
 import os
