@@ -135,6 +135,10 @@ class Connection(LineReceiver):
         """Return the verb of the command whose answer is owed."""
         raise NotImplementedError
 
+    def _suspicion(self) -> str:
+        """Return what may be behind an answer that is missing or out of step."""
+        raise NotImplementedError
+
     # -- its beginning
 
     def connectionMade(self) -> None:
@@ -321,14 +325,15 @@ class Connection(LineReceiver):
     def _nonsense(self, what: str, line: bytes) -> None:
         self.break_off(
             ProtocolError(
-                f"the server sent {what}: {self.transcript.clean(line)!r}",
+                f"the server sent {what}: {self.transcript.clean(line)!r}"
+                + self._suspicion(),
                 server=str(self.settings.server),
             )
         )
 
     def _too_late(self, phase: str, seconds: float) -> None:
         verb = self._verb()
-        hint = ""
+        hint = self._suspicion()
         if phase == "greeting" and self.tls is None:
             hint = "; if the server expects TLS at once there, use secure=1"
         self.break_off(

@@ -177,5 +177,14 @@ class Outbox(Connection):
                     patience.cancel()
         await self.close()
 
+    def _suspicion(self) -> str:
+        # Announced and broken: there are such servers.
+        if len(self._sent) > 1:
+            return (
+                f"; {len(self._sent)} commands were unanswered at once: if the "
+                "server's pipelining is broken, use pipeline=False"
+            )
+        return ""
+
     def _verb(self) -> str | None:
         return self._sent[0].command.verb if self._sent else None

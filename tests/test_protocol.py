@@ -240,6 +240,39 @@ class PipeliningTests(SessionTestCase):
         self.assertClosed()
 
 
+class BrokenPipeliningTests(SessionTestCase):
+    """
+    Servers that announce PIPELINING and cannot do it: the error names the switch.
+    """
+
+    def ask(self) -> list[Deferred[Any]]:
+        handle = self.log_in("PIPELINING")
+        asked: list[Deferred[Any]] = [handle.stat(), handle.noop(), handle.stat()]
+        self.assertEqual(self.server.heard(), b"STAT\r\nNOOP\r\nSTAT\r\n")
+        return asked
+
+    def test_out_of_step(self) -> None:
+        asked = self.ask()
+        self.server.say(b"+OK 2 320\r\nSubject: what was never asked for\r\n")
+        self.assertEqual(self.result(asked[0]), (2, 320))
+        for lost in asked[1:]:
+            self.assertIn("pipeline=False", str(self.error(lost, ProtocolError)))
+
+    def test_too_few(self) -> None:
+        asked = self.ask()
+        self.server.say(b"+OK 2 320\r\n")
+        self.clock.advance(61)
+        self.assertEqual(self.result(asked[0]), (2, 320))
+        for lost in asked[1:]:
+            self.assertIn("pipeline=False", str(self.error(lost, TimedOutError)))
+
+    def test_it_is_not_blamed_for_nothing(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = handle.stat()
+        self.server.say(b"what?\r\n")
+        self.assertNotIn("pipeline=False", str(self.error(asked, ProtocolError)))
+
+
 class SenseTests(SessionTestCase):
     """What makes no sense ends the session: rule 4 of the design."""
 
