@@ -171,9 +171,10 @@ class Command(Generic[T_co]):
         raise NotImplementedError
 
 
-@attrs.frozen
 class _Plain(Command[None]):
     """A command without arguments, whose ``+OK`` says it all."""
+
+    __slots__ = ()
 
     def parse(self, status: Status, body: bytes) -> None:
         """Read nothing."""
@@ -197,9 +198,10 @@ class _Numbered(Command[T_co]):
 # -- before the login
 
 
-@attrs.frozen
 class Capa(Command[Capabilities]):
     """CAPA (RFC 2449 section 5)."""
+
+    __slots__ = ()
 
     verb = "CAPA"
     shape = Shape.BODY
@@ -210,9 +212,10 @@ class Capa(Command[Capabilities]):
         return parse_capabilities(body)
 
 
-@attrs.frozen
 class Stls(_Plain):
     """STLS (RFC 2595 section 4)."""
+
+    __slots__ = ()
 
     verb = "STLS"
 
@@ -289,9 +292,10 @@ class Apop(_Plain):
         return f"APOP {self.name} {MASK}"
 
 
-@attrs.frozen
 class _Challenged(Command[Status]):
     """A step of AUTH: the reply is a challenge, in base64, or ends it."""
+
+    __slots__ = ()
 
     verb = "AUTH"
     shape = Shape.CHALLENGE
@@ -351,9 +355,10 @@ class AuthReply(_Challenged):
         return "*" if self.response == "*" else MASK
 
 
-@attrs.frozen
 class Utf8(_Plain):
     """UTF8 (RFC 6856 section 2)."""
+
+    __slots__ = ()
 
     verb = "UTF8"
 
@@ -386,9 +391,10 @@ class Lang(_Plain):
         return command_line(self.verb, self.tag)
 
 
-@attrs.frozen
 class LangList(Command[dict[str, str]]):
     """LANG without a tag: what there is (RFC 6856 section 3)."""
+
+    __slots__ = ()
 
     verb = "LANG"
     shape = Shape.BODY
@@ -402,9 +408,10 @@ class LangList(Command[dict[str, str]]):
 # -- after the login
 
 
-@attrs.frozen
 class StatCommand(Command[Stat]):
     """STAT (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "STAT"
 
@@ -413,9 +420,10 @@ class StatCommand(Command[Stat]):
         return parse_stat(status.text)
 
 
-@attrs.frozen
 class List(Command[list[Listing]]):
     """LIST of all messages (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "LIST"
     shape = Shape.BODY
@@ -426,9 +434,10 @@ class List(Command[list[Listing]]):
         return parse_listing(body)
 
 
-@attrs.frozen
 class ListOne(_Numbered[Listing]):
     """LIST of one message (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "LIST"
 
@@ -439,9 +448,10 @@ class ListOne(_Numbered[Listing]):
         return listing
 
 
-@attrs.frozen
 class Uidl(Command[list[UID]]):
     """UIDL of all messages (RFC 1939 section 7)."""
+
+    __slots__ = ()
 
     verb = "UIDL"
     shape = Shape.BODY
@@ -452,9 +462,10 @@ class Uidl(Command[list[UID]]):
         return parse_uids(body)
 
 
-@attrs.frozen
 class UidlOne(_Numbered[UID]):
     """UIDL of one message (RFC 1939 section 7)."""
+
+    __slots__ = ()
 
     verb = "UIDL"
 
@@ -470,9 +481,10 @@ def _check_same(asked: int, told: int) -> None:
         raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
 
 
-@attrs.frozen
 class Retrieve(_Numbered[bytes]):
     """RETR (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "RETR"
     shape = Shape.BODY
@@ -513,9 +525,10 @@ class Top(_Numbered[bytes]):
         return body
 
 
-@attrs.frozen
 class Dele(_Numbered[None]):
     """DELE (RFC 1939 section 5): marks only; QUIT deletes."""
+
+    __slots__ = ()
 
     verb = "DELE"
 
@@ -523,22 +536,25 @@ class Dele(_Numbered[None]):
         """Read nothing."""
 
 
-@attrs.frozen
 class Rset(_Plain):
     """RSET (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "RSET"
 
 
-@attrs.frozen
 class Noop(_Plain):
     """NOOP (RFC 1939 section 5)."""
+
+    __slots__ = ()
 
     verb = "NOOP"
 
 
-@attrs.frozen
 class Quit(_Plain):
     """QUIT (RFC 1939 sections 5 and 6)."""
+
+    __slots__ = ()
 
     verb = "QUIT"

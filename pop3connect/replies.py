@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from operator import lt
 from typing import NamedTuple, TypeVar
 
-import attrs
-
 from .status import printable
 
 __all__ = [
@@ -82,8 +80,7 @@ class UID(NamedTuple):
     """The unique-id; octets beyond ASCII are surrogate escapes."""
 
 
-@attrs.frozen
-class Status:
+class Status(NamedTuple):
     """A status line: ``+OK text`` or ``-ERR [code] text`` (RFC 1939 section 3)."""
 
     ok: bool

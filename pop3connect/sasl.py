@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -263,6 +262,8 @@ class XOAuth2(Mechanism):
         """Take in why it failed, and let the server go on to its ``-ERR``."""
         if self._failure:
             raise SASLError("a second challenge after the failure")
+        import json  # late: few logins come here
+
         self._failure = {"status": "unknown"}
         try:
             told = json.loads(challenge)
