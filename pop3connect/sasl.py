@@ -59,6 +59,7 @@ class Credentials:
     Who logs in, for as long as the login takes.
 
     :ivar bindings: what binds the login to the TLS around it, the best first.
+    :ivar nonce: of SCRAM, where it must be known before; else a random one.
     """
 
     username: str
@@ -66,6 +67,7 @@ class Credentials:
     host: str = ""
     port: int = 0
     bindings: tuple[ChannelBinding, ...] = attrs.field(default=(), repr=False)
+    nonce: str | None = None
 
 
 def _octets(text: str) -> bytes:
@@ -187,7 +189,11 @@ class Scram(Mechanism):
         for binding in bindings:
             try:
                 return ScramClient(
-                    [self.name], who.username, who.password, channel_binding=binding
+                    [self.name],
+                    who.username,
+                    who.password,
+                    channel_binding=binding,
+                    c_nonce=who.nonce,
                 )
             except ScramException:
                 # Not every version knows every type of binding.
