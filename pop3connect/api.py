@@ -20,7 +20,15 @@ from .address import POP3_PORT, POP3S_PORT, ServerAddress
 from .authenticate import Account, Password
 from .commands import check_text
 from .connection import Settings
-from .errors import ConnectError, LoginError, POP3Error, TimedOutError, UsageError
+from .errors import (
+    ConnectError,
+    ConnectionLostError,
+    LoginError,
+    POP3Error,
+    TimedOutError,
+    TLSError,
+    UsageError,
+)
 from .handle import Handle
 from .login import log_in
 from .protocol import POP3ClientFactory, POP3ClientProtocol
@@ -141,7 +149,16 @@ async def _open(
 ) -> Handle:
     protocol = await _establish(settings, endpoint, foreign)
     try:
-        return Handle(protocol, await log_in(protocol, account))
+        try:
+            session = await log_in(protocol, account)
+        except (TLSError, ConnectionLostError):
+            if not protocol.resumed_in_vain():
+                raise
+            # Nothing but the greeting has been heard, so once more, from the start.
+            await protocol.abandon()
+            protocol = await _establish(settings, endpoint, foreign)
+            session = await log_in(protocol, account)
+        return Handle(protocol, session)
     except LoginError:
         await protocol.leave()
         raise

@@ -116,6 +116,11 @@ class Connection(LineReceiver):
             return ()
         return self._creator.channel_bindings()
 
+    def resumed_in_vain(self) -> bool:
+        """Say whether it can have been the resumed session that TLS failed for."""
+        creator = self._creator
+        return self.tls is None and creator is not None and creator.resumed_in_vain()
+
     def remember_tls(self) -> None:
         """Let the next connection to this server resume the TLS session."""
         if self.tls is not None and self._creator is not None:

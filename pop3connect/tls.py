@@ -111,6 +111,8 @@ class ClientContext:
             WeakKeyDictionary()
         )
         self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
+        # Servers that hang up on a session that is to be resumed.
+        self._unresuming: set[ServerAddress] = set()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
         context.set_cipher_list(_CIPHERS)
@@ -158,8 +160,15 @@ class ClientContext:
         del self._sessions[server]
         return None
 
+    def forget(self, server: ServerAddress) -> None:
+        """Never resume a session with this server again: it cannot."""
+        self._unresuming.add(server)
+        self._sessions.pop(server, None)
+
     def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
         """Keep a session with a server that has proven who it is."""
+        if server in self._unresuming:
+            return
         self._sessions[server] = resumable
         self._sessions.move_to_end(server)
         if len(self._sessions) > _MAX_SESSIONS:
@@ -257,6 +266,19 @@ class ConnectionCreator:
             verified=self._check is not None,
             certificate=self._connection.get_peer_certificate(),
         )
+
+    def resumed_in_vain(self) -> bool:
+        """
+        Say whether a session was offered, and see that it isn't again.
+
+        Asked when the handshake has failed.  Servers that look at client certificates
+        are known to hang up then, instead of asking for a new handshake.
+        """
+        refused = self._check is not None and self._check.refusal is not None
+        if self._resumable is None or refused:
+            return False
+        self._context.forget(self._server)
+        return True
 
     def remember(self) -> None:
         """Keep the session, to be resumed by the next connection to this server."""

@@ -179,6 +179,7 @@ class Dovecot:
         tls: bool = True,
         lock_sessions: bool = True,
         sessions_per_user: int = 100,
+        more: str = "",
     ) -> None:
         """
         @param mechanisms: The authentication mechanisms to offer.  C{"apop"}
@@ -189,7 +190,9 @@ class Dovecot:
             second one hears C{[IN-USE]} after ten seconds or somewhat more.
         @param sessions_per_user: How many sessions one user may have from one
             address at a time.  Another one hears C{[IN-USE]} at once.
+        @param more: Added to the configuration.
         """
+        self._more = more
         self._mechanisms = tuple(mechanisms)
         self._names = tuple(names)
         self._tls = tls
@@ -457,6 +460,7 @@ service anvil {{
 service stats {{
   chroot =
 }}
+{self._more}
 """
 
 
