@@ -64,8 +64,8 @@ def company(results: Results, quiet: Quiet) -> str:
         text = f"Other processes had {others:.0%} of the machine meanwhile. "
     if results.runs:
         text += (
-            f"{results.disturbed} of {results.runs} retrievals had to wait for a core "
-            "for over a tenth of their time, also when repeated."
+            f"{results.disturbed} of {results.runs} retrievals from the fast server "
+            "met others on a core for over a tenth of their time, also when repeated."
         )
     return text
 

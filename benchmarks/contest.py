@@ -115,11 +115,13 @@ class Contest:
         for attempt in range(1 if self.bench.quick else ATTEMPTS):
             pressure = Pressure()
             result, figures = self.attempt(client)
-            disturbed = not client.slow and pressure.disturbed()
+            # Dovecot and the relay are several processes on one core: they wait anyway.
+            mine = self.stats is not None and not client.slow
+            disturbed = mine and pressure.disturbed()
             if not disturbed:
                 break
             time.sleep(attempt)
-        results.runs += 1
+        results.runs += mine
         results.disturbed += disturbed
         if result.error is None:
             results.add(*self.key, client.name, **figures)

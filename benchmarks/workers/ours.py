@@ -3,8 +3,8 @@
 Ways to fetch: ``messages`` (the async iterator), ``deferreds`` (one ``retrieve()``
 each, all queued at once), ``streamed`` (the same, each with a consumer) and
 ``lockstep`` (``pipeline=False``, each awaited). With ``profile`` in the task, the
-function profile of the RETR phase goes to standard error; its times are not to be
-compared with any others.
+function profile of the RETR phase, or of the logins, goes to standard error; its times
+are not to be compared with any others.
 """
 
 from collections.abc import Coroutine
@@ -111,9 +111,16 @@ class Ours:
         """One after another."""
         for _ in range(self.task.warm):
             await self.login()
-        with Clock() as clock:
+
+        async def again() -> None:
             for _ in range(self.task.count):
                 await self.login()
+
+        if getattr(self.task, "profile", False):
+            await profiled(again())
+            return
+        with Clock() as clock:
+            await again()
         answer(**clock.figures)
 
     async def idle(self) -> None:
