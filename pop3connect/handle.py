@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 
@@ -252,14 +252,23 @@ class Handle:
             return self._submit(LangList)
         return self._submit(Lang, tag)
 
-    @property
-    def utf8(self) -> bool:
+    def utf8(self) -> Deferred[None]:
         """
-        Whether the session is in UTF-8 mode (RFC 6856 section 2).
+        Make sure that the session is in UTF-8 mode (UTF8, RFC 6856 section 2).
 
-        The command is allowed before the login only: see ``utf8`` of `connect`.
+        The command is allowed before the login only, so it fails with `UsageError`
+        if `connect` was not told ``utf8=True``.
         """
-        return self._session.utf8
+        if self._session.utf8:
+            return succeed(None)
+        return fail(
+            UsageError(
+                "UTF8 is allowed before the login only (RFC 6856): connect with "
+                "utf8=True",
+                server=str(self.server),
+                verb="UTF8",
+            )
+        )
 
     def _learn(self, capabilities: Capabilities) -> None:
         self._capabilities = capabilities

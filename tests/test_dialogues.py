@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
 from scramp import ScramMechanism
 from twisted.internet.defer import Deferred, getDebugging, setDebugging, succeed
 from twisted.logger import globalLogPublisher
@@ -360,6 +361,35 @@ class ScramTests(Dialogue):
         error = self.gone(opening, LoginError)
         self.assertEqual(error.mechanism, "SCRAM-SHA-256-PLUS")
 
+    def test_a_login_that_is_bound(self) -> None:
+        """
+        Both ends of the channel agree on what they are bound to.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, "SCRAM-SHA-256", tls=True)
+        first = base64.b64decode(self.server.heard().split()[-1]).decode()
+        kind = first.partition(",")[0].removeprefix("p=")
+        connection = self.server.channel()
+        certificate = connection.get_certificate()
+        assert certificate is not None
+        data = {
+            "tls-exporter": connection.export_keying_material(
+                b"EXPORTER-Channel-Binding", 32, b""
+            ),
+            "tls-server-end-point": certificate.to_cryptography().fingerprint(
+                hashes.SHA256()
+            ),
+        }[kind]
+        mechanism = ScramMechanism(name)
+        kept = mechanism.make_auth_info("pencil")
+        server = mechanism.make_server(lambda _: kept, channel_binding=(kind, data))
+        server.set_client_first(first)
+        self.server.say(b"+ " + b64(server.get_server_first()) + b"\r\n")
+        server.set_client_final(base64.b64decode(self.server.heard()).decode())
+        self.server.say(b"+ " + b64(server.get_server_final()) + b"\r\n")
+        self.server.expect(b"", b"+OK\r\n")
+        self.end(opening, name)
+
     def wrong(self, change: Callable[[str], str]) -> str:
         """
         The server proves nothing: the session ends, and nothing weaker follows.
@@ -630,7 +660,12 @@ class LanguageTests(Dialogue):
         self.server.expect(b"UTF8", b"+OK\r\n")
         self.server.expect(b"USER user", b"+OK\r\n")
         self.server.expect(b"PASS pencil", b"+OK\r\n")
-        self.assertTrue(self.end(opening, "USER").utf8)
+        self.assertIsNone(self.result(self.end(opening, "USER").utf8()))
+
+    def test_utf8_comes_too_late_after_the_login(self) -> None:
+        handle = self.log_in("UTF8")
+        self.assertIn("utf8=True", str(self.error(handle.utf8(), UsageError)))
+        self.assertEqual(self.server.heard(), b"")
 
     def test_utf8_not_on_offer_or_refused(self) -> None:
         opening = self.begin(utf8=True)

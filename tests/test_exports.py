@@ -67,12 +67,13 @@ METHODS = {
     "messages": "(self, numbers=None, ahead=...)",
     "capa": "(self)",
     "lang": "(self, tag=None)",
+    "utf8": "(self)",
     "disconnect": "(self)",
     "abort": "(self)",
     "when_closed": "(self)",
 }
 
-PROPERTIES = ["capabilities", "greeting", "login", "server", "tls", "utf8"]
+PROPERTIES = ["capabilities", "greeting", "login", "server", "tls"]
 
 
 def signature(function: object) -> str:

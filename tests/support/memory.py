@@ -178,6 +178,12 @@ class Server:
         self._tls.makeConnection(self._there)
         self.settle()
 
+    def channel(self) -> Any:
+        """
+        Return the server's end of the TLS connection.
+        """
+        return self._tls.getHandle()
+
     def settle(self) -> None:
         """
         Carry what is on the wire, until nothing moves; no time passes.
