@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from scramp import ScramMechanism
+from scramp import ScramException, ScramMechanism
 from twisted.internet.defer import Deferred, getDebugging, setDebugging, succeed
 from twisted.logger import globalLogPublisher
 from twisted.mail.interfaces import IClientAuthentication
@@ -261,6 +261,15 @@ class ContinuationTests(Dialogue):
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.end(opening, "USER")
 
+    def test_line_ends_in_a_challenge_stay_in_it(self) -> None:
+        """
+        What is decoded from base64 can hold a CR LF; it never makes a second line.
+        """
+        opening = self.begin("X", auth=Echo())
+        self.server.expect(b"AUTH X", b"+ " + b64("a\r\nDELE 1\r\n") + b"\r\n")
+        self.server.expect(b64("a\r\nDELE 1\r\n"), b"+OK\r\n")
+        self.end(opening, "X")
+
     def test_challenges_without_end(self) -> None:
         opening = self.begin("X", tls=True, auth=Patient())
         self.server.expect(b"AUTH X")
@@ -276,6 +285,19 @@ class ContinuationTests(Dialogue):
         self.server.expect(b"AUTH CRAM-MD5")
         self.server.say(b"+ " + b"QUJD" * 10_000)
         self.gone(opening, ProtocolError)
+
+
+@implementer(IClientAuthentication)
+class Echo:
+    """
+    A mechanism that says what it hears.
+    """
+
+    def getName(self) -> bytes:
+        return b"X"
+
+    def challengeResponse(self, secret: bytes, challenge: bytes) -> bytes:
+        return challenge
 
 
 @implementer(IClientAuthentication)
@@ -339,6 +361,20 @@ class ScramTests(Dialogue):
     def test_no_binding_in_the_clear(self) -> None:
         self.serve("SCRAM-SHA-256")
         self.assertTrue(self.first.startswith("n,,"))
+
+    def test_a_stripped_offer_is_refused_by_the_server(self) -> None:
+        """
+        A server that can bind refuses the flag y: its offer was taken out on the way.
+        """
+        self.begin("SCRAM-SHA-256", tls=True)
+        first = base64.b64decode(self.server.heard().split()[-1]).decode()
+        mechanism = ScramMechanism("SCRAM-SHA-256")
+        server = mechanism.make_server(
+            lambda _: mechanism.make_auth_info("pencil"),
+            channel_binding=("tls-server-end-point", b"x" * 32),
+        )
+        with self.assertRaises(ScramException):
+            server.set_client_first(first)
 
     def test_an_offer_that_was_stripped_comes_to_light(self) -> None:
         """
