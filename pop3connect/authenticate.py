@@ -127,6 +127,10 @@ class Authentication:
         self._capabilities = capabilities
         self._server = str(protocol.settings.server)
         self._failure: dict[str, str] = {}
+        # Only SCRAM has a use for them, and they take a look at the certificate.
+        names = (str(account.auth).upper(), *capabilities.sasl)
+        scram = any(name.startswith("SCRAM-") for name in names)
+        self._bindings = protocol.channel_bindings() if scram else ()
 
     async def log_in(self) -> LoginInfo:
         """
@@ -165,7 +169,7 @@ class Authentication:
                 account.auth,
                 self._capabilities,
                 protected=protected,
-                bindable=bool(self._protocol.channel_bindings()),
+                bindable=bool(self._bindings),
                 challenge=self._challenge is not None,
                 certificate=account.certificate,
             )
@@ -244,7 +248,7 @@ class Authentication:
             password=secret,
             host=server.host,
             port=server.port,
-            bindings=self._protocol.channel_bindings(),
+            bindings=self._bindings,
         )
 
     # -- one way
