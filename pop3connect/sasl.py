@@ -196,7 +196,7 @@ class Scram(Mechanism):
                     c_nonce=who.nonce,
                 )
             except ScramException:
-                # Not every version knows every type of binding.
+                # scramp 1.5 does not know tls-exporter; a later one may.
                 continue
         # Raised here: in the block above it would carry the password along.
         raise UsageError(
