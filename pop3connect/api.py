@@ -136,9 +136,10 @@ def connect(
     except POP3Error as error:
         error.server = error.server or str(server)
         return fail(error)
-    return Deferred.fromCoroutine(
-        _open(settings, account, endpoint or _tcp(reactor, settings), bool(endpoint))
-    )
+    foreign = endpoint is not None
+    if endpoint is None:
+        endpoint = _tcp(reactor, settings)
+    return Deferred.fromCoroutine(_open(settings, account, endpoint, foreign))
 
 
 async def _open(
