@@ -153,7 +153,12 @@ class Authentication:
                     raise
                 # The token has expired, perhaps: once more, with a fresh one.
                 self._failure.clear()
-                await self._go(name, await self._password(ways, refresh=True))
+                fresh = await self._password(ways, refresh=True)
+                try:
+                    await self._go(name, fresh)
+                except _CannotError as cannot:
+                    # One attempt only, then: nothing else was asked for.
+                    raise self._login_error(cannot.error, name) from cannot.error
             return LoginInfo(name, self._tells(name))
         assert last is not None
         raise self._login_error(last, ways[-1]) from last
@@ -323,14 +328,18 @@ class Authentication:
         except SASLError as error:
             # It has seen our proof, or wants to have it on its own terms: nothing
             # weaker may follow.
+            why = self._protocol.transcript.clean(str(error).encode())
             raise ProtocolError(
-                f"the server's side of {name} is wrong: {error}; the login was given "
+                f"the server's side of {name} is wrong: {why}; the login was given "
                 "up, for it may not be the server that it should be",
                 server=self._server,
                 verb="AUTH",
             ) from None
         finally:
-            self._failure.update(mechanism.failure())
+            self._failure |= {
+                key: self._protocol.transcript.clean(told.encode())
+                for key, told in mechanism.failure().items()
+            }
 
     async def _dialogue(self, mechanism: Mechanism) -> None:
         first = mechanism.initial()
@@ -355,7 +364,7 @@ class Authentication:
             else:
                 response = await self._answer(mechanism, status)
             told = True
-            status = await self._protocol.submit(AuthReply(encode_response(response)))
+            status = await self._protocol.submit(AuthReply(self._encoded(response)))
         raise SASLError("challenges without end")
 
     def _auth_command(self, mechanism: Mechanism, first: bytes | None) -> Auth:

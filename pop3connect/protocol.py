@@ -22,6 +22,7 @@ from .exchange import Exchange
 from .multiline import SHORT, MultilineDecoder, decode_whole
 from .outbox import Outbox
 from .replies import (
+    CODES,
     TLS_RECORD,
     BadReplyError,
     Status,
@@ -202,6 +203,9 @@ class POP3ClientProtocol(Outbox):
                 self._begin_body(exchange)
             return None
         status = parse_status(line)
+        if status is not None and status.code not in (None, *CODES):
+            # A code of the server's own, which may repeat a secret as any text may.
+            status = parse_status(self.transcript.mask(line)) or status
         if exchange is not None and exchange.command.shape is Shape.CHALLENGE:
             status = status or parse_challenge(line)
         if self.transcript.listening:

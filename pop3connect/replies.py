@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from .status import printable
 
 __all__ = [
+    "CODES",
     "TLS_RECORD",
     "UID",
     "BadReplyError",
@@ -94,6 +95,10 @@ class Status(NamedTuple):
 # RFC 2449 section 8: "[" resp-level *("/" resp-level) "]" at the start of the
 # text.  A level is what is printable without "/" and "]".
 _CODE = re.compile(rb"\[([\x21-\x5c\x5e-\x7e]+)\]\s*")
+
+
+CODES = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM", "AUTH", "UTF8"))
+"""The response codes that are defined: RFC 2449 section 8.1, RFC 3206, RFC 6856."""
 
 
 def parse_status(line: bytes) -> Status | None:

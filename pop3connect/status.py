@@ -133,10 +133,14 @@ class Transcript:
         for value in values:
             self._secrets.add(value)
 
+    def mask(self, text: bytes) -> bytes:
+        """Return server text with the secrets in it masked, to be read further."""
+        return self._secrets.mask(text)
+
     def clean(self, text: bytes) -> str:
         """Return server text fit to be seen: masked, escaped, not too long."""
         # Masked before it is cut: the cut must not bare half of a secret.
-        masked = self._secrets.mask(text)
+        masked = self.mask(text)
         cut = len(masked) > _SHOWN_OCTETS
         return printable(masked[:_SHOWN_OCTETS]) + ("..." if cut else "")
 

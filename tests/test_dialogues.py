@@ -599,6 +599,21 @@ class OAuthTests(Dialogue):
         self.gone(opening, LoginError)
         self.assertEqual(asked, [False, True])
 
+    def test_a_second_attempt_that_the_server_does_not_begin(self) -> None:
+        """
+        Many servers take one attempt only: that is a refusal like the first.
+        """
+        opening = self.begin(
+            "XOAUTH2", tls=True, auth="XOAUTH2", password=lambda: "stale"
+        )
+        self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR [AUTH] no\r\n")
+        self.server.expect(b"AUTH XOAUTH2", b"-ERR too many attempts\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual(error.mechanism, "XOAUTH2")
+        self.assertIn("too many attempts", str(error))
+
     def test_junk_instead_of_json(self) -> None:
         opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
         self.server.heard()
@@ -684,6 +699,53 @@ class SecretsTests(Dialogue):
             ours = type(thing).__module__.startswith("pop3connect")
             if ours or isinstance(thing, (dict, list, tuple, set)):
                 todo += gc.get_referents(thing)
+
+
+class RepeatingServerTests(Dialogue):
+    """
+    Servers that repeat what they were told: wherever they do, it is masked.
+    """
+
+    def refused(self, opening: Deferred[Handle]) -> str:
+        error = self.gone(opening, LoginError)
+        return " ".join([*self.status, str(error), repr(vars(error))])
+
+    def test_a_response_of_the_second_step(self) -> None:
+        opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="a" * 40)
+        self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
+        response = self.server.heard().strip()
+        self.server.say(b"-ERR [AUTH] what is " + response + b"\r\n")
+        self.assertNotIn(response.decode(), self.refused(opening))
+
+    def test_a_response_code(self) -> None:
+        opening = self.begin(more=b"USER\r\n", password="hunter-2")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS hunter-2", b"-ERR [hunter-2] no\r\n")
+        self.assertNotIn("hunter-2", self.refused(opening).lower())
+
+    def test_a_password_that_is_a_response_code(self) -> None:
+        """
+        What RFC 2449 and RFC 3206 define stays what it is.
+        """
+        opening = self.begin(more=b"USER\r\n", password="AUTH")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS AUTH", b"-ERR [AUTH] no\r\n")
+        self.assertEqual(self.gone(opening, LoginError).code, "AUTH")
+
+    def test_the_details_of_a_failure(self) -> None:
+        opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
+        self.server.heard()
+        told = b64('{"status":"pencil is stale","scope":"pencil"}')
+        self.server.say(b"+ " + told + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR no\r\n")
+        self.assertNotIn("pencil", self.refused(opening))
+
+    def test_an_error_of_scram(self) -> None:
+        opening = self.begin("SCRAM-SHA-256", auth="SCRAM-SHA-256")
+        self.server.heard()
+        self.server.say(b"+ " + b64("e=pencil") + b"\r\n")
+        error = self.gone(opening, ProtocolError)
+        self.assertNotIn("pencil", str(error) + "".join(self.status))
 
 
 class LanguageTests(Dialogue):
