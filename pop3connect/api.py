@@ -155,7 +155,7 @@ async def _open(
         except (TLSError, ConnectionLostError):
             if not protocol.resumed_in_vain():
                 raise
-            # Nothing but the greeting has been heard, so once more, from the start.
+            # No credential has been sent yet, so once more, from the start.
             await protocol.abandon()
             protocol = await _establish(settings, endpoint, foreign)
             session = await log_in(protocol, account)

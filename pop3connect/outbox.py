@@ -73,7 +73,7 @@ class Outbox(Connection):
         exchange.succeed = answer.callback
         exchange.fail = answer.errback
         try:
-            self.enqueue(exchange)
+            self.enqueue_all(command.verb, [exchange])
         except POP3Error as error:
             return fail(error)
         if self._held:
@@ -81,20 +81,12 @@ class Outbox(Connection):
             self.release()
         return answer
 
-    def enqueue(self, exchange: Exchange) -> None:
-        """
-        Send an exchange when its turn comes.
-
-        :raises POP3Error: the session has ended, or the command is not allowed in
-            its present state.
-        """
-        self.enqueue_all(exchange.command.verb, [exchange])
-
     def enqueue_all(self, verb: str, exchanges: Collection[Exchange]) -> None:
         """
         Send exchanges, whose commands all have this verb, when their turn comes.
 
-        :raises POP3Error: as `enqueue` does; then none of them will be sent.
+        :raises POP3Error: the session has ended, or the command is not allowed in
+            its present state; then none of them will be sent.
         """
         if self._end is not None:
             raise self._end.about(verb)

@@ -321,6 +321,7 @@ class POP3ClientProtocol(Outbox):
 
     def _begin_upgrade(self, exchange: Exchange) -> None:
         """Start TLS after the +OK to STLS (RFC 2595 section 4)."""
+        self._upgrade = exchange
         if self.clearLineBuffer():
             # Sent in the clear, to be taken for something that came through TLS.
             self.break_off(
@@ -331,9 +332,7 @@ class POP3ClientProtocol(Outbox):
                     verb="STLS",
                 )
             )
-            exchange.fail(self._end.about("STLS"))  # type: ignore[union-attr]
             return
-        self._upgrade = exchange
         self._start_tls()
 
     def _tls_started(self) -> None:
@@ -380,7 +379,8 @@ class POP3ClientProtocol(Outbox):
         if exchange is None:
             # It has ended the session before it failed.
             return
-        failed, exchange.fail = exchange.fail, _told
+        failed = exchange.fail
+        exchange.drop(begun=True)
         ended = ConnectionLostError(
             "the consumer of a message failed, which ends the session",
             server=str(self.settings.server),
@@ -388,10 +388,6 @@ class POP3ClientProtocol(Outbox):
         ended.__cause__ = failure.value
         self.break_off(ended)
         failed(failure)  # type: ignore[arg-type]
-
-
-def _told(result: object) -> None:
-    """Take what nobody waits for."""
 
 
 class POP3ClientFactory(Factory):

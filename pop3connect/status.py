@@ -87,6 +87,11 @@ class _Fingerprints:
         if secret:
             self._known.setdefault(len(secret), set()).add(self._digest(secret))
 
+    @property
+    def longest(self) -> int:
+        """Octets of the longest secret."""
+        return max(self._known, default=0)
+
     def _digest(self, window: bytes) -> bytes:
         return hashlib.blake2b(window, digest_size=16, key=self._key).digest()
 
@@ -134,14 +139,27 @@ class Transcript:
             self._secrets.add(value)
 
     def mask(self, text: bytes) -> bytes:
-        """Return server text with the secrets in it masked, to be read further."""
-        return self._secrets.mask(text)
+        """
+        Return the beginning of server text, with the secrets in it masked.
+
+        That is all that is ever shown, and what lies beyond costs nothing: each
+        octet is hashed, and how long a line is, is the server's choice.
+        """
+        longest = self._secrets.longest
+        window = text[: _SHOWN_OCTETS + longest]
+        masked = self._secrets.mask(window)
+        if len(window) == len(text) or not longest:
+            return masked
+        # The end of the window can be half of a secret.
+        return masked[: len(masked) - longest + 1]
 
     def clean(self, text: bytes) -> str:
         """Return server text fit to be seen: masked, escaped, not too long."""
         # Masked before it is cut: the cut must not bare half of a secret.
         masked = self.mask(text)
-        cut = len(masked) > _SHOWN_OCTETS
+        cut = len(masked) > _SHOWN_OCTETS or len(text) > (
+            _SHOWN_OCTETS + self._secrets.longest
+        )
         return printable(masked[:_SHOWN_OCTETS]) + ("..." if cut else "")
 
     def client(self, shown: str) -> None:

@@ -215,6 +215,20 @@ class CutTests(SynchronousTestCase):
         shown = transcript().clean(b"x" * (SHOWN - 1) + "\u20ac".encode())
         self.assertEqual(shown, "x" * (SHOWN - 1) + r"\xe2" + "...")
 
+    def test_no_part_of_a_secret_is_bared_wherever_the_cut_is(self) -> None:
+        """
+        Masks shorten the text, so what is cut off must not move into sight.
+        """
+        secret = b"0123456789abcdefghij"
+        transcript = Transcript(None, log)
+        transcript.keep_secret(secret, b"0123456789")
+        for before in range(440, 560):
+            for repeated in (1, 3):
+                text = secret * repeated + b"x" * before + secret + b"y" * 50
+                shown = transcript.clean(text)
+                for length in (4, 8):
+                    self.assertNotIn(secret[:length].decode(), shown, before)
+
     def test_a_cut_does_not_bare_half_of_a_secret(self) -> None:
         for secret in (b"0123456789abcdefghij", b"QRST", b"\xc3\xa9t\xc3\xa9"):
             clean = transcript(secret).clean
