@@ -31,8 +31,8 @@ from .errors import (
 )
 from .handle import Handle
 from .login import log_in
+from .policy import NO_PASSWORD, check_auth
 from .protocol import POP3ClientFactory, POP3ClientProtocol
-from .sasl import NO_PASSWORD, check_auth
 from .session import Secure
 from .status import Secret, StatusProcedure, printable
 

@@ -8,7 +8,7 @@ a credential and refused, that is the end: another try could lock the account.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from inspect import Parameter, iscoroutine, signature
 from typing import Any
 
@@ -18,23 +18,22 @@ from twisted.logger import Logger
 
 from .commands import MAX_LINE, Apop, Auth, AuthReply, Pass, User, check_text
 from .errors import CommandError, LoginError, ProtocolError, UsageError
+from .policy import NO_PASSWORD, choose, sends_password
 from .protocol import POP3ClientProtocol
 from .replies import Capabilities, Status
 from .results import LoginInfo
 from .sasl import (
     MECHANISMS,
-    NO_PASSWORD,
+    ChannelBinding,
     Credentials,
     Mechanism,
     SASLError,
     apop_challenge,
     apop_digest,
-    choose,
     decode_challenge,
     encode_response,
     forms,
     make_mechanism,
-    sends_password,
 )
 from .status import Secret, SecretBytes
 
@@ -142,9 +141,9 @@ class Authentication:
         ways = self._ways()
         secret = await self._password(ways, refresh=False)
         last: CommandError | None = None
-        for name in ways:
+        for name, binding in self._attempts(ways):
             try:
-                await self._go(name, secret)
+                await self._go(name, secret, binding)
             except _CannotError as cannot:
                 last = cannot.error
                 continue
@@ -202,6 +201,13 @@ class Authentication:
                 )
         return ways
 
+    def _attempts(self, ways: list[str]) -> Iterator[tuple[str, ChannelBinding | None]]:
+        """Give each way what binds it; if there are several, one after the other."""
+        for name in ways:
+            yield name, self._bindings[0] if self._bindings else None
+            if name.endswith("-PLUS"):
+                yield from ((name, binding) for binding in self._bindings[1:])
+
     def _tells(self, name: str) -> bool:
         """Say whether the password goes over the wire for all to read."""
         if self._protocol.tls is not None:
@@ -246,19 +252,23 @@ class Authentication:
             and (bool(self._failure) or error.code == "AUTH")
         )
 
-    def _credentials(self, secret: Secret) -> Credentials:
+    def _credentials(
+        self, secret: Secret, binding: ChannelBinding | None = None
+    ) -> Credentials:
         server = self._protocol.settings.server
         return Credentials(
             username=self._account.username,
             password=secret,
             host=server.host,
             port=server.port,
-            bindings=self._bindings,
+            binding=binding,
         )
 
     # -- one way
 
-    async def _go(self, name: str, secret: Secret) -> None:
+    async def _go(
+        self, name: str, secret: Secret, binding: ChannelBinding | None = None
+    ) -> None:
         """
         Try one way.
 
@@ -268,7 +278,7 @@ class Authentication:
             warning = "the password is sent without TLS: who listens can read it"
             self._protocol.transcript.warning(warning)
             log.warn("{server}: {text}", server=self._server, text=warning)
-        credentials = self._credentials(secret)
+        credentials = self._credentials(secret, binding)
         try:
             if name == "APOP":
                 await self._apop(credentials)
@@ -325,6 +335,10 @@ class Authentication:
             mechanism = _Plugged(self._account.auth, credentials)
         try:
             await self._dialogue(mechanism)
+        except CommandError as error:
+            if mechanism.tentative and error.code is None:
+                raise _CannotError(error) from error
+            raise
         except SASLError as error:
             # It has seen our proof, or wants to have it on its own terms: nothing
             # weaker may follow.
@@ -385,7 +399,7 @@ class Authentication:
 
     async def _answer(self, mechanism: Mechanism, status: Status) -> SecretBytes:
         challenge = decode_challenge(status.text if status.challenge else b"")
-        if challenge is None:
+        if challenge is None or mechanism.at_a_loss(challenge):
             try:
                 # RFC 5034 section 4: cancel, and the server answers -ERR.
                 await self._protocol.submit(AuthReply("*"))

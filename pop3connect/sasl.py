@@ -1,8 +1,8 @@
 """
-The ways to log in, and which of them to use.
+The mechanisms to log in with: challenges in, responses out.
 
-Pure: challenges in, responses out; the dialogue is the business of `login`.  SCRAM is
-scramp's; the rest are a line each.
+The dialogue is the business of `authenticate`.  SCRAM is scramp's; the rest are a line
+each.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from .errors import UsageError
-from .replies import Capabilities
 from .status import Secret, printable
 
 if TYPE_CHECKING:
@@ -25,13 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MECHANISMS",
+    "SCRAM",
+    "SCRAM_PLUS",
+    "ChannelBinding",
     "Credentials",
     "Mechanism",
     "SASLError",
     "apop_challenge",
     "apop_digest",
-    "check_auth",
-    "choose",
     "decode_challenge",
     "encode_response",
     "make_mechanism",
@@ -58,7 +58,7 @@ class Credentials:
     """
     Who logs in, for as long as the login takes.
 
-    :ivar bindings: what binds the login to the TLS around it, the best first.
+    :ivar binding: what binds the login to the TLS around it.
     :ivar nonce: of SCRAM, where it must be known before; else a random one.
     """
 
@@ -66,7 +66,7 @@ class Credentials:
     password: Secret = attrs.field(repr=False)
     host: str = ""
     port: int = 0
-    bindings: tuple[ChannelBinding, ...] = attrs.field(default=(), repr=False)
+    binding: ChannelBinding | None = attrs.field(default=None, repr=False)
     nonce: str | None = None
 
 
@@ -91,6 +91,8 @@ class Mechanism:
     :cvar needs_tls: whether it must not be used without TLS at all.
     :cvar oauth: whether the password is a token.
     :cvar early: whether the initial response may go with the AUTH command.
+    :ivar tentative: whether nothing made of the password has been sent yet, and a
+        server may refuse what was sent for want of understanding it.
     """
 
     name = ""
@@ -98,6 +100,7 @@ class Mechanism:
     needs_tls = False
     oauth = False
     early = True
+    tentative = False
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
@@ -113,6 +116,10 @@ class Mechanism:
         :raises SASLError: it is none that this mechanism can have.
         """
         raise SASLError("a challenge more than it has")
+
+    def at_a_loss(self, challenge: bytes) -> bool:
+        """Say whether with this challenge the server gives up, not knowing how."""
+        return False
 
     def finish(self) -> None:
         """
@@ -167,37 +174,52 @@ class CramMD5(Mechanism):
         return _octets(f"{who.username} {digest}")
 
 
+_UNKNOWN_BINDING = (
+    b"e=unsupported-channel-binding-type",
+    b"e=channel-binding-not-supported",
+)
+
+
 class Scram(Mechanism):
     """SCRAM (RFC 5802, 7677), with channel binding where its name ends in -PLUS."""
 
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
+        self._bound = self.name.endswith("-PLUS")
         self._client = self._make_client()
-        self._asked = False
-        self._proven = False
+        # A server may know another kind of binding, and cannot say so beforehand.
+        self.tentative = self._bound
+        self._asked = self._proven = False
 
     def _make_client(self) -> ScramClient:
         # Late: it takes a while, and most sessions don't need it.
         from scramp import ScramClient, ScramException
 
         who = self.credentials
-        # Without -PLUS too: "we could, but you do not offer it" (the flag "y",
-        # RFC 5802 section 6), so that a stripped offer comes to light.
-        bindings: list[ChannelBinding | None] = [*who.bindings]
-        if not self.name.endswith("-PLUS"):
-            bindings.append(None)
-        for binding in bindings:
-            try:
-                return ScramClient(
-                    [self.name],
-                    who.username,
-                    who.password,
-                    channel_binding=binding,
-                    c_nonce=who.nonce,
-                )
-            except ScramException:
-                # scramp 1.5 does not know tls-exporter; a later one may.
-                continue
+        kind, stand_in = "", None
+        if who.binding is not None:
+            # scramp refuses tls-exporter by its name, for Python's ssl cannot make the
+            # data of it; OpenSSL can.  So the name is put in place afterwards.
+            kind, data = who.binding
+            stand_in = ("tls-server-end-point", data)
+        try:
+            client = ScramClient(
+                [self.name],
+                who.username,
+                who.password,
+                # Without -PLUS too: "we could, but you do not offer it" (the flag "y",
+                # RFC 5802 section 6), so that a stripped offer comes to light.
+                channel_binding=stand_in,
+                c_nonce=who.nonce,
+            )
+        except ScramException:
+            client = None
+        if client is not None and self._bound:
+            client.gs2_header.cb_name = kind
+            if str(client.gs2_header) != f"p={kind},,":
+                client = None
+        if client is not None:
+            return client
         # Raised here: in the block above it would carry the password along.
         raise UsageError(
             f"{self.name} cannot be used with this user name, password and TLS: "
@@ -210,12 +232,16 @@ class Scram(Mechanism):
         first: str = self._client.get_client_first()
         return first.encode()
 
+    def at_a_loss(self, challenge: bytes) -> bool:
+        """Say whether it does not know the kind of binding (RFC 5802 section 7)."""
+        return self.tentative and challenge.startswith(_UNKNOWN_BINDING)
+
     def respond(self, challenge: bytes) -> bytes:
         """Prove the password; then check that the server knows it too."""
         problem = ""
         try:
             if not self._asked:
-                self._asked = True
+                self._asked, self.tentative = True, False
                 _check_iterations(challenge)
                 self._client.set_server_first(challenge.decode())
                 final: str = self._client.get_client_final()
@@ -326,11 +352,12 @@ class Anonymous(Mechanism):
         return _octets(self.credentials.username)
 
 
-_SCRAM = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
-_SCRAM_PLUS = tuple(f"{name}-PLUS" for name in _SCRAM)
+SCRAM = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
+SCRAM_PLUS = tuple(f"{name}-PLUS" for name in SCRAM)
+"""Our kinds of SCRAM, the strongest first."""
 
 _kinds: list[type[Mechanism]] = [
-    *(type("Scram", (Scram,), {"name": name}) for name in (*_SCRAM_PLUS, *_SCRAM)),
+    *(type("Scram", (Scram,), {"name": name}) for name in (*SCRAM_PLUS, *SCRAM)),
     Plain,
     Login,
     CramMD5,
@@ -343,9 +370,6 @@ _kinds: list[type[Mechanism]] = [
 MECHANISMS: Mapping[str, type[Mechanism]] = {kind.name: kind for kind in _kinds}
 """The SASL mechanisms that we speak, by name."""
 
-NO_PASSWORD = ("EXTERNAL", "ANONYMOUS")
-"""Those that have no use for a password."""
-
 
 def make_mechanism(name: str, credentials: Credentials) -> Mechanism:
     """
@@ -354,65 +378,6 @@ def make_mechanism(name: str, credentials: Credentials) -> Mechanism:
     :raises UsageError: this mechanism cannot be given these credentials.
     """
     return MECHANISMS[name](credentials)
-
-
-def sends_password(name: str) -> bool:
-    """Say whether who listens can log in with what he hears."""
-    return name == "USER" or (name in MECHANISMS and MECHANISMS[name].cleartext)
-
-
-def choose(
-    auth: str,
-    capabilities: Capabilities,
-    *,
-    protected: bool,
-    bindable: bool,
-    challenge: bool,
-    certificate: bool,
-) -> list[str]:
-    """
-    Return the ways to try, the best first; none if there is no way.
-
-    :param auth: ``"auto"``, or the one that the caller wants.
-    :param protected: whether TLS is on.
-    :param bindable: whether there is a channel to bind to.
-    :param challenge: whether the greeting had one, for APOP.
-    :param certificate: whether we have shown a client certificate.
-    """
-    if auth != "auto":
-        return [auth]
-    offered = capabilities.sasl
-    if not protected:
-        # What proves the password before what tells it.  PLAIN and LOGIN tell it no
-        # less than USER does, and are for TLS only (RFC 2595 section 6).
-        proofs = [name for name in (*_SCRAM, "CRAM-MD5") if name in offered]
-        return [*proofs, *_apop(challenge), *_user(capabilities)]
-    wanted = (
-        *(["EXTERNAL"] if certificate else []),
-        *(_SCRAM_PLUS if bindable else ()),
-        *_SCRAM,
-        "PLAIN",
-        "LOGIN",
-    )
-    ways = [name for name in wanted if name in offered]
-    # Digests of a password that the server has to keep as it is.  APOP last: there
-    # are servers that offer it and cannot do it.
-    digests = [name for name in ("CRAM-MD5",) if name in offered] + _apop(challenge)
-    if "SASL" in capabilities and not offered:
-        # It says that it has no way but these.
-        return [*digests, *_user(capabilities)]
-    return [*ways, *_user(capabilities), *digests]
-
-
-def _user(capabilities: Capabilities) -> list[str]:
-    # RFC 2449 section 6.3 has USER announced.  Servers without CAPA, or that list
-    # nothing to log in with at all, know it as well.
-    said = capabilities.known and (capabilities.sasl or "SASL" in capabilities)
-    return ["USER"] if "USER" in capabilities or not said else []
-
-
-def _apop(challenge: bool) -> list[str]:
-    return ["APOP"] if challenge else []
 
 
 # RFC 1939 section 7: a msg-id as in RFC 822.  Without the @ it is a host name in
@@ -454,21 +419,3 @@ def forms(credentials: Credentials) -> list[bytes]:
     octets = credentials.password.encode("utf-8", "surrogateescape")
     plain = Plain(credentials).initial()
     return [octets, base64.b64encode(octets), base64.b64encode(plain)]
-
-
-def check_auth(auth: Any) -> str:
-    """
-    Return the name of a way to log in as `choose` knows it.
-
-    :raises UsageError: there is no such way.
-    """
-    name = auth.upper() if isinstance(auth, str) else ""
-    if name == "AUTO":
-        return "auto"
-    known = ("USER", "APOP", *MECHANISMS)
-    if name not in known:
-        raise UsageError(
-            f"auth={auth!r} is not known; it can be 'auto', {', '.join(known)}, or an "
-            "IClientAuthentication of Twisted"
-        )
-    return name

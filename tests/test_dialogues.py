@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import gc
+import hashlib
+import hmac
 import re
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +33,7 @@ from pop3connect.status import Secret
 from .support.memory import SessionTestCase, server_certificate
 
 HOST = "pop.example.com:110"
+SALT = b"salt" * 4
 
 
 def b64(octets: bytes | str) -> bytes:
@@ -385,26 +388,27 @@ class ScramTests(Dialogue):
 
     def test_bound_to_the_channel(self) -> None:
         """
-        With -PLUS on offer it is taken, and names a type (RFC 5929, RFC 9266).
+        With -PLUS on offer it is taken, and bound as RFC 9266 has it for TLS 1.3.
         """
         opening = self.begin("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", tls=True)
-        command, _, first = self.server.heard().strip().rpartition(b" ")
-        self.assertEqual(command, b"AUTH SCRAM-SHA-256-PLUS")
-        self.assertRegex(
-            base64.b64decode(first).decode(), "^p=tls-(exporter|server-end-point),,"
-        )
+        self.assertEqual(self.asked_for("SCRAM-SHA-256-PLUS"), "tls-exporter")
         self.server.say(b"-ERR [AUTH] no\r\n")
         error = self.gone(opening, LoginError)
         self.assertEqual(error.mechanism, "SCRAM-SHA-256-PLUS")
 
-    def test_a_login_that_is_bound(self) -> None:
+    def asked_for(self, name: str) -> str:
         """
-        Both ends of the channel agree on what they are bound to.
+        Read the client's first message, and return the kind of binding in it.
         """
-        name = "SCRAM-SHA-256-PLUS"
-        opening = self.begin(name, "SCRAM-SHA-256", tls=True)
-        first = base64.b64decode(self.server.heard().split()[-1]).decode()
-        kind = first.partition(",")[0].removeprefix("p=")
+        command, _, first = self.server.heard().strip().rpartition(b" ")
+        self.assertEqual(command, b"AUTH " + name.encode())
+        self.first = base64.b64decode(first).decode()
+        return self.first.partition(",")[0].removeprefix("p=")
+
+    def bound(self, kind: str) -> None:
+        """
+        Be the rest of a SCRAM-SHA-256-PLUS server, by RFC 5802 and not by scramp.
+        """
         connection = self.server.channel()
         certificate = connection.get_certificate()
         assert certificate is not None
@@ -416,15 +420,70 @@ class ScramTests(Dialogue):
                 hashes.SHA256()
             ),
         }[kind]
-        mechanism = ScramMechanism(name)
-        kept = mechanism.make_auth_info("pencil")
-        server = mechanism.make_server(lambda _: kept, channel_binding=(kind, data))
-        server.set_client_first(first)
-        self.server.say(b"+ " + b64(server.get_server_first()) + b"\r\n")
-        server.set_client_final(base64.b64decode(self.server.heard()).decode())
-        self.server.say(b"+ " + b64(server.get_server_final()) + b"\r\n")
+        bare = self.first.split(",", 2)[2]
+        nonce = bare.partition(",r=")[2] + "ours"
+        asked = f"r={nonce},s={b64(SALT).decode()},i=4096"
+        self.server.say(b"+ " + b64(asked) + b"\r\n")
+        answer = base64.b64decode(self.server.heard()).decode()
+
+        salted = hashlib.pbkdf2_hmac("sha256", b"pencil", SALT, 4096)
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        binding = b64(f"p={kind},,".encode() + data).decode()
+        final = f"c={binding},r={nonce}"
+        both = f"{bare},{asked},{final}".encode()
+        mask = hmac.digest(hashlib.sha256(key).digest(), both, "sha256")
+        proof = bytes(a ^ b for a, b in zip(key, mask, strict=True))
+        self.assertEqual(answer, f"{final},p={b64(proof).decode()}")
+        signature = hmac.digest(
+            hmac.digest(salted, b"Server Key", "sha256"), both, "sha256"
+        )
+        self.server.say(b"+ " + b64(b"v=" + b64(signature)) + b"\r\n")
         self.server.expect(b"", b"+OK\r\n")
+
+    def test_a_login_that_is_bound(self) -> None:
+        """
+        Both ends of the channel agree on what they are bound to.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, "SCRAM-SHA-256", tls=True)
+        self.bound(self.asked_for(name))
         self.end(opening, name)
+
+    def test_another_kind_of_binding(self) -> None:
+        """
+        A server that does not know tls-exporter is asked for tls-server-end-point,
+        whichever way it says so.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        for refusal in (
+            b"-ERR bad",
+            b"-ERR Unsupported channel binding",
+            b"+ " + b64("e=unsupported-channel-binding-type"),
+        ):
+            opening = self.begin(name, tls=True, more=b"USER\r\n")
+            self.assertEqual(self.asked_for(name), "tls-exporter")
+            self.server.say(refusal + b"\r\n")
+            if refusal.startswith(b"+"):
+                self.server.expect(b"*", b"-ERR cancelled\r\n")
+            self.assertEqual(self.asked_for(name), "tls-server-end-point")
+            self.bound("tls-server-end-point")
+            self.end(opening, name)
+            self.anew()
+
+    def test_a_wrong_password_is_tried_once(self) -> None:
+        """
+        Once the proof was sent it is not the binding that a server refuses.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, tls=True, more=b"USER\r\n")
+        self.asked_for(name)
+        nonce = self.first.partition(",r=")[2] + "ours"
+        self.server.say(
+            b"+ " + b64(f"r={nonce},s={b64(SALT).decode()},i=4096") + b"\r\n"
+        )
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.assertEqual(self.gone(opening, LoginError).mechanism, name)
 
     def wrong(self, change: Callable[[str], str]) -> str:
         """

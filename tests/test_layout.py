@@ -32,6 +32,7 @@ ORDER = [
     "multiline",
     "commands",
     "sasl",
+    "policy",
     # a connection
     "timers",
     "exchange",
@@ -65,6 +66,7 @@ PURE = {
     "multiline",
     "commands",
     "sasl",
+    "policy",
     "status",
     "errors",
     "session",

@@ -1,9 +1,12 @@
-"""The ways to log in, by the octets that they make."""
+"""The mechanisms to log in with, by the octets that they make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import scramp
+from scramp import ScramClient
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import UsageError
@@ -12,9 +15,9 @@ from pop3connect.sasl import (
     Credentials,
     apop_challenge,
     apop_digest,
-    check_auth,
     decode_challenge,
     encode_response,
+    make_mechanism,
 )
 from pop3connect.status import Secret
 
@@ -190,27 +193,32 @@ class Base64Tests(SynchronousTestCase):
             self.assertIs(decode_challenge(challenge), None, challenge)
 
 
-class CheckAuthTests(SynchronousTestCase):
-    """`check_auth`"""
+class ScramTests(SynchronousTestCase):
+    """SCRAM (RFC 5802); its dialogues are those of `test_dialogues`"""
 
-    def test_what_is_known_is_known_in_any_case(self) -> None:
-        for auth, name in [
-            ("auto", "auto"),
-            ("AUTO", "auto"),
-            ("user", "USER"),
-            ("Apop", "APOP"),
-            ("PLAIN", "PLAIN"),
-            ("plain", "PLAIN"),
-        ]:
-            self.assertEqual(check_auth(auth), name)
-        for name in MECHANISMS:
-            self.assertEqual(check_auth(name.lower()), name)
+    def first(self, name: str) -> bytes | None:
+        binding = ("tls-exporter", b"x" * 32)
+        who = Credentials("tim", Secret("pencil"), binding=binding, nonce="nnn")
+        return make_mechanism(name, who).initial()
 
-    def test_anything_else_is_refused_with_the_choice_there_is(self) -> None:
-        for auth in ("", "PASS", "PLAIN\r\n", " PLAIN", "NTLM-X", None, 1, b"PLAIN"):
-            with self.assertRaises(UsageError) as caught:
-                check_auth(auth)
-            text = str(caught.exception)
-            self.assertIn(repr(auth), text)
-            for name in ("'auto'", "USER", "APOP", *MECHANISMS):
-                self.assertIn(name, text)
+    def test_it_is_bound(self) -> None:
+        self.assertEqual(
+            self.first("SCRAM-SHA-256-PLUS"), b"p=tls-exporter,,n=tim,r=nnn"
+        )
+        self.assertEqual(self.first("SCRAM-SHA-256"), b"y,,n=tim,r=nnn")
+
+    def test_not_under_a_wrong_name(self) -> None:
+        """A scramp that keeps the name of the binding elsewhere is of no use."""
+
+        class Header:
+            def __str__(self) -> str:
+                return "p=tls-server-end-point,,"
+
+        def another(*args: Any, **options: Any) -> ScramClient:
+            client = ScramClient(*args, **options)
+            client.gs2_header = Header()
+            return client
+
+        self.patch(scramp, "ScramClient", another)
+        with self.assertRaises(UsageError):
+            self.first("SCRAM-SHA-256-PLUS")
