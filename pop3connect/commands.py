@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import ClassVar, Generic, TypeVar
-
-import attrs
+from typing import ClassVar, Final, Generic, TypeVar
 
 from .errors import UsageError
 from .replies import (
@@ -139,20 +137,39 @@ def _brief(value: object) -> str:
     return repr(value)
 
 
-@attrs.frozen
 class Command(Generic[T_co]):
     """
     What all commands have.
 
+    They are values: nothing changes them, and they are equal if their lines are.
+    Written out, for the classes that attrs makes take longer to import than all the
+    rest of this module, and longer to build when RETR is built for each message.
+
     :cvar verb: the verb on the wire.
     :cvar shape: the shape of the reply.
+    :cvar verbatim: whether the result is the body as it is.
     :cvar max_octets: the longest body that is read; ``None``: no bound of its
         own.
     """
 
+    __slots__ = ()
+
     verb: ClassVar[str]
     shape: ClassVar[Shape] = Shape.LINE
+    verbatim: ClassVar[bool] = False
     max_octets: ClassVar[int | None] = None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is sent."""
+        return type(other) is type(self) and other.line() == self.line()
+
+    def __hash__(self) -> int:
+        """Be as equal commands are."""
+        return hash((type(self), self.line()))
+
+    def __repr__(self) -> str:
+        """Show what may be seen."""
+        return f"<{self.shown()}>"
 
     def line(self) -> bytes:
         """Return the line to send, with CR LF."""
@@ -180,15 +197,14 @@ class _Plain(Command[None]):
         """Read nothing."""
 
 
-@attrs.frozen
 class _Numbered(Command[T_co]):
     """A command about one message."""
 
-    number: int
+    __slots__ = ("number",)
 
-    def __attrs_post_init__(self) -> None:
-        """Check the number."""
-        _check_number(self.number, self.verb)
+    def __init__(self, number: int) -> None:
+        _check_number(number, self.verb)
+        self.number: Final = number
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -220,17 +236,16 @@ class Stls(_Plain):
     verb = "STLS"
 
 
-@attrs.frozen
 class User(_Plain):
     """USER (RFC 1939 section 7)."""
 
-    name: str
+    __slots__ = ("name",)
 
     verb = "USER"
 
-    def __attrs_post_init__(self) -> None:
-        """Check the name."""
-        check_text("user name", self.name, self.verb)
+    def __init__(self, name: str) -> None:
+        check_text("user name", name, self.verb)
+        self.name: Final = name
         self.line()
 
     def line(self) -> bytes:
@@ -242,17 +257,16 @@ class User(_Plain):
         return f"USER {self.name}"
 
 
-@attrs.frozen
 class Pass(_Plain):
     """PASS (RFC 1939 section 7): all after the one blank is the password."""
 
-    password: str = attrs.field(repr=False)
+    __slots__ = ("password",)
 
     verb = "PASS"
 
-    def __attrs_post_init__(self) -> None:
-        """Check the password."""
-        check_text("password", self.password, self.verb)
+    def __init__(self, password: str) -> None:
+        check_text("password", password, self.verb)
+        self.password: Final = password
         self.line()
 
     def line(self) -> bytes:
@@ -264,23 +278,22 @@ class Pass(_Plain):
         return f"PASS {MASK}"
 
 
-@attrs.frozen
 class Apop(_Plain):
     """APOP (RFC 1939 section 7)."""
 
-    name: str
-    digest: str = attrs.field(repr=False)
+    __slots__ = ("digest", "name")
 
     verb = "APOP"
 
-    def __attrs_post_init__(self) -> None:
-        """Check the name."""
-        check_text("user name", self.name, self.verb)
-        check_text("digest", self.digest, self.verb)
-        if " " in self.name:
+    def __init__(self, name: str, digest: str) -> None:
+        check_text("user name", name, self.verb)
+        check_text("digest", digest, self.verb)
+        if " " in name:
             raise UsageError(
                 "APOP cannot send a user name with a blank in it", verb=self.verb
             )
+        self.name: Final = name
+        self.digest: Final = digest
         self.line()
 
     def line(self) -> bytes:
@@ -305,18 +318,17 @@ class _Challenged(Command[Status]):
         return status
 
 
-@attrs.frozen
 class Auth(_Challenged):
     """AUTH (RFC 5034 section 4); ``initial`` is base64, ``"="`` for an empty one."""
 
-    mechanism: str
-    initial: str | None = attrs.field(default=None, repr=False)
+    __slots__ = ("initial", "mechanism")
 
-    def __attrs_post_init__(self) -> None:
-        """Check both."""
-        check_text("mechanism", self.mechanism, self.verb)
-        if self.initial is not None:
-            check_text("initial response", self.initial, self.verb)
+    def __init__(self, mechanism: str, initial: str | None = None) -> None:
+        check_text("mechanism", mechanism, self.verb)
+        if initial is not None:
+            check_text("initial response", initial, self.verb)
+        self.mechanism: Final = mechanism
+        self.initial: Final = initial
         self.line()
 
     def line(self) -> bytes:
@@ -329,7 +341,6 @@ class Auth(_Challenged):
         return f"AUTH {self.mechanism}" + ("" if self.initial is None else f" {MASK}")
 
 
-@attrs.frozen
 class AuthReply(_Challenged):
     """
     An answer to a challenge of AUTH: base64, or ``"*"`` to cancel (RFC 5034).
@@ -337,14 +348,15 @@ class AuthReply(_Challenged):
     It may have any length that the mechanism makes, and goes out in one write.
     """
 
-    response: str = attrs.field(repr=False)
+    __slots__ = ("response",)
 
-    def __attrs_post_init__(self) -> None:
-        """Check the response, which may be empty (RFC 5034 section 4)."""
-        if self.response:
-            check_text("response", self.response, self.verb)
-        if not self.response.isascii():
+    def __init__(self, response: str) -> None:
+        # It may be empty (RFC 5034 section 4).
+        if response:
+            check_text("response", response, self.verb)
+        if not response.isascii():
             raise UsageError("the response is not base64", verb=self.verb)
+        self.response: Final = response
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -369,22 +381,21 @@ class Utf8(_Plain):
 _LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*\Z")
 
 
-@attrs.frozen
 class Lang(_Plain):
     """LANG with a tag, or ``"*"`` for the server's own (RFC 6856 section 3)."""
 
-    tag: str
+    __slots__ = ("tag",)
 
     verb = "LANG"
 
-    def __attrs_post_init__(self) -> None:
-        """Check the tag."""
-        check_text("language tag", self.tag, self.verb)
-        if self.tag != "*" and _LANGUAGE_TAG.match(self.tag) is None:
+    def __init__(self, tag: str) -> None:
+        check_text("language tag", tag, self.verb)
+        if tag != "*" and _LANGUAGE_TAG.match(tag) is None:
             raise UsageError(
-                f"{self.tag!r} is not a language tag like 'en' or 'pt-BR' (RFC 5646)",
+                f"{tag!r} is not a language tag like 'en' or 'pt-BR' (RFC 5646)",
                 verb=self.verb,
             )
+        self.tag: Final = tag
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -488,6 +499,7 @@ class Retrieve(_Numbered[bytes]):
 
     verb = "RETR"
     shape = Shape.BODY
+    verbatim = True
 
     def line(self) -> bytes:
         """Return the line to send."""
@@ -498,23 +510,23 @@ class Retrieve(_Numbered[bytes]):
         return body
 
 
-@attrs.frozen
 class Top(_Numbered[bytes]):
     """TOP (RFC 1939 section 7): the header and so many lines of the text."""
 
-    lines: int = 0
+    __slots__ = ("lines",)
 
     verb = "TOP"
     shape = Shape.BODY
+    verbatim = True
 
-    def __attrs_post_init__(self) -> None:
-        """Check both numbers."""
-        _check_number(self.number, self.verb)
-        if type(self.lines) is not int or not 0 <= self.lines <= MAX_NUMBER:
+    def __init__(self, number: int, lines: int = 0) -> None:
+        super().__init__(number)
+        if type(lines) is not int or not 0 <= lines <= MAX_NUMBER:
             raise UsageError(
-                f"a number of lines is an int from 0, not {_brief(self.lines)}",
+                f"a number of lines is an int from 0, not {_brief(lines)}",
                 verb=self.verb,
             )
+        self.lines: Final = lines
 
     def line(self) -> bytes:
         """Return the line to send."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from .commands import Command, Shape
+from .commands import Command
 from .errors import POP3Error
 
 __all__ = ["Exchange", "Flow", "Sink", "Streamed"]
@@ -133,13 +133,13 @@ class Exchange:
     """
 
     __slots__ = (
-        "collects",
         "command",
         "dropped",
         "fail",
         "noted",
         "sink",
         "succeed",
+        "verbatim",
     )
 
     def __init__(
@@ -154,8 +154,8 @@ class Exchange:
         self.sink = sink
         self.noted = noted
         self.dropped = False
-        #: Whether there may be a body, to be kept and parsed.
-        self.collects = sink is None and command.shape is Shape.BODY
+        #: Whether the result is a body as it is, and nobody else has to know.
+        self.verbatim = command.verbatim and sink is None and noted is None
         self.succeed = succeed
         self.fail = fail
 
@@ -164,5 +164,5 @@ class Exchange:
         self.dropped = True
         if not begun:
             self.sink = _nowhere
-            self.collects = False
+            self.verbatim = False
         self.succeed = self.fail = _nobody

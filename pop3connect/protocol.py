@@ -146,26 +146,16 @@ class POP3ClientProtocol(Outbox):
         at = 0
         while self.state is not State.CLOSED:
             if self._body is None:
+                if self._short_way:
+                    at = self._read_whole_bodies(data, at)
+                    if at < 0:
+                        return
                 end = data.find(b"\r\n", at)
                 if end < 0 or end - at > MAX_STATUS_LINE:
                     self.setLineMode(data[at:])
                     return
-                exchange = sent[0] if self._due and self._short_way else None
-                if (
-                    exchange is not None
-                    and exchange.collects
-                    and data.startswith(_PLAIN_OK, at)
-                    and (whole := decode_whole(data, end + 2)) is not None
-                ):
-                    # The way of most messages: all of it is here.
-                    body, at = whole
-                    self._due -= 1
-                    self._progress = True
-                    sent.popleft()
-                    answered: _Answer | None = (exchange, _OK, body)
-                else:
-                    answered = self._begin_reply(data[at:end])
-                    at = end + 2
+                answered = self._begin_reply(data[at:end])
+                at = end + 2
                 if answered is None:
                     continue
             else:
@@ -180,6 +170,36 @@ class POP3ClientProtocol(Outbox):
                 self._answered(*answered)
                 return
             self._answered(*answered)
+
+    def _read_whole_bodies(self, data: bytes, at: int) -> int:
+        """
+        Read the replies that are all here and need nothing but to be handed over.
+
+        Most messages come this way.  The last one that is owed never does: what
+        follows it is not a body.
+
+        :return: the offset of the first that it did not read; -1 if the session
+            was ended meanwhile.
+        """
+        sent = self._sent
+        while self._due and len(sent) > 1:
+            exchange = sent[0]
+            if not exchange.verbatim or not data.startswith(_PLAIN_OK, at):
+                break
+            end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
+            if end < 0:
+                break
+            whole = decode_whole(data, end + 2)
+            if whole is None:
+                break
+            body, at = whole
+            self._due -= 1
+            self._progress = True
+            sent.popleft()
+            if len(sent) <= self._refill and self._waiting:
+                self._send_waiting()
+            exchange.succeed(body)
+        return -1 if self.state is State.CLOSED else at
 
     def _begin_reply(self, line: bytes) -> _Answer | None:
         """
