@@ -90,6 +90,22 @@ class Connection(LineReceiver):
 
     MAX_LENGTH = MAX_STATUS_LINE
 
+    __slots__ = (
+        "_closed",
+        "_creator",
+        "_end",
+        "_gone",
+        "_greeted",
+        "_greeting",
+        "_limit",
+        "_paused",
+        "allowed",
+        "settings",
+        "state",
+        "tls",
+        "transcript",
+    )
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.enter(State.GREETING)

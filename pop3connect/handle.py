@@ -75,10 +75,9 @@ class Handle:
         self._protocol = protocol
         self._session = session
         self._capabilities = session.capabilities
-        self._deleted: set[int] = set()
+        # The messages that are marked; False: asked for, and not known yet.
+        self._marks: dict[int, bool] = {}
         self._resets = 0
-        # Asked for, and not known whether they are marked.
-        self._doubtful: set[int] = set()
         self._ending: Deferred[tuple[Committed | Failure]] | None = None
         self._aborted = False
 
@@ -208,24 +207,28 @@ class Handle:
         """
         answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
         if not answer.called:
-            self._doubtful.add(number)
+            self._marks.setdefault(number, False)
             answer.addErrback(self._not_marked, number)
         return answer
 
     def _marked(self, number: int) -> None:
-        self._doubtful.discard(number)
-        self._deleted.add(number)
+        self._marks[number] = True
 
     def _not_marked(self, failure: Failure, number: int) -> Failure:
-        if failure.check(CommandError):
-            self._doubtful.discard(number)
+        if failure.check(CommandError) and not self._marks.get(number):
+            self._marks.pop(number, None)
         return failure
 
     def reset(self) -> Deferred[None]:
         """Unmark all messages (RSET, RFC 1939 section 5)."""
         self._resets += 1
-        answer = self._submit(Rset, noted=lambda _: self._deleted.clear())
+        answer = self._submit(Rset, noted=self._unmarked)
         return answer.addBoth(self._reset_done)
+
+    def _unmarked(self, _: None) -> None:
+        self._marks = {
+            number: False for number, sure in self._marks.items() if not sure
+        }
 
     def _reset_done(self, result: T) -> T:
         self._resets -= 1
@@ -299,11 +302,13 @@ class Handle:
         except ConnectionLostError:
             # Many servers just hang up.  If there was nothing to commit, that is
             # as good as an answer.
-            if self._deleted or self._doubtful or lost_before:
+            if self._marks or lost_before:
                 raise
         finally:
             await self._protocol.close()
-        return Committed(frozenset(self._deleted))
+        return Committed(
+            frozenset(number for number, sure in self._marks.items() if sure)
+        )
 
     def abort(self) -> Deferred[None]:
         """
@@ -349,7 +354,7 @@ class Handle:
         except UsageError as error:
             error.server = str(self.server)
             raise
-        if arguments and arguments[0] in self._deleted and not self._resets:
+        if arguments and self._marks.get(arguments[0]) and not self._resets:
             # RFC 1939 section 5: any reference to it is an error.
             raise UsageError(
                 f"message {arguments[0]} is marked as deleted; reset() unmarks it",

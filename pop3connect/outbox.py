@@ -34,6 +34,15 @@ any server, and enough are on their way to hide a long round trip.
 class Outbox(Connection):
     """A connection that commands can be sent on."""
 
+    __slots__ = (
+        "_body",
+        "_held",
+        "_refill",
+        "_sent",
+        "_waiting",
+        "_window",
+    )
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         # How many commands may be unanswered, and with how many more are sent.

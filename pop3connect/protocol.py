@@ -53,6 +53,21 @@ octet now and then could hold the session for ever otherwise.
 class POP3ClientProtocol(Outbox):
     """The client's side of POP3."""
 
+    __slots__ = (
+        "_afterwards",
+        "_body_limit",
+        "_counted",
+        "_decoder",
+        "_due",
+        "_first",
+        "_keep",
+        "_pieces",
+        "_progress",
+        "_reading",
+        "_short_way",
+        "_upgrade",
+    )
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         # The pieces of a body that are kept here if it has no sink, how long it may

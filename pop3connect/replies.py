@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from operator import lt
 from typing import NamedTuple, TypeVar
 
@@ -38,6 +39,10 @@ __all__ = [
 
 MAX_CAPABILITIES = 512
 """Real servers announce about a dozen; a list without end is an attack."""
+
+MAX_SHARED_OCTETS = 2048
+"""A list of capabilities that is longer is read anew each time: what is kept for the
+next session has to stay small."""
 
 MAX_NUMBER = 2**63 - 1
 """No mailbox has more messages or octets; a longer number is junk."""
@@ -157,14 +162,13 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
     that does not know CAPA; see `known`.
     """
 
-    __slots__ = ("_tags", "known")
+    __slots__ = ("_known", "_tags")
 
     def __init__(
         self, tags: Mapping[str, tuple[str, ...]] | None = None, *, known: bool = True
     ) -> None:
         self._tags = dict(tags or {})
-        #: Whether the server answered CAPA; if not, anything may be possible.
-        self.known = known
+        self._known = known
 
     def __getitem__(self, tag: str) -> tuple[str, ...]:
         """Return the parameters of a capability; KeyError if it is not there."""
@@ -181,6 +185,11 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
     def __repr__(self) -> str:
         """Show the tags."""
         return f"<Capabilities {' '.join(self._tags) or 'none'}>"
+
+    @property
+    def known(self) -> bool:
+        """Whether the server answered CAPA; if not, anything may be possible."""
+        return self._known
 
     @property
     def sasl(self) -> tuple[str, ...]:
@@ -220,6 +229,13 @@ def parse_capabilities(body: bytes) -> Capabilities:
 
     :raises BadReplyError: there are more than `MAX_CAPABILITIES`.
     """
+    # Whole hosts of sessions talk to servers that say the same.
+    if len(body) <= MAX_SHARED_OCTETS:
+        return _shared_capabilities(body)
+    return _read_capabilities(body)
+
+
+def _read_capabilities(body: bytes) -> Capabilities:
     tags: dict[str, tuple[str, ...]] = {}
     lines = body.splitlines()
     if len(lines) > MAX_CAPABILITIES:
@@ -231,6 +247,9 @@ def parse_capabilities(body: bytes) -> Capabilities:
             # SASL is announced twice by some servers; both lines count.
             tags[tag] = tags.get(tag, ()) + tuple(words[1:])
     return Capabilities(tags)
+
+
+_shared_capabilities = lru_cache(maxsize=64)(_read_capabilities)
 
 
 def parse_languages(body: bytes) -> dict[str, str]:

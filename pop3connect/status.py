@@ -81,11 +81,14 @@ class _Fingerprints:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(16)
-        self._known: dict[int, set[bytes]] = {}
+        # Tuples: there are few of each length, and a set takes four times as much.
+        self._known: dict[int, tuple[bytes, ...]] = {}
 
     def add(self, secret: bytes) -> None:
-        if secret:
-            self._known.setdefault(len(secret), set()).add(self._digest(secret))
+        known = self._known.get(len(secret), ())
+        digest = self._digest(secret)
+        if secret and digest not in known:
+            self._known[len(secret)] = (*known, digest)
 
     @property
     def longest(self) -> int:
