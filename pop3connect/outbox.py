@@ -49,7 +49,9 @@ class Outbox(Connection):
         self._window = 1
         self._refill = 0
         self._waiting: deque[Exchange] = deque()
-        self._sent: deque[Exchange] = deque()
+        # A list: it is never longer than the window, and an idle session does not
+        # have to hold the room that a deque has for more.
+        self._sent: list[Exchange] = []
         # The one of those sent whose body is coming.
         self._body: Exchange | None = None
         self._held = False

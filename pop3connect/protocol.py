@@ -210,7 +210,7 @@ class POP3ClientProtocol(Outbox):
             body, at = whole
             self._due -= 1
             self._progress = True
-            sent.popleft()
+            sent.pop(0)
             if len(sent) <= self._refill and self._waiting:
                 self._send_waiting()
             exchange.succeed(body)
@@ -259,7 +259,7 @@ class POP3ClientProtocol(Outbox):
             return None
         self._due -= 1
         self._progress = True
-        self._sent.popleft()
+        self._sent.pop(0)
         if status.ok and isinstance(exchange.command, Stls):
             self._begin_upgrade(exchange)
             return None
@@ -303,7 +303,7 @@ class POP3ClientProtocol(Outbox):
     def _end_body(self) -> _Answer:
         exchange, self._body = self._body, None
         assert exchange is not None
-        self._sent.popleft()
+        self._sent.pop(0)
         self._progress = True
         if self.transcript.listening:
             self.transcript.body(self._decoder.octets)
