@@ -122,14 +122,6 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
             )
 
 
-def _check_number(number: int, verb: str) -> None:
-    # bool is an int, and message number True is a mistake.
-    if type(number) is not int or not 1 <= number <= MAX_NUMBER:
-        raise UsageError(
-            f"a message number is an int from 1, not {_brief(number)}", verb=verb
-        )
-
-
 def _brief(value: object) -> str:
     # The repr of an int of 5,000 digits is an error of its own.
     if type(value) is int and abs(value) > MAX_NUMBER:
@@ -203,7 +195,12 @@ class _Numbered(Command[T_co]):
     __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
-        _check_number(number, self.verb)
+        # bool is an int, and message number True is a mistake.
+        if type(number) is not int or not 1 <= number <= MAX_NUMBER:
+            raise UsageError(
+                f"a message number is an int from 1, not {_brief(number)}",
+                verb=self.verb,
+            )
         self.number: Final = number
 
     def line(self) -> bytes:

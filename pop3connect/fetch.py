@@ -134,20 +134,18 @@ class Fetch:
         self._error = self._error or error
         self._numbers = iter(())
 
-    def _came(self, content: bytes) -> None:
-        self._held += len(content)
-        self._answered(content, None)
-
     def _failed(self, error: POP3Error) -> None:
         if not isinstance(error, CommandError):
             # No answer to this message, but the end of all.
             self._error = self._error or error
-        self._answered(None, error)
+        self._came(None, error)
 
-    def _answered(self, content: bytes | None, error: POP3Error | None) -> None:
+    def _came(self, content: bytes | None, error: POP3Error | None = None) -> None:
         number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
         if self._sizes:
             self._expected -= self._sizes.get(number, 0)
+        if content is not None:
+            self._held += len(content)
         if self._error is None:
             self._ready.append(Message(number, content, error))
         if not self._waking:

@@ -56,6 +56,7 @@ class POP3ClientProtocol(Outbox):
     __slots__ = (
         "_afterwards",
         "_body_limit",
+        "_carried",
         "_counted",
         "_decoder",
         "_due",
@@ -84,6 +85,8 @@ class POP3ClientProtocol(Outbox):
         self._counted = 0
         # The STLS whose handshake is under way.
         self._upgrade: Exchange | None = None
+        # The beginning of a reply, put by until all of it is there.
+        self._carried = b""
         # How many answers there can be in what is being read: a reply to a
         # command that was sent after it had come is none.
         self._due = 0
@@ -159,10 +162,13 @@ class POP3ClientProtocol(Outbox):
         """
         sent = self._sent
         at = 0
+        carried, self._carried = self._carried, b""
+        if carried:
+            data = carried + data
         while self.state is not State.CLOSED:
             if self._body is None:
                 if self._short_way:
-                    at = self._read_whole_bodies(data, at)
+                    at = self._read_whole_bodies(data, at, again=bool(carried))
                     if at < 0:
                         return
                 end = data.find(b"\r\n", at)
@@ -186,15 +192,17 @@ class POP3ClientProtocol(Outbox):
                 return
             self._answered(*answered)
 
-    def _read_whole_bodies(self, data: bytes, at: int) -> int:
+    def _read_whole_bodies(self, data: bytes, at: int, *, again: bool) -> int:
         """
         Read the replies that are all here and need nothing but to be handed over.
 
-        Most messages come this way.  The last one that is owed never does: what
-        follows it is not a body.
+        Most messages come this way.  The beginning of a short one is put by, once,
+        and is whole when the next chunk is there.  The last reply that is owed never
+        comes this way: what follows it is not a body.
 
-        :return: the offset of the first that it did not read; -1 if the session
-            was ended meanwhile.
+        :param again: whether the data begin with what was put by.
+        :return: the offset of the first that it did not read; -1 if there is nothing
+            left to be read now.
         """
         sent = self._sent
         while self._due and len(sent) > 1:
@@ -202,10 +210,11 @@ class POP3ClientProtocol(Outbox):
             if not exchange.verbatim or not data.startswith(_PLAIN_OK, at):
                 break
             end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
-            if end < 0:
-                break
-            whole = decode_whole(data, end + 2)
+            whole = decode_whole(data, end + 2) if end >= 0 else None
             if whole is None:
+                if len(data) - at < SHORT and (at or not again):
+                    self._carried = data[at:]
+                    return -1
                 break
             body, at = whole
             self._due -= 1
@@ -385,6 +394,7 @@ class POP3ClientProtocol(Outbox):
         self._sent.clear()
         self._waiting.clear()
         self._pieces.clear()
+        self._carried = b""
         if body is not None and body.sink is not None:
             try:
                 body.sink.lost()
