@@ -121,6 +121,7 @@ class Outbox(Connection):
         server still has the other half to work on.
         """
         waiting, sent = self._waiting, self._sent
+        idle = not sent
         lines = []
         while waiting and len(sent) < self._window:
             exchange = waiting.popleft()
@@ -135,6 +136,9 @@ class Outbox(Connection):
             assert self.transport is not None
             if not self._limit.running and not self._paused:
                 self._limit.start("reply", self.settings.timeout)
+            if idle and sent[0].verbatim:
+                # The status line of a message is read where its body is.
+                self.setRawMode()
             self.transport.write(b"".join(lines))
 
     def _cancel(self, exchange: Exchange, _: object) -> None:

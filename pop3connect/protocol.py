@@ -118,6 +118,9 @@ class POP3ClientProtocol(Outbox):
             if self._progress:
                 self._progress = False
                 self._limit.progress()
+                if not self._sent and self._limit.phase == "reply":
+                    # Not before: who got an answer may well have asked again.
+                    self._limit.stop()
             self._check_rest()
             if self._afterwards:
                 calls, self._afterwards = self._afterwards, []
@@ -197,15 +200,14 @@ class POP3ClientProtocol(Outbox):
         Read the replies that are all here and need nothing but to be handed over.
 
         Most messages come this way.  The beginning of a short one is put by, once,
-        and is whole when the next chunk is there.  The last reply that is owed never
-        comes this way: what follows it is not a body.
+        and is whole when the next chunk is there.
 
         :param again: whether the data begin with what was put by.
         :return: the offset of the first that it did not read; -1 if there is nothing
             left to be read now.
         """
         sent = self._sent
-        while self._due and len(sent) > 1:
+        while self._due and sent:
             exchange = sent[0]
             if not exchange.verbatim or not data.startswith(_PLAIN_OK, at):
                 break
@@ -222,6 +224,10 @@ class POP3ClientProtocol(Outbox):
             sent.pop(0)
             if len(sent) <= self._refill and self._waiting:
                 self._send_waiting()
+            if not sent:
+                self.setLineMode(data[at:])
+                exchange.succeed(body)
+                return -1
             exchange.succeed(body)
         return -1 if self.state is State.CLOSED else at
 
@@ -354,8 +360,6 @@ class POP3ClientProtocol(Outbox):
                 )
         if self._waiting and len(self._sent) <= self._refill:
             self._send_waiting()
-        if not self._sent:
-            self._limit.stop()
         if error is not None:
             exchange.fail(error)
             return
