@@ -51,6 +51,9 @@ ORDER = [
     "api",
     "__init__",
     # what is built on it
+    "omnis_codes",
+    "omnis_sockets",
+    "omnis",
     "demo_mail",
     "demo_accounts",
     "demo",
