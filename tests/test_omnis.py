@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from pop3connect.omnis_codes import CODES, code_of
 from pop3connect.omnis_sockets import FOLDER_VARIABLE
 
 from .support.memory import SessionTestCase
+
+ROOT = Path(__file__).absolute().parent.parent
 
 COMMANDS = [name for name in omnis.__all__ if name.startswith(("POP3", "WebDevSet"))]
 
@@ -560,6 +563,12 @@ class CodeTests(OmnisTestCase):
         self.assertEqual(error_text(-1), "-1 is not a code")
         # What a count can be is no error.
         self.assertEqual([code for code in Code if code >= 0], [Code.OK])
+
+    def test_the_documentation_has_every_code(self) -> None:
+        page = (ROOT / "docs" / "omnis.rst").read_text()
+        listed = {int(code) for code in re.findall(r"-\d{3,5}\b", page)}
+        missing = {int(code) for code in Code if code < 0} - listed
+        self.assertEqual({code for code in missing if code > -10000}, set())
 
     def test_a_command_never_fails(self) -> None:
         """
