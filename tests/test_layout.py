@@ -49,6 +49,10 @@ ORDER = [
     "handle",
     "api",
     "__init__",
+    # for programs that block
+    "reactor_thread",
+    "handover",
+    "blocking",
     # what is built on it
     "demo_mail",
     "demo_accounts",
