@@ -140,17 +140,19 @@ class ReactorThread:
         self._sessions.add(session)
         session.when_closed().addCallback(lambda _: self._sessions.discard(session))
 
-    def _stop(self) -> Deferred[Any]:
+    def _stop(self) -> Deferred[None]:
         with self._lock:
             self._stopped = True
-            calls = list(self._calls)
-        # The server lets go of a mailbox only if it is told, or sees the connection
-        # close; so that comes first, and is waited for.
+        # This answers the calls that wait for a session; what is left then waits
+        # for something else.
         closing = [session.abort() for session in list(self._sessions)]
+        return gatherResults(closing).addCallback(self._release)
+
+    def _release(self, _: object) -> None:
+        with self._lock:
+            calls = list(self._calls)
         for call in calls:
-            call.end(Failure(_over()))
-            call.cancel()
-        return gatherResults(closing)
+            call.cancel(_over())
 
 
 class Call(Generic[T]):
@@ -184,7 +186,7 @@ class Call(Generic[T]):
             while (work := self._next()) is not None:
                 work()
         except BaseException:
-            self._thread.post(self.cancel)
+            self._thread.post(self._forget)
             raise
         return self._result()
 
@@ -241,11 +243,15 @@ class Call(Generic[T]):
         self._thread.strike(self)
         self._work.put(None)
 
-    def cancel(self) -> None:
-        """Stop what is under way: nobody waits for it any more."""
+    def cancel(self, reason: Exception) -> None:
+        """Stop what is under way; the waiting thread raises this."""
+        self.end(Failure(reason))
         if self._answer is not None:
             self._answer.cancel()
-        self.end(Failure(CancelledError()))
+
+    def _forget(self) -> None:
+        """Stop what is under way: nobody waits for it any more."""
+        self.cancel(CancelledError())
         # A session that nobody has taken ends with the last reference to it.
         self._outcome = None
 
