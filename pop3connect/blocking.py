@@ -139,6 +139,9 @@ class BlockingHandle:
         forgotten = weakref.finalize(self, thread.post, handle.abort)
         # By then the reactor has stopped, and has closed it.
         forgotten.atexit = False
+        # What is closed needs no more: while garbage is collected, Python drops a
+        # KeyboardInterrupt.
+        handle.when_closed().addCallback(lambda _: forgotten.detach())
 
     def __repr__(self) -> str:
         """Show where it leads and whether it is open."""
@@ -322,8 +325,8 @@ class BlockingHandle:
         traceback: TracebackType | None,
     ) -> None:
         """Leave with `disconnect`, or with `abort` on an exception."""
-        leave = partial(self._handle.__aexit__, kind, error, None)
         try:
+            leave = partial(self._handle.__aexit__, kind, error, None)
             self._thread.call(_run, leave)
         except BaseException:
             # Ctrl-C while it waited: it shall not go on in the background.
