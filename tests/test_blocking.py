@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.threads import blockingCallFromThread, deferToThread
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3connect import (
     CommandError,
@@ -32,6 +32,7 @@ from pop3connect import (
     api,
 )
 from pop3connect.blocking import BlockingHandle, connect
+from pop3connect.reactor_thread import ReactorThread
 
 from .support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, reactor
 
@@ -88,6 +89,50 @@ class SurfaceTests(SynchronousTestCase):
     def test_all_of_it_is_documented(self) -> None:
         for name in public(BlockingHandle):
             self.assertTrue(inspect.getdoc(getattr(BlockingHandle, name)), name)
+
+
+class Recorder:
+    """A handle that notes what is asked of it, and answers with the name of that."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Deferred[str]]:
+        def method(*arguments: object) -> Deferred[str]:
+            self.asked.append((name, arguments))
+            return succeed(name)
+
+        return method
+
+
+class PassingTests(TestCase):
+    """What the methods pass on."""
+
+    #: These return nothing.
+    NOTHING = ("delete", "reset", "noop", "utf8", "abort", "when_closed")
+
+    async def test_every_method_passes_its_arguments_on(self) -> None:
+        recorder = Recorder()
+
+        def block() -> dict[str, object]:
+            handle = BlockingHandle(recorder, ReactorThread(reactor))  # type: ignore[arg-type]
+            recorder.asked.clear()
+            return {
+                name: getattr(handle, name)(*arguments)
+                for name, arguments in expected.items()
+            }
+
+        expected: dict[str, tuple[object, ...]] = {}
+        for name, thing in public(Handle).items():
+            # That one is no Deferred.
+            if inspect.isfunction(thing) and name != "messages":
+                expected[name] = tuple(range(1, len(bare(thing))))
+        # With a file, it is not the file that is passed on.
+        expected["retrieve"] = (1,)
+        returned = await deferToThread(block)
+        self.assertEqual(recorder.asked, list(expected.items()))
+        for name, value in returned.items():
+            self.assertEqual(value, None if name in self.NOTHING else name, name)
 
 
 class BlockingTestCase(LoopbackTestCase):
@@ -489,6 +534,7 @@ class ManyThreadsTests(BlockingTestCase):
         await deferToThread(handle.disconnect)
 
     async def test_one_waits_while_others_go_on(self) -> None:
+        self.factory.silent = (b"NOOP",)
         stuck = self.factory.when_stuck()
         idle, busy = await gatherResults(
             [deferToThread(self.open, user) for user in USERS[:2]]
@@ -512,70 +558,3 @@ class ManyThreadsTests(BlockingTestCase):
         )
         self.assertEqual(found, list(MESSAGES))
         await handle.disconnect()
-
-
-class Stoppable:
-    """Trial's reactor, which a test cannot stop, as one that it can."""
-
-    running = True
-
-    def __init__(self) -> None:
-        self._triggers: list[Callable[[], Deferred[Any]]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(reactor, name)
-
-    def addSystemEventTrigger(
-        self, phase: str, event: str, trigger: Callable[[], Deferred[Any]]
-    ) -> None:
-        assert (phase, event) == ("before", "shutdown")
-        self._triggers.append(trigger)
-
-    def stop(self) -> Deferred[Any]:
-        return gatherResults([trigger() for trigger in self._triggers])
-
-
-class StopTests(BlockingTestCase):
-    """The reactor stops."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reactor = Stoppable()
-
-    def open(self, user: str = USER, **options: Any) -> BlockingHandle:
-        return connect(self.server, user, PASSWORD, reactor=self.reactor, **options)
-
-    async def test_sessions_are_closed_and_nobody_waits_for_ever(self) -> None:
-        stuck = self.factory.when_stuck()
-        handle = await deferToThread(self.open)
-        gone = deferToThread(handle.when_closed)
-        waiting = deferToThread(handle.noop)
-        await stuck
-        await self.reactor.stop()
-        await gone
-        await self.assertFailure(waiting, ConnectionLostError)
-        await self.factory.when_left()
-
-    async def test_nothing_more_is_begun(self) -> None:
-        handle = await deferToThread(self.open)
-        await self.reactor.stop()
-        for call in (handle.stat, self.open):
-            error = await self.assertFailure(deferToThread(call), ConnectionLostError)
-            self.assertIn("reactor", str(error))
-
-    async def test_connecting_is_given_up(self) -> None:
-        asked = Deferred[None]()
-
-        async def password() -> str:
-            asked.callback(None)
-            await Deferred[None]()
-            raise AssertionError("nobody answered")
-
-        connecting = deferToThread(
-            lambda: connect(self.server, USER, password, reactor=self.reactor)
-        )
-        await asked
-        await self.reactor.stop()
-        error = await self.assertFailure(connecting, ConnectionLostError)
-        self.assertIn("reactor", str(error))
-        await self.factory.when_left()

@@ -59,6 +59,7 @@ except ImportError as error:
     async def test_ctrl_c_lets_go_of_the_mailbox(self) -> None:
         """Whatever is under way, and without the program's end: it goes on."""
         self.factory.halves = True
+        self.factory.silent = (b"NOOP", b"QUIT")
         program = self.script(
             CONNECT
             + """
@@ -70,6 +71,7 @@ for step, block in enumerate([
     lambda handle: handle.retrieve(3),
     lambda handle: handle.retrieve(3, io.BytesIO()),
     lambda handle: list(handle),
+    lambda handle: handle.delete(1),
 ]):
     try:
         # Is refused if the session before this one still has the mailbox.
@@ -80,15 +82,18 @@ for step, block in enumerate([
 sys.stdin.read()
 """
         )
-        for step in range(4):
+        for step in range(5):
             await self.factory.when_stuck()
             program.interrupt()
             await program.says(f"interrupted {step};")
+        await self.factory.when_left()
+        self.factory.silent = ()
         self.assertEqual(await self.mail(), len(MESSAGES))
         program.go_on()
         self.assertEqual((await program.ended, program.errors), (0, ""))
 
     async def test_ctrl_c_that_nobody_catches(self) -> None:
+        self.factory.silent = (b"NOOP",)
         program = self.script(
             CONNECT
             + """
@@ -116,6 +121,7 @@ handle.delete(1)
         self.assertEqual(await self.mail(), len(MESSAGES))
 
     async def test_the_end_of_the_program_ends_the_waiting_of_threads(self) -> None:
+        self.factory.silent = (b"NOOP",)
         program = self.script(
             CONNECT
             + """

@@ -40,7 +40,7 @@ MESSAGES = (
 
 
 class Stubborn(DemoPOP3):
-    """A demo server that does not answer NOOP, and sends half of its last message."""
+    """A demo server that can keep silent, or send half of its last message."""
 
     factory: LoopbackFactory
 
@@ -49,9 +49,12 @@ class Stubborn(DemoPOP3):
         super().connectionLost(reason)
         self.factory.left()
 
-    def do_NOOP(self) -> None:
-        """Say nothing."""
-        self.factory.stuck()
+    def processCommand(self, verb: bytes, *arguments: bytes) -> object:  # type: ignore[override]
+        """Say nothing to what the test has chosen."""
+        if verb in self.factory.silent:
+            self.factory.stuck()
+            return None
+        return super().processCommand(verb, *arguments)
 
     def do_RETR(self, i: bytes) -> None:
         """Stop in the middle of the last message."""
@@ -67,9 +70,11 @@ class LoopbackFactory(DemoPOP3Factory):
     """
     Makes stubborn servers.
 
+    :ivar silent: the verbs that they do not answer.
     :ivar halves: whether they send half of the last message only.
     """
 
+    silent: tuple[bytes, ...] = ()
     halves = False
 
     def __init__(self, messages: tuple[bytes, ...]) -> None:
