@@ -4,7 +4,7 @@ The handle: one method a command, each returning a Deferred of a typed value.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -175,7 +175,7 @@ class Handle:
 
     async def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 

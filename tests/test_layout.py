@@ -50,6 +50,10 @@ ORDER = [
     "handle",
     "api",
     "__init__",
+    # for programs that block
+    "reactor_thread",
+    "handover",
+    "blocking",
     # what is built on it
     "omnis_codes",
     "omnis_sockets",
