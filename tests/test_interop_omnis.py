@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
@@ -112,6 +113,26 @@ class Commands:
             self.assertEqual(bytes(message), MESSAGES[number - 1])
         for one in others:
             self.assertEqual(await omnis.POP3Disconnect(one), 0)
+
+    async def test_several_threads_on_one_socket(self: Any) -> None:
+        """
+        They wait for each other, and each gets what it has asked for.
+        """
+        number = await self.omnis.POP3Connect(self.plain, self.user, self.password)
+
+        def fetch(which: int) -> bytes:
+            message = bytearray()
+            for _ in range(5):
+                status = blockingCallFromThread(
+                    reactor, self.omnis.POP3RecvMessage, number, which, message
+                )
+                if status:
+                    raise AssertionError(status)
+            return bytes(message)
+
+        threads = [deferToThread(fetch, which) for which in (1, 2, 3) * 2]
+        self.assertEqual([await thread for thread in threads], [*MESSAGES] * 2)
+        self.assertEqual(await self.omnis.POP3Disconnect(number), 0)
 
     async def test_codes(self: Any) -> None:
         omnis, who = self.omnis, (self.user, self.password)
