@@ -94,8 +94,11 @@ class MaildropSession:
 
     def sync(self) -> None:
         """Delete what is marked: the UPDATE state (RFC 1939 section 6)."""
-        gone = {self._messages[index][0] for index in self._deleted}
-        self._drop.messages = [one for one in self._drop.messages if one[0] not in gone]
+        # By identity: two messages may be the same, and have the same id.
+        gone = {id(self._messages[index]) for index in self._deleted}
+        self._drop.messages = [
+            one for one in self._drop.messages if id(one) not in gone
+        ]
 
     def release(self) -> None:
         """Let the next session in.  Marks that were not `sync`-ed are lost."""

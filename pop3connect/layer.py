@@ -17,13 +17,14 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
     IReactorTime,
+    ISSLTransport,
     ITLSTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 __all__ = ["StartTLSFactory", "StartTLSLayer"]
 
@@ -41,7 +42,8 @@ class _Inside(Protocol):
 
     def handshakeCompleted(self) -> None:
         """Hand on the end of the handshake."""
-        self._wrapped.handshakeCompleted()
+        if IHandshakeListener.providedBy(self._wrapped):
+            self._wrapped.handshakeCompleted()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Hand on the loss, with the reason that TLS has for it."""
@@ -50,7 +52,13 @@ class _Inside(Protocol):
 
 @implementer(ITLSTransport)
 class StartTLSLayer(ProtocolWrapper):
-    """Stands between a transport and a protocol, plain until `startTLS`."""
+    """
+    Stands between a transport and a protocol, plain until `startTLS`.
+
+    :cvar client: whether it is the client's side of TLS.
+    """
+
+    client = True
 
     _tls: Any = None
 
@@ -59,15 +67,17 @@ class StartTLSLayer(ProtocolWrapper):
         contextFactory: IOpenSSLClientConnectionCreator
         | IOpenSSLServerConnectionCreator,
     ) -> None:
-        """Encrypt from here on, as the client."""
+        """Encrypt from here on."""
         inside = _Inside(self.wrappedProtocol)
         factory = TLSMemoryBIOFactory(
             contextFactory,
-            True,
+            self.client,
             Factory.forProtocol(lambda: inside),
             self.factory.clock,
         )
         self._tls = factory.buildProtocol(None)
+        # As Twisted's own transports tell it.
+        alsoProvides(self, ISSLTransport)
         self._tls.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:

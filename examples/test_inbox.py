@@ -1,0 +1,61 @@
+"""
+Tests of `inbox.py`, without a network.  Run them with trial.
+"""
+
+from inbox import subjects
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import ConnectionLostError, TimedOutError
+from pop3connect.testing import MailboxServer, Script, ScriptedServer
+
+
+def fetch(server):
+    return Deferred.fromCoroutine(
+        subjects(
+            "pop.example.com",
+            "ada",
+            "lovelace",
+            endpoint=server.endpoint,
+            reactor=server.clock,
+        )
+    )
+
+
+class InboxTests(SynchronousTestCase):
+    def test_subjects(self):
+        server = MailboxServer([b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"])
+        fetching = fetch(server)
+        server.flush()
+        self.assertEqual(self.successResultOf(fetching), ["one", "two"])
+
+    def test_a_message_that_is_refused(self):
+        server = ScriptedServer(
+            Script()
+            .greet()
+            .log_in()
+            .expect("LIST")
+            .reply(lines=["1 16", "2 16"])
+            .expect("RETR 1")
+            .reply("-ERR it is broken")
+            .expect("RETR 2")
+            .message("Subject: two\r\n\r\n")
+            .quit()
+        )
+        fetching = fetch(server)
+        server.flush()
+        self.assertEqual(self.successResultOf(fetching), ["two"])
+        server.check()
+
+    def test_a_connection_that_breaks(self):
+        script = Script().greet().log_in().expect("LIST").reset()
+        with ScriptedServer(script) as server:
+            fetching = fetch(server)
+            server.flush()
+            self.failureResultOf(fetching, ConnectionLostError)
+
+    def test_a_server_that_says_nothing(self):
+        server = ScriptedServer(Script().stall())
+        fetching = fetch(server)
+        server.advance(60)
+        self.failureResultOf(fetching, TimedOutError)
