@@ -95,7 +95,7 @@ class InteropTestCase(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        self.server = dovecot.shared()
+        self.server: Any = dovecot.shared()
 
     async def open(
         self,
@@ -543,6 +543,13 @@ class ReadTests(InteropTestCase):
     What is in the mailbox.
     """
 
+    #: What Dovecot's unique ids look like: that matters less than that all of it came.
+    uids = r"\A[0-9a-f]{16}\Z"
+
+    #: What is offered after the login, and what before it only.
+    offered = ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE")
+    not_offered: tuple[str, ...] = ("SASL", "STLS")
+
     async def test_stat_and_sizes(self) -> None:
         """
         Counts and sizes are those of the files.
@@ -577,9 +584,8 @@ class ReadTests(InteropTestCase):
         self.assertEqual([row.number for row in rows], list(range(1, 13)))
         uids = [row.uid for row in rows]
         self.assertEqual(len(set(uids)), 12)
-        # Dovecot's own format: what it is matters less than that all of it came.
         for uid in uids:
-            self.assertRegex(uid, r"\A[0-9a-f]{16}\Z")
+            self.assertRegex(uid, self.uids)
         self.assertEqual([await handle.uid(n) for n in range(1, 13)], uids)
         await handle.delete(1)
         await handle.disconnect()
@@ -698,15 +704,14 @@ class ReadTests(InteropTestCase):
 
     async def test_capa(self) -> None:
         """
-        The capabilities are those of Dovecot after the login.
+        The capabilities are those of the server after the login.
         """
         _, handle = await self.filled([])
         learnt = handle.capabilities
         for capabilities in (learnt, await handle.capa(), handle.capabilities):
-            for name in ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"):
+            for name in self.offered:
                 self.assertIn(name, capabilities)
-            # Offered before the login only: so they were asked for afterwards.
-            for name in ("SASL", "STLS"):
+            for name in self.not_offered:
                 self.assertNotIn(name, capabilities)
 
     async def test_noop(self) -> None:

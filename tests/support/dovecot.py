@@ -111,7 +111,7 @@ def _identities() -> tuple[str, str, str]:
     return inner.pw_name, grp.getgrgid(inner.pw_gid).gr_name, stranger
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """
     Some free ports.  All are held until the last is found, so they differ.
     """
@@ -342,7 +342,7 @@ class Dovecot:
         """
         Start the process on fresh ports; return its complaint if it did not.
         """
-        self.port, self.tls_port = _free_ports(2)
+        self.port, self.tls_port = free_ports(2)
         self._write("dovecot.conf", self._configuration())
         binary = _find()
         assert binary is not None
