@@ -274,6 +274,9 @@ class POP3ClientProtocol(Outbox):
             return None
         self._due -= 1
         self._progress = True
+        if status.ok and exchange.command.shape is Shape.BODY:
+            self._begin_body(exchange)
+            return None
         self._sent.pop(0)
         if status.ok and isinstance(exchange.command, Stls):
             self._begin_upgrade(exchange)

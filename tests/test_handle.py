@@ -123,6 +123,17 @@ class CommandsTests(SessionTestCase):
         handle = self.log_in()
         self.assertEqual(self.ask(handle.retrieve(1), b"RETR 1", b"+OK\r\n.\r\n"), b"")
 
+    def test_a_body_follows_whatever_stands_behind_ok(self) -> None:
+        # Anything but a blank is odd there, and no reason to take the body for more.
+        for odd in (b"+OK\t2 octets", b"+OK, here", b"+OK:", b"+OK\xa0", b"+OK  "):
+            handle = self.log_in()
+            content, rows = handle.retrieve(1), handle.list()
+            self.server.expect(b"RETR 1", odd + b"\r\nx\r\n.\r\n")
+            self.server.expect(b"LIST", odd + b"\r\n1 3\r\n.\r\n")
+            self.assertEqual(self.result(content), b"x\r\n")
+            self.assertEqual(self.result(rows), [(1, 3)])
+            self.anew()
+
     def test_a_message_of_one_very_long_line(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
