@@ -64,6 +64,7 @@ def connect(
     client_certificate: ClientCertificate | None = None,
     allow_cleartext: bool = True,
     utf8: bool = False,
+    capa: bool = True,
 ) -> Deferred[Handle]:
     """
     Open a POP3 session and log in.
@@ -94,6 +95,8 @@ def connect(
         files, or a `twisted.internet.ssl.PrivateCertificate`.
     :param allow_cleartext: ``False``: a password is never sent without TLS.
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
+    :param capa: ``False``: never ask what the server can do, for servers that hang up
+        on CAPA.  Then nothing is pipelined, and USER is used unless ``auth`` says else.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
     It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
@@ -119,6 +122,7 @@ def connect(
             auth=auth,
             stls=way is Secure.STLS,
             utf8=bool(utf8),
+            capa=bool(capa),
             allow_cleartext=bool(allow_cleartext),
             certificate=client_certificate is not None,
         )

@@ -68,6 +68,7 @@ class Account:
     :ivar auth: ``"auto"``, the name of a way to log in, or an
         ``IClientAuthentication`` of Twisted.
     :ivar allow_cleartext: whether a password may be sent without TLS.
+    :ivar capa: whether CAPA may be asked.
     :ivar certificate: whether a client certificate was given.
     """
 
@@ -78,6 +79,7 @@ class Account:
     utf8: bool = False
     allow_cleartext: bool = True
     certificate: bool = False
+    capa: bool = True
 
 
 class _CannotError(Exception):

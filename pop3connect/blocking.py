@@ -70,6 +70,7 @@ def connect(
     client_certificate: ClientCertificate | None = None,
     allow_cleartext: bool = True,
     utf8: bool = False,
+    capa: bool = True,
 ) -> BlockingHandle:
     """
     Open a POP3 session and log in; wait for it.
@@ -114,6 +115,7 @@ def connect(
             client_certificate=client_certificate,
             allow_cleartext=allow_cleartext,
             utf8=utf8,
+            capa=capa,
         ).addCallback(BlockingHandle, thread)
     )
 

@@ -357,6 +357,8 @@ class Connection(LineReceiver):
         hint = self._suspicion()
         if phase == "greeting" and self.tls is None:
             hint = "; if the server expects TLS at once there, use secure=1"
+        if b"\n" in self.clearLineBuffer():
+            hint = "; it has sent a line that ends in LF alone, and POP3 has CR LF"
         self.break_off(
             TimedOutError(
                 f"the server took too long: no {phase} within {seconds:g} seconds"

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from .commands import Retrieve
-from .errors import CommandError, POP3Error
+from .errors import CommandError, POP3Error, ProtocolError
 from .exchange import Exchange
 from .protocol import POP3ClientProtocol
 from .results import Message
@@ -54,6 +54,8 @@ class Fetch:
         self._expected = 0
         self._ready: deque[Message] = deque()
         self._held = 0
+        # What to say of the last message, if it was short.
+        self._short = ""
         self._waiter: Deferred[None] | None = None
         self._waking = False
         # What ended it all; told after the messages that came before.
@@ -137,13 +139,23 @@ class Fetch:
     def _failed(self, error: POP3Error) -> None:
         if not isinstance(error, CommandError):
             # No answer to this message, but the end of all.
+            if self._short and isinstance(error, ProtocolError):
+                error.message += self._short
             self._error = self._error or error
         self._came(None, error)
 
     def _came(self, content: bytes | None, error: POP3Error | None = None) -> None:
         number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
         if self._sizes:
-            self._expected -= self._sizes.get(number, 0)
+            size = self._sizes.get(number, 0)
+            self._expected -= size
+            self._short = ""
+            if content is not None and len(content) < size:
+                self._short = (
+                    f"; message {number} before it had {len(content)} octets where "
+                    f"LIST says {size}: the server may not byte-stuff its dots, and "
+                    "then the rest of a message looks like this"
+                )
         if content is not None:
             self._held += len(content)
         if self._error is None:

@@ -8,16 +8,25 @@ nothing that was learnt in the clear is believed after it (RFC 2595 section 4).
 from __future__ import annotations
 
 import attrs
+from twisted.logger import Logger
 
 from .authenticate import Account, Authentication
 from .commands import Capa, Stls, Utf8
-from .errors import CommandError, LoginError, STLSUnavailableError, UsageError
+from .errors import (
+    CommandError,
+    ConnectionLostError,
+    LoginError,
+    STLSUnavailableError,
+    UsageError,
+)
 from .protocol import POP3ClientProtocol
 from .replies import Capabilities
 from .results import LoginInfo
 from .session import State
 
 __all__ = ["Session", "log_in"]
+
+log = Logger()
 
 
 @attrs.frozen
@@ -40,10 +49,12 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     :raises POP3Error: and all that can happen to a connection.
     """
     greeting = await protocol.when_greeted()
-    capabilities = await _capabilities(protocol)
+    if not account.capa:
+        log.info("{server}: CAPA is not asked", server=str(protocol.settings.server))
+    capabilities = await _capabilities(protocol, account)
     if account.stls:
         await _upgrade(protocol, capabilities)
-        capabilities = await _capabilities(protocol)
+        capabilities = await _capabilities(protocol, account)
     if account.utf8:
         await _utf8(protocol, capabilities)
     # The timestamp of a greeting in the clear may be of somebody's own choice.
@@ -51,7 +62,7 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     login = await Authentication(protocol, account, challenge, capabilities).log_in()
     protocol.enter(State.TRANSACTION)
     # Servers offer more, or at last the truth, after the login.
-    now = await _capabilities(protocol)
+    now = await _capabilities(protocol, account)
     if now.known:
         capabilities = now
     # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
@@ -66,9 +77,14 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     )
 
 
-async def _capabilities(protocol: POP3ClientProtocol) -> Capabilities:
+async def _capabilities(protocol: POP3ClientProtocol, account: Account) -> Capabilities:
+    if not account.capa:
+        return Capabilities(known=False)
     try:
         return await protocol.submit(Capa())
+    except ConnectionLostError as error:
+        error.message += "; if the server hangs up on CAPA, use capa=False"
+        raise
     except CommandError:
         # RFC 2449 section 4: no extensions then; logging in still works.
         return Capabilities(known=False)

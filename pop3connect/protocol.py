@@ -43,6 +43,9 @@ _OK = Status(True, b"")
 
 _PLAIN_OK = (b"+OK ", b"+OK\r")
 
+MAX_BLANK_LINES = 100_000
+"""Between replies, in a session: one for each message of a large mailbox."""
+
 SLOWEST = 512
 """
 Octets of a body that must arrive within one time limit.  A server which sends an
@@ -55,6 +58,7 @@ class POP3ClientProtocol(Outbox):
 
     __slots__ = (
         "_afterwards",
+        "_blanks",
         "_body_limit",
         "_carried",
         "_counted",
@@ -87,6 +91,7 @@ class POP3ClientProtocol(Outbox):
         self._upgrade: Exchange | None = None
         # The beginning of a reply, put by until all of it is there.
         self._carried = b""
+        self._blanks = 0
         # How many answers there can be in what is being read: a reply to a
         # command that was sent after it had come is none.
         self._due = 0
@@ -231,6 +236,22 @@ class POP3ClientProtocol(Outbox):
             exchange.succeed(body)
         return -1 if self.state is State.CLOSED else at
 
+    def _passes_over(self, line: bytes) -> bool:
+        """
+        Say whether a line is a blank one that may stand between two replies.
+
+        Office 365 has been seen to send one after a large message.
+        """
+        if line or self.state is not State.TRANSACTION:
+            return False
+        if self._blanks == 0:
+            log.warn(
+                "{server}: a blank line between two replies is passed over",
+                server=str(self.settings.server),
+            )
+        self._blanks += 1
+        return self._blanks <= MAX_BLANK_LINES
+
     def _begin_reply(self, line: bytes) -> _Answer | None:
         """
         Read a status line.
@@ -251,6 +272,8 @@ class POP3ClientProtocol(Outbox):
                 self.transcript.server(line)
             if self.state is not State.CLOSED:
                 self._begin_body(exchange)
+            return None
+        if self._passes_over(line):
             return None
         status = parse_status(line)
         if status is not None and status.code not in (None, *CODES):

@@ -116,7 +116,8 @@ def parse_status(line: bytes) -> Status | None:
     # What goes on with a letter or a digit is another word, such as mail text has.
     if line[:3] == b"+OK" and not line[3:4].isalnum():
         return Status(True, line[3:].strip())
-    if line[:4] == b"-ERR" and not line[4:5].isalnum():
+    # "+ERR" is what hMailServer has been seen to say.
+    if line[:4] in (b"-ERR", b"+ERR") and not line[4:5].isalnum():
         text = line[4:].strip()
         code = _CODE.match(text)
         if code is None:

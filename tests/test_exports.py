@@ -50,7 +50,7 @@ SIGNATURE = (
     "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
     "max_message_size=None, pipeline=True, client_certificate=None, "
-    "allow_cleartext=True, utf8=False)"
+    "allow_cleartext=True, utf8=False, capa=True)"
 )
 
 METHODS = {

@@ -359,7 +359,7 @@ class SenseTests(SessionTestCase):
         self.assertIn("HELLO", self.nonsense(b"HELLO\r\n"))
 
     def test_an_answer_that_looks_nearly_like_one(self) -> None:
-        for answer in (b" +OK\r\n", b"OK\r\n", b"+ERR\r\n", b"-OK\r\n", b"\r\n"):
+        for answer in (b" +OK\r\n", b"OK\r\n", b"+ERRor\r\n", b"-OK\r\n"):
             self.nonsense(answer)
             self.anew()
 

@@ -56,6 +56,9 @@ class StatusLineTests(SynchronousTestCase):
             (b"-ERR [SYS/TEMP]", "SYS/TEMP", b""),
             (b"-ERR  [sys/temp/Disk]  full ", "SYS/TEMP/DISK", b"full"),
             (b"-ERR [AUTH] [AUTH]", "AUTH", b"[AUTH]"),
+            # hMailServer has been seen to say this.
+            (b"+ERR no such message", None, b"no such message"),
+            (b"+ERR", None, b""),
         ]:
             self.assertEqual(parse_status(line), Status(False, text, code), line)
 
@@ -73,7 +76,8 @@ class StatusLineTests(SynchronousTestCase):
             b"OK",
             b" +OK",
             b"+ok",
-            b"+ERR no",
+            b"+ERRor",
+            b"+NO",
             b"-OK",
             b"-err",
             b"Subject: +OK",
