@@ -112,8 +112,10 @@ def connect(
         address = ServerAddress.parse(
             server, POP3S_PORT if way is Secure.TLS else POP3_PORT
         )
-        check_text("user name", username)
         auth = check_auth(auth) if isinstance(auth, str) else _authenticator(auth)
+        if username != "" or auth not in NO_PASSWORD:
+            # Without a name, the certificate says it all (RFC 4422 appendix A).
+            check_text("user name", username)
         if not callable(password) and auth not in NO_PASSWORD:
             check_text("password", password)
         account = Account(

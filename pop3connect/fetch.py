@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from .commands import Retrieve
 from .errors import CommandError, POP3Error, ProtocolError
@@ -17,6 +18,8 @@ from .protocol import POP3ClientProtocol
 from .results import Message
 
 __all__ = ["AHEAD", "BUDGET", "Fetch"]
+
+log = Logger()
 
 AHEAD = 256
 """So many messages are asked for before they are wanted: a long round trip's worth."""
@@ -56,6 +59,7 @@ class Fetch:
         self._held = 0
         # What to say of the last message, if it was short.
         self._short = ""
+        self._told = False
         self._waiter: Deferred[None] | None = None
         self._waking = False
         # What ended it all; told after the messages that came before.
@@ -151,11 +155,7 @@ class Fetch:
             self._expected -= size
             self._short = ""
             if content is not None and len(content) < size:
-                self._short = (
-                    f"; message {number} before it had {len(content)} octets where "
-                    f"LIST says {size}: the server may not byte-stuff its dots, and "
-                    "then the rest of a message looks like this"
-                )
+                self._is_short(number, len(content), size)
         if content is not None:
             self._held += len(content)
         if self._error is None:
@@ -163,6 +163,29 @@ class Fetch:
         if not self._waking:
             self._waking = True
             self._protocol.after_reading(self._wake)
+
+    def _is_short(self, number: int, octets: int, size: int) -> None:
+        """
+        Note that a message is shorter than LIST says.
+
+        Sizes are hints (RFC 1939 section 11), but they err to the other side: who
+        counts one octet for a line end comes to less.
+        """
+        if not self._told:
+            self._told = True
+            log.warn(
+                "{server}: message {number} has {octets} octets where LIST says "
+                "{size}; the server may not byte-stuff its dots",
+                server=str(self._protocol.settings.server),
+                number=number,
+                octets=octets,
+                size=size,
+            )
+        self._short = (
+            f"; message {number} before it had {octets} octets where LIST says {size}: "
+            "the server may not byte-stuff its dots, and then the rest of a message "
+            "looks like this"
+        )
 
     def _wake(self) -> None:
         self._waking = False

@@ -49,8 +49,9 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     :raises POP3Error: and all that can happen to a connection.
     """
     greeting = await protocol.when_greeted()
+    server = str(protocol.settings.server)
     if not account.capa:
-        log.info("{server}: CAPA is not asked", server=str(protocol.settings.server))
+        log.info("{server}: capa=False, the server is not asked", server=server)
     capabilities = await _capabilities(protocol, account)
     if account.stls:
         await _upgrade(protocol, capabilities)
@@ -67,8 +68,11 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
         capabilities = now
     # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
     protocol.remember_tls()
-    if protocol.settings.pipeline and "PIPELINING" in capabilities:
-        protocol.allow_pipelining()
+    if "PIPELINING" in capabilities:
+        if protocol.settings.pipeline:
+            protocol.allow_pipelining()
+        else:
+            log.info("{server}: pipeline=False, though it is offered", server=server)
     return Session(
         greeting=protocol.transcript.clean(greeting),
         capabilities=capabilities,

@@ -242,7 +242,7 @@ class POP3ClientProtocol(Outbox):
 
         Office 365 has been seen to send one after a large message.
         """
-        if line or self.state is not State.TRANSACTION:
+        if line or self.state not in (State.TRANSACTION, State.UPDATE):
             return False
         if self._blanks == 0:
             log.warn(

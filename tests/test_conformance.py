@@ -1,0 +1,125 @@
+"""
+Rules of the RFCs that no other module has a test of.
+
+`docs/conformance.rst` has all of them, each with its tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import CommandError, Handle
+from pop3connect.testing import Script, ScriptedServer
+
+
+class ConformanceTestCase(SynchronousTestCase):
+    """
+    Sessions by a script.
+    """
+
+    def play(self, script: Script, **options: Any) -> tuple[ScriptedServer, Handle]:
+        server = ScriptedServer(script)
+        opening: Deferred[Handle] = server.connect(**options)
+        server.flush()
+        return server, self.successResultOf(opening)
+
+    def leave(self, server: ScriptedServer, handle: Handle) -> None:
+        ending = handle.disconnect()
+        server.flush()
+        self.successResultOf(ending)
+        server.check()
+
+
+class ImplementationTests(ConformanceTestCase):
+    """
+    The text of IMPLEMENTATION (RFC 2449 section 6.9).
+    """
+
+    def test_nothing_goes_by_the_name_of_a_server(self) -> None:
+        # One script, that is one dialogue, whatever the name.
+        for name in ("Dovecot", "Microsoft Exchange", "Cyrus", "gmail", "x" * 400):
+            offer = ["USER", "PIPELINING", f"IMPLEMENTATION {name}"]
+            server, handle = self.play(
+                Script()
+                .greet(f"+OK {name} ready")
+                .log_in(capabilities=offer)
+                .expect("UIDL")
+                .reply(lines=[])
+                .quit()
+            )
+            self.assertEqual(handle.capabilities["IMPLEMENTATION"], tuple(name.split()))
+            asked = handle.uidl()
+            self.leave(server, handle)
+            self.successResultOf(asked)
+
+
+class InitialResponseTests(ConformanceTestCase):
+    """
+    AUTH (RFC 5034 section 4).
+    """
+
+    def logged_in(self, *dialogue: tuple[str, str], **options: Any) -> None:
+        script = Script().greet().expect("CAPA").reply(lines=["SASL EXTERNAL CRAM-MD5"])
+        for said, answer in dialogue:
+            script.expect(said).reply(answer)
+        script.expect("CAPA").reply(lines=["TOP"]).quit()
+        self.leave(*self.play(script, **options))
+
+    def test_an_empty_one_is_an_equals_sign(self) -> None:
+        self.logged_in(
+            ("AUTH EXTERNAL =", "+OK"), auth="EXTERNAL", username="", password=""
+        )
+
+    def test_a_challenge_of_twelve_thousand_octets(self) -> None:
+        """
+        RFC 4954 section 4 has 12,288 octets for such a line; RFC 5034 has no limit.
+        """
+        challenge = b"c" * 9_210
+        digest = hmac.new(b"lovelace", challenge, "md5").hexdigest()
+        encoded = base64.b64encode(challenge).decode()
+        self.assertEqual(len(f"+ {encoded}\r\n"), 12_284)
+        self.logged_in(
+            ("AUTH CRAM-MD5", f"+ {encoded}"),
+            (base64.b64encode(f"ada {digest}".encode()).decode(), "+OK"),
+            auth="CRAM-MD5",
+        )
+
+    def test_what_stands_behind_the_last_ok_is_not_read(self) -> None:
+        """
+        It is text: neither a challenge nor a proof (section 4).
+        """
+        challenge = base64.b64encode(b"<1@pop.example.com>").decode()
+        digest = hmac.new(b"lovelace", b"<1@pop.example.com>", "md5").hexdigest()
+        self.logged_in(
+            ("AUTH CRAM-MD5", f"+ {challenge}"),
+            (base64.b64encode(f"ada {digest}".encode()).decode(), f"+OK {challenge}"),
+            auth="CRAM-MD5",
+        )
+
+
+class RefusalTests(ConformanceTestCase):
+    """
+    Refusals with a response code.
+    """
+
+    def test_a_message_that_needs_utf_8(self) -> None:
+        """
+        RFC 6856 section 5: the code is told, and the session goes on.
+        """
+        server, handle = self.play(
+            Script()
+            .greet()
+            .log_in()
+            .expect("RETR 1")
+            .reply("-ERR [UTF8] needs a client that has it")
+            .quit()
+        )
+        asked = handle.retrieve(1)
+        self.leave(server, handle)
+        error = self.failureResultOf(asked, CommandError).value
+        self.assertEqual(error.code, "UTF8")

@@ -1,0 +1,499 @@
+"""
+How real servers deviate: what a session makes of each, from ``connect()`` on.
+
+`docs/quirks.rst` names these tests, and those of other modules where the reading of
+one line says it all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import (
+    Capabilities,
+    CommandError,
+    ConnectionLostError,
+    Handle,
+    Message,
+    ProtocolError,
+    TimedOutError,
+)
+from pop3connect.testing import Script, ScriptedServer
+
+from .support.memory import server_certificate
+
+MAIL = b"Subject: hello\r\n\r\nworld\r\n"
+
+
+def begin(*capabilities: str) -> Script:
+    return Script().greet().log_in(capabilities=["USER", "TOP", "UIDL", *capabilities])
+
+
+async def everything(handle: Handle) -> list[Message]:
+    return [message async for message in handle.messages()]
+
+
+class QuirkTestCase(SynchronousTestCase):
+    """
+    A session with a server that goes by a script.
+    """
+
+    def open(self, script: Script, **options: Any) -> tuple[Any, Deferred[Handle]]:
+        server = ScriptedServer(script)
+        opening = server.connect(**options)
+        server.flush()
+        return server, opening
+
+    def log_in(self, script: Script, **options: Any) -> tuple[Any, Handle]:
+        server, opening = self.open(script, **options)
+        return server, self.successResultOf(opening)
+
+    def over(self, server: Any) -> None:
+        """
+        The script was kept to, and nothing is left.
+        """
+        server.check()
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+
+    def told(self, logs: Any, text: str, level: LogLevel = LogLevel.warn) -> None:
+        """
+        Check that it was logged, and once only.
+        """
+        events = [event for event in logs if text in event["log_format"]]
+        self.assertEqual([event["log_level"] for event in events], [level])
+
+
+class OfferTests(QuirkTestCase):
+    """
+    What a server says that it can do, and what it can.
+    """
+
+    def test_what_is_not_announced_is_tried(self) -> None:
+        script = Script().greet().log_in(capabilities=["USER"])
+        server, handle = self.log_in(
+            script.expect("UIDL")
+            .reply(lines=["1 a"])
+            .expect("TOP 1 0")
+            .message(b"Subject: hello\r\n\r\n")
+            .expect("TOP 2 0")
+            .reply("-ERR what?")
+            .quit()
+        )
+        uids, top, other = handle.uidl(), handle.top(1), handle.top(2)
+        ending = handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(uids), [(1, "a")])
+        self.assertEqual(self.successResultOf(top), b"Subject: hello\r\n\r\n")
+        self.failureResultOf(other, CommandError)
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_it_hangs_up_on_capa(self) -> None:
+        server, opening = self.open(Script().greet().expect("CAPA").close())
+        error = self.failureResultOf(opening, ConnectionLostError).value
+        self.assertIn("capa=False", str(error))
+        self.over(server)
+
+    def test_it_hangs_up_on_capa_and_is_not_asked(self) -> None:
+        with capturedLogs() as logs:
+            server, handle = self.log_in(
+                Script()
+                .greet()
+                .expect("USER ada")
+                .reply()
+                .expect("PASS lovelace")
+                .reply()
+                .expect("UIDL")
+                .reply(lines=["1 a"])
+                .quit(),
+                capa=False,
+            )
+        self.told(logs, "capa=False", LogLevel.info)
+        self.assertEqual(handle.capabilities, Capabilities(known=False))
+        uids, ending = handle.uidl(), handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(uids), [(1, "a")])
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_its_pipelining_is_turned_off(self) -> None:
+        script = begin("PIPELINING").expect("NOOP").delay(1).reply().expect("NOOP")
+        with capturedLogs() as logs:
+            server, handle = self.log_in(script.reply().quit(), pipeline=False)
+        self.told(logs, "pipeline=False", LogLevel.info)
+        answers = [handle.noop(), handle.noop(), handle.disconnect()]
+        server.flush()
+        # The script fails if a second command came before the first was answered.
+        self.assertNoResult(answers[1])
+        server.advance(1)
+        for answer in answers:
+            self.successResultOf(answer)
+        self.over(server)
+
+    def test_capabilities_without_an_answer_before(self) -> None:
+        server, opening = self.open(
+            Script().greet().expect("CAPA").say("TOP\r\nUIDL\r\n.\r\n").expect_close()
+        )
+        error = self.failureResultOf(opening, ProtocolError).value
+        self.assertIn("TOP", str(error))
+        self.over(server)
+
+    def test_a_capability_behind_a_dot_is_not_the_end(self) -> None:
+        server, handle = self.log_in(
+            Script()
+            .greet()
+            .log_in(capabilities=["USER"])
+            .expect("CAPA")
+            .say("+OK\r\n.TOP\r\n..X-DOT\r\nUIDL\r\n.\r\n")
+            .quit()
+        )
+        asked, ending = handle.capa(), handle.disconnect()
+        server.flush()
+        self.assertEqual(set(self.successResultOf(asked)), {"TOP", ".X-DOT", "UIDL"})
+        self.successResultOf(ending)
+        self.over(server)
+
+
+class LineTests(QuirkTestCase):
+    """
+    Lines that are not quite as RFC 1939 section 3 has them.
+    """
+
+    def test_line_feeds_alone(self) -> None:
+        server, opening = self.open(Script().say("+OK ready\n").expect_close())
+        server.advance(61)
+        error = self.failureResultOf(opening, TimedOutError).value
+        self.assertIn("LF alone", str(error))
+        self.over(server)
+
+    def test_line_feeds_alone_later(self) -> None:
+        server, handle = self.log_in(begin().expect("STAT").say("+OK 2 320\n"))
+        asked = handle.stat()
+        server.advance(61)
+        error = self.failureResultOf(asked, TimedOutError).value
+        self.assertIn("LF alone", str(error))
+        self.over(server)
+
+    def test_a_blank_line_between_two_replies(self) -> None:
+        with capturedLogs() as logs:
+            server, handle = self.log_in(
+                begin("PIPELINING")
+                .expect("RETR 1")
+                .message(MAIL)
+                .say("\r\n")
+                .expect("RETR 2")
+                .message(MAIL * 2)
+                .expect("DELE 1")
+                .say("\r\n\r\n+OK\r\n\r\n")
+                .quit()
+            )
+            asked = [handle.retrieve(1), handle.retrieve(2), handle.delete(1)]
+            ending = handle.disconnect()
+            server.flush()
+        self.assertEqual(self.successResultOf(asked[0]), MAIL)
+        self.assertEqual(self.successResultOf(asked[1]), MAIL * 2)
+        self.assertEqual(self.successResultOf(ending).deleted, {1})
+        self.told(logs, "blank line")
+        self.over(server)
+
+    def test_blank_lines_while_nothing_is_asked(self) -> None:
+        server, handle = self.log_in(
+            begin().delay(1).say("\r\n").expect("NOOP").reply().quit()
+        )
+        server.advance(1)
+        asked, ending = handle.noop(), handle.disconnect()
+        server.flush()
+        self.successResultOf(asked)
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_blank_lines_without_end(self) -> None:
+        server, handle = self.log_in(
+            begin().expect("NOOP").say(b"\r\n" * 100_001).expect_close()
+        )
+        asked = handle.noop()
+        server.flush()
+        self.failureResultOf(asked, ProtocolError)
+        self.over(server)
+
+    def test_an_error_with_a_plus(self) -> None:
+        server, handle = self.log_in(
+            begin().expect("RETR 7").reply("+ERR no such message").quit()
+        )
+        asked, ending = handle.retrieve(7), handle.disconnect()
+        server.flush()
+        error = self.failureResultOf(asked, CommandError).value
+        self.assertEqual(error.text, "no such message")
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_a_warning_before_the_error(self) -> None:
+        server, handle = self.log_in(
+            begin()
+            .expect("STAT")
+            .say("Mailbox is nearly full\r\n-ERR no\r\n")
+            # Whatever comes then may be anything, so nothing more is asked.
+            .expect_close()
+        )
+        asked = handle.stat()
+        server.flush()
+        error = self.failureResultOf(asked, ProtocolError).value
+        self.assertIn("Mailbox is nearly full", str(error))
+        self.over(server)
+
+    def test_a_warning_before_a_refused_login(self) -> None:
+        server, opening = self.open(
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["USER"])
+            .expect("USER ada")
+            .reply()
+            .expect("PASS lovelace")
+            .say("Account is suspended\r\n-ERR no\r\n")
+            .expect_close()
+        )
+        error = self.failureResultOf(opening, ProtocolError).value
+        self.assertIn("Account is suspended", str(error))
+        self.over(server)
+
+
+class MessageTests(QuirkTestCase):
+    """
+    Messages that do not come as they should (RFC 1939 sections 3, 5 and 7).
+    """
+
+    def test_dots_that_were_not_stuffed(self) -> None:
+        """
+        An octet is lost, and the log says so.
+        """
+        bare = b"Subject: hello\r\n\r\n.signature\r\n"
+        with capturedLogs() as logs:
+            server, handle = self.log_in(
+                begin("PIPELINING")
+                .expect("LIST")
+                .reply(lines=[f"1 {len(bare)}", f"2 {len(bare)}", "3 30"])
+                .expect("RETR 1")
+                .say(b"+OK\r\n" + bare + b".\r\n")
+                .expect("RETR 2")
+                .say(b"+OK\r\n" + bare + b".\r\n")
+                .expect("RETR 3")
+                # As many as LIST says, or more, is nothing to speak of.
+                .message(MAIL * 2)
+                .quit()
+            )
+            fetching = Deferred.fromCoroutine(everything(handle))
+            server.flush()
+            messages = self.successResultOf(fetching)
+        self.assertEqual(messages[0].content, bare.replace(b".", b""))
+        self.told(logs, "byte-stuff")
+        ending = handle.disconnect()
+        server.flush()
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_a_dot_on_a_line_of_its_own_that_was_not_stuffed(self) -> None:
+        """
+        The rest of the message is not taken for a reply, nor for another message.
+        """
+        bare = b"Subject: hello\r\n\r\nabove\r\n.\r\nbelow\r\n"
+        server, handle = self.log_in(
+            begin("PIPELINING")
+            .expect("LIST")
+            .reply(lines=[f"1 {len(bare)}", "2 25"])
+            .expect("RETR 1")
+            .expect("RETR 2")
+            .say(b"+OK\r\n" + bare + b".\r\n+OK\r\n" + MAIL + b".\r\n")
+            .expect_close()
+        )
+        fetching = Deferred.fromCoroutine(everything(handle))
+        server.flush()
+        error = self.failureResultOf(fetching, ProtocolError).value
+        self.assertIn("message 1 before it had 25 octets where LIST says", str(error))
+        self.assertIn("byte-stuff", str(error))
+        self.over(server)
+
+    def test_a_refusal_is_not_blamed_on_dots(self) -> None:
+        """
+        It is an answer, so the step was not lost.
+        """
+        server, handle = self.log_in(
+            begin()
+            .expect("LIST")
+            .reply(lines=["1 100", "2 25"])
+            .expect("RETR 1")
+            .message(MAIL)
+            .expect("RETR 2")
+            .reply("-ERR gone")
+            .quit()
+        )
+        fetching = Deferred.fromCoroutine(everything(handle))
+        server.flush()
+        error = self.successResultOf(fetching)[1].error
+        self.assertNotIn("byte-stuff", str(error))
+        ending = handle.disconnect()
+        server.flush()
+        self.successResultOf(ending)
+        self.over(server)
+        self.flushLoggedErrors()
+
+    def test_no_line_end_before_the_end(self) -> None:
+        """
+        Not the end: a line of a message may well end in a dot.
+        """
+        server, handle = self.log_in(
+            begin().expect("RETR 1").say("+OK\r\nSubject: hello\r\n\r\nworld.\r\n")
+        )
+        asked = handle.retrieve(1)
+        server.flush()
+        self.assertNoResult(asked)
+        server.advance(61)
+        self.failureResultOf(asked, TimedOutError)
+        self.over(server)
+
+    def test_top_cut_short(self) -> None:
+        """
+        It is what the server says; nothing marks it.
+        """
+        server, handle = self.log_in(
+            begin().expect("TOP 1 10").message(b"Subject: hel").quit()
+        )
+        asked, ending = handle.top(1, 10), handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(asked), b"Subject: hel\r\n")
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_top_is_not_stuffed_and_retr_is(self) -> None:
+        server, handle = self.log_in(
+            begin()
+            .expect("TOP 1 1")
+            .say("+OK\r\nSubject: hello\r\n\r\n.signature\r\n.\r\n")
+            .expect("RETR 1")
+            .message("Subject: hello\r\n\r\n.signature\r\n")
+            .quit()
+        )
+        top, whole, ending = handle.top(1, 1), handle.retrieve(1), handle.disconnect()
+        server.flush()
+        self.assertTrue(self.successResultOf(top).endswith(b"\r\nsignature\r\n"))
+        self.assertTrue(self.successResultOf(whole).endswith(b"\r\n.signature\r\n"))
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_an_answer_without_a_message(self) -> None:
+        """
+        A message that the server cannot read: empty, and no error of the session.
+        """
+        server, handle = self.log_in(
+            begin().expect("RETR 1").say("+OK\r\n.\r\n").quit()
+        )
+        asked, ending = handle.retrieve(1), handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(asked), b"")
+        self.successResultOf(ending)
+        self.over(server)
+
+
+class MailboxTests(QuirkTestCase):
+    """
+    Counts and listings that are beside the truth, in a session that goes on.
+    """
+
+    def test_numbers_are_not_to_be_trusted(self) -> None:
+        server, handle = self.log_in(
+            begin()
+            .expect("STAT")
+            .reply("+OK 21000 -1827262718 octets in your mailbox")
+            .expect("LIST")
+            .reply("+OK 3 messages", lines=["3 300 x", "1  120", "", "1 120"])
+            .expect("UIDL")
+            .reply(lines=["1 same", "2 same", "3 ", "4 " + "x" * 300])
+            .quit()
+        )
+        stat, listing, uids = handle.stat(), handle.list(), handle.uidl()
+        ending = handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(stat), (21000, 0))
+        self.assertEqual(self.successResultOf(listing), [(3, 300), (1, 120)])
+        self.assertEqual(
+            self.successResultOf(uids),
+            [(1, "same"), (2, "same"), (3, ""), (4, "x" * 300)],
+        )
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_uidl_of_an_empty_mailbox_is_refused(self) -> None:
+        server, handle = self.log_in(
+            begin()
+            .expect("UIDL")
+            .reply("-ERR no messages")
+            .expect("STAT")
+            .reply("+OK 0 0")
+            .quit()
+        )
+        uids, stat, ending = handle.uidl(), handle.stat(), handle.disconnect()
+        server.flush()
+        self.failureResultOf(uids, CommandError)
+        self.assertEqual(self.successResultOf(stat), (0, 0))
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_the_delay_between_logins_is_told_by_stat(self) -> None:
+        server, handle = self.log_in(
+            begin().expect("STAT").reply("-ERR [LOGIN-DELAY] 15 minutes").quit()
+        )
+        stat, ending = handle.stat(), handle.disconnect()
+        server.flush()
+        error = self.failureResultOf(stat, CommandError).value
+        self.assertTrue(error.transient)
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_a_server_that_deletes_what_was_read(self) -> None:
+        """
+        Some do at QUIT, unless RSET came first.
+        """
+        server, handle = self.log_in(
+            begin().expect("RETR 1").message(MAIL).expect("RSET").reply().quit()
+        )
+        asked, unmarking, ending = (
+            handle.retrieve(1),
+            handle.reset(),
+            handle.disconnect(),
+        )
+        server.flush()
+        self.assertEqual(self.successResultOf(asked), MAIL)
+        self.successResultOf(unmarking)
+        self.assertEqual(self.successResultOf(ending).deleted, frozenset())
+        self.over(server)
+
+
+class EndTests(QuirkTestCase):
+    """
+    The end of a session.
+    """
+
+    def session(self) -> Script:
+        tls = Script().start_tls(server_certificate()).greet().log_in()
+        return tls.expect("DELE 1").reply()
+
+    def end(self, script: Script) -> Deferred[Any]:
+        server, handle = self.log_in(script, secure=1, verify=False)
+        marking, ending = handle.delete(1), handle.disconnect()
+        server.flush()
+        self.successResultOf(marking)
+        self.over(server)
+        return ending
+
+    def test_tls_ends_without_notice(self) -> None:
+        """
+        Nobody can tell that from a cut wire; what QUIT was answered is what counts.
+        """
+        answered = self.session().expect("QUIT").reply("+OK bye").drop()
+        self.assertEqual(self.successResultOf(self.end(answered)).deleted, {1})
+        unanswered = self.session().expect("QUIT").drop()
+        self.failureResultOf(self.end(unanswered), ConnectionLostError)
