@@ -287,6 +287,12 @@ class BlockingHandle:
         """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
         return self._thread.call(self._handle.capa)
 
+    @overload
+    def lang(self, tag: None = None) -> dict[str, str]: ...
+
+    @overload
+    def lang(self, tag: str) -> None: ...
+
     def lang(self, tag: str | None = None) -> dict[str, str] | None:
         """Choose, or list, the languages of the server's texts (RFC 6856 section 3)."""
         lang: Callable[..., Any] = self._handle.lang

@@ -244,6 +244,12 @@ class Handle:
         """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
         return self._submit(Capa, noted=self._learn)
 
+    @overload
+    def lang(self, tag: None = None) -> Deferred[dict[str, str]]: ...
+
+    @overload
+    def lang(self, tag: str) -> Deferred[None]: ...
+
     def lang(self, tag: str | None = None) -> Deferred[dict[str, str]] | Deferred[None]:
         """
         Choose the language of the server's texts (LANG, RFC 6856 section 3).

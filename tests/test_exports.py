@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from enum import IntEnum
+from importlib import import_module
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -44,6 +45,30 @@ NAMES = [
     "__version__",
     "connect",
 ]
+
+MODULES = {
+    "blocking": ["BlockingHandle", "connect"],
+    "omnis": [
+        "Code",
+        "Omnis",
+        "POP3Connect",
+        "POP3DeleteMessage",
+        "POP3Disconnect",
+        "POP3ListMessages",
+        "POP3MessageCount",
+        "POP3Recv",
+        "POP3RecvHeaders",
+        "POP3RecvMessage",
+        "POP3Stat",
+        "POP3UndoDeletes",
+        "WebDevGetSecureError",
+        "WebDevSetConfig",
+        "error_text",
+        "set_omnis_folder",
+    ],
+    "testing": ["MailboxServer", "Script", "ScriptedServer"],
+}
+"""What users import from other modules of the package."""
 
 SIGNATURE = (
     "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
@@ -106,6 +131,11 @@ class PackageTests(SynchronousTestCase):
         for name in NAMES:
             if name != "__version__":
                 self.assertTrue(getattr(pop3connect, name).__doc__, name)
+
+    def test_the_names_of_other_modules(self) -> None:
+        for name, names in MODULES.items():
+            module = import_module(f"pop3connect.{name}")
+            self.assertEqual(sorted(module.__all__), names, name)
 
     def test_every_error_is_among_them(self) -> None:
         self.assertLessEqual(set(errors.__all__), set(pop3connect.__all__))

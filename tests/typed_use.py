@@ -1,0 +1,167 @@
+"""
+The public names as a user's type checker sees them; never run, only checked by mypy.
+
+Whoever has ``mypy --strict`` should need neither a cast nor an ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from cryptography.x509 import Certificate
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IConsumer, IListeningPort, IReactorTime
+from typing_extensions import assert_type
+
+import pop3connect.blocking
+from pop3connect import (
+    UID,
+    Capabilities,
+    CommandError,
+    Committed,
+    Handle,
+    Listing,
+    LoginError,
+    LoginInfo,
+    Message,
+    POP3Error,
+    Secure,
+    Stat,
+    TimedOutError,
+    TLSInfo,
+    connect,
+)
+from pop3connect.blocking import BlockingHandle
+from pop3connect.omnis import Code, Omnis, POP3Connect, POP3ListMessages, error_text
+from pop3connect.testing import MailboxServer, Script, ScriptedServer
+
+
+def opened(endpoint: HostnameEndpoint, show: Callable[[str], None]) -> None:
+    """
+    Each way to give an argument.
+    """
+
+    async def token() -> str:
+        return "token"
+
+    def later() -> Deferred[str]:
+        return Deferred()
+
+    assert_type(connect("pop.example.com", "ada", "secret"), Deferred[Handle])
+    connect("pop.example.com", "ada", "secret", print, 2, False)
+    connect("pop.example.com", "ada", "secret", show, Secure.TLS, cacerts="folder")
+    connect("pop.example.com", "ada", later, secure=True, endpoint=endpoint)
+    connect("pop.example.com", "ada", token, auth="XOAUTH2", timeout=5)
+    connect("pop.example.com", "ada", lambda: "secret", max_message_size=10**6)
+    connect("pop.example.com", "", "", auth="EXTERNAL", client_certificate="ada.pem")
+
+
+async def session(handle: Handle, consumer: IConsumer) -> None:
+    """
+    What each method comes to.
+    """
+    assert_type(await handle.stat(), Stat)
+    count, size = await handle.stat()
+    assert_type(count + size, int)
+    assert_type(await handle.list(), list[Listing])
+    assert_type(await handle.size(1), int)
+    assert_type(await handle.uidl(), list[UID])
+    assert_type(await handle.uid(1), str)
+    assert_type(await handle.retrieve(1), bytes)
+    assert_type(await handle.retrieve(1, consumer), int)
+    assert_type(await handle.top(1, 10), bytes)
+    assert_type(await handle.capa(), Capabilities)
+    assert_type(await handle.lang(), dict[str, str])
+    assert_type(handle.lang("en"), Deferred[None])
+    for nothing in (handle.delete(1), handle.reset(), handle.noop(), handle.utf8()):
+        assert_type(nothing, Deferred[None])
+    async for message in handle.messages(range(1, 10), ahead=4):
+        assert_type(message, Message)
+        assert_type(message.content, bytes | None)
+        assert_type(message.error, POP3Error | None)
+    assert_type(await handle.disconnect(), Committed)
+    assert_type(handle.abort(), Deferred[None])
+    assert_type(handle.when_closed(), Deferred[None])
+
+
+async def looked_at(opening: Deferred[Handle]) -> None:
+    """
+    The context manager, and the attributes.
+    """
+    async with await opening as handle:
+        assert_type(handle, Handle)
+        assert_type(handle.login, LoginInfo)
+        assert_type(handle.capabilities.sasl, tuple[str, ...])
+        assert_type(handle.greeting, str)
+        if handle.tls is not None:
+            assert_type(handle.tls, TLSInfo)
+            assert_type(handle.tls.verified, bool)
+            assert_type(handle.tls.peer_certificate, Certificate | None)
+
+
+def failed(error: POP3Error) -> str:
+    """
+    What is known of an error, by its kind.
+    """
+    if isinstance(error, LoginError):
+        assert_type(error.mechanism, str | None)
+        assert_type(error.retry_after, int | None)
+    if isinstance(error, CommandError):
+        assert_type(error.code, str | None)
+        assert_type(error.transient, bool | None)
+        return error.text
+    if isinstance(error, TimedOutError):
+        assert_type(error.seconds, float)
+        return error.phase
+    return f"{error.server} {error.verb}"
+
+
+def blocked() -> None:
+    """
+    The same without Deferreds.
+    """
+    with pop3connect.blocking.connect("pop.example.com", "ada", "secret") as handle:
+        assert_type(handle, BlockingHandle)
+        assert_type(handle.stat(), Stat)
+        assert_type(handle.lang(), dict[str, str])
+        assert_type(handle.retrieve(1), bytes)
+        with open("message.eml", "wb") as file:
+            assert_type(handle.retrieve(1, file), int)
+        for message in handle.messages([1, 2]):
+            assert_type(message, Message)
+        assert_type(handle.disconnect(), Committed)
+
+
+async def as_in_omnis(reactor: IReactorTime) -> None:
+    """
+    The Omnis family.
+    """
+    socket = await POP3Connect("pop.example.com", "ada", "secret", None, 2)
+    assert_type(socket, int)
+    rows: list[tuple[int, int]] = []
+    assert_type(await POP3ListMessages(socket, 0, rows), int)
+    code: Code = Code.NO_ADDRESS
+    assert_type(error_text(code), str)
+    Omnis(reactor=reactor)
+
+
+def tested(reactor: Any, clock: IReactorTime) -> None:
+    """
+    The servers for tests.
+    """
+    server = ScriptedServer(Script().greet().log_in().quit(), clock=clock)
+    assert_type(server.connect(timeout=5), Deferred[Handle])
+    mailbox = MailboxServer([b"Subject: hello\r\n\r\n"])
+    assert_type(mailbox.messages, list[bytes])
+    assert_type(mailbox.listen(reactor), IListeningPort)
+
+
+def run(main: Callable[[Handle], Coroutine[Deferred[Any], Any, None]]) -> None:
+    """
+    A coroutine that takes a handle.
+    """
+    connect("pop.example.com", "ada", "secret").addCallback(
+        lambda handle: Deferred.fromCoroutine(main(handle))
+    )
