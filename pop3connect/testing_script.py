@@ -236,8 +236,12 @@ class Script:
     # -- what goes wrong on the wire
 
     def _below(self, name: str, play: Callable[[Any], object]) -> Self:
-        # TLS may gather what was said, and hand it down in the next turn only.
-        self._do(name, lambda stage: stage.wait(0))
+        def settle(stage: Stage) -> None:
+            # TLS may gather what was said, and hand it down in the next turn only.
+            if stage.transcript:
+                stage.wait(0)
+
+        self._do(name, settle)
         return self._do(name, lambda stage: play(stage.transport.pacer))
 
     def _pace(self, name: str, **knobs: Any) -> Self:

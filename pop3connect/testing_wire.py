@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     IStreamClientEndpoint,
@@ -192,13 +193,22 @@ class Pacer(ProtocolWrapper):
     def __init__(self, factory: Any, wrapped: Any) -> None:
         super().__init__(factory, wrapped)
         self._waiting = b""
-        self._due = False
+        self._gone = False
+        self._next: IDelayedCall | None = None
         self._afterwards: Callable[[], object] | None = None
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Forget what was still to be sent."""
+        self._gone = True
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        super().connectionLost(reason)
 
     def write(self, data: bytes) -> None:
         """Send when its turn comes."""
         self._waiting += data
-        if not self._due:
+        if self._next is None:
             self._send()
 
     def writeSequence(self, data: Any) -> None:
@@ -230,12 +240,12 @@ class Pacer(ProtocolWrapper):
 
     def _when_sent(self, close: Callable[[], object]) -> None:
         self._afterwards = close
-        if not self._due:
+        if self._next is None:
             self._send()
 
     def _send(self) -> None:
-        self._due = False
-        if self.held or self.transport is None:
+        self._next = None
+        if self.held or self._gone:
             return
         size = len(self._waiting) if self.piece is None else self.piece
         if self.left is not None:
@@ -249,8 +259,7 @@ class Pacer(ProtocolWrapper):
             self.left = None
             self._afterwards = super().loseConnection
         if self._waiting:
-            self._due = True
-            self.factory.clock.callLater(self.gap, self._send)
+            self._next = self.factory.clock.callLater(self.gap, self._send)
         elif self._afterwards is not None:
             close, self._afterwards = self._afterwards, None
             close()

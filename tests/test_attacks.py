@@ -1,0 +1,593 @@
+"""
+Attacks of a server, or of somebody on the way to it, from ``connect()`` on.
+
+Each test states what the attacker gains: nothing.  `docs/attacks.rst` names them, and
+those of other modules where the attack is one of many cases.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import (
+    CommandError,
+    ConnectionLostError,
+    Handle,
+    LoginError,
+    POP3Error,
+    ProtocolError,
+    Secure,
+    STLSUnavailableError,
+    TimedOutError,
+    VerificationError,
+)
+from pop3connect.commands import List
+from pop3connect.testing import Script, ScriptedServer
+
+from .support.certificates import ServerTLS, authority, leaf
+from .support.memory import server_certificate
+
+USER = "ada"
+PASSWORD = "a secret of hers"
+
+FORMS = [
+    PASSWORD,
+    base64.b64encode(PASSWORD.encode()).decode(),
+    base64.b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode(),
+]
+"""What a credential looks like on the wire."""
+
+CODES = "\x1b]0;owned\x07\x1b[2J\r\u202egnp.exe\u200b\x9b31m"
+"""What moves a terminal, or makes a line look like another."""
+
+
+class AttackTestCase(SynchronousTestCase):
+    """
+    An attacker goes by a script, and a user connects.
+    """
+
+    def attack(self, *scripts: Script, **options: Any) -> tuple[Any, Deferred[Handle]]:
+        self.status: list[str] = []
+        server = ScriptedServer(*scripts)
+        options.setdefault("password", PASSWORD)
+        options.setdefault("stsproc", self.status.append)
+        opening = server.connect(username=USER, **options)
+        server.flush()
+        return server, opening
+
+    def session(self, script: Script, **options: Any) -> tuple[Any, Handle]:
+        """
+        The attacker lets the user log in first.
+        """
+        server, opening = self.attack(script, password="lovelace", **options)
+        return server, self.successResultOf(opening)
+
+    def folder(self) -> Path:
+        """
+        Return a cacerts folder with our CA in it.
+        """
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        authority().cert_pem.write_to_path(folder / "ca.pem")
+        return folder
+
+    def heard(self, server: Any) -> str:
+        """
+        Return all that the attacker was told.
+        """
+        lines = [line for stage in server.stages for line in stage.transcript]
+        return "\n".join(line for line in lines if line.startswith("C: "))
+
+    def nothing_gained(
+        self, server: Any, failed: Deferred[Any], kind: type[POP3Error]
+    ) -> POP3Error:
+        """
+        No credential, no connection that is held, nothing that still waits.
+        """
+        error = self.failureResultOf(failed).value
+        self.assertIs(type(error), kind, error)
+        said = self.heard(server)
+        for form in FORMS:
+            self.assertNotIn(form, said)
+        server.check()
+        for stage in server.stages:
+            self.assertTrue(stage.closed)
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+        self.assertTrue(str(error).isprintable(), error)
+        return error
+
+
+class OfferTests(AttackTestCase):
+    """
+    What is offered in the clear was perhaps not said by the server.
+    """
+
+    def test_stls_stripped_from_the_offer(self) -> None:
+        """
+        Gained: nothing.  The session ends before a name is sent.
+        """
+        server, opening = self.attack(
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["USER", "SASL PLAIN"])
+            .expect_close(),
+            secure=Secure.STLS,
+        )
+        self.nothing_gained(server, opening, STLSUnavailableError)
+
+    def test_an_offer_forged_before_tls(self) -> None:
+        """
+        Gained: nothing.  Within TLS it is the server's own that counts.
+        """
+        server, opening = self.attack(
+            Script()
+            .greet("+OK <1@attacker.example>")
+            .expect("CAPA")
+            .reply(lines=["STLS", "SASL X-TELL-ME PLAIN", "PIPELINING", "USER"])
+            .expect("STLS")
+            .reply()
+            .start_tls(server_certificate())
+            .expect("CAPA")
+            .reply(lines=["SASL CRAM-MD5"])
+            .expect("AUTH CRAM-MD5")
+            .reply("-ERR [AUTH] no")
+            .expect("QUIT")
+            .reply()
+            .expect_close(),
+            secure=Secure.STLS,
+            verify=False,
+        )
+        self.nothing_gained(server, opening, LoginError)
+
+    def test_no_connection_is_made_that_was_not_asked_for(self) -> None:
+        """
+        Gained: nothing.  No text of a server leads anywhere.
+        """
+        elsewhere = "pop3://attacker.example:110/;AUTH=*"
+        server, opening = self.attack(
+            Script()
+            .greet(f"+OK [REFERRAL {elsewhere}] moved to {elsewhere}")
+            .expect("CAPA")
+            .reply(lines=[f"REFERRAL {elsewhere}", f"IMPLEMENTATION {elsewhere}"])
+            .expect(f"USER {USER}")
+            .reply(f"-ERR [REFERRAL {elsewhere}] log in there")
+            .expect("QUIT")
+            .reply()
+            .expect_close()
+        )
+        self.nothing_gained(server, opening, LoginError)
+        self.assertEqual(len(server.stages), 1)
+
+    def test_only_the_clear_on_offer_where_it_is_forbidden(self) -> None:
+        """
+        Gained: nothing.  SCRAM was stripped, and no password follows.
+        """
+        server, opening = self.attack(
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["USER", "SASL PLAIN LOGIN"])
+            .expect("QUIT")
+            .reply()
+            .expect_close(),
+            allow_cleartext=False,
+        )
+        error = self.failureResultOf(opening, POP3Error).value
+        self.assertIn("allow_cleartext", str(error))
+        for form in FORMS:
+            self.assertNotIn(form, self.heard(server))
+        server.check()
+
+
+class LoginTests(AttackTestCase):
+    """
+    The login, as an attacker plays it.
+    """
+
+    def test_a_login_that_nobody_asked_for(self) -> None:
+        """
+        Gained: nothing.  A greeting with the answers to a login behind it is none.
+        """
+        whole = "+OK ready\r\n+OK\r\nUSER\r\n.\r\n+OK\r\n+OK logged in\r\n"
+        for greeting in (whole, "+OK ready\r\n+OK you are logged in already\r\n"):
+            server, opening = self.attack(Script().say(greeting).expect_close())
+            self.nothing_gained(server, opening, ProtocolError)
+            self.assertEqual(self.heard(server), "")
+
+    def test_a_refusal_is_not_followed_by_another_connection(self) -> None:
+        """
+        Gained: nothing.  Nobody can make it try another port, or go without TLS.
+        """
+        for refusal in ("-ERR [AUTH] no", "-ERR use port 110, without TLS", "-ERR"):
+            server, opening = self.attack(
+                Script()
+                .start_tls(server_certificate())
+                .greet()
+                .expect("CAPA")
+                .reply(lines=["SASL CRAM-MD5"])
+                .expect("AUTH CRAM-MD5")
+                .reply(refusal)
+                .expect("QUIT")
+                .reply()
+                .expect_close(),
+                secure=Secure.TLS,
+                verify=False,
+                auth="CRAM-MD5",
+            )
+            self.nothing_gained(server, opening, LoginError)
+            self.assertEqual(len(server.stages), 1)
+
+    def test_a_token_endpoint_of_the_server_is_not_visited(self) -> None:
+        """
+        Gained: nothing.  Where to get a token is told, and is the application's choice.
+        """
+        told = {
+            "status": "invalid_token",
+            "openid-configuration": "https://attacker.example/openid",
+        }
+        server, opening = self.attack(
+            Script()
+            .start_tls(server_certificate())
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["SASL OAUTHBEARER"])
+            .step(
+                "the token",
+                lambda stage: (stage.line() or b"").startswith(b"AUTH OAUTHBEARER "),
+            )
+            .reply("+ " + base64.b64encode(json.dumps(told).encode()).decode())
+            .expect("AQ==")
+            .reply("-ERR no")
+            .expect("QUIT")
+            .reply()
+            .expect_close(),
+            secure=Secure.TLS,
+            verify=False,
+            auth="OAUTHBEARER",
+        )
+        error = self.failureResultOf(opening, LoginError).value
+        self.assertEqual(error.details, told)
+        server.check()
+        self.assertEqual(len(server.stages), 1)
+
+    def test_the_password_is_not_even_asked_for(self) -> None:
+        """
+        Gained: nothing.  Who is not verified does not make the user type.
+        """
+        asked: list[None] = []
+        server, opening = self.attack(
+            Script().start_tls(server_certificate()),
+            secure=Secure.TLS,
+            password=lambda: asked.append(None),
+            cacerts=self.folder(),
+        )
+        self.nothing_gained(server, opening, VerificationError)
+        self.assertEqual(asked, [])
+
+
+class TextTests(AttackTestCase):
+    """
+    Texts of a server reach terminals, logs and web pages.
+    """
+
+    def everything_said(self, script: Script, **options: Any) -> str:
+        with capturedLogs() as logs:
+            server, opening = self.attack(script, **options)
+            error = self.failureResultOf(opening, POP3Error).value
+            server.check()
+        texts = [str(error), repr(error), getattr(error, "text", ""), *self.status]
+        texts += [formatEvent(event) for event in logs]
+        return "\0".join(texts)
+
+    def test_codes_that_move_a_terminal(self) -> None:
+        """
+        Gained: nothing.  All of it is escaped, wherever it stands.
+        """
+        for script in (
+            Script().greet(f"-ERR {CODES}").expect_close(),
+            Script().say(f"{CODES}\r\n").expect_close(),
+            Script()
+            .greet(f"+OK {CODES}")
+            .expect("CAPA")
+            .reply(f"+OK {CODES}", lines=[CODES.replace("\r", "")])
+            .expect(f"USER {USER}")
+            .reply(f"-ERR {CODES}")
+            .expect("QUIT")
+            .reply()
+            .expect_close(),
+        ):
+            said = self.everything_said(script)
+            self.assertTrue(said.replace("\0", "").isprintable())
+            self.assertIn("owned", said)
+
+    def test_codes_in_a_session(self) -> None:
+        """
+        Gained: nothing.  What is handed on as text is escaped too.
+        """
+        offer = ["USER", f"IMPLEMENTATION {CODES}".replace("\r", "")]
+        server, handle = self.session(
+            Script()
+            .greet(f"+OK {CODES}")
+            .log_in(capabilities=offer)
+            .expect("RETR 1")
+            .reply(f"-ERR {CODES}")
+            .expect("LANG")
+            .reply(lines=[f"en {CODES}".replace("\r", "")])
+            .quit()
+        )
+        asked, languages = handle.retrieve(1), handle.lang()
+        ending = handle.disconnect()
+        server.flush()
+        error = self.failureResultOf(asked, CommandError).value
+        texts = [str(error), error.text, repr(handle), handle.greeting]
+        texts += [*self.successResultOf(languages).values(), *self.status]
+        texts += [word for words in handle.capabilities.values() for word in words]
+        for text in texts:
+            self.assertTrue(text.isprintable(), text)
+        self.successResultOf(ending)
+
+    def test_the_password_repeated(self) -> None:
+        """
+        Gained: nothing.  What the server says of a password is masked where it is told.
+        """
+        said = self.everything_said(
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["USER"])
+            .expect(f"USER {USER}")
+            .reply()
+            .expect(f"PASS {PASSWORD}")
+            .reply(f"-ERR {' '.join(FORMS)} is wrong")
+            .expect("QUIT")
+            .reply()
+            .expect_close()
+        )
+        for form in FORMS:
+            self.assertNotIn(form, said)
+
+
+class FloodTests(AttackTestCase):
+    """
+    More than there should be.
+    """
+
+    MANY = 600
+    """Pieces of a flood; the client has to hang up long before."""
+
+    def flood(self, script: Script, piece: bytes) -> Script:
+        def play(stage: Any) -> bool:
+            for _ in range(self.MANY):
+                if stage.closed:
+                    break
+                stage.transport.write(piece)
+            return True
+
+        return script.step("flood", play).expect_close()
+
+    def test_lines_without_end(self) -> None:
+        """
+        Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
+        """
+        for script in (
+            Script(),
+            Script().say("+OK "),
+            Script().greet().expect("CAPA").say("+OK "),
+            Script().greet().expect("CAPA").reply().say("X"),
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["SASL CRAM-MD5"])
+            .expect("AUTH CRAM-MD5")
+            .say("+ "),
+        ):
+            server, opening = self.attack(self.flood(script, b"A" * 1000))
+            error = self.nothing_gained(server, opening, ProtocolError)
+            self.assertLess(len(str(error)), 2000)
+
+    def test_capabilities_without_end(self) -> None:
+        """
+        Gained: nothing.  256 KiB and 512 lines are more than any server has.
+        """
+        server, opening = self.attack(
+            self.flood(Script().greet().expect("CAPA").reply(), b"X" * 998 + b"\r\n")
+        )
+        self.nothing_gained(server, opening, ProtocolError)
+
+    def test_a_listing_without_end(self) -> None:
+        """
+        Gained: nothing.  A listing has a limit, for fourteen million messages.
+        """
+        self.patch(List, "max_octets", 100_000)
+        server, handle = self.session(
+            self.flood(
+                Script().greet().log_in().expect("LIST").reply(), b"1 1\r\n" * 50
+            )
+        )
+        asked = handle.list()
+        server.flush()
+        self.nothing_gained(server, asked, ProtocolError)
+
+    def test_a_body_without_end(self) -> None:
+        """
+        Gained: nothing, where ``max_message_size`` is given.
+        """
+        server, handle = self.session(
+            self.flood(Script().greet().log_in().expect("RETR 1").reply(), b"x" * 1000),
+            max_message_size=100_000,
+        )
+        asked = handle.retrieve(1)
+        server.flush()
+        self.nothing_gained(server, asked, ProtocolError)
+
+    def test_answers_that_nobody_asked_for(self) -> None:
+        """
+        Gained: nothing.  The first one ends the session; nothing is kept of the others.
+        """
+        script = Script().greet().log_in().delay(1)
+        server, handle = self.session(self.flood(script, b"+OK\r\n" * 100))
+        server.advance(1)
+        self.nothing_gained(server, handle.noop(), ProtocolError)
+
+
+class SlowTests(AttackTestCase):
+    """
+    As slowly as it takes to hold a session.
+    """
+
+    def hold(self, script: Script, seconds: float, **options: Any) -> Any:
+        server, opening = self.attack(script, **options)
+        for _ in range(int(seconds)):
+            server.advance(1)
+        return self.nothing_gained(server, opening, TimedOutError)
+
+    def test_an_octet_a_second(self) -> None:
+        """
+        Gained: a minute.  The time is for all of an answer, not for an octet of it.
+        """
+        text = "+OK " + "x" * 200
+        for script in (
+            Script().trickle(1, 1).greet(text).expect_close(),
+            Script().greet().expect("CAPA").trickle(1, 1).reply(text).expect_close(),
+            Script()
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["USER"])
+            .expect(f"USER {USER}")
+            .trickle(1, 1)
+            .reply(text)
+            .expect_close(),
+        ):
+            error = self.hold(script, 70)
+            self.assertEqual(error.seconds, 60)
+
+    def test_a_handshake_an_octet_a_second(self) -> None:
+        """
+        Gained: half a minute.
+        """
+        error = self.hold(
+            Script().trickle(1, 1).start_tls(server_certificate()).expect_close(),
+            40,
+            secure=Secure.TLS,
+            verify=False,
+        )
+        self.assertEqual((error.phase, error.seconds), ("TLS handshake", 30))
+
+    def test_a_message_an_octet_a_second(self) -> None:
+        """
+        Gained: a minute.  512 octets of a message have to come within the time.
+        """
+        server, handle = self.session(
+            Script()
+            .greet()
+            .log_in()
+            .expect("RETR 1")
+            .trickle(1, 1)
+            .message(b"x" * 10_000)
+            .expect_close()
+        )
+        asked = handle.retrieve(1)
+        for _ in range(200):
+            server.advance(1)
+        self.nothing_gained(server, asked, TimedOutError)
+
+
+class MailTests(AttackTestCase):
+    """
+    Who sends a mail controls its text.
+    """
+
+    FORGED = (
+        b"Subject: hello\r\n\r\n+OK 1 octet\r\nx\r\n.\r\n-ERR gone\r\n+OK\r\n"
+        b".\r\n..\r\n...\r\n\r\n.\r\n"
+    )
+
+    def test_replies_in_a_mail(self) -> None:
+        """
+        Gained: nothing.  A mail is a mail, however it is cut.
+        """
+        for octets in (None, 1, 2, 3, 7):
+            server, handle = self.session(
+                Script()
+                .greet()
+                .log_in()
+                .split(octets)
+                .expect("RETR 1")
+                .message(self.FORGED)
+                .expect("RETR 2")
+                .reply("-ERR no such message")
+                .expect("QUIT")
+                .reply()
+                .expect_close()
+            )
+            asked, other = handle.retrieve(1), handle.retrieve(2)
+            ending = handle.disconnect()
+            server.flush()
+            self.assertEqual(self.successResultOf(asked), self.FORGED)
+            self.failureResultOf(other, CommandError)
+            self.successResultOf(ending)
+            server.check()
+
+    def test_replies_in_a_mail_of_a_server_that_does_not_stuff(self) -> None:
+        """
+        Gained: the end of the session.  No deletion is taken for confirmed.
+        """
+        server, handle = self.session(
+            Script()
+            .greet()
+            .log_in()
+            .expect("RETR 1")
+            .expect("DELE 1")
+            .expect("QUIT")
+            .say(b"+OK\r\n" + self.FORGED + b".\r\n+OK\r\n+OK bye\r\n")
+            .expect_close()
+        )
+        asked, marking, ending = (
+            handle.retrieve(1),
+            handle.delete(1),
+            handle.disconnect(),
+        )
+        server.flush()
+        self.successResultOf(asked)
+        self.failureResultOf(marking, CommandError)
+        committed = ending.result
+        ending.addErrback(lambda _: None)
+        self.assertNotIn(1, getattr(committed, "deleted", ()))
+        server.check()
+
+
+class TrustTests(AttackTestCase):
+    """
+    Certificates of somebody else.
+    """
+
+    def test_a_certificate_for_another_name(self) -> None:
+        """
+        Gained: nothing.  A certificate of our CA, for another of its servers.
+        """
+        server, opening = self.attack(
+            Script().start_tls(ServerTLS(leaf("www.example.com"))),
+            secure=Secure.TLS,
+            cacerts=self.folder(),
+        )
+        error = self.nothing_gained(server, opening, VerificationError)
+        self.assertIn("www.example.com", str(error))
+
+    def test_the_connection_breaks_at_the_certificate(self) -> None:
+        """
+        Gained: nothing.
+        """
+        server, opening = self.attack(
+            Script().drop(after=900).start_tls(server_certificate()),
+            secure=Secure.TLS,
+            cacerts=self.folder(),
+        )
+        self.nothing_gained(server, opening, ConnectionLostError)
