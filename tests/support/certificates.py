@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -236,6 +236,7 @@ def _builder(
     end: datetime.datetime = _FAR_OFF,
     *,
     ca: bool = False,
+    path_length: int | None = None,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -248,7 +249,7 @@ def _builder(
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False
         )
-        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     )
 
 
@@ -313,7 +314,7 @@ def expired_authority() -> trustme.CA:
     """
     Return a CA whose own certificate has expired; what it issued has not.
     """
-    return _authority("Expired CA", end=datetime.datetime(2011, 12, 13, 14, 15))
+    return make_authority("Expired CA", end=datetime.datetime(2011, 12, 13, 14, 15))
 
 
 @cache
@@ -321,7 +322,7 @@ def authority_without_key_usage() -> trustme.CA:
     """
     Return a CA such as ``openssl req -x509`` makes: without a keyUsage.
     """
-    return _authority("Home-made CA", key_usage=False)
+    return make_authority("Home-made CA", key_usage=False)
 
 
 @cache
@@ -329,7 +330,7 @@ def not_an_authority() -> trustme.CA:
     """
     Return one that issues certificates, and says that it is no CA.
     """
-    return _authority("No CA", ca=False, by=authority())
+    return make_authority("No CA", ca=False, by=authority())
 
 
 @cache
@@ -337,23 +338,38 @@ def authority_with_ed25519() -> trustme.CA:
     """
     Return a CA whose signatures have no hash of their own (RFC 8410).
     """
-    return _authority("Modern CA", own=ed25519.Ed25519PrivateKey.generate())
+    return make_authority("Modern CA", own=ed25519.Ed25519PrivateKey.generate())
 
 
-def _authority(
+def make_authority(
     unit: str,
     *,
     own: Any = None,
     end: datetime.datetime = _FAR_OFF,
     key_usage: bool = True,
     ca: bool = True,
+    path_length: int | None = None,
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
     by: trustme.CA | None = None,
 ) -> trustme.CA:
+    """
+    Return a CA that is special in some way; `authority` is one that is not.
+
+    :param own: its key.
+    :param ca: whether its certificate says that it is one.
+    :param extensions: each with whether it is critical.
+    :param by: who vouches for it; default: itself.
+    """
     own = own or ec.generate_private_key(ec.SECP256R1())
     subject = name(unit=unit)
     issuer = certificate_of(by) if by else None
     builder = _builder(
-        subject, issuer.subject if issuer else subject, own, end=end, ca=ca
+        subject,
+        issuer.subject if issuer else subject,
+        own,
+        end=end,
+        ca=ca,
+        path_length=path_length,
     )
     if issuer:
         ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
@@ -366,6 +382,8 @@ def _authority(
             x509.KeyUsage(True, False, False, False, False, ca, ca, False, False),
             critical=True,
         )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
     signed = _sign(builder, _key_of(by) if by else own)
     made = trustme.CA.from_pem(
         signed.public_bytes(Encoding.PEM),
@@ -373,6 +391,32 @@ def _authority(
     )
     _keys[made] = own
     return made
+
+
+@cache
+def rsa_authority() -> trustme.CA:
+    """
+    Return a CA with an RSA key, such as MD5 was used with.
+    """
+    return make_authority("RSA CA", own=rsa.generate_private_key(65537, 2048))
+
+
+def signed_with(digest: hashes.HashAlgorithm, number: int) -> Shown:
+    """
+    Return a certificate with a signature that nobody makes any more.
+
+    No library does, so the one with SHA-256 is signed anew.
+
+    :param number: the last part of the algorithm's name, 1.2.840.113549.1.1.
+    """
+    shown = leaf(HOST, by=rsa_authority())
+    oid = bytes.fromhex("06092a864886f70d0101")
+    old, new = oid + b"\x0b", oid + bytes([number])
+    body = shown.certificate.tbs_certificate_bytes.replace(old, new)
+    made = _key_of(rsa_authority()).sign(body, padding.PKCS1v15(), digest)
+    whole = shown.der.replace(shown.certificate.tbs_certificate_bytes, body)
+    whole = whole.replace(old, new).replace(shown.certificate.signature, made)
+    return Shown(x509.load_der_x509_certificate(whole))
 
 
 def client_identity(who: str = "ada") -> Shown:
