@@ -81,6 +81,10 @@ class Account:
     certificate: bool = False
     capa: bool = True
 
+    def secrets(self, password: str) -> list[bytes]:
+        """Return the forms in which a server may repeat a password."""
+        return forms(Credentials(self.username, Secret(password)))
+
 
 class _CannotError(Exception):
     """The server offers a way to log in that it cannot go; no credential was seen."""
@@ -243,7 +247,8 @@ class Authentication:
         secret = password = Secret(password)
         if not set(ways) <= set(NO_PASSWORD):
             check_text("password", secret)
-        self._protocol.transcript.keep_secret(*forms(self._credentials(secret)))
+        if callable(self._account.password):
+            self._protocol.transcript.keep_secret(*self._account.secrets(secret))
         return secret
 
     def _stale(self, name: str, error: LoginError) -> bool:

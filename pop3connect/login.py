@@ -19,6 +19,7 @@ from .errors import (
     STLSUnavailableError,
     UsageError,
 )
+from .policy import NO_PASSWORD
 from .protocol import POP3ClientProtocol
 from .replies import Capabilities
 from .results import LoginInfo
@@ -48,6 +49,9 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     :raises UsageError: this server cannot be given this name or password.
     :raises POP3Error: and all that can happen to a connection.
     """
+    if isinstance(account.password, str) and account.auth not in NO_PASSWORD:
+        # Before it is used: the server may know it from elsewhere.
+        protocol.transcript.keep_secret(*account.secrets(account.password))
     greeting = await protocol.when_greeted()
     server = str(protocol.settings.server)
     if not account.capa:

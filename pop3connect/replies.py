@@ -290,7 +290,11 @@ _plain_uids = re.compile(r"^([1-9][0-9]{0,17}) ([!-~]+)\r$", re.M).findall
 
 def _all_plain(numbers: list[int], body: bytes) -> bool:
     """Say whether that was each line, and the numbers rise: then none comes twice."""
-    return len(numbers) == body.count(b"\n") and all(map(lt, numbers, numbers[1:]))
+    return (
+        len(numbers) == body.count(b"\n")
+        and body[-1:] in (b"\n", b"")
+        and all(map(lt, numbers, numbers[1:]))
+    )
 
 
 def parse_listing(body: bytes) -> list[Listing]:

@@ -751,6 +751,12 @@ class SecretsTests(LoginTestCase):
         self.server.expect(b"CAPA", CAPA)
         self.assertEqual(self.result(opening).greeting, "hello ********")
 
+    def test_a_refusal_instead_of_a_greeting_that_repeats_it(self) -> None:
+        opening = self.begin(b"-ERR [SYS/TEMP] you were told: not with lovelace\r\n")
+        error = self.error(opening, LoginError)
+        self.assertEqual(error.text, "you were told: not with ********")
+        self.assertNotIn("lovelace", "".join(self.status))
+
     def test_nonsense_that_repeats_them(self) -> None:
         for secret in self.FORMS:
             self.anew()

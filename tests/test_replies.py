@@ -345,6 +345,11 @@ class ListingTests(SynchronousTestCase):
         body = b"  1   120 \r\n\r\n\t2\t200\tfurther text\r\n \r\n3 300 x y\r\n4 5"
         self.assertEqual(parse_listing(body), [(1, 120), (2, 200), (3, 300), (4, 5)])
 
+    def test_a_last_line_without_its_end_counts(self) -> None:
+        self.assertEqual(parse_listing(b"1 120\r\n2 200"), [(1, 120), (2, 200)])
+        with self.assertRaises(BadReplyError):
+            parse_listing(b"junk")
+
     def test_a_row_that_is_told_twice_is_one_row(self) -> None:
         body = b"2 200\r\n1 120\r\n2 200 again\r\n3 300\r\n1 120\r\n"
         self.assertEqual(parse_listing(body), [(2, 200), (1, 120), (3, 300)])

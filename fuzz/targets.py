@@ -1,0 +1,269 @@
+"""
+What must hold for any octets that a server sends.
+
+The first octet of an input says for which part of the client the others are.  `check`
+raises if something does not hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+
+from pop3connect.multiline import MultilineDecoder, decode_whole
+from pop3connect.replies import (
+    MAX_CAPABILITIES,
+    BadReplyError,
+    parse_capabilities,
+    parse_challenge,
+    parse_languages,
+    parse_listing,
+    parse_one_listing,
+    parse_one_uid,
+    parse_stat,
+    parse_status,
+    parse_uids,
+)
+from pop3connect.sasl import (
+    MECHANISMS,
+    Credentials,
+    SASLError,
+    apop_challenge,
+    decode_challenge,
+    make_mechanism,
+)
+from pop3connect.status import Secret, Transcript
+
+__all__ = ["CORPUS", "PARTS", "check"]
+
+CORPUS = Path(__file__).parent / "corpus"
+
+SECRET = "correct horse"
+
+
+def _status(data: bytes) -> None:
+    status = parse_status(data)
+    if status is None:
+        return
+    assert data[:3] in (b"+OK", b"-ER", b"+ER"), data
+    assert status.ok is (data[:3] == b"+OK")
+    assert status.text in data
+    assert not status.challenge
+    if status.code is not None:
+        assert not status.ok
+        assert status.code.isascii()
+        assert status.code == status.code.upper()
+        assert status.code.encode() in data.upper()
+
+
+def _continuation(data: bytes) -> None:
+    status = parse_challenge(data)
+    if status is not None:
+        assert status.challenge
+        assert status.ok
+        assert status.text in data
+    challenge = decode_challenge(data)
+    try:
+        strict: bytes | None = base64.b64decode(data, validate=True)
+    except binascii.Error:
+        strict = None
+    if challenge is not None:
+        assert challenge == strict
+    elif strict is not None:
+        # Python takes pads where RFC 5034 has none.
+        assert base64.b64encode(strict) != data
+
+
+def _stat(data: bytes) -> None:
+    try:
+        stat = parse_stat(data)
+    except BadReplyError as error:
+        assert str(error).isprintable()
+        return
+    assert stat.count >= 0
+    assert stat.size >= 0
+    assert str(stat.count).encode() in data
+
+
+def _rows(
+    parse: Callable[[bytes], list[Any]], one: Callable[[bytes], Any], data: bytes
+) -> list[Any]:
+    """
+    Read a listing as a whole, and line by line: it comes to the same.
+    """
+    try:
+        rows = parse(data)
+    except BadReplyError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
+        rows = []
+    else:
+        singly = [one(line) for line in data.split(b"\r\n") if line.strip()]
+        assert rows == list(dict.fromkeys(singly)), data
+    assert len({row[0] for row in rows}) == len(rows)
+    assert all(row[0] > 0 for row in rows)
+    return rows
+
+
+def _listing(data: bytes) -> None:
+    for row in _rows(parse_listing, parse_one_listing, data):
+        assert row.size >= 0
+
+
+def _uids(data: bytes) -> None:
+    for row in _rows(parse_uids, parse_one_uid, data):
+        assert row.uid.encode("ascii", "surrogateescape") in data
+
+
+def _capabilities(data: bytes) -> None:
+    try:
+        capabilities = parse_capabilities(data)
+    except BadReplyError:
+        assert len(data.splitlines()) > MAX_CAPABILITIES
+        return
+    assert capabilities.known
+    assert len(capabilities) <= MAX_CAPABILITIES
+    for tag, words in capabilities.items():
+        assert tag == tag.upper()
+        assert tag in capabilities
+        assert all(text.isprintable() for text in (tag, *words))
+    assert all(name == name.upper() for name in capabilities.sasl)
+    for days in (capabilities.login_delay, capabilities.expire):
+        assert days is None or days >= 0
+
+
+def _languages(data: bytes) -> None:
+    for tag, name in parse_languages(data).items():
+        assert tag
+        assert f"{tag}{name}".isprintable()
+
+
+def _plain(wire: bytes, at: int) -> tuple[bytes, int] | None:
+    """
+    Decode line by line, as RFC 1939 section 3 has it.
+    """
+    body = b""
+    while (end := wire.find(b"\r\n", at)) >= 0:
+        line, at = wire[at:end], end + 2
+        if line == b".":
+            return body, at
+        body += line.removeprefix(b".") + b"\r\n"
+    return None
+
+
+def _body(data: bytes) -> None:
+    """
+    Decode a body however it is cut, with and without its status line before it.
+
+    The first octet says where.
+    """
+    size, before = data[0] % 16 or 10_000, data[0] // 16
+    wire = data[1:]
+    start = 0
+    if before:
+        wire = b"+OK" + b" " * before + b"\r\n" + wire
+        start = before + 5
+    meant = _plain(wire, start)
+    if before:
+        assert decode_whole(wire, start) in (meant, None)
+    decoder, pieces = MultilineDecoder(), list[bytes]()
+    decoder.begin(pieces.append)
+    ended = -1
+    # The first chunk has the status line in it, and ends where it ends at the least.
+    chunks = [wire[: start + size]]
+    chunks += [wire[at : at + size] for at in range(start + size, len(wire), size)]
+    before = 0
+    for number, chunk in enumerate(chunks):
+        end = decoder.feed(chunk, 0 if number else start)
+        if end >= 0:
+            ended = before + end
+            break
+        before += len(chunk)
+    body = b"".join(pieces)
+    assert decoder.octets == len(body)
+    if meant is None:
+        assert ended < 0
+    else:
+        assert (body, ended) == meant
+
+
+def _mechanism(data: bytes) -> None:
+    """
+    Go through a login, a challenge a line; the first octet says in which way.
+    """
+    names = sorted(MECHANISMS)
+    credentials = Credentials(
+        "ada",
+        Secret(SECRET),
+        host="pop.example.com",
+        port=995,
+        binding=("tls-exporter", bytes(32)),
+        nonce="fyko+d2lbbFgONRv9qkxdawL",
+    )
+    name = names[data[0] % len(names)]
+    mechanism = make_mechanism(name, credentials)
+    mechanism.initial()
+    for challenge in data[1:].split(b"\n")[:16]:
+        try:
+            response = mechanism.respond(challenge)
+        except SASLError as error:
+            assert SECRET not in str(error)
+            assert str(error).isprintable()
+            break
+        assert isinstance(response, bytes)
+        assert mechanism.at_a_loss(challenge) in (True, False)
+        assert all(SECRET not in text for text in mechanism.failure().values())
+    if name.startswith("SCRAM"):
+        # Nobody here knows the password, so nobody has proven that he does.
+        try:
+            mechanism.finish()
+        except SASLError:
+            return
+        raise AssertionError("a server that proved nothing was believed")
+
+
+def _text(data: bytes) -> None:
+    """
+    Show a text in which a secret stands somewhere.
+    """
+    transcript = Transcript(None, Logger())
+    transcript.keep_secret(SECRET.encode())
+    at = data[0] * 4
+    text = data[1 : 1 + at] + SECRET.encode() + data[1 + at :]
+    # Escaping can put letters before others, so it is asked before.
+    assert SECRET.encode() not in transcript.mask(text)
+    shown = transcript.clean(text)
+    assert shown.isprintable()
+    assert len(shown) < 5000
+    apop_challenge(data)
+
+
+PARTS: dict[bytes, Callable[[bytes], None]] = {
+    b"s": _status,
+    b"+": _continuation,
+    b"t": _stat,
+    b"l": _listing,
+    b"u": _uids,
+    b"c": _capabilities,
+    b"g": _languages,
+    b"b": _body,
+    b"m": _mechanism,
+    b"x": _text,
+}
+"""What the first octet stands for."""
+
+
+def check(data: bytes) -> None:
+    """
+    Give an input to the part that it is for.
+    """
+    part = PARTS.get(data[:1])
+    if part is None:
+        part = list(PARTS.values())[sum(data[:1]) % len(PARTS)]
+    if len(data) > 1:
+        part(data[1:])
