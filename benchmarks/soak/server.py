@@ -23,6 +23,7 @@ from zope.interface import implementer
 from benchmarks.soak import faults, mail
 from pop3connect.demo import DemoPOP3, DemoPOP3Factory
 from pop3connect.demo_accounts import InUseError, Maildrop, MaildropSession
+from pop3connect.testing_script import stuffed
 from pop3connect.testing_wire import layered
 
 reactor: Any = global_reactor
@@ -128,9 +129,9 @@ class Connection(DemoPOP3):
 
     def _half(self, number: int) -> None:
         assert self.mbox is not None
-        content = self.mbox.getMessage(number - 1).read()
+        body = stuffed(self.mbox.getMessage(number - 1).read())
         self.silent = True
-        self.transport.write(b"+OK\r\n" + content[: len(content) // 2])
+        self.transport.write(b"+OK\r\n" + body[: len(body) // 2])
 
 
 class Factory(DemoPOP3Factory):
