@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -192,18 +193,31 @@ class Pacer(ProtocolWrapper):
     def __init__(self, factory: Any, wrapped: Any) -> None:
         super().__init__(factory, wrapped)
         self._waiting = b""
-        self._due = False
+        self._next: Any = None
         self._afterwards: Callable[[], object] | None = None
+        self._over = False
 
     def write(self, data: bytes) -> None:
         """Send when its turn comes."""
+        if self._over:
+            # A TCP transport that has been closed still sends what is written.
+            return
         self._waiting += data
-        if not self._due:
+        if self._next is None:
             self._send()
 
     def writeSequence(self, data: Any) -> None:
         """Send when its turn comes."""
         self.write(b"".join(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Send no more, and leave no timer behind."""
+        self._over = True
+        self._waiting = b""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        super().connectionLost(reason)
 
     def release(self) -> None:
         """Let go what was held, as one piece."""
@@ -230,11 +244,11 @@ class Pacer(ProtocolWrapper):
 
     def _when_sent(self, close: Callable[[], object]) -> None:
         self._afterwards = close
-        if not self._due:
+        if self._next is None:
             self._send()
 
     def _send(self) -> None:
-        self._due = False
+        self._next = None
         if self.held or self.transport is None:
             return
         size = len(self._waiting) if self.piece is None else self.piece
@@ -249,9 +263,9 @@ class Pacer(ProtocolWrapper):
             self.left = None
             self._afterwards = super().loseConnection
         if self._waiting:
-            self._due = True
-            self.factory.clock.callLater(self.gap, self._send)
+            self._next = self.factory.clock.callLater(self.gap, self._send)
         elif self._afterwards is not None:
+            self._over = True
             close, self._afterwards = self._afterwards, None
             close()
 
