@@ -14,6 +14,7 @@ from twisted.internet.task import react
 
 from benchmarks.helpers import Helper, Identity
 from benchmarks.report import Table, number, say
+from benchmarks.runner import use_client_core
 from benchmarks.soak.census import allow_files
 from benchmarks.soak.faults import FAULTS
 from benchmarks.soak.rounds import NO_FAULT, Round, Soak
@@ -146,4 +147,5 @@ def main(argv: Sequence[str]) -> None:
     missing = allow_files(options.sessions)
     if missing:
         sys.exit(missing)
+    use_client_core()
     react(lambda reactor: Deferred.fromCoroutine(_command(reactor, options)))

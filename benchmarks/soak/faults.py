@@ -81,20 +81,25 @@ def struck_message(account: int, count: int) -> int:
     return 1 + chance(account, count)
 
 
-def verdict(fault: Fault | None, struck: int, answers: Sequence[Answer]) -> str:
-    """What is wrong with a session's answers; empty: they are what they must be."""
+def retrieval(number: int) -> str:
+    """What the answer to RETR is called."""
+    return f"RETR {number}"
+
+
+def verdict(
+    fault: Fault | None, struck: int, count: int, answers: Sequence[Answer]
+) -> str:
+    """What is wrong with a session's answers; empty: they are what they must be.
+
+    *struck* is the number of the message at which the fault struck, of *count*.
+    """
     for answer in answers:
         if answer.wrong:
             return f"{answer.what}: {answer.wrong}"
     failed = [answer for answer in answers if answer.error is not None]
-    if fault is REFUSAL:
-        if [(type(a.error), a.what) for a in failed] == [
-            (CommandError, f"RETR {struck}")
-        ]:
-            return ""
-        return f"RETR {struck} alone has to be refused, but {_told(failed)}"
     if fault is None or fault.ends is None:
-        return f"nothing may fail, but {_told(failed)}" if failed else ""
+        refused = [retrieval(struck)] if fault is REFUSAL else []
+        return _of_one_that_goes_on(refused, count, answers, failed)
     if not failed:
         return "nobody noticed the fault"
     if answers[-len(failed) :] != failed:
@@ -104,6 +109,20 @@ def verdict(fault: Fault | None, struck: int, answers: Sequence[Answer]) -> str:
         failed = failed[1:]
     others = [answer for answer in failed if type(answer.error) is not fault.ends]
     return f"not {fault.ends.__name__}, but {_told(others)}" if others else ""
+
+
+def _of_one_that_goes_on(
+    refused: list[str], count: int, answers: Sequence[Answer], failed: list[Answer]
+) -> str:
+    asked = sorted(retrieval(number) for number in range(1, count + 1))
+    came = sorted(answer.what for answer in answers if answer.what in asked)
+    if came != asked:
+        return f"answered were {came}, and not {asked}"
+    if [answer.what for answer in failed] != refused or any(
+        type(answer.error) is not CommandError for answer in failed
+    ):
+        return f"{refused or 'nothing'} has to be refused, but {_told(failed)}"
+    return ""
 
 
 def _told(answers: Sequence[Answer]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
-from twisted.internet.defer import TimeoutError as HungError
 from twisted.internet.task import deferLater
 
 from benchmarks.helpers import Helper
@@ -16,13 +15,36 @@ from benchmarks.soak.census import Census, count, growth, leaks
 from benchmarks.soak.visit import Place, Plan, Visit
 from pop3connect import Secure
 
-BURST = 32
-"""Sessions that are being opened at once: fewer than the server's backlog of 50."""
+BURST = 16
+"""Sessions that are being opened at once: fewer than the server's backlog of 50, and so
+few that none with a short time limit waits long for its turn."""
 
 SETTLED = 100  # looks, so many turns of 50 ms: until the server has seen all closes
 _LOOK = 0.05
 
 NO_FAULT = "none"
+
+
+class HungError(Exception):
+    """It did not come to an end."""
+
+
+def limited(clock: Any, seconds: float, running: Deferred[Any]) -> Deferred[Any]:
+    """Wait so long at the most, even for what goes on when it is cancelled."""
+    outcome: Deferred[Any] = Deferred()
+
+    def hung() -> None:
+        outcome.errback(HungError(f"hung for {seconds:g} seconds"))
+        running.cancel()
+
+    def over(result: Any) -> None:
+        if timer.active():
+            timer.cancel()
+            outcome.callback(result)
+
+    timer = clock.callLater(seconds, hung)
+    running.addBoth(over)
+    return outcome
 
 
 @dataclass
@@ -84,8 +106,7 @@ class Soak:
             [burst.run(self._limited, self._open, v, result) for v in visits]
         )
         # The barrier: nobody works before all are logged in.
-        stats = self._server.stats()
-        result.open_at_once = stats["mailboxes"]
+        result.open_at_once = self._server.stats()["mailboxes"]
         await gatherResults(
             [
                 self._limited(self._work, visit, result)
@@ -100,9 +121,9 @@ class Soak:
         return result
 
     def _limited(self, step: Any, visit: Visit, result: Round) -> Deferred[bool]:
+        running = Deferred.fromCoroutine(step(visit))
         return (
-            Deferred.fromCoroutine(step(visit))
-            .addTimeout(self._plan.limit, self._reactor)
+            limited(self._reactor, self._plan.limit, running)
             .addCallback(self._judge, visit, result)
             .addErrback(self._failed, visit, result)
         )
@@ -122,11 +143,8 @@ class Soak:
         return True
 
     def _failed(self, failure: Any, visit: Visit, result: Round) -> bool:
-        if failure.check(HungError):
-            self._note("hung", visit, result)
-            visit.give_up()
-        else:
-            self._note(failure.getErrorMessage(), visit, result)
+        self._note(repr(failure.value), visit, result)
+        visit.give_up()
         return False
 
     def _note(self, wrong: str, visit: Visit, result: Round) -> None:

@@ -137,8 +137,15 @@ class Connection(DemoPOP3):
 class Factory(DemoPOP3Factory):
     """One port."""
 
-    def __init__(self, task: dict[str, Any], realm: Realm, at_once: Any = None) -> None:
-        """Serve the accounts; *at_once* is what TLS needs if it comes first."""
+    def __init__(
+        self,
+        task: dict[str, Any],
+        realm: Realm,
+        *,
+        stls: Any = None,
+        at_once: Any = None,
+    ) -> None:
+        """Serve the accounts; with what TLS needs, for STLS or from the first octet."""
         self.realm, self.at_once = realm, at_once
         self.share, self.patience = task["share"], task["patience"]
         accounts = InMemoryUsernamePasswordDatabaseDontUse()
@@ -146,10 +153,7 @@ class Factory(DemoPOP3Factory):
             accounts.addUser(
                 mail.username(account).encode(), mail.password(account).encode()
             )
-        identity = PrivateCertificate.loadPEM(Path(task["identity"]).read_bytes())
-        super().__init__(
-            Portal(realm, [accounts]), None if at_once else identity.options()
-        )
+        super().__init__(Portal(realm, [accounts]), stls)
 
     def buildProtocol(self, addr: Any) -> Connection:  # type: ignore[override]
         """Make the protocol of one connection."""
@@ -186,13 +190,15 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     realm = Realm(task["messages"])
     identity = PrivateCertificate.loadPEM(Path(task["identity"]).read_bytes())
-    factories = [Factory(task, realm), Factory(task, realm, identity.options())]
+    tls = identity.options()
+    factories = [Factory(task, realm, stls=tls), Factory(task, realm, at_once=tls)]
     ports = [
         reactor.listenTCP(0, layered(each, reactor), interface="127.0.0.1")
         for each in factories
     ]
-    plain, tls = (port.getHost().port for port in ports)
-    print(json.dumps({"plain": plain, "tls": tls}), flush=True)
+    numbers = [port.getHost().port for port in ports]
+    hello = dict(zip(("plain", "tls"), numbers, strict=True))
+    print(json.dumps(hello), flush=True)
     StandardIO(Control(realm, factories))
     reactor.run()
 

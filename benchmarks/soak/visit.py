@@ -16,6 +16,7 @@ from benchmarks.soak.faults import (
     CANCEL,
     Answer,
     fault_of,
+    retrieval,
     struck_message,
     verdict,
 )
@@ -103,7 +104,7 @@ class Visit:
         self._plan, self._facts = plan, facts
         self._answers: list[Answer] = []
         self._awaited: list[Deferred[None]] = []
-        self._handle: Handle
+        self._handle: Handle | None = None
 
     async def open(self, reactor: Any, place: Place, way: Secure) -> None:
         """Connect and log in."""
@@ -123,20 +124,21 @@ class Visit:
     async def work(self) -> str:
         """Do all that a session does; what is wrong with it, or nothing."""
         handle, numbers = self._handle, range(2, self._plan.messages + 1)
+        assert handle is not None
         ask = self._ask
         counted = handle.stat()
         if self.fault is ABORT:
-            counted.addCallback(self._abort)
+            counted.addCallback(partial(_abort, handle))
         ask("STAT", counted, self._check_stat)
         ask("LIST", handle.list(), self._check_list)
         ask("UIDL", handle.uidl(), self._check_uidl)
         if self.account % 2:
-            await self._iterate(numbers)
+            await self._iterate(handle, numbers)
         else:
             for number in numbers:
                 check = partial(self._check_message, number)
-                ask(f"RETR {number}", handle.retrieve(number), check)
-        self._stream()
+                ask(retrieval(number), handle.retrieve(number), check)
+        self._stream(handle)
         ask("TOP", handle.top(2, _TOP), self._check_top)
         ask("DELE", handle.delete(2), _nothing)
         ending = self.account // 2 % 3
@@ -153,16 +155,14 @@ class Visit:
             ask("QUIT", handle.disconnect(), partial(self._check_committed, left))
             await self._all()
         await handle.when_closed()
-        struck = struck_message(self.account, self._plan.messages)
-        return verdict(self.fault, struck, self._answers)
+        count = self._plan.messages
+        struck = struck_message(self.account, count)
+        return verdict(self.fault, struck, count, self._answers)
 
     def give_up(self) -> None:
-        """Close the connection of a session that hangs."""
-        self._handle.abort()
-
-    def _abort(self, counted: Any) -> Any:
-        self._handle.abort()
-        return counted
+        """Close the connection, if there is one, of a session that went wrong."""
+        if self._handle is not None:
+            self._handle.abort()
 
     def _ask(self, what: str, answer: Deferred[Any], check: Callable[..., str]) -> None:
         """Note what becomes of a command; the answers stand in the order of these."""
@@ -183,26 +183,26 @@ class Visit:
         for answer in awaited:
             await answer
 
-    async def _iterate(self, numbers: Iterable[int]) -> None:
+    async def _iterate(self, handle: Handle, numbers: Iterable[int]) -> None:
         """Fetch in the other way, a few ahead."""
         try:
-            async for message in self._handle.messages(numbers, ahead=3):
-                note = Answer(f"RETR {message.number}", message.error)
+            async for message in handle.messages(numbers, ahead=3):
+                note = Answer(retrieval(message.number), message.error)
                 self._answers.append(note)
                 if message.content is not None:
                     note.wrong = self._check_message(message.number, message.content)
         except POP3Error as error:
             self._answers.append(Answer("messages()", error))
 
-    def _stream(self) -> None:
+    def _stream(self, handle: Handle) -> None:
         """Fetch the large message, piece by piece."""
 
         def cancel() -> None:
             answer.cancel()
 
         reader = SlowReader(self._reactor, cancel if self.fault is CANCEL else None)
-        answer = self._handle.retrieve(1, reader)
-        self._ask("RETR 1", answer, lambda _: self._check_digest(1, reader.hash))
+        answer = handle.retrieve(1, reader)
+        self._ask(retrieval(1), answer, lambda _: self._check_digest(1, reader.hash))
 
     # what is right
 
@@ -233,6 +233,11 @@ class Visit:
     def _check_committed(self, expected: set[int], committed: Committed) -> str:
         self.committed = len(committed.deleted)
         return _differs(committed.deleted, expected)
+
+
+def _abort(handle: Handle, counted: Any) -> Any:
+    handle.abort()
+    return counted
 
 
 def _nothing(value: object) -> str:
