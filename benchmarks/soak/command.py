@@ -60,7 +60,9 @@ def tables(title: str, rounds: list[Round]) -> list[Table]:
             "calls",
             "selectables",
             "objects",
-            "memory MiB",
+            "blocks",
+            "malloc MiB",
+            "resident MiB",
         ),
     )
     outcomes: Counter[tuple[str, bool]] = Counter()
@@ -76,7 +78,9 @@ def tables(title: str, rounds: list[Round]) -> list[Table]:
             one.census.calls,
             one.census.selectables,
             number(one.census.living),
-            number(one.census.memory / 1024**2, 1),
+            number(one.census.blocks),
+            number(one.census.malloced / 1024**2, 1),
+            number(one.census.resident / 1024**2),
         )
     faults = Table(
         f"{title}: outcomes", ("Fault", "must give", "sessions", "did", "did not")

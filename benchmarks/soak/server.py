@@ -177,6 +177,8 @@ class Control(LineReceiver):
             "connections": sum(len(each.connections) for each in self._factories),
             "mailboxes": len(self._realm.taken),
             "committed": self._realm.committed,
+            "files": len(os.listdir("/proc/self/fd")),
+            "calls": len(reactor.getDelayedCalls()),
         }
         self.sendLine(json.dumps(counts).encode())
 
