@@ -15,6 +15,7 @@ SPARE = 200
 
 _FILES = Path("/proc/self/fd")
 _STATM = Path("/proc/self/statm")
+_LIBRARY = ctypes.CDLL(None)
 
 _WATCHED = (
     "pop3connect.",
@@ -82,6 +83,7 @@ class Census:
 def count(reactor: Any) -> Census:
     """Count what there is now, garbage collected."""
     gc.collect()
+    _give_back()
     blocks = sys.getallocatedblocks()
     types: Counter[str] = Counter()
     for each in gc.get_objects():
@@ -101,13 +103,18 @@ def count(reactor: Any) -> Census:
     )
 
 
+def _give_back() -> None:
+    """Have the C library return to the system what it keeps for later."""
+    if hasattr(_LIBRARY, "malloc_trim"):
+        _LIBRARY.malloc_trim(0)
+
+
 def _malloced() -> int:
     """The octets that the C library has given out; 0 where it does not tell."""
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallinfo2"):
+    if not hasattr(_LIBRARY, "mallinfo2"):
         return 0
-    library.mallinfo2.restype = _Mallinfo
-    heap = library.mallinfo2()
+    _LIBRARY.mallinfo2.restype = _Mallinfo
+    heap = _LIBRARY.mallinfo2()
     return int(heap.uordblks + heap.hblkhd)
 
 

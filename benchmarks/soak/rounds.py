@@ -119,7 +119,7 @@ class Soak:
         result.open_at_once = self._server.stats()["mailboxes"]
         await gatherResults(
             [
-                self._limited(self._work, visit, result)
+                self._limited(Visit.work, visit, result)
                 for visit, ready in zip(visits, opened, strict=True)
                 if ready
             ]
@@ -142,9 +142,6 @@ class Soak:
         way = self._ways[visit.account % len(self._ways)]
         await visit.open(self._reactor, self._place, way)
         return None
-
-    async def _work(self, visit: Visit) -> str | None:
-        return await visit.work()
 
     def _judge(self, wrong: str | None, visit: Visit, result: Round) -> bool:
         """Note the outcome, which is None for a session that is only open yet."""
