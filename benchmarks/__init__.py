@@ -1,4 +1,5 @@
 """The benchmark: ``python -m benchmarks`` prints us beside our peers.
 
-Nothing here is imported by the library or by its tests, and no test asserts a time.
+Nothing here is imported by the library. Its tests run the soak in a smaller form; no
+test asserts a time.
 """

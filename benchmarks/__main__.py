@@ -1,4 +1,7 @@
-"""The command: ``python -m benchmarks [--quick] [--only NAME]... [--rst FILE]``."""
+"""The command: ``python -m benchmarks [--quick] [--only NAME]... [--rst FILE]``.
+
+``python -m benchmarks soak`` is a command of its own: nothing is compared there.
+"""
 
 import argparse
 import json
@@ -26,6 +29,7 @@ from benchmarks.sections import (
     real_dovecot,
     retrieval,
 )
+from benchmarks.soak import command as soak
 
 SECTIONS = {
     "retrieval": retrieval.run,
@@ -117,4 +121,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["soak"]:
+        soak.main(sys.argv[2:])
     sys.exit(main())

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     ITransport,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -193,20 +194,15 @@ class Pacer(ProtocolWrapper):
     def __init__(self, factory: Any, wrapped: Any) -> None:
         super().__init__(factory, wrapped)
         self._waiting = b""
-        self._gone = False
         self._next: IDelayedCall | None = None
         self._afterwards: Callable[[], object] | None = None
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Forget what was still to be sent."""
-        self._gone = True
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        super().connectionLost(reason)
+        self._over = False
 
     def write(self, data: bytes) -> None:
         """Send when its turn comes."""
+        if self._over:
+            # A TCP transport that has been closed still sends what is written.
+            return
         self._waiting += data
         if self._next is None:
             self._send()
@@ -214,6 +210,15 @@ class Pacer(ProtocolWrapper):
     def writeSequence(self, data: Any) -> None:
         """Send when its turn comes."""
         self.write(b"".join(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Send no more, and leave no timer behind."""
+        self._over = True
+        self._waiting = b""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        super().connectionLost(reason)
 
     def release(self) -> None:
         """Let go what was held, as one piece."""
@@ -245,7 +250,7 @@ class Pacer(ProtocolWrapper):
 
     def _send(self) -> None:
         self._next = None
-        if self.held or self._gone:
+        if self.held or self.transport is None:
             return
         size = len(self._waiting) if self.piece is None else self.piece
         if self.left is not None:
@@ -261,6 +266,7 @@ class Pacer(ProtocolWrapper):
         if self._waiting:
             self._next = self.factory.clock.callLater(self.gap, self._send)
         elif self._afterwards is not None:
+            self._over = True
             close, self._afterwards = self._afterwards, None
             close()
 

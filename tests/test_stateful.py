@@ -56,7 +56,7 @@ NONSENSE = [
     b"what?\r\n",
     b"+ Y2hhbGxlbmdl\r\n",
     b"\x1b]0;owned\x07\r\n",
-    b"+OK " + b"x" * 20_000,
+    b"+OK " + b"x" * 100_000,
     PASSWORD.encode() + b"\r\n",
 ]
 

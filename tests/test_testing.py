@@ -323,6 +323,16 @@ class FaultTests(SynchronousTestCase):
             server.advance(1)
         self.failureResultOf(message, TimedOutError)
 
+    def test_a_trickle_ends_with_the_connection(self) -> None:
+        server, handle = self.open(
+            Script().trickle(1, 1).expect("RETR 1").message(OTHER)
+        )
+        handle.retrieve(1).addErrback(lambda _: None)
+        server.advance(1)
+        self.successResultOf(handle.abort())
+        server.flush()
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+
     def test_renegotiation(self) -> None:
         """
         The session goes on, or ends with an error; it never hangs.
@@ -476,6 +486,16 @@ class LoopbackTests(TestCase):
                 await handle.noop()
             await handle.when_closed()
             server.check()
+
+    async def test_nothing_follows_a_drop(self) -> None:
+        """The rest of a message must not be missing from the middle of it."""
+        script = begin().expect("RETR 1").drop(10).message(MAIL).say("more\r\n.\r\n")
+        server = ScriptedServer(script)
+        handle = await connect(self.address(server), "ada", "lovelace")
+        with self.assertRaises(ConnectionLostError):
+            await handle.retrieve(1)
+        await handle.when_closed()
+        server.check()
 
     async def test_a_mailbox(self) -> None:
         server = MailboxServer([MAIL])
