@@ -8,6 +8,7 @@ the command line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .api import connect
-from .errors import CommandError, LoginError, POP3Error
+from .errors import CommandError, LoginError, POP3Error, UsageError
 from .handle import Handle
 from .replies import UID
 from .watch_config import WatchConfig, WatchedAccount
@@ -76,13 +77,16 @@ class AccountWatch(Service):
         self._warned = False
         self._timer: Any = None
         self._looking: Deferred[None] | None = None
+        self._stopping = False
 
     # -- IService
 
     def startService(self) -> None:
         """Look as soon as the reactor runs."""
         super().startService()
-        self._timer = self._reactor.callLater(0, self._look)
+        # Else the one that is being stopped sees to it, when it has ended.
+        if self._looking is None:
+            self._timer = self._reactor.callLater(0, self._look)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -95,6 +99,7 @@ class AccountWatch(Service):
             self._timer.cancel()
         if self._looking is None:
             return succeed(None)
+        self._stopping = True
         stopped: Deferred[None] = Deferred()
         self._looking.addCallback(stopped.callback)
         self._looking.cancel()
@@ -103,9 +108,11 @@ class AccountWatch(Service):
     # -- when
 
     def _look(self) -> None:
-        looking = Deferred.fromCoroutine(self._look_and_tell())
-        looking.addCallbacks(self._looked, self._failed)
-        looking.addCallback(self._look_again)
+        looking = (
+            Deferred.fromCoroutine(self._look_and_tell())
+            .addCallbacks(self._looked, self._failed)
+            .addCallback(self._look_again)
+        )
         if not looking.called:
             self._looking = looking
 
@@ -116,9 +123,12 @@ class AccountWatch(Service):
         return max(self._account.interval, self._login_delay)
 
     def _failed(self, failure: Failure) -> float:
-        if failure.check(CancelledError) and not self.running:
+        if self._stopping and failure.check(CancelledError):
             return 0
         error = failure.value
+        if isinstance(error.__cause__, UsageError):
+            # What the password source said, which `connect` does not repeat.
+            error = error.__cause__
         self._failures += 1
         wait = self._wait_after(error)
         if isinstance(error, (POP3Error, OSError)):
@@ -132,8 +142,8 @@ class AccountWatch(Service):
             )
         return wait
 
-    def _wait_after(self, error: BaseException | None) -> float:
-        interval = self._account.interval
+    def _wait_after(self, error: BaseException) -> float:
+        interval: float = self._account.interval
         # From about the thirtieth on it makes no difference, but numbers grow.
         doubled = 2 ** min(self._failures - 1, 30)
         if not isinstance(error, LoginError):
@@ -148,6 +158,7 @@ class AccountWatch(Service):
 
     def _look_again(self, wait: float) -> None:
         self._looking = None
+        self._stopping = False
         if self.running:
             self._timer = self._reactor.callLater(wait, self._look)
 
@@ -190,7 +201,9 @@ class AccountWatch(Service):
                 if len(new) > MAX_NEW:
                     self._info(f"{len(new)} new messages; {MAX_NEW} of them now")
                 found = await self._headers(handle, new[:MAX_NEW])
-            await handle.disconnect()
+            # Nothing is deleted, so it is no matter what the server says to QUIT.
+            with suppress(CommandError):
+                await handle.disconnect()
             return rows, found
         finally:
             # Does nothing after disconnect(); else, also when the service is
@@ -217,14 +230,15 @@ class AccountWatch(Service):
     async def _headers(self, handle: Handle, new: list[UID]) -> list[NewMessage]:
         if not new:
             return []
+        account = self._account.name
         sizes = dict(await handle.list())
         # All at once: they are pipelined where the server allows it.
-        headers = await gatherResults(
+        headers: list[bytes] = await gatherResults(
             [handle.top(row.number).addErrback(_none) for row in new],
             consumeErrors=True,
         )
         return [
-            NewMessage(self.name, row.number, row.uid, sizes.get(row.number, 0), header)
+            NewMessage(account, row.number, row.uid, sizes.get(row.number, 0), header)
             for row, header in zip(new, headers, strict=True)
         ]
 
@@ -233,6 +247,8 @@ class AccountWatch(Service):
         dirty = False
         try:
             for message in found:
+                if self._stopping:
+                    return
                 if await self._told(message):
                     remembered.append(message.uid)
                     dirty = True
@@ -253,7 +269,9 @@ class AccountWatch(Service):
             await self._hook(message)
         except RunError as error:
             self._error(f"message {message.number}: hook: {error}")
-        except Exception:  # noqa: BLE001 - somebody else's code
+        except Exception:  # somebody else's code
+            if self._stopping:
+                raise
             self._log.failure(
                 "{account}: message {number}: the hook failed",
                 account=self.name,

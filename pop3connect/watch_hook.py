@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from .errors import UsageError
 from .status import printable
 from .watch_config import WatchConfig, WatchedAccount
-from .watch_run import run
+from .watch_run import RunError, run
 
-__all__ = ["Hook", "NewMessage", "find_hook"]
+__all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 
 MAX_VALUE = 1000
 """Characters of a value in the environment, which has little room."""
+
+MAX_SAID = 300
+"""Octets of what a failed command said that go to the log: its last line."""
 
 
 @attrs.frozen
@@ -83,6 +87,17 @@ class NewMessage:
         }
 
 
+def check_hooks(config: WatchConfig) -> None:
+    """
+    See whether the Python functions that are hooks are there.
+
+    :raises UsageError: one is not.
+    """
+    for account in config.accounts:
+        if isinstance(account.hook, str):
+            _function(account, account.hook)
+
+
 Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]
 
 
@@ -96,7 +111,7 @@ def find_hook(config: WatchConfig, account: WatchedAccount, reactor: Any) -> Hoo
     if hook is None:
         return _nothing
     if isinstance(hook, str):
-        return partial(_call, _function(account, hook))
+        return partial(_call, reactor, _function(account, hook), account)
     environment = _environment(config)
     return partial(_command, reactor, hook, config.folder, environment, account)
 
@@ -120,10 +135,27 @@ def _function(account: WatchedAccount, hook: str) -> Callable[[NewMessage], obje
     return function  # type: ignore[no-any-return]
 
 
-async def _call(function: Callable[[NewMessage], object], message: NewMessage) -> None:
+async def _call(
+    reactor: Any,
+    function: Callable[[NewMessage], object],
+    account: WatchedAccount,
+    message: NewMessage,
+) -> None:
     result = function(message)
-    if iscoroutine(result) or isinstance(result, Deferred):
-        await result
+    if iscoroutine(result):
+        result = Deferred.fromCoroutine(result)
+    if not isinstance(result, Deferred):
+        return
+    limit = account.hook_timeout
+    late = f"{account.hook}: took longer than {limit:g} seconds"
+    await result.addTimeout(limit, reactor, partial(_late, late))
+
+
+def _late(late: str, result: object, limit: float) -> object:
+    if isinstance(result, Failure):
+        result.trap(CancelledError)
+        raise RunError(late)
+    return result
 
 
 async def _command(
@@ -134,14 +166,19 @@ async def _command(
     account: WatchedAccount,
     message: NewMessage,
 ) -> None:
-    await run(
-        reactor,
-        command,
-        folder=folder,
-        environment={**environment, **message.environment()},
-        limit=account.hook_timeout,
-        given=message.header,
-    )
+    try:
+        await run(
+            reactor,
+            command,
+            folder=folder,
+            environment={**environment, **message.environment()},
+            limit=account.hook_timeout,
+            given=message.header,
+        )
+    except RunError as error:
+        last = error.errors.rstrip().rpartition(b"\n")[2][:MAX_SAID]
+        said = f"; it said: {printable(last)}" if last else ""
+        raise RunError(f"{error}{said}") from error
 
 
 def _environment(config: WatchConfig) -> dict[str, str]:

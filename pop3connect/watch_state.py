@@ -41,7 +41,8 @@ class SeenFile:
         try:
             found = json.loads(self.path.read_bytes())
             mailbox, uids = found["mailbox"], found["seen"]
-            if not all(isinstance(uid, str) for uid in [mailbox, *uids]):
+            whole = isinstance(uids, list) and all(isinstance(u, str) for u in uids)
+            if not whole:
                 raise TypeError("not a list of texts")
         except FileNotFoundError:
             return None
@@ -50,7 +51,7 @@ class SeenFile:
                 f"{self.path} is broken; remove it, and what is in the mailbox then "
                 "counts as at the first look (report_existing)"
             ) from None
-        return list(uids) if mailbox == self.mailbox else None
+        return uids if mailbox == self.mailbox else None
 
     def write(self, uids: Iterable[str]) -> None:
         """
