@@ -125,7 +125,7 @@ class AccountWatch(Service):
     def _failed(self, failure: Failure) -> float:
         if self._stopping and failure.check(CancelledError):
             return 0
-        error = failure.value
+        error: Any = failure.value
         if isinstance(error.__cause__, UsageError):
             # What the password source said, which `connect` does not repeat.
             error = error.__cause__
@@ -145,7 +145,7 @@ class AccountWatch(Service):
     def _wait_after(self, error: BaseException) -> float:
         interval: float = self._account.interval
         # From about the thirtieth on it makes no difference, but numbers grow.
-        doubled = 2 ** min(self._failures - 1, 30)
+        doubled: int = 2 ** min(self._failures - 1, 30)
         if not isinstance(error, LoginError):
             return max(min(interval * doubled, MAX_WAIT), interval, self._login_delay)
         if error.transient:

@@ -90,13 +90,17 @@ class WatchConfig:
     """
     A whole configuration.
 
-    :ivar folder: of the file; commands run in it, and paths are seen from it.
     :ivar state: the folder that remembers which messages have been seen.
     """
 
-    folder: Path
+    file: Path
     state: Path
     accounts: tuple[WatchedAccount, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file: commands run in it, and paths are seen from it."""
+        return self.file.absolute().parent
 
     @property
     def password_variables(self) -> frozenset[str]:
@@ -297,7 +301,7 @@ def _config(file: Path, document: dict[str, Any]) -> WatchConfig:
                 f"account {account.name}", "is there twice: give each its own name"
             )
         accounts[account.name.casefold()] = account
-    return WatchConfig(place.folder, state, tuple(accounts.values()))
+    return WatchConfig(file, state, tuple(accounts.values()))
 
 
 def _account(

@@ -95,7 +95,7 @@ def check_hooks(config: WatchConfig) -> None:
     """
     for account in config.accounts:
         if isinstance(account.hook, str):
-            _function(account, account.hook)
+            _function(config, account.hook, account.name)
 
 
 Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]
@@ -111,7 +111,7 @@ def find_hook(config: WatchConfig, account: WatchedAccount, reactor: Any) -> Hoo
     if hook is None:
         return _nothing
     if isinstance(hook, str):
-        return partial(_call, reactor, _function(account, hook), account)
+        return partial(_call, reactor, _function(config, hook, account.name), account)
     environment = _environment(config)
     return partial(_command, reactor, hook, config.folder, environment, account)
 
@@ -120,18 +120,20 @@ async def _nothing(message: NewMessage) -> None:
     """The log has said it already."""
 
 
-def _function(account: WatchedAccount, hook: str) -> Callable[[NewMessage], object]:
+def _function(
+    config: WatchConfig, hook: str, account: str
+) -> Callable[[NewMessage], object]:
+    where = f"{config.file}: account {account}: hook: {hook}"
     try:
         function = namedAny(hook.replace(":", "."))
     except Exception as error:
         # Whatever the module raises when it is imported.
         raise UsageError(
-            f"account {account.name}: hook: {hook} cannot be imported: "
-            f"{type(error).__name__}: {error}; twistd looks in its own folder "
-            "and in PYTHONPATH"
+            f"{where} cannot be imported: {type(error).__name__}: {error}; it is "
+            "looked for in the working folder and in PYTHONPATH"
         ) from error
     if not callable(function):
-        raise UsageError(f"account {account.name}: hook: {hook} cannot be called")
+        raise UsageError(f"{where} cannot be called: name a function")
     return function  # type: ignore[no-any-return]
 
 
