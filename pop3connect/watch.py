@@ -12,7 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    FirstError,
+    gatherResults,
+    succeed,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -236,7 +242,7 @@ class AccountWatch(Service):
         headers: list[bytes] = await gatherResults(
             [handle.top(row.number).addErrback(_none) for row in new],
             consumeErrors=True,
-        )
+        ).addErrback(_first)
         return [
             NewMessage(account, row.number, row.uid, sizes.get(row.number, 0), header)
             for row, header in zip(new, headers, strict=True)
@@ -294,6 +300,13 @@ def _none(failure: Failure) -> bytes:
     """Do without the header: no TOP, or another program has deleted the message."""
     failure.trap(CommandError)
     return b""
+
+
+def _first(failure: Failure) -> Failure:
+    """Take what went wrong out of what `gatherResults` makes of it."""
+    failure.trap(FirstError)
+    first: Failure = failure.value.subFailure  # type: ignore[union-attr]
+    return first
 
 
 class WatchService(MultiService):

@@ -55,6 +55,7 @@ class _Run(ProcessProtocol):
         self._given = given
         self._waiting: list[Deferred[str]] = []
         self._timer: Any = None
+        self._asked = False
         self.output = b""
         self.errors = b""
         self.ended: str | None = None
@@ -99,8 +100,10 @@ class _Run(ProcessProtocol):
 
     def end(self) -> None:
         """Ask it to end, and make it end if it does not."""
-        self._signal("TERM")
-        self._set_timer(GRACE, self._signal, "KILL")
+        if not self._asked:
+            self._asked = True
+            self._signal("TERM")
+            self._set_timer(GRACE, self._signal, "KILL")
 
     def _signal(self, name: str) -> None:
         with suppress(ProcessExitedAlready):
