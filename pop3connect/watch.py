@@ -297,8 +297,10 @@ class AccountWatch(Service):
 
 
 def _none(failure: Failure) -> bytes:
-    """Do without the header: no TOP, or another program has deleted the message."""
+    """Do without the header, if there will be none later either."""
     failure.trap(CommandError)
+    if failure.value.transient:  # type: ignore[union-attr]
+        failure.raiseException()
     return b""
 
 

@@ -379,6 +379,20 @@ class ServerTests(WatchTestCase):
         said = self.said()
         self.assertEqual(len([line for line in said if "has no UIDL" in line]), 1, said)
 
+    def test_top_refused_for_once(self) -> None:
+        """Then the message is told at the next look, with its header."""
+        offer = ("USER", "UIDL", "TOP")
+        bad = listing(session("a", offer=offer), 1).expect("TOP 1 0")
+        good = listing(session("a", offer=offer), 1).expect("TOP 1 0")
+        server = self.script(
+            bad.reply("-ERR [SYS/TEMP] later").expect_close(),
+            good.message(b"Subject: s\r\n\r\n").quit(),
+        )
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(told, [])
+        self.advance(INTERVAL)
+        self.assertEqual([message.subject for message in told], ["s"])
+
     def test_uidl_refused_for_once(self) -> None:
         """What had UIDs does not become a mailbox without."""
         bad = Script().greet().log_in(capabilities=["USER"]).expect("UIDL")
