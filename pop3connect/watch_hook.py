@@ -28,6 +28,12 @@ __all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 MAX_VALUE = 1000
 """Characters of a value in the environment, which has little room."""
 
+MAX_FIELD = 4000
+"""Characters of a field that are decoded: the time it takes grows with the square."""
+
+_UNDECODED = ("utf-8", "surrogateescape")
+"""Octets that the standard library could not decode become what they were."""
+
 MAX_SAID = 300
 """Octets of what a failed command said that go to the log: its last line."""
 
@@ -62,13 +68,18 @@ class NewMessage:
         return self._field("from")
 
     def _field(self, name: str) -> str:
-        # The parser takes everything; but there have been fields on which the
-        # decoding of the standard library fails, in one version or another.
+        raw = ""
+        for field, value in message_from_bytes(self.header).raw_items():
+            if field.lower() == name:
+                raw = value[:MAX_FIELD]
+                break
         try:
-            text = str(message_from_bytes(self.header, policy=default)[name] or "")
+            octets = str(default.header_fetch_parse(name, raw)).encode(*_UNDECODED)
         except Exception:  # noqa: BLE001
-            text = ""
-        return printable(text.encode("utf-8", "surrogateescape"))
+            # There are fields at which the standard library fails, in one way or
+            # another: a lone quote in From is one.
+            octets = raw.encode(*_UNDECODED)
+        return printable(b" ".join(octets.split()))
 
     def environment(self) -> dict[str, str]:
         """Return what the environment of a command says about it."""
@@ -129,8 +140,8 @@ def _function(
     except Exception as error:
         # Whatever the module raises when it is imported.
         raise UsageError(
-            f"{where} cannot be imported: {type(error).__name__}: {error}; it is "
-            "looked for in the working folder and in PYTHONPATH"
+            f"{where} cannot be imported: {type(error).__name__}: {error}; it has "
+            "to be installed, or in PYTHONPATH"
         ) from error
     if not callable(function):
         raise UsageError(f"{where} cannot be called: name a function")

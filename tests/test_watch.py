@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +25,8 @@ from pop3connect.watch_config import read_config
 from pop3connect.watch_hook import NewMessage
 from pop3connect.watch_run import GRACE
 from pop3connect.watch_state import SeenFile
+
+from .support.loopback import ROOT
 
 INTERVAL = 100
 
@@ -297,6 +300,16 @@ class TellTests(WatchTestCase):
         )
         self.assertEqual(len(self.remembered()), 1)
 
+    def test_a_hook_that_ends_when_it_is_given_up(self) -> None:
+        """What it did in the end counts."""
+        global answer
+        waiting: Deferred[None] = Deferred(lambda each: each.callback(None))
+        answer = lambda message: waiting  # noqa: E731
+        server = self.mailbox(mail("one"))
+        self.start(self.service(server, "report_existing = true\nhook_timeout = 5"))
+        self.advance(5)
+        self.assertEqual(len(self.remembered()), 1)
+
     def test_without_a_hook(self) -> None:
         self.start(
             self.service(self.mailbox(mail("x")), "report_existing = true", hook="")
@@ -312,6 +325,37 @@ class TellTests(WatchTestCase):
         self.assertTrue(line.isprintable(), repr(line))
         self.assertTrue(line.endswith("from (nobody): " + told[0].subject), line)
         self.assertTrue(told[0].subject.startswith("a"), told[0].subject)
+
+    def test_headers(self) -> None:
+        """What comes, comes as a line; what cannot be decoded as it is."""
+        for header, subject, sender in (
+            (b"", "", ""),
+            (b"no header at all", "", ""),
+            (b"SUBJECT: a\r\n b\r\nSubject: c", "a b", ""),
+            (b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße", ""),
+            ("Subject: Grüße".encode(), "Grüße", ""),
+            (b"Subject: \xff", "\ufffd", ""),
+            (b"Subject: =?utf-7?q?+2D0-?=", "=?utf-7?q?+2D0-?=", ""),
+            (b'From: "', "", '"'),
+            (b"From: =?x?q?Ann?= <a@b.example>", "", "Ann <a@b.example>"),
+        ):
+            message = NewMessage("a", 1, "u", 1, header + b"\r\n")
+            self.assertEqual((message.subject, message.sender), (subject, sender))
+
+    def test_long_fields(self) -> None:
+        """They are cut, before the standard library gets stuck on them."""
+        message = NewMessage("a", 1, "u", 1, b"From: " + b"a " * 10**6)
+        self.assertLess(len(message.sender), 5000)
+
+    def test_the_example(self) -> None:
+        example = runpy.run_path(str(ROOT / "examples" / "watch_hooks.py"))
+        message = NewMessage("ada", 1, "u", 1, mail("hello"))
+        with capturedLogs() as events:
+            self.successResultOf(Deferred.fromCoroutine(example["arrived"](message)))
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["ada: ann@example.com wrote: hello"],
+        )
 
     def test_no_such_function(self) -> None:
         server = self.mailbox()
