@@ -105,10 +105,12 @@ class AccountWatch(Service):
             self._timer.cancel()
         if self._looking is None:
             return succeed(None)
-        self._stopping = True
         stopped: Deferred[None] = Deferred()
         self._looking.addCallback(stopped.callback)
-        self._looking.cancel()
+        if not self._stopping:
+            # Once: a second one would cut off the cleaning up.
+            self._stopping = True
+            self._looking.cancel()
         return stopped
 
     # -- when

@@ -935,6 +935,20 @@ class StopTests(WatchTestCase):
         self.successResultOf(service.stopService())
         self.assertEqual((len(self.remembered()), len(told)), (1, 1))
 
+    def test_twice(self) -> None:
+        """Both wait for the end."""
+        server = self.mailbox(mail("1"))
+        service = self.start(
+            self.service(server, "report_existing = true", hook='hook = ["sh"]')
+        )
+        self.clock.processes[0].stubborn = True
+        both = [service.stopService(), service.stopService()]
+        for stopping in both:
+            self.assertNoResult(stopping)
+        self.advance(GRACE)
+        for stopping in both:
+            self.successResultOf(stopping)
+
     def test_started_again(self) -> None:
         """Also before it has stopped; never two looks at once."""
         process_hook = 'hook = ["sh"]'
