@@ -66,6 +66,12 @@ ORDER = [
     "testing",
     "demo_tour",
     "demo_service",
+    "watch_config",
+    "watch_state",
+    "watch_run",
+    "watch_hook",
+    "watch_password",
+    "watch",
     "tap",
 ]
 
@@ -81,6 +87,8 @@ PURE = {
     "errors",
     "session",
     "results",
+    "watch_config",
+    "watch_state",
 }
 
 #: OpenSSL is behind these.  A plain session needs none of it.

@@ -151,6 +151,41 @@ class OptionsTests(SynchronousTestCase):
         self.assertFalse(service.running)
 
 
+class WatchOptionsTests(SynchronousTestCase):
+    """What can be said about a watch; the file itself is `test_watch_config`'s."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp())
+        self.file.write_text(
+            'state = "state"\n[[account]]\nname = "ann"\nserver = "localhost"\n'
+            'user = "ann"\npassword = "x"\n'
+        )
+
+    def refused(self, *arguments: str) -> str:
+        return str(self.assertRaises(UsageError, parsed, "watch", *arguments))
+
+    def test_service(self) -> None:
+        """There is a service for each account, and none has begun."""
+        service = makeService(parsed("watch", "--config", str(self.file)))
+        self.assertEqual(service.name, "pop3connect watch")
+        self.assertEqual([account.name for account in service], ["ann"])
+        self.assertFalse(service.running)
+
+    def test_no_config(self) -> None:
+        """Without a file, the option is named."""
+        self.assertIn("--config is missing", self.refused())
+        self.assertIn("cannot be read", self.refused("--config=nowhere"))
+
+    def test_bad_config(self) -> None:
+        """What is wrong in the file, or with a hook, is told before it starts."""
+        text = self.file.read_text()
+        self.file.write_text(text + 'hook = "no_such_module:x"')
+        told = self.refused("-c", str(self.file))
+        self.assertTrue(told.startswith(f"{self.file}: account ann: hook: "), told)
+        self.file.write_text(text + "hock = 1")
+        self.assertIn("did you mean hook?", self.refused("-c", str(self.file)))
+
+
 class PluginTests(SynchronousTestCase):
     """The plugin: found, and light."""
 

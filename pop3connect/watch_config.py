@@ -1,0 +1,351 @@
+"""
+The configuration of ``twistd pop3connect watch``: TOML in, frozen values out.
+
+Everything is checked here, before anything is connected: each error names the file,
+the account and the key, and says what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+
+from .address import ServerAddress
+from .errors import UsageError
+from .policy import NO_PASSWORD, check_auth
+from .session import Secure
+from .status import Secret
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["PasswordSource", "WatchConfig", "WatchedAccount", "read_config"]
+
+MIN_INTERVAL = 30
+"""Seconds.  Servers take more for an attack, or lock the account."""
+
+MAX_INTERVAL = 7 * 24 * 3600
+
+MAX_HOOK_TIMEOUT = 3600
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}\Z")
+"""Is the name of a file, too."""
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
+
+_WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
+
+_PASSWORDS = ("password", "password_command", "password_env", "password_file")
+
+
+@attrs.frozen
+class PasswordSource:
+    """
+    Where the password of an account is.
+
+    :ivar key: the key that says it, such as ``"password_file"``.
+    :ivar value: what the key says: the password, a command, a variable, a file.
+    """
+
+    key: str
+    value: Any = attrs.field(repr=False)
+
+
+@attrs.frozen
+class WatchedAccount:
+    """
+    One ``[[account]]``, with the defaults filled in.
+
+    :ivar mailbox: user and host: what the UIDs that were seen belong to.
+    :ivar interval: seconds from the end of a look at the mailbox to the next one.
+    :ivar hook: a command, ``"module:function"``, or ``None``: the log only.
+    :ivar hook_timeout: seconds that the hook may take for one message.
+    :ivar report_existing: whether mail that is there at the first look is new.
+    """
+
+    name: str
+    server: str
+    user: str
+    password: PasswordSource
+    mailbox: str
+    secure: Secure = Secure.TLS
+    auth: str = "auto"
+    cacerts: Path | None = None
+    interval: float = 300
+    hook: tuple[str, ...] | str | None = None
+    hook_timeout: float = 60
+    report_existing: bool = False
+
+
+@attrs.frozen
+class WatchConfig:
+    """
+    A whole configuration.
+
+    :ivar state: the folder that remembers which messages have been seen.
+    """
+
+    file: Path
+    state: Path
+    accounts: tuple[WatchedAccount, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file: commands run in it, and paths are seen from it."""
+        return self.file.absolute().parent
+
+    @property
+    def password_variables(self) -> frozenset[str]:
+        """The environment variables that have passwords in them."""
+        return frozenset(
+            account.password.value
+            for account in self.accounts
+            if account.password.key == "password_env"
+        )
+
+
+def read_config(file: Path) -> WatchConfig:
+    """
+    Read and check a configuration.
+
+    :raises UsageError: the file cannot be read, or something in it cannot be used.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{file}: octet {error.start} is not UTF-8, as TOML has to be"
+        ) from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Not as the cause: the error has the whole text in it, passwords too.
+        message = str(error)
+    else:
+        return _config(file, document)
+    raise UsageError(f"{file}: this is not TOML: {message}")
+
+
+@attrs.frozen
+class _Place:
+    """A table of the file: what an error is about."""
+
+    file: Path
+    account: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.file.absolute().parent
+
+    def refuse(self, key: str, problem: str) -> NoReturn:
+        where = [str(self.file), self.account, key]
+        raise UsageError(": ".join([*filter(None, where), problem]))
+
+    def only(self, table: Mapping[str, object], known: tuple[str, ...]) -> None:
+        """Refuse what nobody would read."""
+        for key in table:
+            if key in known:
+                continue
+            close = difflib.get_close_matches(key, known, 1)
+            hint = (
+                f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}"
+            )
+            self.refuse(key, f"there is no such key here; {hint}")
+
+
+# -- values
+
+_Reader = Callable[[_Place, str, Any], Any]
+
+
+def _text(place: _Place, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        place.refuse(key, 'has to be a text in quotes, such as "text"')
+    if not value or not value.isprintable():
+        place.refuse(key, "has to be one line, and not empty")
+    return value
+
+
+def _server(place: _Place, key: str, value: object) -> str:
+    text = _text(place, key, value)
+    try:
+        ServerAddress.parse(text)
+    except UsageError as error:
+        place.refuse(key, error.message)
+    return text
+
+
+def _secure(place: _Place, key: str, value: object) -> Secure:
+    way = _WAYS.get(value) if isinstance(value, str) else None
+    if way is None:
+        place.refuse(key, 'has to be "tls" (port 995), "stls" or "none"')
+    return way
+
+
+def _auth(place: _Place, key: str, value: object) -> str:
+    try:
+        auth = check_auth(value)
+    except UsageError:
+        auth = ""
+    if not auth or auth in NO_PASSWORD:
+        place.refuse(
+            key,
+            'has to be "auto", "USER", "APOP" or a SASL mechanism that takes a '
+            'password or a token, such as "SCRAM-SHA-256" or "XOAUTH2"',
+        )
+    return auth
+
+
+def _path(place: _Place, key: str, value: object) -> Path:
+    return place.folder / _text(place, key, value)
+
+
+def _command(place: _Place, key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not value[0]:
+        place.refuse(key, 'has to be a list such as ["command", "argument"]')
+    for argument in value:
+        if not isinstance(argument, str) or "\0" in argument:
+            place.refuse(key, "each argument has to be a text in quotes, without NUL")
+    return tuple(value)
+
+
+def _hook(place: _Place, key: str, value: object) -> tuple[str, ...] | str:
+    if isinstance(value, list):
+        return _command(place, key, value)
+    if isinstance(value, str) and _FUNCTION.match(value):
+        return value
+    place.refuse(
+        key,
+        'has to be a command, such as ["command", "argument"], or a Python '
+        'function, such as "package.module:function"',
+    )
+
+
+def _flag(place: _Place, key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        place.refuse(key, "has to be true or false")
+    return value
+
+
+def _seconds(least: float, most: float) -> _Reader:
+    def read(place: _Place, key: str, value: object) -> float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Not "value < least": that would let "nan" pass.
+        if not (number and least <= value <= most):  # type: ignore[operator]
+            place.refuse(
+                key, f"has to be a number of seconds from {least} to {most}, no quotes"
+            )
+        return value  # type: ignore[return-value]
+
+    return read
+
+
+def _password(place: _Place, key: str, value: object) -> Secret:
+    return Secret(_text(place, key, value))
+
+
+_PASSWORD_READERS: dict[str, _Reader] = {
+    "password": _password,
+    "password_command": _command,
+    "password_env": _text,
+    "password_file": _path,
+}
+
+_COMMON: dict[str, _Reader] = {
+    "server": _server,
+    "secure": _secure,
+    "auth": _auth,
+    "cacerts": _path,
+    "interval": _seconds(MIN_INTERVAL, MAX_INTERVAL),
+    "hook": _hook,
+    "hook_timeout": _seconds(1, MAX_HOOK_TIMEOUT),
+    "report_existing": _flag,
+}
+"""What can be said for one account, and above the accounts for all of them."""
+
+
+# -- tables
+
+
+def _config(file: Path, document: dict[str, Any]) -> WatchConfig:
+    place = _Place(file)
+    tables = document.pop("account", None)
+    for key in ("name", "user", *_PASSWORDS):
+        if key in document:
+            place.refuse(key, "belongs to one account: move it below its [[account]]")
+    place.only(document, ("state", *_COMMON))
+    if "state" not in document:
+        place.refuse(
+            "state", "is missing: the folder that remembers which mail has been seen"
+        )
+    state = _path(place, "state", document.pop("state"))
+    defaults = {key: _COMMON[key](place, key, value) for key, value in document.items()}
+    if not isinstance(tables, list) or not tables:
+        place.refuse("account", "is missing: write [[account]] above each account")
+    accounts: dict[str, WatchedAccount] = {}
+    for number, table in enumerate(tables, 1):
+        account = _account(file, number, table, defaults)
+        # There are file systems for which the two are one.
+        if account.name.casefold() in accounts:
+            place.refuse(
+                f"account {account.name}", "is there twice: give each its own name"
+            )
+        accounts[account.name.casefold()] = account
+    return WatchConfig(file, state, tuple(accounts.values()))
+
+
+def _account(
+    file: Path, number: int, table: object, defaults: Mapping[str, Any]
+) -> WatchedAccount:
+    place = _Place(file, f"account number {number}")
+    if not isinstance(table, dict):
+        place.refuse("", "is no table: write [[account]] above it")
+    name = table.get("name")
+    if not isinstance(name, str) or not _NAME.match(name):
+        place.refuse(
+            "name",
+            "is missing, or is not made of letters, digits and . _ @ + - (100 at most, "
+            "a letter or digit first)",
+        )
+    place = _Place(file, f"account {name}")
+    place.only(table, ("name", "user", *_PASSWORDS, *_COMMON))
+    said = {
+        key: read(place, key, table[key])
+        for key, read in _COMMON.items()
+        if key in table
+    }
+    values = {**defaults, **said}
+    for key in ("server", "user"):
+        if key not in values and key not in table:
+            place.refuse(key, "is missing")
+    user = _text(place, "user", table["user"])
+    host = ServerAddress.parse(values["server"]).host
+    return WatchedAccount(
+        name=name,
+        user=user,
+        password=_source(place, table),
+        mailbox=f"{user} {host}",
+        **values,
+    )
+
+
+def _source(place: _Place, table: Mapping[str, Any]) -> PasswordSource:
+    given = [key for key in _PASSWORDS if key in table]
+    if not given:
+        place.refuse("password", f"is missing: give one of {', '.join(_PASSWORDS)}")
+    if len(given) > 1:
+        place.refuse(
+            given[1], f"{given[0]} is there too: keep one of {', '.join(given)}"
+        )
+    [key] = given
+    return PasswordSource(key, _PASSWORD_READERS[key](place, key, table[key]))

@@ -1,0 +1,200 @@
+"""
+What a watch tells about a new message, and whom: a command or a Python function.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from email import message_from_bytes
+from email.policy import default
+from functools import partial
+from inspect import iscoroutine
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.python.reflect import namedAny
+
+from .errors import UsageError
+from .status import printable
+from .watch_config import WatchConfig, WatchedAccount
+from .watch_run import RunError, run
+
+__all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
+
+MAX_VALUE = 1000
+"""Characters of a value in the environment, which has little room."""
+
+MAX_FIELD = 4000
+"""Characters of a field that are decoded: the time it takes grows with the square."""
+
+_UNDECODED = ("utf-8", "surrogateescape")
+"""Octets that the standard library could not decode become what they were."""
+
+MAX_SAID = 300
+"""Octets of what a failed command said that go to the log: its last line."""
+
+
+@attrs.frozen
+class NewMessage:
+    """
+    A new message, as the hook is told.
+
+    :ivar account: the name of the account, as the configuration has it.
+    :ivar number: the message number in the session that found it; in another
+        session it is another one.
+    :ivar uid: what finds it again; empty if the server has no UIDL.
+    :ivar size: octets, as the server counts.
+    :ivar header: the header as it is stored; empty if the server would not give it.
+    """
+
+    account: str
+    number: int
+    uid: str
+    size: int
+    header: bytes = attrs.field(repr=False)
+
+    @property
+    def subject(self) -> str:
+        """The subject: decoded, one line, control characters escaped."""
+        return self._field("subject")
+
+    @property
+    def sender(self) -> str:
+        """The field From: decoded, one line, control characters escaped."""
+        return self._field("from")
+
+    def _field(self, name: str) -> str:
+        raw = ""
+        for field, value in message_from_bytes(self.header).raw_items():
+            if field.lower() == name:
+                raw = value[:MAX_FIELD]
+                break
+        try:
+            octets = str(default.header_fetch_parse(name, raw)).encode(*_UNDECODED)
+        except Exception:  # noqa: BLE001
+            # There are fields at which the standard library fails, in one way or
+            # another: a lone quote in From is one.
+            octets = raw.encode(*_UNDECODED)
+        return printable(b" ".join(octets.split()))
+
+    def environment(self) -> dict[str, str]:
+        """Return what the environment of a command says about it."""
+        facts = {
+            "ACCOUNT": self.account,
+            "NUMBER": str(self.number),
+            "UID": self.uid,
+            "SIZE": str(self.size),
+            "SUBJECT": self.subject,
+            "FROM": self.sender,
+        }
+        return {
+            # No value can have a NUL: exec() takes it for the end.
+            f"POP3CONNECT_{name}": text.replace("\0", "")[:MAX_VALUE]
+            for name, text in facts.items()
+        }
+
+
+def check_hooks(config: WatchConfig) -> None:
+    """
+    See whether the Python functions that are hooks are there.
+
+    :raises UsageError: one is not.
+    """
+    for account in config.accounts:
+        if isinstance(account.hook, str):
+            _function(config, account.hook, account.name)
+
+
+Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]
+
+
+def find_hook(config: WatchConfig, account: WatchedAccount, reactor: Any) -> Hook:
+    """
+    Return what to call for each new message.
+
+    :raises UsageError: there is no such Python function.
+    """
+    hook = account.hook
+    if hook is None:
+        return _nothing
+    if isinstance(hook, str):
+        return partial(_call, reactor, _function(config, hook, account.name), account)
+    environment = _environment(config)
+    return partial(_command, reactor, hook, config.folder, environment, account)
+
+
+async def _nothing(message: NewMessage) -> None:
+    """The log has said it already."""
+
+
+def _function(
+    config: WatchConfig, hook: str, account: str
+) -> Callable[[NewMessage], object]:
+    where = f"{config.file}: account {account}: hook: {hook}"
+    try:
+        function = namedAny(hook.replace(":", "."))
+    except Exception as error:
+        # Whatever the module raises when it is imported.
+        raise UsageError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}; it has "
+            "to be installed, or in PYTHONPATH"
+        ) from error
+    if not callable(function):
+        raise UsageError(f"{where} cannot be called: name a function")
+    return function  # type: ignore[no-any-return]
+
+
+async def _call(
+    reactor: Any,
+    function: Callable[[NewMessage], object],
+    account: WatchedAccount,
+    message: NewMessage,
+) -> None:
+    result = function(message)
+    if iscoroutine(result):
+        result = Deferred.fromCoroutine(result)
+    if not isinstance(result, Deferred):
+        return
+    limit = account.hook_timeout
+    late = f"{account.hook}: took longer than {limit:g} seconds"
+    await result.addTimeout(limit, reactor, partial(_late, late))
+
+
+def _late(late: str, result: object, limit: float) -> object:
+    if isinstance(result, Failure):
+        result.trap(CancelledError)
+        raise RunError(late)
+    return result
+
+
+async def _command(
+    reactor: Any,
+    command: tuple[str, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    account: WatchedAccount,
+    message: NewMessage,
+) -> None:
+    try:
+        await run(
+            reactor,
+            command,
+            folder=folder,
+            environment={**environment, **message.environment()},
+            limit=account.hook_timeout,
+            given=message.header,
+        )
+    except RunError as error:
+        last = error.errors.rstrip().rpartition(b"\n")[2][:MAX_SAID]
+        said = f"; it said: {printable(last)}" if last else ""
+        raise RunError(f"{error}{said}") from error
+
+
+def _environment(config: WatchConfig) -> dict[str, str]:
+    """Return our environment; the passwords in it are no business of a hook."""
+    hidden = config.password_variables
+    return {name: text for name, text in os.environ.items() if name not in hidden}

@@ -1,0 +1,966 @@
+"""The watch: what it tells, when, and how it lives with what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionRefusedError as RefusedError
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import UsageError, connect
+from pop3connect.testing import MailboxServer, Script, ScriptedServer
+from pop3connect.watch import MAX_NEW, REFUSED_WAIT, WatchService
+from pop3connect.watch_config import read_config
+from pop3connect.watch_hook import NewMessage
+from pop3connect.watch_run import GRACE
+from pop3connect.watch_state import SeenFile
+
+from .support.loopback import ROOT
+
+INTERVAL = 100
+
+HOOK = f"{__name__}:hook"
+
+told: list[NewMessage] = []
+
+answer: Callable[[NewMessage], Any]
+
+
+def hook(message: NewMessage) -> Any:
+    """Note what the watch tells; the answer is the test's."""
+    told.append(message)
+    return answer(message)
+
+
+class Process:
+    """What a command looks like to the one who runs it."""
+
+    def __init__(self, protocol: Any, arguments: tuple[Any, ...]) -> None:
+        self.protocol = protocol
+        self.program, self.command, self.environment, self.folder = arguments
+        self.given = b""
+        self.signals: list[str] = []
+        self.stubborn = False
+        self.over = self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.given += data
+
+    def closeStdin(self) -> None:
+        self.closed = True
+
+    def loseConnection(self) -> None:
+        self._gone(ProcessDone(0))
+
+    def signalProcess(self, name: str) -> None:
+        if self.over:
+            raise ProcessExitedAlready()
+        self.signals.append(name)
+        if name == "KILL" or not self.stubborn:
+            self.end(signal=15)
+
+    def end(self, status: int = 0, signal: int | None = None) -> None:
+        how = ProcessTerminated(status, signal) if status or signal else ProcessDone(0)
+        self.exit(how)
+        self._gone(how)
+
+    def exit(self, how: Exception) -> None:
+        self.over = True
+        self.protocol.processExited(Failure(how))
+
+    def _gone(self, how: Exception) -> None:
+        self.protocol.processEnded(Failure(how))
+
+
+class Reactor(Clock):
+    """A clock that can start processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[Process] = []
+        self.problem: Exception | None = None
+
+    def spawnProcess(self, protocol: Any, *arguments: Any) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.processes.append(Process(protocol, arguments))
+        protocol.makeConnection(self.processes[-1])
+
+
+def mail(subject: str) -> bytes:
+    return f"From: ann@example.com\r\nSubject: {subject}\r\n\r\nhi\r\n".encode()
+
+
+class WatchTestCase(SynchronousTestCase):
+    """A watch of ada's mailbox, and what it says to the log."""
+
+    def setUp(self) -> None:
+        global answer
+        told.clear()
+        answer = succeed
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        self.state = self.folder / "state" / "ada.json"
+        self.clock = Reactor()
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.note)
+        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+        self.errors: list[Exception] = []
+
+    def note(self, event: LogEvent) -> None:
+        if event["log_namespace"].startswith("pop3connect.watch"):
+            self.lines.append(formatEvent(event))
+
+    def said(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+    def service(
+        self,
+        server: MailboxServer | ScriptedServer,
+        more: str = "",
+        *,
+        hook: str = f'hook = "{HOOK}"',
+        password: str = 'password = "lovelace"',
+    ) -> WatchService:
+        file = self.folder / "watch.toml"
+        file.write_text(
+            f'state = "state"\n[[account]]\nname = "ada"\nserver = "pop.example.com"\n'
+            f'user = "ada"\nsecure = "none"\ninterval = {INTERVAL}\n'
+            f"{password}\n{hook}\n{more}\n"
+        )
+
+        def connect_in_memory(*arguments: Any, **options: Any) -> Any:
+            if self.errors:
+                return self.refusing(*arguments, **options)
+            return connect(*arguments, **options, endpoint=server.endpoint)
+
+        service = WatchService(
+            read_config(file), reactor=self.clock, connect=connect_in_memory
+        )
+        self.addCleanup(service.stopService)
+        return service
+
+    def refusing(self, *arguments: Any, **options: Any) -> Any:
+        endpoint = Nowhere(self.errors.pop(0))
+        return connect(*arguments, **options, endpoint=endpoint)
+
+    def advance(self, seconds: float = 0) -> None:
+        """Let time pass, and what is due happen."""
+        self.server.advance(seconds)
+
+    server: MailboxServer | ScriptedServer
+
+    def mailbox(self, *messages: bytes) -> MailboxServer:
+        server = MailboxServer(messages, clock=self.clock)
+        self.server = server
+        return server
+
+    def script(self, *scripts: Script) -> ScriptedServer:
+        server = ScriptedServer(*scripts, clock=self.clock)
+        self.addCleanup(server.check)
+        self.server = server
+        return server
+
+    def start(self, service: WatchService) -> WatchService:
+        service.startService()
+        self.advance()
+        return service
+
+    def patch_environment(self, name: str, value: str) -> None:
+        os.environ[name] = value
+        self.addCleanup(os.environ.pop, name)
+
+    def remembered(self) -> list[str]:
+        seen: list[str] = json.loads(self.state.read_text())["seen"]
+        return seen
+
+
+class Nowhere:
+    """An endpoint that leads nowhere."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def connect(self, factory: object) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        answer.errback(Failure(self.error))
+        return answer
+
+
+def arrives(server: MailboxServer, *messages: bytes) -> None:
+    """Put more into the mailbox."""
+    fresh = MailboxServer([*server.messages, *messages])
+    server._drop.messages = fresh._drop.messages  # type: ignore[misc]
+
+
+class TellTests(WatchTestCase):
+    """New mail."""
+
+    def test_first_look(self) -> None:
+        """What is there at the first look is seen, unless told otherwise."""
+        self.start(self.service(self.mailbox(mail("old"))))
+        self.assertEqual(told, [])
+        self.assertEqual(
+            self.said(), ["ada: 1 messages at the first look; not reported"]
+        )
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_report_existing(self) -> None:
+        self.start(self.service(self.mailbox(mail("old")), "report_existing = true"))
+        self.assertEqual([message.subject for message in told], ["old"])
+
+    def test_new(self) -> None:
+        """A new message is told once, at the next look, and not after a restart."""
+        server = self.mailbox(mail("old"))
+        service = self.start(self.service(server))
+        self.said()
+        arrives(server, mail("new"))
+        self.advance(INTERVAL - 1)
+        self.assertEqual(told, [])
+        self.advance(1)
+        [message] = told
+        self.assertEqual(
+            (message.account, message.number, message.subject, message.sender),
+            ("ada", 2, "new", "ann@example.com"),
+        )
+        self.assertEqual(message.size, len(mail("new")))
+        self.assertEqual(message.uid, self.remembered()[1])
+        self.assertEqual(message.header, mail("new")[:-4])
+        size = len(mail("new"))
+        self.assertEqual(
+            self.said(),
+            [f"ada: message 2 is new: {size} octets, from ann@example.com: new"],
+        )
+        self.advance(INTERVAL)
+        self.successResultOf(service.stopService())
+        self.start(self.service(server))
+        self.assertEqual(len(told), 1)
+        self.assertEqual(len(server.messages), 2)
+
+    def test_the_mailbox_is_free_when_the_hook_runs(self) -> None:
+        """So a hook can fetch the message."""
+        server = self.mailbox(mail("new"))
+        global answer
+        counts: list[int] = []
+
+        async def fetch(message: NewMessage) -> None:
+            async with await server.connect() as handle:
+                counts.append((await handle.stat()).count)
+
+        answer = fetch
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(counts, [1])
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_a_hook_that_fails_is_told_again(self) -> None:
+        """Only the message that it failed for."""
+        global answer
+
+        def fail(message: NewMessage) -> None:
+            if message.number == 1:
+                raise RuntimeError("no ticket today")
+
+        answer = fail
+        server = self.mailbox(mail("one"), mail("two"))
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertIn("ada: message 1: the hook failed", self.said()[1])
+        self.assertEqual(len(self.remembered()), 1)
+        answer = succeed
+        self.advance(INTERVAL)
+        self.assertEqual([message.number for message in told], [1, 2, 1])
+        self.advance(INTERVAL)
+        self.assertEqual(len(told), 3)
+
+    def test_a_hook_that_hangs(self) -> None:
+        """It is given up after its time, and the next message is told."""
+        global answer
+        waiting: Deferred[None] = Deferred()
+        answer = lambda message: waiting if message.number == 1 else None  # noqa: E731
+        server = self.mailbox(mail("one"), mail("two"))
+        self.start(self.service(server, "report_existing = true\nhook_timeout = 5"))
+        self.advance(4)
+        self.assertEqual(len(told), 1)
+        self.advance(1)
+        self.assertEqual(len(told), 2)
+        self.assertIn(
+            f"ada: message 1: hook: {HOOK}: took longer than 5 seconds", self.said()
+        )
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_a_hook_that_ends_when_it_is_given_up(self) -> None:
+        """What it did in the end counts."""
+        global answer
+        waiting: Deferred[None] = Deferred(lambda each: each.callback(None))
+        answer = lambda message: waiting  # noqa: E731
+        server = self.mailbox(mail("one"))
+        self.start(self.service(server, "report_existing = true\nhook_timeout = 5"))
+        self.advance(5)
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_without_a_hook(self) -> None:
+        self.start(
+            self.service(self.mailbox(mail("x")), "report_existing = true", hook="")
+        )
+        self.assertEqual(len(self.said()), 1)
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_control_characters(self) -> None:
+        """A header cannot forge lines of the log."""
+        server = self.mailbox(b"Subject: =?utf-8?q?a=0Ab=1B[2J=00?=\r\n\r\n")
+        self.start(self.service(server, "report_existing = true"))
+        [line] = self.said()
+        self.assertTrue(line.isprintable(), repr(line))
+        self.assertTrue(line.endswith("from (nobody): " + told[0].subject), line)
+        self.assertTrue(told[0].subject.startswith("a"), told[0].subject)
+
+    def test_headers(self) -> None:
+        """What comes, comes as a line; what cannot be decoded as it is."""
+        for header, subject, sender in (
+            (b"", "", ""),
+            (b"no header at all", "", ""),
+            (b"SUBJECT: a\r\n b\r\nSubject: c", "a b", ""),
+            (b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße", ""),
+            ("Subject: Grüße".encode(), "Grüße", ""),
+            (b"Subject: \xff", "\ufffd", ""),
+            (b"Subject: =?utf-7?q?+2D0-?=", "=?utf-7?q?+2D0-?=", ""),
+            (b'From: "', "", '"'),
+            (b"From: =?x?q?Ann?= <a@b.example>", "", "Ann <a@b.example>"),
+        ):
+            message = NewMessage("a", 1, "u", 1, header + b"\r\n")
+            self.assertEqual((message.subject, message.sender), (subject, sender))
+
+    def test_long_fields(self) -> None:
+        """They are cut, before the standard library gets stuck on them."""
+        message = NewMessage("a", 1, "u", 1, b"From: " + b"a " * 10**6)
+        self.assertLess(len(message.sender), 5000)
+
+    def test_the_example(self) -> None:
+        example = runpy.run_path(str(ROOT / "examples" / "watch_hooks.py"))
+        message = NewMessage("ada", 1, "u", 1, mail("hello"))
+        with capturedLogs() as events:
+            self.successResultOf(Deferred.fromCoroutine(example["arrived"](message)))
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["ada: ann@example.com wrote: hello"],
+        )
+
+    def test_no_such_function(self) -> None:
+        server = self.mailbox()
+        for name in ("no_such_module:x", f"{__name__}:nothing"):
+            make = partial(self.service, server, hook=f'hook = "{name}"')
+            error = self.assertRaises(UsageError, make)
+            self.assertIn(f"account ada: hook: {name} cannot be imported", str(error))
+        make = partial(self.service, server, hook=f'hook = "{__name__}:INTERVAL"')
+        self.assertIn("cannot be called", str(self.assertRaises(UsageError, make)))
+
+
+CAPABILITIES = ("USER", "UIDL", "TOP", "PIPELINING")
+
+
+def session(*uids: str, offer: tuple[str, ...] = CAPABILITIES) -> Script:
+    script = Script().greet().log_in(capabilities=offer)
+    rows = [f"{number} {uid}" for number, uid in enumerate(uids, 1)]
+    return script.expect("UIDL").reply(lines=rows)
+
+
+def listing(script: Script, *sizes: int) -> Script:
+    rows = [f"{number} {size}" for number, size in enumerate(sizes, 1)]
+    return script.expect("LIST").reply(lines=rows)
+
+
+class ServerTests(WatchTestCase):
+    """Servers of all kinds."""
+
+    def test_two_messages_with_one_uid(self) -> None:
+        """The second one is new, though its UID is not."""
+        second = listing(session("a", "a"), 1, 2).expect("TOP 2 0").message("")
+        self.start(self.service(self.script(session("a").quit(), second.quit())))
+        self.advance(INTERVAL)
+        self.assertEqual([(m.number, m.uid, m.size) for m in told], [(2, "a", 2)])
+        self.assertEqual(self.remembered(), ["a", "a"])
+
+    def test_a_uid_that_is_gone_is_forgotten(self) -> None:
+        server = self.script(session("a", "b").quit(), session("b").quit())
+        self.start(self.service(server))
+        self.advance(INTERVAL)
+        self.assertEqual(self.remembered(), ["b"])
+
+    def test_octets_beyond_ascii(self) -> None:
+        odd = Script().greet().log_in().expect("UIDL").reply(lines=[b"1 \xff"]).quit()
+        again = Script().greet().log_in().expect("UIDL").reply(lines=[b"1 \xff"])
+        self.start(self.service(self.script(odd, again.quit())))
+        self.advance(INTERVAL)
+        self.assertEqual((self.remembered(), told), (["\udcff"], []))
+
+    def test_no_uidl(self) -> None:
+        """Then it is the number of messages that tells, and that is said once."""
+
+        def look(*sizes: int) -> Script:
+            script = Script().greet().log_in(capabilities=["USER"])
+            return listing(script.expect("UIDL").reply("-ERR what?"), *sizes)
+
+        third = listing(look(10, 20), 10, 20).expect("TOP 2 0").reply("-ERR what?")
+        server = self.script(look(10).quit(), look(10).quit(), third.quit())
+        self.start(self.service(server))
+        self.advance(INTERVAL)
+        self.advance(INTERVAL)
+        self.assertEqual(
+            [(m.number, m.uid, m.size, m.header) for m in told], [(2, "", 20, b"")]
+        )
+        said = self.said()
+        self.assertEqual(len([line for line in said if "has no UIDL" in line]), 1, said)
+
+    def test_top_refused_for_once(self) -> None:
+        """Then the message is told at the next look, with its header."""
+        offer = ("USER", "UIDL", "TOP")
+        bad = listing(session("a", offer=offer), 1).expect("TOP 1 0")
+        good = listing(session("a", offer=offer), 1).expect("TOP 1 0")
+        server = self.script(
+            bad.reply("-ERR [SYS/TEMP] later").expect_close(),
+            good.message(b"Subject: s\r\n\r\n").quit(),
+        )
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(told, [])
+        self.advance(INTERVAL)
+        self.assertEqual([message.subject for message in told], ["s"])
+
+    def test_uidl_refused_for_once(self) -> None:
+        """What had UIDs does not become a mailbox without."""
+        bad = Script().greet().log_in(capabilities=["USER"]).expect("UIDL")
+        server = self.script(
+            session("a", offer=("USER",)).quit(),
+            bad.reply("-ERR not now").expect_close(),
+        )
+        self.start(self.service(server))
+        self.said()
+        self.advance(INTERVAL)
+        self.assertEqual(self.remembered(), ["a"])
+        self.assertIn("UIDL", self.said()[0])
+
+    def test_many(self) -> None:
+        """Not more than so many at once; the rest is told after the next look."""
+        server = self.mailbox(*[mail(str(number)) for number in range(MAX_NEW + 2)])
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(len(told), MAX_NEW)
+        self.assertIn("1002 new messages; 1000 of them now", self.said()[0])
+        self.advance(INTERVAL)
+        self.assertEqual(len(told), MAX_NEW + 2)
+
+    def test_whatever_it_says_to_quit(self) -> None:
+        server = self.script(session("a").expect("QUIT").reply("-ERR").expect_close())
+        self.start(self.service(server))
+        self.assertEqual(self.remembered(), ["a"])
+
+    def test_login_delay(self) -> None:
+        """Never sooner than the server wants it (RFC 2449 section 6.5)."""
+        offer = (*CAPABILITIES, f"LOGIN-DELAY {INTERVAL + 50}")
+        server = self.script(
+            session("a", offer=offer).quit(), session("a", offer=offer).quit()
+        )
+        self.start(self.service(server))
+        self.advance(INTERVAL + 49)
+        self.assertEqual(len(server.stages), 1)
+        self.advance(1)
+        self.assertEqual(len(server.stages), 2)
+
+
+def refusal(line: str, offer: tuple[str, ...] = ("USER",)) -> Script:
+    script = Script().greet().expect("CAPA").reply(lines=list(offer))
+    script.expect("USER ada").reply().expect("PASS lovelace").reply(line)
+    return script.quit()
+
+
+class FailureTests(WatchTestCase):
+    """A look that fails is one line in the log, and there is a next one."""
+
+    def looks(self, server: ScriptedServer, *waits: float) -> None:
+        """See that the server is looked at after these seconds, and not before."""
+        for number, wait in enumerate(waits, len(server.stages) + 1):
+            self.advance(wait - 1)
+            self.assertEqual(len(server.stages), number - 1)
+            self.advance(1)
+            self.assertEqual(len(server.stages), number)
+
+    def test_wrong_password(self) -> None:
+        """It is tried so seldom that the account is not locked."""
+        self.assertGreater(REFUSED_WAIT, INTERVAL)
+        server = self.script(*[refusal("-ERR [AUTH] no")] * 7)
+        self.start(self.service(server))
+        [line] = self.said()
+        self.assertIn("ada: pop.example.com:110: ", line)
+        self.assertIn("the next try is in 900 seconds", line)
+        self.assertNotIn("lovelace", line)
+        self.looks(server, 900, 1800, 3600, 7200, 14400, 21600)
+        self.assertEqual(len(self.said()), 6)
+
+    def test_a_refusal_without_a_code_is_taken_for_that(self) -> None:
+        server = self.script(refusal("-ERR no"), refusal("-ERR no"))
+        self.start(self.service(server))
+        self.looks(server, 900)
+
+    def test_mailbox_in_use(self) -> None:
+        """It may be free at the next look; the waits grow, to an hour."""
+        server = self.script(*[refusal("-ERR [IN-USE] busy")] * 8)
+        self.start(self.service(server))
+        self.looks(server, 100, 200, 400, 800, 1600, 3200, 3600)
+
+    def test_too_soon(self) -> None:
+        """The server says how long to wait."""
+        offer = ("USER", "RESP-CODES", "LOGIN-DELAY 700")
+        bad = refusal("-ERR [LOGIN-DELAY] too soon", offer)
+        server = self.script(bad, bad)
+        self.start(self.service(server))
+        self.looks(server, 700)
+
+    def test_server_down(self) -> None:
+        """And what is new when it is there again is told."""
+        server = self.mailbox(mail("old"))
+        self.start(self.service(server))
+        arrives(server, mail("new"))
+        self.said()
+        self.errors = [RefusedError(), RefusedError()]
+        self.advance(INTERVAL)
+        self.advance(INTERVAL)
+        for line, wait in zip(self.said(), (100, 200), strict=True):
+            self.assertIn("ada: pop.example.com:110: could not connect: ", line)
+            self.assertIn(f"; the next try is in {wait} seconds", line)
+        self.advance(2 * INTERVAL)
+        self.assertEqual([message.subject for message in told], ["new"])
+        self.assertIn("ada: all is well again", self.said())
+        self.errors = [RefusedError()]
+        self.advance(INTERVAL)
+        self.assertIn("in 100 seconds", self.said()[0])
+
+    def test_the_connection_breaks(self) -> None:
+        broken = session("a", "b")
+        server = self.script(
+            session("a").quit(),
+            listing(broken, 1, 2).expect("TOP 2 0").say("+OK\r\nSubj").drop(),
+        )
+        self.start(self.service(server))
+        self.said()
+        self.advance(INTERVAL)
+        [line] = self.said()
+        self.assertIn("the next try is in 100 seconds", line)
+        self.assertEqual((self.remembered(), told), (["a"], []))
+
+    def test_a_fault_of_ours(self) -> None:
+        """It is told with its traceback, and there is a next look."""
+        server = self.mailbox()
+        service = self.service(server)
+        [watch] = service
+        watch._connect = None
+        self.start(service)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertIn("ada: unexpected; the next try is in 100 seconds", self.said()[0])
+
+    def test_no_overlap(self) -> None:
+        """A session that takes longer than the interval is the only one."""
+        slow = Script().greet().log_in().expect("UIDL").delay(50).reply(lines=["1 a"])
+        server = self.script(slow.quit(), session("a").quit())
+        self.start(self.service(server, "", hook=""))
+        self.advance(50)
+        self.assertEqual(len(server.stages), 1)
+        self.looks(server, INTERVAL)
+
+
+class StateTests(WatchTestCase):
+    """What is remembered."""
+
+    def test_broken(self) -> None:
+        """Nobody logs in before a person has decided what it was to be."""
+        server = self.mailbox(mail("old"))
+        self.state.parent.mkdir()
+        for text in ("", '{"mailbox": "ada pop', "[]", "1", '{"mailbox": "x"}'):
+            self.state.write_text(text)
+            service = self.start(self.service(server))
+            [line] = self.said()
+            self.assertIn(f"ada: {self.state} is broken; remove it", line)
+            self.assertEqual(self.state.read_text(), text)
+            self.successResultOf(service.stopService())
+        self.assertEqual(server.endpoint.connections, 0)
+        self.start(self.service(server))
+        self.said()
+        self.state.unlink()
+        self.advance(INTERVAL)
+        self.assertIn("ada: all is well again", self.said())
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_bad_values(self) -> None:
+        file = SeenFile(self.folder / "x.json", "m")
+        for value in ({"mailbox": "m", "seen": 1}, {"mailbox": "m", "seen": [1]}):
+            file.path.write_text(json.dumps(value))
+            self.assertRaises(UsageError, file.read)
+
+    def test_another_mailbox(self) -> None:
+        """Its UIDs are others."""
+        server = self.mailbox(mail("old"))
+        SeenFile(self.state, "bob pop.example.com").write(["a"])
+        self.start(self.service(server))
+        self.assertEqual(told, [])
+        self.assertIn("1 messages at the first look", self.said()[0])
+
+    def test_where_nothing_can_be_remembered_no_hook_runs(self) -> None:
+        """Else it would run for the same messages again and again."""
+        server = self.mailbox(mail("new"))
+        (self.folder / "state").write_text("not a folder")
+        self.start(self.service(server, "report_existing = true"))
+        self.assertEqual(told, [])
+        [line] = self.said()
+        self.assertIn("state", line)
+        self.assertIn("the next try is in 100 seconds", line)
+
+    def test_half_written(self) -> None:
+        """What a crash has left beside it does no harm."""
+        file = SeenFile(self.folder / "x.json", "m")
+        file.write(["a"])
+        (self.folder / "x.new").write_text("{")
+        self.assertEqual(file.read(), ["a"])
+        file.write(["b"])
+        self.assertEqual(file.read(), ["b"])
+        self.assertEqual(
+            sorted(path.name for path in self.folder.iterdir()), ["x.json"]
+        )
+
+    def test_kept_between_two_hooks(self) -> None:
+        """A crash in a long row of hooks forgets the last second only."""
+        global answer
+        waiting = [Deferred[None]() for _ in range(3)]
+        answer = lambda message: waiting[message.number - 1]  # noqa: E731
+        server = self.mailbox(mail("1"), mail("2"), mail("3"))
+        self.start(self.service(server, "report_existing = true"))
+        waiting[0].callback(None)
+        self.assertEqual(len(self.remembered()), 0)
+        self.advance(1)
+        waiting[1].callback(None)
+        self.assertEqual(len(self.remembered()), 2)
+
+
+class PasswordTests(WatchTestCase):
+    """Where the password is."""
+
+    def logs_in(self, password: str) -> None:
+        self.start(self.service(self.mailbox(), password=password))
+        self.assertEqual(
+            self.said(), ["ada: 0 messages at the first look; not reported"]
+        )
+
+    def refused(self, password: str) -> str:
+        self.start(self.service(self.mailbox(), password=password))
+        [line] = self.said()
+        self.assertIn("no login was tried; the next try is in 100 seconds", line)
+        return line
+
+    def test_file(self) -> None:
+        """The first line, without its end."""
+        for content in (b"lovelace", b"lovelace\n", b"lovelace\r\nmore\n"):
+            (self.folder / "secret").write_bytes(content)
+            self.state.unlink(missing_ok=True)
+            self.logs_in('password_file = "secret"')
+
+    def test_unreadable_file(self) -> None:
+        line = self.refused('password_file = "secret"')
+        self.assertIn("ada: password_file: ", line)
+        self.assertIn(str(self.folder / "secret"), line)
+
+    def test_bad_files(self) -> None:
+        (self.folder / "secret").write_bytes(b"\n")
+        self.assertIn("nothing in it", self.refused('password_file = "secret"'))
+        (self.folder / "secret").write_bytes(b"lovelace\xff")
+        line = self.refused('password_file = "secret"')
+        self.assertIn("not UTF-8", line)
+        self.assertNotIn("lovelace", line)
+
+    def test_environment(self) -> None:
+        self.patch_environment("POP3CONNECT_TEST", "lovelace")
+        self.logs_in('password_env = "POP3CONNECT_TEST"')
+
+    def test_no_such_variable(self) -> None:
+        line = self.refused('password_env = "POP3CONNECT_TEST"')
+        self.assertIn("password_env: there is nothing in it", line)
+
+    def test_command(self) -> None:
+        self.start(
+            self.service(self.mailbox(), password='password_command = ["sh", "x"]')
+        )
+        [process] = self.clock.processes
+        self.assertEqual(
+            (process.command, process.folder, process.closed),
+            (("sh", "x"), str(self.folder), True),
+        )
+        process.protocol.outReceived(b"love")
+        process.protocol.outReceived(b"lace\nlogin: ada\n")
+        process.end()
+        self.advance()
+        self.assertEqual(
+            self.said(), ["ada: 0 messages at the first look; not reported"]
+        )
+
+    def test_command_that_fails(self) -> None:
+        """What it wrote may have a password in it, and is told nobody."""
+        self.start(self.service(self.mailbox(), password='password_command = ["sh"]'))
+        [process] = self.clock.processes
+        process.protocol.outReceived(b"lovelace")
+        process.protocol.errReceived(b"lovelace")
+        process.end(3)
+        self.advance()
+        [line] = self.said()
+        self.assertIn("ada: password_command: sh: exit status 3; no login", line)
+        self.assertNotIn("lovelace", line)
+
+
+COMMAND = 'hook = ["sh", "-c", "new"]\nhook_timeout = 5'
+
+
+class CommandTests(WatchTestCase):
+    """A hook that is a command."""
+
+    def run_one(self, *messages: bytes) -> Process:
+        server = self.mailbox(*messages or (mail("new"),))
+        self.watch = self.start(
+            self.service(server, "report_existing = true", hook=COMMAND)
+        )
+        self.said()
+        return self.clock.processes[-1]
+
+    def test_facts(self) -> None:
+        """In the environment, and the header on standard input."""
+        process = self.run_one()
+        self.assertEqual(process.command, ("sh", "-c", "new"))
+        self.assertTrue(Path(process.program).is_absolute())
+        self.assertEqual(process.folder, str(self.folder))
+        self.assertEqual((process.given, process.closed), (mail("new")[:-4], True))
+        facts = {
+            name: value
+            for name, value in process.environment.items()
+            if name not in os.environ
+        }
+        uid = facts.pop("POP3CONNECT_UID")
+        self.assertEqual(
+            facts,
+            {
+                "POP3CONNECT_ACCOUNT": "ada",
+                "POP3CONNECT_NUMBER": "1",
+                "POP3CONNECT_SIZE": str(len(mail("new"))),
+                "POP3CONNECT_SUBJECT": "new",
+                "POP3CONNECT_FROM": "ann@example.com",
+            },
+        )
+        self.assertEqual(self.remembered(), [])
+        process.end()
+        self.assertEqual(self.remembered(), [uid])
+        self.assertEqual(self.said(), [])
+
+    def test_passwords_are_kept_from_it(self) -> None:
+        self.patch_environment("POP3CONNECT_TEST", "lovelace")
+        server = self.mailbox(mail("new"))
+        self.start(
+            self.service(
+                server,
+                "report_existing = true",
+                hook=COMMAND,
+                password='password_env = "POP3CONNECT_TEST"',
+            )
+        )
+        [process] = self.clock.processes
+        self.assertNotIn("lovelace", process.environment.values())
+
+    def test_values_are_fit_for_an_environment(self) -> None:
+        message = NewMessage("a", 1, "u\0v" * 1000, 1, b"Subject: " + b"x" * 200000)
+        for value in message.environment().values():
+            self.assertNotIn("\0", value)
+            self.assertLessEqual(len(value), 1000)
+
+    def test_one_after_the_other(self) -> None:
+        process = self.run_one(mail("one"), mail("two"))
+        self.assertEqual(len(self.clock.processes), 1)
+        process.end()
+        self.assertEqual(len(self.clock.processes), 2)
+
+    def test_fails(self) -> None:
+        process = self.run_one()
+        process.protocol.errReceived(b"first\nno queue \x1b[2J\n")
+        process.end(7)
+        [line] = self.said()
+        self.assertIn(
+            "ada: message 1: hook: sh: exit status 7; it said: no queue", line
+        )
+        self.assertTrue(line.isprintable())
+        self.assertEqual(self.remembered(), [])
+        self.advance(INTERVAL)
+        self.assertEqual(len(self.clock.processes), 2)
+
+    def test_hangs(self) -> None:
+        """It is asked to end, and made to."""
+        process = self.run_one()
+        process.stubborn = True
+        self.advance(5)
+        self.assertEqual(process.signals, ["TERM"])
+        self.advance(GRACE)
+        self.assertEqual(process.signals, ["TERM", "KILL"])
+        self.assertEqual(
+            self.said(), ["ada: message 1: hook: sh: took longer than 5 seconds"]
+        )
+        self.assertEqual(self.remembered(), [])
+
+    def test_leaves_a_child_behind(self) -> None:
+        """Which holds the pipes open; nobody waits for it."""
+        process = self.run_one()
+        process.exit(ProcessDone(0))
+        self.assertEqual(self.remembered(), [])
+        self.advance(1)
+        self.assertEqual(len(self.remembered()), 1)
+
+    def test_no_such_program(self) -> None:
+        server = self.mailbox(mail("new"))
+        for name in ("no-such-program-here", "./no-such-program"):
+            self.start(
+                self.service(
+                    server, "report_existing = true", hook=f'hook = ["{name}"]'
+                )
+            )
+            self.assertIn(
+                f"ada: message 1: hook: {name}: there is no such program",
+                self.said()[1],
+            )
+
+    def test_cannot_be_started(self) -> None:
+        self.clock.problem = OSError(11, "Resource temporarily unavailable")
+        server = self.mailbox(mail("new"))
+        self.start(self.service(server, "report_existing = true", hook=COMMAND))
+        self.assertIn("sh: cannot be started: Resource temp", self.said()[1])
+
+    def test_stop(self) -> None:
+        """The service waits until it has ended, and the message is told again."""
+        process = self.run_one(mail("one"), mail("two"))
+        process.stubborn = True
+        stopping = self.watch.stopService()
+        self.assertEqual(process.signals, ["TERM"])
+        self.assertNoResult(stopping)
+        self.advance(GRACE)
+        self.successResultOf(stopping)
+        self.assertEqual(self.remembered(), [])
+        self.assertEqual(len(self.clock.processes), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class StopTests(WatchTestCase):
+    """The end of the service, at any time."""
+
+    def test_before_the_first_look(self) -> None:
+        server = self.mailbox()
+        service = self.service(server)
+        service.startService()
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(server.endpoint.connections, 0)
+
+    def test_between_two_looks(self) -> None:
+        service = self.start(self.service(self.mailbox()))
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_in_mid_session(self) -> None:
+        """Whatever the server owes; it fires when the connection is closed."""
+        for script in (
+            Script(),
+            Script().greet().expect("CAPA"),
+            Script().greet().log_in().expect("UIDL"),
+            listing(session("a", "b"), 1, 2)
+            .expect("TOP 1 0")
+            .expect("TOP 2 0")
+            .say("+OK\r\nSub"),
+            session().expect("QUIT"),
+        ):
+            server = self.script(script.expect_close())
+            self.state.unlink(missing_ok=True)
+            service = self.start(self.service(server, "report_existing = true"))
+            stopping = service.stopService()
+            self.successResultOf(stopping)
+            self.assertTrue(server.stages[0].closed)
+            self.assertFalse(self.state.exists())
+            self.assertEqual(self.said(), [])
+            server.flush()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_while_the_password_is_asked_for(self) -> None:
+        server = self.script(
+            Script().greet().expect("CAPA").reply(lines=["USER"]).expect_close()
+        )
+        service = self.start(self.service(server, password='password_command = ["sh"]'))
+        [process] = self.clock.processes
+        process.stubborn = True
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        self.advance(GRACE)
+        self.successResultOf(stopping)
+        self.assertEqual(process.signals, ["TERM", "KILL"])
+
+    def test_in_a_hook(self) -> None:
+        """It is cancelled; what was told before it is remembered."""
+        global answer
+        cancelled: list[object] = []
+        waiting: Deferred[None] = Deferred(cancelled.append)
+        answer = lambda message: waiting if message.number == 2 else None  # noqa: E731
+        server = self.mailbox(mail("1"), mail("2"), mail("3"))
+        service = self.start(self.service(server, "report_existing = true"))
+        self.successResultOf(service.stopService())
+        self.assertEqual(cancelled, [waiting])
+        self.assertEqual(len(self.remembered()), 1)
+        self.assertEqual(len(told), 2)
+        answer = succeed
+        self.start(self.service(server))
+        self.assertEqual([message.number for message in told], [1, 2, 2, 3])
+
+    def test_a_hook_that_will_not_be_cancelled(self) -> None:
+        """What it did counts, and there is no next one."""
+        global answer
+        waiting: Deferred[None] = Deferred(lambda each: each.callback(None))
+        answer = lambda message: waiting  # noqa: E731
+        server = self.mailbox(mail("1"), mail("2"))
+        service = self.start(self.service(server, "report_existing = true"))
+        self.successResultOf(service.stopService())
+        self.assertEqual((len(self.remembered()), len(told)), (1, 1))
+
+    def test_twice(self) -> None:
+        """Both wait for the end."""
+        server = self.mailbox(mail("1"))
+        service = self.start(
+            self.service(server, "report_existing = true", hook='hook = ["sh"]')
+        )
+        self.clock.processes[0].stubborn = True
+        both = [service.stopService(), service.stopService()]
+        for stopping in both:
+            self.assertNoResult(stopping)
+        self.advance(GRACE)
+        for stopping in both:
+            self.successResultOf(stopping)
+
+    def test_started_again(self) -> None:
+        """Also before it has stopped; never two looks at once."""
+        process_hook = 'hook = ["sh"]'
+        server = self.mailbox(mail("1"))
+        service = self.start(
+            self.service(server, "report_existing = true", hook=process_hook)
+        )
+        self.clock.processes[0].stubborn = True
+        stopping = service.stopService()
+        service.startService()
+        self.advance()
+        self.assertEqual(len(self.clock.processes), 1)
+        self.advance(GRACE)
+        self.successResultOf(stopping)
+        self.assertEqual(len(self.clock.processes), 2)
