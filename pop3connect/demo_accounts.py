@@ -32,13 +32,18 @@ class Maildrop:
     """
 
     def __init__(self, messages: Iterable[bytes]) -> None:
-        # From the content, so that an id is the same in every session and after
+        self.messages: list[tuple[bytes, bytes]] = []
+        self.in_use = False
+        self.deliver(messages)
+
+    def deliver(self, messages: Iterable[bytes]) -> None:
+        """Add messages, for the sessions to come."""
+        # The id from the content, so that it is the same in every session and after
         # a restart (RFC 1939 section 7).
-        self.messages = [
+        self.messages += [
             (hashlib.sha256(message).hexdigest()[:24].encode(), message)
             for message in messages
         ]
-        self.in_use = False
 
 
 @implementer(IMailboxPOP3)

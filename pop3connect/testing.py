@@ -194,6 +194,10 @@ class MailboxServer(_Server):
         options = getattr(certificate, "options", lambda: certificate)()
         super().__init__(_MailboxFactory(self, accounts, options, tls_at_once), clock)
 
+    def deliver(self, *messages: bytes) -> None:
+        """Add mail, for the sessions to come; one that is open does not see it."""
+        self._drop.deliver(messages)
+
     @property
     def messages(self) -> list[bytes]:
         """What is in the mailbox now."""

@@ -406,6 +406,17 @@ class MailboxTests(SynchronousTestCase):
         self.failureResultOf(opening, LoginError)
         self.done(server, self.open(server).disconnect())
 
+    def test_new_mail(self) -> None:
+        """It is there for the next session (RFC 1939 section 5: none sees it come)."""
+        server = MailboxServer([MAIL])
+        handle = self.open(server)
+        server.deliver(OTHER, MAIL)
+        self.assertEqual(self.done(server, handle.stat()).count, 1)
+        self.done(server, handle.disconnect())
+        handle = self.open(server)
+        self.assertEqual(self.done(server, handle.retrieve(2)), OTHER)
+        self.done(server, handle.disconnect())
+
     def test_no_time_limit_is_left(self) -> None:
         server = MailboxServer([MAIL])
         self.done(server, self.open(server).disconnect())

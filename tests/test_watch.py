@@ -199,12 +199,6 @@ class Nowhere:
         return answer
 
 
-def arrives(server: MailboxServer, *messages: bytes) -> None:
-    """Put more into the mailbox."""
-    fresh = MailboxServer([*server.messages, *messages])
-    server._drop.messages = fresh._drop.messages  # type: ignore[misc]
-
-
 class TellTests(WatchTestCase):
     """New mail."""
 
@@ -226,7 +220,7 @@ class TellTests(WatchTestCase):
         server = self.mailbox(mail("old"))
         service = self.start(self.service(server))
         self.said()
-        arrives(server, mail("new"))
+        server.deliver(mail("new"))
         self.advance(INTERVAL - 1)
         self.assertEqual(told, [])
         self.advance(1)
@@ -529,7 +523,7 @@ class FailureTests(WatchTestCase):
         """And what is new when it is there again is told."""
         server = self.mailbox(mail("old"))
         self.start(self.service(server))
-        arrives(server, mail("new"))
+        server.deliver(mail("new"))
         self.said()
         self.errors = [RefusedError(), RefusedError()]
         self.advance(INTERVAL)
