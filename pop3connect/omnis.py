@@ -2,7 +2,7 @@
 The POP3 commands of Omnis Studio, for people who port Omnis code.
 
 The same names, arguments and results: sockets are small positive ints, and an error is
-a number below zero.  Each ``POP3...`` returns a Deferred of an int that never fails:
+a number below zero.  Each ``POP3...`` returns a Deferred of an int that never fails::
 
     socket = await POP3Connect("pop.example.com", "user", "secret", None, 2)
     if socket < 0:

@@ -2,7 +2,7 @@
 Servers for tests, ours and yours: no network, and time passes when the test says so.
 
 `MailboxServer` is a POP3 server with a mailbox, for the tests of a program that reads
-mail.  `ScriptedServer` plays a `Script`, and notices what a client does otherwise.
+mail.  `ScriptedServer` plays a `Script`, and notices what a client does otherwise::
 
     def test_inbox(self):
         server = MailboxServer([b"Subject: hello\\r\\n\\r\\nworld\\r\\n"])

@@ -1,0 +1,38 @@
+"""How Sphinx builds these pages:  sphinx-build -W -b html docs docs/_build/html"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
+
+import session_diagram  # noqa: E402
+
+import pop3connect  # noqa: E402
+
+project = "pop3connect"
+author = "The pop3connect developers"
+copyright = author
+version = release = pop3connect.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+html_theme = "furo"
+html_title = "pop3connect"
+html_static_path: list[str] = []
+exclude_patterns = ["_build"]
+
+# In docstrings, single backticks name Python's things; those of others lead nowhere.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+autodoc_type_aliases = {
+    "Password": "Password",
+    "ClientCertificate": "ClientCertificate",
+}
+
+# Made anew at each build, so that it never says what the table does not.
+(HERE / "_build").mkdir(exist_ok=True)
+(HERE / "_build" / "session.svg").write_text(session_diagram.draw(), "utf-8")

@@ -1,0 +1,60 @@
+"""
+What the documentation draws and lists by itself.
+"""
+
+from __future__ import annotations
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+from xml.etree import ElementTree
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect.session import ALLOWED, State
+
+DOCS = Path(__file__).absolute().parent.parent / "docs"
+
+
+class DiagramTests(SynchronousTestCase):
+    """
+    The picture of a session.
+    """
+
+    def diagram(self) -> Any:
+        path = DOCS / "session_diagram.py"
+        if not path.exists():
+            raise SkipTest("these are tests of an installed package")
+        spec = spec_from_file_location("session_diagram", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_it_has_each_state_and_verb_of_the_table(self) -> None:
+        picture = ElementTree.fromstring(self.diagram().draw())
+        texts = [
+            "".join(each.itertext()) for each in picture.iter() if "text" in each.tag
+        ]
+        # Each state is the line before its verbs.
+        shown: dict[str, set[str]] = {}
+        for text in texts:
+            name, dash, words = text.partition(" - ")
+            if dash:
+                shown[name] = set()
+                self.assertEqual(words, State[name].value)
+            else:
+                shown[list(shown)[-1]] |= set(text.split())
+        self.assertEqual(list(shown), [state.name for state in State])
+        for state, verbs in ALLOWED.items():
+            self.assertEqual(shown[state.name], set(verbs) or {"no", "command"})
+
+    def test_nothing_lies_outside(self) -> None:
+        picture = ElementTree.fromstring(self.diagram().draw())
+        height = float(picture.attrib["height"])
+        for each in picture.iter():
+            if "y" in each.attrib:
+                bottom = float(each.attrib["y"]) + float(each.attrib.get("height", 0))
+                self.assertLess(bottom, height)

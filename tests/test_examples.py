@@ -1,0 +1,538 @@
+"""
+The examples of the documentation, run against servers on the loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from contextlib import redirect_stdout
+from importlib.util import module_from_spec, spec_from_file_location
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import SkipTest, skipIf
+
+import trustme
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    trustRootFromCertificates,
+)
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, capturedLogs
+from twisted.protocols.portforward import ProxyFactory
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, readBody
+from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from pop3connect import ConnectError, LoginError
+from pop3connect.testing import MailboxServer, Script, ScriptedServer
+
+from .support.loopback import ROOT, Program
+
+try:
+    import klein
+except ImportError:
+    klein = None
+
+EXAMPLES = ROOT / "examples"
+DOCS = ROOT / "docs"
+
+reactor: Any = global_reactor
+
+NAME = "pop.example.com"
+USER, PASSWORD = "ada", "lovelace"
+
+MAIL = [
+    b"From: bob@example.com\r\nSubject: one\r\n\r\nfirst\r\n",
+    b"From: eve@example.com\r\nSubject: =?utf-8?q?zw=C3=B6lf?=\r\n\r\n.dot\r\n",
+]
+
+
+def load(name: str) -> ModuleType:
+    """
+    Import an example.
+    """
+    path = EXAMPLES / f"{name}.py"
+    if not path.exists():
+        raise SkipTest("these are tests of an installed package")
+    spec = spec_from_file_location(f"example_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class ExampleTestCase(TestCase):
+    """
+    A mailbox over TLS; the CA of its certificate is the one that programs trust.
+    """
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        ca = trustme.CA()
+        issued = ca.issue_cert("127.0.0.1", NAME)
+        self.authority = ca.cert_pem.bytes()
+        self.certificate = PrivateCertificate.loadPEM(
+            issued.private_key_and_cert_chain_pem.bytes()
+        )
+        self.cacerts = Path(self.mktemp()).absolute()
+        self.cacerts.mkdir()
+        (self.cacerts / "ca.pem").write_bytes(self.authority)
+        environment = {"POP3CONNECT_CACERTS": str(self.cacerts)}
+        environment["POP3_PASSWORD"] = PASSWORD
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        self.addCleanup(self.restore, before)
+        self.mailbox = self.serve(self.secure_mailbox())
+
+    def restore(self, environment: dict[str, str | None]) -> None:
+        for name, value in environment.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+    def secure_mailbox(self, **options: Any) -> MailboxServer:
+        options.setdefault("tls_at_once", True)
+        return MailboxServer(MAIL, certificate=self.certificate, **options)
+
+    def serve(self, server: Any) -> Any:
+        """
+        Listen, and note where: ``self.port`` and ``self.server``.
+        """
+        listening = server.listen(reactor)
+        self.addCleanup(listening.stopListening)
+        self.port = listening.getHost().port
+        self.server = f"127.0.0.1:{self.port}"
+        return server
+
+    async def printed(self, name: str, *arguments: str) -> str:
+        """
+        Run the main function of an example, and return what it prints.
+        """
+        with redirect_stdout(StringIO()) as output:
+            await load(name).main(reactor, *arguments)
+        return output.getvalue()
+
+
+class ScriptTests(ExampleTestCase):
+    """
+    Scripts with a main function.
+    """
+
+    async def test_first_steps(self) -> None:
+        output = await self.printed("first_steps", self.server, USER, PASSWORD)
+        self.assertIn("Stat(count=2, size=", output)
+        self.assertIn("Subject: one", output)
+        self.assertIn("Committed(deleted=frozenset())", output)
+
+    async def test_read_mailbox(self) -> None:
+        output = await self.printed("read_mailbox", self.server, USER, PASSWORD)
+        self.assertIn("2 messages", output)
+        self.assertIn("1 bob@example.com - one", output)
+        self.assertIn("2 eve@example.com - zwölf", output)
+        self.assertEqual(self.mailbox.messages, MAIL)
+
+    async def test_read_mailbox_with_a_wrong_password(self) -> None:
+        with self.assertRaises(SystemExit) as caught:
+            await self.printed("read_mailbox", self.server, USER, "babbage")
+        self.assertIn(self.server, str(caught.exception))
+        self.assertNotIn("babbage", str(caught.exception))
+
+    async def test_stls(self) -> None:
+        self.serve(self.secure_mailbox(tls_at_once=False))
+        output = await self.printed("stls", self.server, USER)
+        self.assertIn("C: STLS", output)
+        self.assertIn("TLS: TLSv1", output)
+        self.assertNotIn(PASSWORD, output)
+
+    async def test_stls_that_is_not_to_be_had(self) -> None:
+        self.serve(MailboxServer(MAIL))
+        output = await self.printed("stls", self.server, USER)
+        self.assertIn("no password was sent", output)
+
+    async def test_own_ca(self) -> None:
+        folder = str(self.cacerts)
+        output = await self.printed("own_ca", self.server, USER, folder)
+        self.assertIn("verified=True", output)
+
+    async def test_somebody_elses_ca(self) -> None:
+        (self.cacerts / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+        output = await self.printed("own_ca", self.server, USER, str(self.cacerts))
+        self.assertIn("is not trusted", output)
+        self.assertIn(str(self.cacerts), output)
+        self.assertIn("valid until", output)
+
+    async def test_save_messages(self) -> None:
+        folder = Path(self.mktemp())
+        output = await self.printed("save_messages", self.server, USER, str(folder))
+        self.assertIn("done", output)
+        self.assertEqual(sorted(p.read_bytes() for p in folder.iterdir()), sorted(MAIL))
+        self.assertEqual(self.mailbox.messages, [])
+
+    async def test_save_messages_after_it_was_broken_off(self) -> None:
+        """What is there already is not fetched again, and half of one is no file."""
+        server = self.serve(
+            ScriptedServer(
+                Script()
+                .start_tls(self.certificate)
+                .greet()
+                .log_in()
+                .expect("UIDL")
+                .reply(lines=["1 a", "2 b"])
+                .expect("DELE 1")
+                .reply()
+                .expect("RETR 2")
+                .reply("-ERR it is broken")
+                .quit()
+            )
+        )
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "61.eml").write_bytes(MAIL[0])
+        (folder / "62.part").write_bytes(b"half")
+        output = await self.printed("save_messages", self.server, USER, str(folder))
+        self.assertIn("left there:", output)
+        self.assertFalse((folder / "62.eml").exists())
+        server.check()
+
+    async def test_leave_on_server(self) -> None:
+        file = str(Path(self.mktemp()).absolute())
+        output = await self.printed("leave_on_server", self.server, USER, file)
+        self.assertIn("message 2 has", output)
+        self.assertEqual(
+            await self.printed("leave_on_server", self.server, USER, file), ""
+        )
+        self.mailbox.deliver(b"Subject: new\r\n\r\n")
+        output = await self.printed("leave_on_server", self.server, USER, file)
+        self.assertEqual(output, "message 3 has 16 octets\n")
+        self.assertEqual(len(self.mailbox.messages), 3)
+
+
+class ProxyTests(ExampleTestCase):
+    """
+    The endpoint that goes through a proxy.
+    """
+
+    def proxy(self, answer: bytes) -> str:
+        heard = self.heard = []
+        port = self.port
+
+        class Proxy(Protocol):
+            def __init__(self) -> None:
+                self.tunnel: Any = None
+
+            def dataReceived(self, data: bytes) -> None:
+                if self.tunnel is not None:
+                    self.tunnel.dataReceived(data)
+                    return
+                heard.append(data)
+                self.transport.write(answer)  # type: ignore[union-attr]
+                if answer.startswith(b"HTTP/1.1 200"):
+                    self.tunnel = ProxyFactory("127.0.0.1", port).buildProtocol(None)
+                    self.tunnel.makeConnection(self.transport)
+
+            def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+                if self.tunnel is not None:
+                    self.tunnel.connectionLost(reason)
+
+        listening = reactor.listenTCP(
+            0, Factory.forProtocol(Proxy), interface="127.0.0.1"
+        )
+        self.addCleanup(listening.stopListening)
+        return f"127.0.0.1:{listening.getHost().port}"
+
+    async def test_a_session(self) -> None:
+        proxy = self.proxy(b"HTTP/1.1 200 OK\r\nVia: us\r\n\r\n")
+        output = await self.printed("proxy", proxy, NAME, USER)
+        self.assertIn("Stat(count=2", output)
+        self.assertEqual(
+            self.heard[0].split(b"\r\n")[0], b"CONNECT pop.example.com:995 HTTP/1.1"
+        )
+
+    async def test_a_proxy_that_refuses(self) -> None:
+        proxy = self.proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        with self.assertRaises(ConnectError) as caught:
+            await self.printed("proxy", proxy, NAME, USER)
+        self.assertIn("403 Forbidden", str(caught.exception))
+
+    async def test_nobody_there(self) -> None:
+        with self.assertRaises(ConnectError):
+            await self.printed("proxy", "127.0.0.1:1", NAME, USER)
+
+
+class TokenEndpoint(Resource):
+    """
+    Gives a new token each time.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def render_POST(self, request: Any) -> bytes:
+        assert request.args[b"grant_type"] == [b"refresh_token"]
+        self.count += 1
+        return json.dumps(
+            {"access_token": f"token{self.count}", "expires_in": 3600}
+        ).encode()
+
+
+class OAuthTests(ExampleTestCase):
+    """
+    Tokens, and what happens when one has expired.
+    """
+
+    async def test_a_token_that_has_expired(self) -> None:
+        import base64
+
+        def said(token: str) -> str:
+            return base64.b64encode(
+                f"user={USER}\1auth=Bearer {token}\1\1".encode()
+            ).decode()
+
+        failure = base64.b64encode(b'{"status":"401"}').decode()
+        session = (
+            Script()
+            .start_tls(self.certificate)
+            .greet()
+            .expect("CAPA")
+            .reply(lines=["SASL XOAUTH2"])
+        )
+        self.serve(
+            ScriptedServer(
+                session.expect("AUTH XOAUTH2")
+                .reply("+ ")
+                .expect(said("token1"))
+                .reply(f"+ {failure}")
+                .expect("")
+                .reply("-ERR no")
+                .expect("AUTH XOAUTH2")
+                .reply("+ ")
+                .expect(said("token2"))
+                .reply()
+                .expect("CAPA")
+                .reply(lines=["TOP"])
+                .expect("STAT")
+                .reply("+OK 7 700")
+                .quit()
+            )
+        )
+        tokens = TokenEndpoint()
+        listening = reactor.listenTCP(0, Site(tokens), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        os.environ.update(OAUTH_CLIENT_ID="us", OAUTH_REFRESH_TOKEN="again")
+        url = f"http://127.0.0.1:{listening.getHost().port}/token"
+        output = await self.printed("oauth2", self.server, USER, url)
+        self.assertEqual(output, "7 messages\n")
+        self.assertEqual(tokens.count, 2)
+
+    def test_a_token_is_kept(self) -> None:
+        module = load("oauth2")
+        tokens = module.Tokens("http://127.0.0.1:1/")
+        tokens.token, tokens.until = "good", float("inf")
+        answer = Deferred.fromCoroutine(tokens())
+        self.assertEqual(self.successResultOf(answer), "good")
+
+
+class ServiceTests(ExampleTestCase):
+    """
+    The service, in memory: its time is a clock's.
+    """
+
+    def start(self, server: Any, take_in: Any) -> Any:
+        module = load("service")
+        clock = server.clock
+        account = {
+            "server": NAME,
+            "username": USER,
+            "password": PASSWORD,
+            "endpoint": server.endpoint,
+            "reactor": clock,
+        }
+        service = module.FetchService(account, take_in, interval=300, clock=clock)
+        service.startService()
+        server.flush()
+        return service
+
+    def stop(self, server: Any, service: Any) -> None:
+        stopping = Deferred.fromCoroutine(service.stopService())
+        server.flush()
+        self.successResultOf(stopping)
+        # What is left is the server's, and not the service's.
+        server.advance(700)
+        self.assertEqual(server.clock.getDelayedCalls(), [])
+
+    def test_mail_is_taken_in(self) -> None:
+        taken: list[bytes] = []
+
+        async def take_in(content: bytes) -> None:
+            taken.append(content)
+
+        server = MailboxServer(MAIL)
+        service = self.start(server, take_in)
+        self.assertEqual(taken, MAIL)
+        self.assertEqual(server.messages, [])
+        server.deliver(MAIL[0])
+        server.advance(300)
+        self.assertEqual(taken, [*MAIL, MAIL[0]])
+        self.stop(server, service)
+
+    def test_what_is_not_taken_in_stays(self) -> None:
+        async def take_in(content: bytes) -> None:
+            if content == MAIL[0]:
+                raise ValueError("no")
+
+        server = MailboxServer(MAIL)
+        service = self.start(server, take_in)
+        self.assertEqual(server.messages, MAIL[:1])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.stop(server, service)
+
+    def test_a_server_that_is_broken_is_asked_again(self) -> None:
+        async def take_in(content: bytes) -> None:
+            raise AssertionError("there is nothing")
+
+        good = Script().greet().log_in().expect("LIST").reply(lines=[]).quit()
+        server = ScriptedServer(Script().greet("-ERR [SYS/TEMP] later").close(), good)
+        with capturedLogs() as logs:
+            service = self.start(server, take_in)
+        warnings = [one for one in logs if one["log_level"] is LogLevel.warn]
+        self.assertIsInstance(warnings[0]["error"], LoginError)
+        server.advance(300)
+        server.check()
+        self.stop(server, service)
+
+    def test_it_is_stopped_in_the_middle(self) -> None:
+        stuck: list[Deferred[None]] = []
+
+        async def take_in(content: bytes) -> None:
+            stuck.append(Deferred())
+            await stuck[-1]
+
+        server = MailboxServer(MAIL)
+        service = self.start(server, take_in)
+        self.assertEqual(len(stuck), 1)
+        self.stop(server, service)
+        self.assertEqual(server.messages, MAIL)
+
+
+@skipIf(klein is None, "klein is not there")
+class WebHookTests(ExampleTestCase):
+    """
+    The web hook, by HTTP.
+    """
+
+    async def post(self, **options: Any) -> tuple[int, Any]:
+        module = load("klein_hook")
+        account = {"server": self.server, "username": USER, "secure": 1}
+        hook = module.Hook(
+            {"password": PASSWORD, **account, **options}, self.taken.append
+        )
+        site = Site(hook.app.resource())
+        listening = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        url = f"http://127.0.0.1:{listening.getHost().port}/fetch"
+        response = await Agent(reactor).request(
+            b"POST", url.encode(), Headers({"Connection": ["close"]})
+        )
+        return response.code, json.loads(await readBody(response))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.taken: list[bytes] = []
+
+    async def test_mail_is_taken_in(self) -> None:
+        self.assertEqual(await self.post(), (200, {"taken": 2, "left": {}}))
+        self.assertEqual(self.taken, MAIL)
+        self.assertEqual(self.mailbox.messages, [])
+
+    async def test_errors_are_told(self) -> None:
+        code, answer = await self.post(password="babbage")
+        self.assertEqual((code, list(answer)), (500, ["error"]))
+        code, answer = await self.post(server="127.0.0.1:1")
+        self.assertEqual((code, list(answer)), (502, ["error"]))
+
+
+class PortingTests(ExampleTestCase):
+    """
+    Before and after: the same subjects, and the mailbox is empty.
+    """
+
+    SUBJECTS = ("one", "=?utf-8?q?zw=C3=B6lf?=")
+
+    def check(self, subjects: list[str]) -> None:
+        self.assertEqual(tuple(map(str, subjects)), self.SUBJECTS)
+        self.assertEqual(self.mailbox.messages, [])
+
+    async def test_poplib(self) -> None:
+        module = load("from_poplib")
+        context = ssl.create_default_context(cadata=self.authority.decode())
+        account = "127.0.0.1", self.port, USER, PASSWORD
+        self.check(await deferToThread(module.before, *account, context))
+        self.mailbox.deliver(*MAIL)
+        self.check(await module.after(*account))
+
+    async def test_pop3client(self) -> None:
+        module = load("from_pop3client")
+        trusted = trustRootFromCertificates([Certificate.loadPEM(self.authority)])
+        account = reactor, "127.0.0.1", self.port, USER, PASSWORD
+        self.check(await module.before(*account, trusted))
+        self.mailbox.deliver(*MAIL)
+        self.check(await module.after(*account))
+
+
+class AsyncioTests(ExampleTestCase):
+    """
+    Another reactor needs another process.
+    """
+
+    async def test_it_runs(self) -> None:
+        import sys
+
+        script = str(EXAMPLES / "with_asyncio.py")
+        if not os.path.exists(script):
+            raise SkipTest("these are tests of an installed package")
+        program = Program()
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, script, self.server, USER],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.addCleanup(program.kill)
+        self.assertEqual(await program.ended, 0, program.errors)
+        octets = sum(map(len, MAIL))
+        self.assertEqual(program.output, f"meanwhile\n{octets} octets\n")
+
+
+class EachTests(TestCase):
+    """
+    No example without a test and a page.
+    """
+
+    def test_each_is_in_the_documentation_and_in_a_test(self) -> None:
+        if not EXAMPLES.exists():
+            raise SkipTest("these are tests of an installed package")
+        pages = "".join(page.read_text("utf-8") for page in DOCS.rglob("*.rst"))
+        tests = "".join(
+            test.read_text("utf-8") for test in (ROOT / "tests").glob("test_*.py")
+        )
+        for path in sorted(EXAMPLES.iterdir()):
+            if path.suffix in (".py", ".toml"):
+                self.assertTrue(f"examples/{path.name}" in pages, path.name)
+                self.assertTrue(path.stem in tests, path.name)
