@@ -105,7 +105,7 @@ _OPTIONS = (
 )
 
 
-def words(error: POP3Error | OSError) -> str:
+def words(error: POP3Error | OSError | str) -> str:
     """Say what went wrong, with the options of the command line as remedies."""
     text = str(error)
     for parameter, option in _OPTIONS:

@@ -18,7 +18,7 @@ from ..results import LoginInfo
 from ..session import Secure
 from .access import Access, access_options
 from .certificates import CertificateFacts, facts_of, pin
-from .exits import Exit
+from .exits import Exit, words
 from .look import Seen, look, why_not_trusted
 from .opening import log_in
 from .passwords import read_password
@@ -62,8 +62,9 @@ def info_command(access: Access, as_json: bool) -> None:
     async def work(reactor: Any) -> int:
         report = _Report(await look(access, reactor))
         if report.seen.tls is not None and access.verify:
-            report.reason = await why_not_trusted(access, reactor)
-            report.trusted = report.reason is None
+            reason = await why_not_trusted(access, reactor)
+            report.trusted = reason is None
+            report.reason = None if reason is None else words(reason)
         if password is not None and _may_log_in(access, report):
             async with await log_in(access, password, reactor) as handle:
                 report.after, report.login = handle.capabilities, handle.login
@@ -103,7 +104,7 @@ def _json(
         "server": str(access.address),
         "greeting": seen.greeting,
         "capabilities": {
-            "before_tls": _tags(seen.before),
+            "in_the_clear": _tags(seen.before),
             "under_tls": _tags(seen.under),
             "after_login": _tags(report.after),
         },
@@ -128,7 +129,7 @@ def _print(
     seen = report.seen
     _line("server", str(access.address))
     _line("greeting", seen.greeting)
-    _capabilities("before TLS", seen.before)
+    _capabilities("in the clear", seen.before)
     if seen.tls is not None:
         _line("TLS", f"{seen.tls.version}, {seen.tls.cipher}")
     elif access.secure is not Secure.NONE:
@@ -169,4 +170,4 @@ def _capabilities(when: str, capabilities: Capabilities | None) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    click.echo(f"{name:<12} {text}")
+    click.echo(f"{name:<13} {text}")

@@ -52,9 +52,7 @@ def stat_command(access: Access, as_json: bool) -> None:
 @access_options
 @click.argument("numbers", nargs=-1, type=NUMBERS)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
-def list_command(
-    access: Access, numbers: Sequence[list[Range]], as_json: bool
-) -> None:
+def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) -> None:
     """
     List the messages: number, octets, date, sender, subject.
 

@@ -84,9 +84,7 @@ def top_command(access: Access, number: int, lines: int) -> None:
 @access_options
 @click.argument("numbers", nargs=-1, required=True, type=NUMBERS)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete_command(
-    access: Access, numbers: Sequence[list[Range]], yes: bool
-) -> None:
+def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) -> None:
     """
     Delete messages: all that are named, or none.
 
