@@ -19,8 +19,8 @@ def main() -> int:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         print(  # noqa: T201 - there is no click to say it with
-            f"pop3connect: the command line needs {' and '.join(missing)}, which is not "
-            "installed: pip install 'pop3connect[cli]'",
+            f"pop3connect: the command line needs {' and '.join(missing)}, which is "
+            "not installed: pip install 'pop3connect[cli]'",
             file=sys.stderr,
         )
         return 2

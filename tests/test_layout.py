@@ -168,10 +168,9 @@ def inner_imports(tree: ast.Module, module: str = "") -> Iterator[tuple[str, boo
         if package != "pop3connect":
             continue
         # The last part may be a name in the module.
-        short = next(
-            (s for s in (".".join(rest[:n]) for n in (2, 1)) if s in ORDER), ""
-        )
-        if short:
+        known = [".".join(rest[:parts]) for parts in (2, 1)]
+        short = next((name for name in known if name in ORDER), None)
+        if short is not None:
             yield short, lazy
         elif len(rest) < 2:
             yield "__init__", lazy
@@ -210,6 +209,13 @@ def function():
         )
         self.assertIn(("twisted.mail.pop3", True), set(imports(tree)))
         self.assertIn(("os", False), set(imports(tree)))
+
+    def test_what_is_relative_to_a_package_within_is_found(self) -> None:
+        tree = ast.parse("from .exits import tell\nfrom ..api import connect\n")
+        self.assertEqual(
+            set(inner_imports(tree, "cli.opening")),
+            {("cli.exits", False), ("api", False)},
+        )
 
 
 class ImportTests(SynchronousTestCase):

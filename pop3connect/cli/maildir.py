@@ -40,8 +40,9 @@ class Maildir:
     def __init__(self, folder: Path, *, crlf: bool = False) -> None:
         self._folder = folder
         self._crlf = crlf
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in _FOLDERS:
-            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / name).mkdir(mode=0o700, exist_ok=True)
         sync_folder(folder)
         self._there = {
             match[1]

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import attrs
 from twisted.python.lockfile import FilesystemLock
 
-from .disk import sync_file, sync_folder, write_whole
+from .disk import create, sync_file, sync_folder, write_whole
 from .store import Delivery, LineEnds
 
 __all__ = ["Mbox"]
@@ -133,11 +133,13 @@ class Mbox:
     @contextlib.contextmanager
     def _open(self) -> Iterator[BinaryIO]:
         """Open the mbox, locked against the programs that deliver and read mail."""
+        with contextlib.suppress(FileExistsError):
+            create(self._path).close()
         box = mailbox.mbox(self._path)
         try:
             box.lock()
             with self._path.open("r+b", buffering=0) as file:
-                yield file  # type: ignore[misc]
+                yield file
         except mailbox.ExternalClashError as error:
             raise OSError(f"{self._path} is locked by another program") from error
         finally:

@@ -48,7 +48,7 @@ class _Output:
 @click.argument("number", type=click.IntRange(min=1))
 def get_command(access: Access, number: int) -> None:
     """Write message NUMBER to stdout, octet by octet as it is stored."""
-    output = _Output(click.get_binary_stream("stdout"))
+    output = _Output(sys.stdout.buffer)
 
     async def use(handle: Handle) -> int:
         await handle.retrieve(number, output)

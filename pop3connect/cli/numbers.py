@@ -20,7 +20,7 @@ Range = tuple[int, int | None]
 """The first number and the last; ``None``: as far as there are messages."""
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
     """One or more numbers and ranges, with commas between."""
 
     name = "numbers"

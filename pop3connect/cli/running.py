@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 from twisted.internet.defer import Deferred
 from twisted.logger import (
+    ILogObserver,
     LogEvent,
     LogLevel,
     formatEvent,
@@ -21,6 +22,7 @@ from twisted.logger import (
     globalLogPublisher,
 )
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from ..errors import POP3Error
 from .exits import exit_status, tell, words
@@ -89,6 +91,7 @@ def run_reactor(work: Work) -> int:
     return result
 
 
+@provider(ILogObserver)
 def _warn(event: LogEvent) -> None:
     """Show what the library warns of."""
     if event["log_level"] >= LogLevel.warn:
