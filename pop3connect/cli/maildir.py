@@ -22,7 +22,7 @@ _FOLDERS = ("tmp", "new", "cur")
 _OLD = 36 * 3600
 """Seconds after which a file in ``tmp`` is nobody's any more, says Maildir."""
 
-_OURS = re.compile(r"\d+\.K([0-9a-f]{32})\.")
+_OURS = re.compile(r"\d+\.K([0-9a-f]{32})R")
 
 
 class Maildir:
@@ -68,7 +68,8 @@ class Maildir:
         known = secrets.token_hex(16) if key is None else _hash(key)
         # What Maildir says of host names with these characters in them.
         host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-        name = f"{int(time.time())}.K{known}.{host}"
+        # One that a crash has left in tmp must not be in the way.
+        name = f"{int(time.time())}.K{known}R{secrets.token_hex(4)}.{host}"
         turn = None if self._crlf else LineEnds()
         return Delivery(self._folder / "tmp" / name, key, turn)
 

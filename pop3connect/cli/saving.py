@@ -106,7 +106,7 @@ async def _collect(
         if not keep:
             await collection.delete()
         deleted = await _end(handle, keep)
-        record.keep(set(uids.values()))
+        _tidy(record, set(uids.values()))
     except BaseException:
         if outcome.kept:
             tell(
@@ -120,6 +120,17 @@ async def _collect(
         f"fetched: {outcome.kept}, there already: {outcome.there}, deleted: {deleted}"
     )
     return Exit.REFUSED if outcome.refused else Exit.DONE
+
+
+def _tidy(record: Record, uids: set[str]) -> None:
+    # A server without unique-ids, today at least, says nothing of what it has.
+    if not uids:
+        return
+    try:
+        record.keep(uids)
+    except OSError as error:
+        # The old record is there still, and serves as well.
+        tell(str(error))
 
 
 async def _end(handle: Handle, keep: bool) -> int:
