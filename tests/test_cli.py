@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet import reactor as global_reactor
 
 from pop3connect.cli.exits import Exit
-from pop3connect.testing import MailboxServer, Script, ScriptedServer
+from pop3connect.testing import MailboxServer, Script
 
 from .support.certificates import (
     ServerTLS,
@@ -38,15 +38,7 @@ LETTER = (
 
 
 class ScriptedTestCase(CommandTestCase):
-    """With servers that say what a script says."""
-
-    def scripted(self, *scripts: Script) -> str:
-        """Return where the server of these scripts is; it is checked in the end."""
-        server = ScriptedServer(*scripts)
-        port = server.listen(reactor)
-        self.addCleanup(server.check)
-        self.addCleanup(port.stopListening)
-        return f"127.0.0.1:{port.getHost().port}"
+    """With scripts that begin in the same way."""
 
     def logged_in(self, capabilities: tuple[str, ...] = ("TOP", "UIDL")) -> Script:
         return Script().greet().log_in(USER, PASSWORD, capabilities)

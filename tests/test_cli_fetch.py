@@ -9,19 +9,16 @@ import mailbox
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 
 from pop3connect.cli import disk, maildir
 from pop3connect.cli.exits import Exit
 from pop3connect.cli.store import Delivery
-from pop3connect.testing import Script, ScriptedServer
+from pop3connect.testing import Script
 
 from .support import dovecot
 from .support.command import USER, CommandTestCase
 from .support.loopback import MESSAGES, PASSWORD
-
-reactor: Any = global_reactor
 
 ONE, TWO = b"Subject: one\r\n\r\n1\r\n", b"Subject: two\r\n\r\n2\r\n"
 
@@ -42,15 +39,6 @@ class FetchTestCase(CommandTestCase):
 
     def fetch(self, *arguments: str, **rest: Any) -> Deferred[Any]:
         return self.run_command("fetch", *arguments, str(self.target), **rest)
-
-    def scripted(self, script: Script) -> str:
-        """Return where the server of this script is, checked in the end."""
-        # The same mailbox has to be at the same port.
-        server = ScriptedServer(script)
-        port = server.listen(reactor)
-        self.addCleanup(server.check)
-        self.addCleanup(port.stopListening)
-        return f"127.0.0.1:{port.getHost().port}"
 
     def session(
         self, uids: tuple[str, ...] = ("1 a", "2 b"), *, known: bool = True
@@ -171,12 +159,8 @@ class UniqueIdTests(FetchTestCase):
         for _ in range(2):
             script = self.session(uids, known=known).expect("RETR 1").message(ONE)
             scripts.append(script.expect("RETR 2").message(TWO).quit())
-        server = ScriptedServer(*scripts)
-        port = server.listen(reactor)
-        self.addCleanup(server.check)
-        self.addCleanup(port.stopListening)
-        address = f"127.0.0.1:{port.getHost().port}"
-        results = [await self.fetch(server=address) for _ in scripts]
+        server = self.scripted(*scripts)
+        results = [await self.fetch(server=server) for _ in scripts]
         self.assertEqual(self.kept(), lines([ONE, ONE, TWO, TWO]))
         for result in results:
             self.assertEqual(
@@ -203,13 +187,9 @@ class UniqueIdTests(FetchTestCase):
         first.expect("RETR 2").message(TWO).quit()
         second = self.session(("1 a", "2 a")).expect("RETR 1").message(ONE)
         second.expect("RETR 2").message(TWO).quit()
-        server = ScriptedServer(first, second)
-        port = server.listen(reactor)
-        self.addCleanup(server.check)
-        self.addCleanup(port.stopListening)
-        address = f"127.0.0.1:{port.getHost().port}"
+        server = self.scripted(first, second)
         for _ in range(2):
-            result = await self.fetch(server=address)
+            result = await self.fetch(server=server)
             self.assertEqual(result.exit_code, 0, result.output)
 
 
@@ -227,16 +207,19 @@ class InterruptedTests(FetchTestCase):
         self.assertEqual(self.kept(), lines(MESSAGES))
 
     async def test_the_connection_is_lost_in_the_middle(self) -> None:
-        self.factory.halves = True
-        fetching = self.fetch("--delete")
-        await self.factory.when_stuck()
-        self.factory.drop_connections()
-        result = await fetching
+        first = self.session().expect("RETR 1").message(ONE)
+        first.expect("RETR 2").say("+OK\r\nSubject: two\r\n\r\nhalf").close()
+        second = self.session().expect("RETR 2").message(TWO).expect("DELE 1").reply()
+        second.expect("DELE 2").reply().quit()
+        server = self.scripted(first, second)
+        result = await self.fetch("--delete", server=server)
         self.assertEqual((result.exit_code, result.stdout), (Exit.LOST, ""))
-        self.assertIn("2 messages are on disk; the same command", result.stderr)
-        self.assertEqual(len(self.drop.messages), 3)
-        await self.factory.when_left()
-        await self.resume(2)
+        self.assertIn("1 messages are on disk; the same command", result.stderr)
+        self.assertEqual(self.kept(), lines([ONE]))
+        self.assertEqual(list((self.target / "tmp").iterdir()), [])
+        result = await self.fetch("--delete", server=server)
+        self.assertEqual(result.output, "fetched: 1, there already: 1, deleted: 2\n")
+        self.assertEqual(self.kept(), lines([ONE, TWO]))
 
     async def test_the_disk_is_full(self) -> None:
         keep, calls = disk.replace, 0

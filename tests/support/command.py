@@ -17,6 +17,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from pop3connect.cli.app import pop3connect
 from pop3connect.cli.running import Work
+from pop3connect.testing import Script, ScriptedServer
 
 from .loopback import PASSWORD, USERS, LoopbackTestCase
 
@@ -47,6 +48,14 @@ class CommandTestCase(LoopbackTestCase):
     def drop(self) -> Any:
         """The user's mailbox."""
         return self.factory.drops[USER]
+
+    def scripted(self, *scripts: Script) -> str:
+        """Return where the server of these scripts is; it is checked in the end."""
+        server = ScriptedServer(*scripts)
+        port = server.listen(reactor)
+        self.addCleanup(server.check)
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}"
 
     def run_click(
         self,

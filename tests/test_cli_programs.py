@@ -1,0 +1,170 @@
+"""
+The command line in a process of its own: signals, pipes, terminals, what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+
+from pop3connect.cli.exits import Exit
+
+from .support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, Program
+
+reactor: Any = global_reactor
+
+USER = USERS[0]
+
+
+class Reader(Program):
+    """A program whose output is read for a while, and then no more."""
+
+    def outReceived(self, data: bytes) -> None:
+        super().outReceived(data)
+        assert self.transport is not None
+        self.transport.closeStdout()
+
+
+class ProgramTests(LoopbackTestCase):
+    def command(self, name: str, *arguments: str, **environment: str) -> Program:
+        return self.start(
+            "-m",
+            "pop3connect",
+            name,
+            self.server,
+            "--secure",
+            "none",
+            "--user",
+            USER,
+            *arguments,
+            **{"POP3CONNECT_PASSWORD": PASSWORD, **environment},
+        )
+
+    async def test_help(self) -> None:
+        program = self.start("-m", "pop3connect", "--help")
+        self.assertEqual((await program.ended, program.errors), (0, ""))
+        for name in ("info", "stat", "list", "fetch", "top", "get", "delete"):
+            self.assertIn(f"\n  {name} ", program.output)
+
+    async def test_without_the_extra(self) -> None:
+        program = self.start(
+            "-c",
+            "import importlib.util as util, sys\n"
+            "find = util.find_spec\n"
+            "util.find_spec = lambda name: None if name == 'click' else find(name)\n"
+            "from pop3connect.__main__ import main\n"
+            "sys.exit(main())",
+        )
+        self.assertEqual(await program.ended, Exit.USAGE)
+        self.assertIn("needs click, which is not installed", program.errors)
+        self.assertIn("pip install 'pop3connect[cli]'", program.errors)
+
+    async def test_fetch(self) -> None:
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target), "--trace", "--delete")
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(program.output, "fetched: 3, there already: 0, deleted: 3\n")
+        self.assertIn("C: APOP ann ********", program.errors)
+        self.assertNotIn(PASSWORD, program.errors)
+        self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
+
+    async def test_a_refused_login(self) -> None:
+        program = self.command("stat", POP3CONNECT_PASSWORD="wrong-as-can-be")
+        self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
+        self.assertEqual(program.output, "")
+        self.assertEqual(len(program.errors.splitlines()), 1)
+        self.assertNotIn("wrong-as-can-be", program.errors)
+
+    async def test_ctrl_c_closes_the_session_and_deletes_nothing(self) -> None:
+        self.factory.silent = (b"QUIT",)
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target), "--delete")
+        await self.factory.when_stuck()
+        program.interrupt()
+        self.assertEqual(await program.ended, Exit.INTERRUPTED)
+        await self.factory.when_left()
+        self.assertEqual(program.output, "")
+        self.assertNotIn("Traceback", program.errors)
+        self.assertIn("3 messages are on disk", program.errors)
+        self.assertEqual(len(self.factory.drops[USER].messages), 3)
+
+    async def test_ctrl_c_in_the_middle_of_a_message(self) -> None:
+        self.factory.halves = True
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target))
+        await self.factory.when_stuck()
+        program.interrupt()
+        self.assertEqual(await program.ended, Exit.INTERRUPTED)
+        self.assertNotIn("Traceback", program.errors)
+        self.assertEqual(list((target / "tmp").iterdir()), [])
+
+    async def test_killed_and_begun_again(self) -> None:
+        self.factory.silent = (b"QUIT",)
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target))
+        await self.factory.when_stuck()
+        await program.kill()
+        await self.factory.when_left()
+        self.factory.silent = ()
+        program = self.command("fetch", str(target))
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(program.output, "fetched: 0, there already: 3, deleted: 0\n")
+
+    async def test_a_terminal(self) -> None:
+        """The password is asked for, and a bar is shown; neither goes to stdout."""
+        target = Path(self.mktemp()).absolute()
+        terminal, name = Terminal(), str(target)
+        reactor.spawnProcess(
+            terminal,
+            sys.executable,
+            [sys.executable, "-m", "pop3connect", "fetch", self.server]
+            + ["--secure", "none", "--user", USER, name],
+            env={
+                **{k: v for k, v in os.environ.items() if k != "POP3CONNECT_PASSWORD"},
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "TERM": "xterm",
+            },
+            usePTY=True,
+        )
+        self.addCleanup(terminal.kill)
+        await terminal.says("Password of ann at 127.0.0.1: ")
+        assert terminal.transport is not None
+        terminal.transport.write(PASSWORD.encode() + b"\n")
+        self.assertEqual(await terminal.ended, 0, terminal.output)
+        self.assertIn("fetching", terminal.output)
+        self.assertIn("fetched: 3", terminal.output)
+        self.assertNotIn(PASSWORD, terminal.output)
+
+
+class Terminal(Program):
+    """A program at a terminal."""
+
+    def outReceived(self, data: bytes) -> None:
+        super().outReceived(data)
+
+
+class PipeTests(LoopbackTestCase):
+    """Who reads the output goes away."""
+
+    messages = (b"Subject: long\r\n\r\n" + b"x" * 70 + b"\r\n" * 400_000,)
+
+    async def test_a_broken_pipe_is_quiet(self) -> None:
+        program = Reader()
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, "-m", "pop3connect", "get", self.server]
+            + ["--secure", "none", "--user", USER, "1"],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "POP3CONNECT_PASSWORD": PASSWORD,
+            },
+        )
+        self.addCleanup(program.kill)
+        self.assertEqual(await program.ended, Exit.BROKEN_PIPE)
+        self.assertEqual(program.errors, "")
