@@ -5,6 +5,7 @@ The command line in a process of its own: signals, pipes, terminals, what is mis
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from twisted.internet import reactor as global_reactor
 
 from pop3connect.cli.exits import Exit
 
-from .support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, Program
+from .support.loopback import MESSAGES, PASSWORD, ROOT, USERS, LoopbackTestCase, Program
 
 reactor: Any = global_reactor
 
@@ -29,21 +30,28 @@ class Reader(Program):
         self.transport.closeStdout()
 
 
-class ProgramTests(LoopbackTestCase):
-    def command(self, name: str, *arguments: str, **environment: str) -> Program:
-        return self.start(
-            "-m",
-            "pop3connect",
-            name,
-            self.server,
-            "--secure",
-            "none",
-            "--user",
-            USER,
-            *arguments,
-            **{"POP3CONNECT_PASSWORD": PASSWORD, **environment},
+class ProgramTestCase(LoopbackTestCase):
+    def spawn(
+        self, program: Program, *arguments: str, terminal: bool = False, **more: str
+    ) -> Program:
+        """Start a command, logged in in the clear."""
+        command, *rest = arguments
+        common = (self.server, "--secure", "none", "--user", USER)
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, "-m", "pop3connect", command, *common, *rest],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+            usePTY=terminal,
         )
+        self.addCleanup(program.kill)
+        return program
 
+    def command(self, *arguments: str, password: str = PASSWORD) -> Program:
+        return self.spawn(Program(), *arguments, POP3CONNECT_PASSWORD=password)
+
+
+class ProgramTests(ProgramTestCase):
     async def test_help(self) -> None:
         program = self.start("-m", "pop3connect", "--help")
         self.assertEqual((await program.ended, program.errors), (0, ""))
@@ -73,32 +81,35 @@ class ProgramTests(LoopbackTestCase):
         self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
 
     async def test_a_refused_login(self) -> None:
-        program = self.command("stat", POP3CONNECT_PASSWORD="wrong-as-can-be")
+        program = self.command("stat", password="wrong-as-can-be")
         self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
         self.assertEqual(program.output, "")
         self.assertEqual(len(program.errors.splitlines()), 1)
         self.assertNotIn("wrong-as-can-be", program.errors)
 
-    async def test_ctrl_c_closes_the_session_and_deletes_nothing(self) -> None:
+    async def test_ctrl_c_closes_the_session(self) -> None:
         self.factory.silent = (b"QUIT",)
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target), "--delete")
         await self.factory.when_stuck()
         program.interrupt()
         self.assertEqual(await program.ended, Exit.INTERRUPTED)
+        self.assertIn("QUIT was not confirmed", program.errors)
         await self.factory.when_left()
         self.assertEqual(program.output, "")
         self.assertNotIn("Traceback", program.errors)
         self.assertIn("3 messages are on disk", program.errors)
         self.assertEqual(len(self.factory.drops[USER].messages), 3)
 
-    async def test_ctrl_c_in_the_middle_of_a_message(self) -> None:
+    async def test_a_signal_in_the_middle_of_a_message(self) -> None:
         self.factory.halves = True
         target = Path(self.mktemp()).absolute()
-        program = self.command("fetch", str(target))
+        program = self.command("fetch", str(target), "--delete")
         await self.factory.when_stuck()
-        program.interrupt()
-        self.assertEqual(await program.ended, Exit.INTERRUPTED)
+        assert program.transport is not None
+        program.transport.signalProcess("TERM")
+        self.assertEqual(await program.ended, 128 + signal.SIGTERM)
+        self.assertEqual(len(self.factory.drops[USER].messages), 3)
         self.assertNotIn("Traceback", program.errors)
         self.assertEqual(list((target / "tmp").iterdir()), [])
 
@@ -117,20 +128,9 @@ class ProgramTests(LoopbackTestCase):
     async def test_a_terminal(self) -> None:
         """The password is asked for, and a bar is shown; neither goes to stdout."""
         target = Path(self.mktemp()).absolute()
-        terminal, name = Terminal(), str(target)
-        reactor.spawnProcess(
-            terminal,
-            sys.executable,
-            [sys.executable, "-m", "pop3connect", "fetch", self.server]
-            + ["--secure", "none", "--user", USER, name],
-            env={
-                **{k: v for k, v in os.environ.items() if k != "POP3CONNECT_PASSWORD"},
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "TERM": "xterm",
-            },
-            usePTY=True,
+        terminal = self.spawn(
+            Program(), "fetch", str(target), terminal=True, POP3CONNECT_PASSWORD=""
         )
-        self.addCleanup(terminal.kill)
         await terminal.says("Password of ann at 127.0.0.1: ")
         assert terminal.transport is not None
         terminal.transport.write(PASSWORD.encode() + b"\n")
@@ -140,31 +140,12 @@ class ProgramTests(LoopbackTestCase):
         self.assertNotIn(PASSWORD, terminal.output)
 
 
-class Terminal(Program):
-    """A program at a terminal."""
-
-    def outReceived(self, data: bytes) -> None:
-        super().outReceived(data)
-
-
-class PipeTests(LoopbackTestCase):
+class PipeTests(ProgramTestCase):
     """Who reads the output goes away."""
 
     messages = (b"Subject: long\r\n\r\n" + b"x" * 70 + b"\r\n" * 400_000,)
 
     async def test_a_broken_pipe_is_quiet(self) -> None:
-        program = Reader()
-        reactor.spawnProcess(
-            program,
-            sys.executable,
-            [sys.executable, "-m", "pop3connect", "get", self.server]
-            + ["--secure", "none", "--user", USER, "1"],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "POP3CONNECT_PASSWORD": PASSWORD,
-            },
-        )
-        self.addCleanup(program.kill)
+        program = self.spawn(Reader(), "get", "1", POP3CONNECT_PASSWORD=PASSWORD)
         self.assertEqual(await program.ended, Exit.BROKEN_PIPE)
         self.assertEqual(program.errors, "")

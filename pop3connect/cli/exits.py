@@ -66,7 +66,7 @@ class Exit(enum.IntEnum):
     """Refused for now, as the server says: in use, too early, a passing fault."""
 
     INTERRUPTED = 130
-    """Ctrl-C.  Nothing was deleted."""
+    """Ctrl-C.  Nothing was deleted, unless it says that QUIT was on its way."""
 
 
 # The first that fits counts.

@@ -87,9 +87,12 @@ async def look(access: Access, reactor: Any) -> Seen:
             await protocol.submit(Stls())
             under = await _capabilities(protocol, access)
         chain = context.chain() if context is not None else []
-        return Seen(greeting, before, under, protocol.tls, chain)
-    finally:
-        await protocol.leave()
+    except BaseException:
+        # Ctrl-C too; a server that is silent will not answer QUIT either.
+        await protocol.abandon()
+        raise
+    await protocol.leave()
+    return Seen(greeting, before, under, protocol.tls, chain)
 
 
 async def why_not_trusted(access: Access, reactor: Any) -> str | None:
@@ -108,8 +111,10 @@ async def why_not_trusted(access: Access, reactor: Any) -> str | None:
             await protocol.submit(Stls())
     except VerificationError as error:
         return error.message
-    finally:
-        await protocol.leave()
+    except BaseException:
+        await protocol.abandon()
+        raise
+    await protocol.leave()
     return None
 
 

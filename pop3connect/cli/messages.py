@@ -19,7 +19,7 @@ from .access import Access, access_options
 from .ahead import answers
 from .exits import Exit, exit_status, tell
 from .numbers import NUMBERS, Range, choose
-from .opening import use_session
+from .opening import end, use_session
 
 __all__ = ["delete_command", "get_command", "top_command"]
 
@@ -103,8 +103,7 @@ def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) ->
                 tell(f"message {number}: {answer}; nothing was deleted")
                 await handle.abort()
                 return exit_status(answer)
-        deleted = (await handle.disconnect()).deleted
-        click.echo(f"deleted: {len(deleted)}")
+        click.echo(f"deleted: {await end(handle, deletes=True)}")
         return Exit.DONE
 
     use_session(access, use)

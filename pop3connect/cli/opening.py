@@ -12,10 +12,11 @@ from twisted.internet.defer import Deferred
 from ..api import connect
 from ..handle import Handle
 from .access import Access
+from .exits import tell
 from .passwords import read_password
 from .running import finish
 
-__all__ = ["log_in", "use_session"]
+__all__ = ["end", "log_in", "use_session"]
 
 
 def log_in(access: Access, password: str, reactor: Any) -> Deferred[Handle]:
@@ -52,3 +53,18 @@ def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoRe
             return await use(handle)
 
     finish(work)
+
+
+async def end(handle: Handle, *, deletes: bool) -> int:
+    """
+    End a session (QUIT), and return how many messages are deleted for certain.
+
+    :param deletes: whether messages are marked; then it is told if it fails.
+    """
+    try:
+        return len((await handle.disconnect()).deleted)
+    except BaseException:
+        # Ctrl-C too: QUIT is on its way by then.
+        if deletes:
+            tell("NOT deleted, or not for certain: QUIT was not confirmed")
+        raise

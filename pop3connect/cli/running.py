@@ -1,7 +1,7 @@
 """
 Runs the reactor for one command, and ends with an exit status.
 
-Ctrl-C cancels the command, which closes its session without deleting anything;
+Ctrl-C, and SIGTERM, cancels the command, which closes its session without deleting anything;
 only then the reactor stops.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NoReturn
 
 import click
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import (
     ILogObserver,
     LogEvent,
@@ -56,24 +57,25 @@ def run_reactor(work: Work) -> int:
     """
     Run the global reactor until the work is done.
 
-    :raises KeyboardInterrupt: it was interrupted, and everything is closed.
+    :return: its exit status, or that of the signal which has ended it.
     """
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
     outcome: list[int | Failure] = []
-    interrupted = False
+    # What ends it if nothing else is known: the reactor was stopped.
+    signals = [signal.SIGINT.value]
 
     def begin() -> None:
         working = Deferred.fromCoroutine(work(reactor))
         # The reactor's own handler would stop it in the middle of the session.
-        signal.signal(signal.SIGINT, lambda *_: interrupt(working))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, partial(interrupt, working))
         working.addBoth(outcome.append)
         working.addBoth(lambda _: reactor.stop())
 
-    def interrupt(working: Deferred[Any]) -> None:
-        nonlocal interrupted
-        interrupted = True
+    def interrupt(working: Deferred[Any], number: int, frame: object) -> None:
+        signals.insert(0, number)
         reactor.callFromThread(working.cancel)
 
     globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False)
@@ -82,13 +84,13 @@ def run_reactor(work: Work) -> int:
         reactor.run()
     finally:
         globalLogPublisher.removeObserver(_warn)
-    if interrupted:
-        raise KeyboardInterrupt
-    result = outcome[0]
-    if isinstance(result, Failure):
+    result = outcome[0] if outcome else None
+    if isinstance(result, int):
+        return result
+    if isinstance(result, Failure) and not result.check(CancelledError):
         result.raiseException()
-    assert isinstance(result, int)
-    return result
+    # As a shell tells it.
+    return 128 + signals[0]
 
 
 @provider(ILogObserver)

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from ..address import POP3_PORT, POP3S_PORT
-from ..errors import POP3Error
 from ..handle import Handle
 from .access import Access, access_options
 from .collect import Collection, unique_ids
@@ -18,7 +17,7 @@ from .exits import Exit, tell
 from .maildir import Maildir
 from .mbox import Mbox
 from .numbers import NUMBERS, Range, choose
-from .opening import use_session
+from .opening import end, use_session
 from .progress import progress_bar
 from .record import Record
 from .store import Store
@@ -105,7 +104,7 @@ async def _collect(
             await collection.fetch(missing, uids, progress)
         if not keep:
             await collection.delete()
-        deleted = await _end(handle, keep)
+        deleted = await end(handle, deletes=not keep)
         _tidy(record, set(uids.values()))
     except BaseException:
         if outcome.kept:
@@ -131,13 +130,3 @@ def _tidy(record: Record, uids: set[str]) -> None:
     except OSError as error:
         # The old record is there still, and serves as well.
         tell(str(error))
-
-
-async def _end(handle: Handle, keep: bool) -> int:
-    """End the session, and return how many messages are deleted for certain."""
-    try:
-        return len((await handle.disconnect()).deleted)
-    except POP3Error:
-        if not keep:
-            tell("NOT deleted, or not for certain: QUIT was not confirmed")
-        raise
