@@ -1,8 +1,8 @@
 """
 Runs the reactor for one command, and ends with an exit status.
 
-Ctrl-C, and SIGTERM, cancels the command, which closes its session without deleting anything;
-only then the reactor stops.
+Ctrl-C and SIGTERM cancel the command, which closes its session without deleting
+anything; only then the reactor stops.
 """
 
 from __future__ import annotations
