@@ -184,7 +184,8 @@ class PasswordTests(SynchronousTestCase):
         self.assertIn("it is locked", refusal)
 
     def test_no_keyring(self) -> None:
-        self.patch(sys, "modules", {**sys.modules, "keyring": None})
+        self.addCleanup(sys.modules.update, {"keyring": keyring})
+        sys.modules["keyring"] = None  # type: ignore[assignment]
         self.assertIn("pip install keyring", self.refusal("--user", "ada", "--keyring"))
 
     def test_a_program(self) -> None:
