@@ -10,7 +10,6 @@ from typing import Any
 import click
 import keyring
 from click.testing import CliRunner
-from keyring.backend import KeyringBackend
 from keyring.errors import KeyringError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,7 +27,7 @@ from pop3connect import (
     UsageError,
     VerificationError,
 )
-from pop3connect.cli import opening
+from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.exits import Exit, exit_status, words
 from pop3connect.cli.headers import Summary, summary
@@ -117,32 +116,18 @@ class AccessTests(SynchronousTestCase):
         )
 
 
-class Keys(KeyringBackend):
-    """A keyring for these tests."""
-
-    priority = 1  # type: ignore[assignment]
-
-    def get_password(self, service: str, username: str) -> str | None:
-        if service == "broken.example.com":
-            raise KeyringError("it is locked")
-        known = {("pop.example.com", "ada"): "from-keyring"}
-        return known.get((service, username))
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        raise NotImplementedError
-
-    def delete_password(self, service: str, username: str) -> None:
-        raise NotImplementedError
+def from_keyring(service: str, user: str) -> str | None:
+    """Look into a keyring for these tests."""
+    if service == "broken.example.com":
+        raise KeyringError("it is locked")
+    return {("pop.example.com", "ada"): "from-keyring"}.get((service, user))
 
 
 class PasswordTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(sys, "stdin", self)
-        self.addCleanup(keyring.set_keyring, keyring.get_keyring())
-        keyring.set_keyring(Keys())
+        self.patch(keyring, "get_password", from_keyring)
         self.environment: dict[str, str] = {}
-        from pop3connect.cli import passwords
-
         self.patch(passwords.os, "environ", self.environment)
 
     def isatty(self) -> bool:

@@ -202,6 +202,29 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.subjects(), ["one", "two"])
 
+    def test_lines_are_told_from_pieces(self) -> None:
+        self.patch(mbox, "_PIECE", 5)
+        text = b"From a\r\nxxFrom b\r\n" + b"xxxxxxxxxxFrom c\r\n" + b"\r\nFrom d\r\n"
+        store = self.open()
+        deliver(store, "a", text)
+        store.close()
+        self.assertEqual(
+            self.path.read_bytes().split(b"\n", 1)[1],
+            b">From a\nxxFrom b\nxxxxxxxxxxFrom c\n\n>From d\n\n",
+        )
+
+    def test_a_file_that_takes_little_at_once(self) -> None:
+        class Slow:
+            taken = b""
+
+            def write(self, data: bytes) -> int:
+                self.taken += bytes(data[:3])
+                return min(len(data), 3)
+
+        slow: Any = Slow()
+        disk.write_all(slow, b"0123456789")
+        self.assertEqual(slow.taken, b"0123456789")
+
     def test_what_is_there_already_stays(self) -> None:
         other = mailbox.mbox(self.path)
         other.add("Subject: other\n\nhello\n")

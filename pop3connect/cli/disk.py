@@ -11,7 +11,15 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["create", "put", "replace", "sync_file", "sync_folder", "write_whole"]
+__all__ = [
+    "create",
+    "put",
+    "replace",
+    "sync_file",
+    "sync_folder",
+    "write_all",
+    "write_whole",
+]
 
 
 def create(path: Path) -> BinaryIO:
@@ -53,6 +61,13 @@ def put(file: BinaryIO, content: bytes) -> None:
     """Write to a file, and wait until it is on disk."""
     file.write(content)
     sync_file(file)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Write to a file without a buffer, which takes what it can at once."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -22,16 +22,16 @@ from typing import BinaryIO
 import attrs
 from twisted.python.lockfile import FilesystemLock
 
-from .disk import create, sync_file, sync_folder, write_whole
+from .disk import create, sync_file, sync_folder, write_all, write_whole
 from .store import Delivery, LineEnds
 
 __all__ = ["Mbox"]
 
 # mboxrd: as each gets one ">" more, they can all be taken away again.
-_FROM = re.compile(rb">*From ")
+_FROM = re.compile(rb"(?<=\n)>*From ")
 
 _PIECE = 1024 * 1024
-"""A line may have no end."""
+"""So much is read at once, and for the end of the last line as much again."""
 
 
 @attrs.frozen
@@ -51,14 +51,12 @@ class _Entry:
     def text(self, folder: Path) -> Iterator[bytes]:
         """Return, in pieces, what is appended."""
         yield self.separator.encode("ascii")
-        begins, last = True, b"\n"
+        before = b"\n"
         with (folder / self.spool).open("rb") as spool:
-            while piece := spool.readline(_PIECE):
-                if begins and _FROM.match(piece):
-                    yield b">"
-                yield piece
-                begins, last = piece.endswith(b"\n"), piece
-        yield b"\n" if last.endswith(b"\n") else b"\n\n"
+            while piece := spool.read(_PIECE) + spool.readline(_PIECE):
+                yield _FROM.sub(rb">\g<0>", before + piece)[1:]
+                before = piece[-1:]
+        yield b"\n" if before == b"\n" else b"\n\n"
 
 
 class Mbox:
@@ -122,7 +120,7 @@ class Mbox:
         self._remove_spools(but=entry.spool)
         try:
             for piece in entry.text(self._folder):
-                box.write(piece)
+                write_all(box, piece)
             sync_file(box)
         except OSError:
             # Unbuffered, so that nothing of it comes after the end is cut off.
