@@ -12,7 +12,7 @@ import keyring
 from click.testing import CliRunner
 from keyring.errors import KeyringError
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect import (
     CommandError,
@@ -29,10 +29,13 @@ from pop3connect import (
 )
 from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
+from pop3connect.cli.app import pop3connect
 from pop3connect.cli.exits import Exit, exit_status, words
 from pop3connect.cli.headers import Summary, summary
 from pop3connect.cli.numbers import NUMBERS, choose
 from pop3connect.cli.passwords import read_password
+
+from .support.loopback import ROOT
 
 
 def access(*arguments: str, server: str = "pop.example.com") -> Access:
@@ -282,6 +285,20 @@ class ExitTests(SynchronousTestCase):
 
     def test_the_documented_numbers(self) -> None:
         self.assertEqual((Exit.DONE, Exit.BROKEN_PIPE, Exit.INTERRUPTED), (0, 1, 130))
+
+    def test_the_documentation_has_all_of_them_and_all_options(self) -> None:
+        page = ROOT / "docs" / "command-line.rst"
+        if not page.exists():
+            raise SkipTest("these are tests of an installed package")
+        text = page.read_text(encoding="utf-8")
+        for status in Exit:
+            self.assertRegex(text, rf"(?m)^{status.value}  ")
+        for name, command in pop3connect.commands.items():
+            self.assertIn(f"\n``{name} SERVER", text)
+            for parameter in command.params:
+                for option in parameter.opts:
+                    if option.startswith("--"):
+                        self.assertIn(option, text, name)
 
     def test_remedies_are_options_of_the_command_line(self) -> None:
         error = UsageError("allow_cleartext=False forbids; set secure to 1 or 2")

@@ -28,7 +28,7 @@ from .store import Delivery, LineEnds
 __all__ = ["Mbox"]
 
 # mboxrd: as each gets one ">" more, they can all be taken away again.
-_FROM = re.compile(rb"(?<=\n)>*From ")
+_FROM = re.compile(rb"\n(>*From )")
 
 _PIECE = 1024 * 1024
 """So much is read at once, and for the end of the last line as much again."""
@@ -54,7 +54,7 @@ class _Entry:
         before = b"\n"
         with (folder / self.spool).open("rb") as spool:
             while piece := spool.read(_PIECE) + spool.readline(_PIECE):
-                yield _FROM.sub(rb">\g<0>", before + piece)[1:]
+                yield _FROM.sub(rb"\n>\1", before + piece)[1:]
                 before = piece[-1:]
         yield b"\n" if before == b"\n" else b"\n\n"
 
