@@ -334,3 +334,11 @@ class InfoTests(ScriptedTestCase):
         result = await self.run_click("info", self.server, "--secure", "stls")
         self.assertIn("the server does not offer STLS", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+    async def test_stls_is_refused(self) -> None:
+        script = Script().greet().expect("CAPA").reply("-ERR what").expect("STLS")
+        script.reply("-ERR not now").quit()
+        result = await self.run_click("info", self.scripted(script), "--secure", "stls")
+        self.assertIn("or refuses it", result.stdout)
+        self.assertIn("the server does not know CAPA", result.stdout)
+        self.assertEqual(result.exit_code, Exit.NO_TLS)

@@ -133,7 +133,7 @@ def _print(
     if seen.tls is not None:
         _line("TLS", f"{seen.tls.version}, {seen.tls.cipher}")
     elif access.secure is not Secure.NONE:
-        _line("TLS", "the server does not offer STLS")
+        _line("TLS", "the server does not offer STLS, or refuses it")
     for one in chain:
         _line("certificate", one.subject)
         if one.names:

@@ -83,8 +83,7 @@ async def look(access: Access, reactor: Any) -> Seen:
             under = await _capabilities(protocol, access)
         else:
             before = await _capabilities(protocol, access)
-        if access.secure is Secure.STLS and _offers_stls(before):
-            await protocol.submit(Stls())
+        if access.secure is Secure.STLS and await _upgraded(protocol, before):
             under = await _capabilities(protocol, access)
         chain = context.chain() if context is not None else []
     except BaseException:
@@ -143,6 +142,14 @@ async def _capabilities(
         return Capabilities(known=False)
 
 
-def _offers_stls(capabilities: Capabilities | None) -> bool:
+async def _upgraded(
+    protocol: POP3ClientProtocol, capabilities: Capabilities | None
+) -> bool:
     # Who says nothing may have it all the same.
-    return capabilities is None or not capabilities.known or "STLS" in capabilities
+    if capabilities is not None and capabilities.known and "STLS" not in capabilities:
+        return False
+    try:
+        await protocol.submit(Stls())
+    except CommandError:
+        return False
+    return True
