@@ -98,6 +98,22 @@ class ListTests(ScriptedTestCase):
         self.assertIn("has no TOP", result.stderr)
         self.assertEqual(result.exit_code, 0)
 
+    async def test_a_server_that_does_not_say_what_it_can_do(self) -> None:
+        for answer, shown in (
+            (b"+OK\r\nSubject: a\r\n\r\n.\r\n", ["1", "10", "a"]),
+            (b"-ERR what\r\n", ["1", "10"]),
+        ):
+            script = Script().greet().expect(f"USER {USER}").reply()
+            script.expect(f"PASS {PASSWORD}").reply().expect("LIST")
+            script.reply("+OK", lines=["1 10"]).expect("TOP 1 0").say(answer)
+            if answer.startswith(b"+"):
+                script.expect("TOP 1 0").say(answer)
+            result = await self.run_command(
+                "list", "--no-capa", server=self.scripted(script.quit())
+            )
+            self.assertEqual(result.stdout.split(), shown)
+            self.assertEqual(result.exit_code, 0)
+
     async def test_a_header_that_is_refused_is_told(self) -> None:
         script = self.logged_in().expect("LIST").reply("+OK", lines=["1 10", "2 20"])
         script.expect("TOP 1 0").reply("-ERR broken").expect("TOP 2 0")
@@ -334,6 +350,15 @@ class InfoTests(ScriptedTestCase):
         result = await self.run_click("info", self.server, "--secure", "stls")
         self.assertIn("the server does not offer STLS", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+    async def test_what_is_known_after_the_login(self) -> None:
+        result = await self.run_command("info")
+        self.assertIn("login         APOP\nafter login   TOP\n", result.stdout)
+
+    async def test_not_pop3(self) -> None:
+        script = Script().greet("220 smtp").expect_close()
+        result = await self.run_click("info", self.scripted(script), "--secure", "none")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.NONSENSE, ""))
 
     async def test_stls_is_refused(self) -> None:
         script = Script().greet().expect("CAPA").reply("-ERR what").expect("STLS")

@@ -4,6 +4,7 @@ What is on the command line, and what it comes to: passwords, numbers, headers.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -29,7 +30,7 @@ from pop3connect import (
 )
 from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
-from pop3connect.cli.app import pop3connect
+from pop3connect.cli.app import main, pop3connect
 from pop3connect.cli.exits import Exit, exit_status, words
 from pop3connect.cli.headers import Summary, summary
 from pop3connect.cli.numbers import NUMBERS, choose
@@ -124,6 +125,27 @@ def from_keyring(service: str, user: str) -> str | None:
     if service == "broken.example.com":
         raise KeyringError("it is locked")
     return {("pop.example.com", "ada"): "from-keyring"}.get((service, user))
+
+
+class MainTests(SynchronousTestCase):
+    def run_main(self, *arguments: str) -> tuple[int, str]:
+        errors = io.StringIO()
+        self.patch(sys, "argv", ["pop3connect", *arguments])
+        self.patch(sys, "stderr", errors)
+        return main(), errors.getvalue()
+
+    def test_wrong_arguments(self) -> None:
+        status, errors = self.run_main("stat")
+        self.assertEqual(status, Exit.USAGE)
+        self.assertIn("Missing argument 'SERVER'", errors)
+
+    def test_ctrl_c_at_a_question(self) -> None:
+        def interrupt(*arguments: Any, **options: Any) -> bool:
+            raise KeyboardInterrupt
+
+        self.patch(click, "confirm", interrupt)
+        status, errors = self.run_main("delete", "host", "1", "--user", "ada")
+        self.assertEqual((status, errors.strip()), (Exit.INTERRUPTED, ""))
 
 
 class PasswordTests(SynchronousTestCase):

@@ -221,6 +221,16 @@ class InterruptedTests(FetchTestCase):
         self.assertEqual(result.output, "fetched: 1, there already: 1, deleted: 2\n")
         self.assertEqual(self.kept(), lines([ONE, TWO]))
 
+    async def test_a_crash_between_a_message_and_its_note(self) -> None:
+        await self.fetch()
+        [record] = self.target.glob(".*.jsonl")
+        noted = record.read_bytes()
+        record.write_bytes(noted[:-5])
+        result = await self.fetch()
+        self.assertIn("fetched: 0, there already: 3", result.output)
+        self.assertEqual(self.kept(), lines(MESSAGES))
+        self.assertEqual(record.read_bytes(), noted)
+
     async def test_the_disk_is_full(self) -> None:
         keep, calls = disk.replace, 0
 
