@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from pop3connect.cli import disk, maildir
 from pop3connect.cli.exits import Exit
+from pop3connect.cli.record import Record
 from pop3connect.cli.store import Delivery
 from pop3connect.testing import Script
 
@@ -230,6 +231,34 @@ class InterruptedTests(FetchTestCase):
         self.assertIn("fetched: 0, there already: 3", result.output)
         self.assertEqual(self.kept(), lines(MESSAGES))
         self.assertEqual(record.read_bytes(), noted)
+
+    async def test_a_crash_between_a_message_and_its_note_in_an_mbox(self) -> None:
+        class PowerCut(BaseException):
+            """The process ends here."""
+
+        add, calls = Record.add, 0
+
+        def last(record: Record, uid: str) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise PowerCut
+            add(record, uid)
+
+        patch = self.patch(Record, "add", last)
+        with self.assertRaises(PowerCut):
+            await self.fetch("--format", "mbox")
+        patch.restore()
+        self.assertEqual(len(mailbox.mbox(self.target)), 2)
+        await self.factory.when_left()
+        # Whoever comes first notes it: another account, or other numbers.
+        other = self.run_click(
+            "fetch", self.server, "--secure", "none", "--user", "bob", str(self.target)
+        )
+        self.assertIn("fetched: 3", (await other).output)
+        result = await self.fetch()
+        self.assertEqual(result.output, "fetched: 1, there already: 2, deleted: 0\n")
+        self.assertEqual(len(mailbox.mbox(self.target)), 6)
 
     async def test_the_disk_is_full(self) -> None:
         keep, calls = disk.replace, 0

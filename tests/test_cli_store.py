@@ -294,6 +294,12 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.subjects(), ["new"])
 
+    def test_what_has_been_taken_out_after_a_crash_is_not_made_up_for(self) -> None:
+        self.crash("sync_file", before=True, at=2)
+        self.path.write_bytes(b"")
+        self.open().close()
+        self.assertEqual(self.path.read_bytes(), b"")
+
     def test_a_full_disk(self) -> None:
         for name, at in (("sync_file", 1), ("sync_file", 2), ("write_whole", 1)):
             self.path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -20,7 +21,7 @@ from .exits import tell
 from .record import Record
 from .store import Delivery, Store
 
-__all__ = ["Collection", "Outcome", "unique_ids"]
+__all__ = ["Collection", "Outcome", "note_recovered", "unique_ids"]
 
 
 @attrs.define
@@ -65,6 +66,29 @@ async def unique_ids(handle: Handle) -> dict[int, str]:
     return usable
 
 
+def _key(account: str, uid: str) -> str:
+    return f"{account}\n{uid}"
+
+
+def note_recovered(store: Store, beside: Path) -> None:
+    """
+    Note the message that a crash kept from being noted, whoever's it was.
+
+    :param beside: the folder or file with the mail.
+    :raises OSError: the note could not be written.
+    """
+    if store.recovered is None:
+        return
+    # A user name has no line in it; a unique-id might.
+    account, _, uid = store.recovered.partition("\n")
+    record = Record(beside, account)
+    try:
+        if uid not in record:
+            record.add(uid)
+    finally:
+        record.close()
+
+
 class Collection:
     """
     A run that fetches.
@@ -102,14 +126,11 @@ class Collection:
     def _is_there(self, uid: str) -> bool:
         if uid in self._record:
             return True
-        if not self._store.holds(self._key(uid)):
+        if not self._store.holds(_key(self._account, uid)):
             return False
         # A crash came between the message and the note.
         self._record.add(uid)
         return True
-
-    def _key(self, uid: str) -> str:
-        return f"{self._account}\n{uid}"
 
     async def fetch(
         self,
@@ -125,7 +146,7 @@ class Collection:
 
         def ask(number: int) -> Deferred[int]:
             uid = uids.get(number)
-            delivery = self._store.deliver(None if uid is None else self._key(uid))
+            delivery = self._store.deliver(uid and _key(self._account, uid))
             delivery.progress = progress
             self._deliveries[number] = delivery
             return self._handle.retrieve(number, delivery)

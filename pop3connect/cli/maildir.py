@@ -37,6 +37,9 @@ class Maildir:
     :raises OSError: it cannot be made, or there is something else.
     """
 
+    # All messages are known by their names, this one too.
+    recovered: str | None = None
+
     def __init__(self, folder: Path, *, crlf: bool = False) -> None:
         self._folder = folder
         self._crlf = crlf

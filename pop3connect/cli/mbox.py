@@ -63,6 +63,8 @@ class Mbox:
     """
     An mbox file (mboxrd, lines end with LF); it is made if it is not there.
 
+    :ivar recovered: the key of a message that is there, and that a crash kept from
+        being noted.
     :raises OSError: it cannot be used, or another pop3connect uses it.
     """
 
@@ -71,12 +73,14 @@ class Mbox:
         self._folder = path.parent
         self._prefix = f".{path.name}.pop3connect-"
         self._journal = self._folder / f"{self._prefix}journal"
-        # The key of a message that is there, and that a crash kept from being noted.
-        self._recovered: str | None = None
+        self.recovered: str | None = None
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FilesystemLock(str(self._folder / f"{self._prefix}lock"))
+        name = str(self._folder / f"{self._prefix}lock")
+        self._lock = FilesystemLock(name)
         if not self._lock.lock():
-            raise OSError(f"another pop3connect writes to {path}")
+            raise OSError(
+                f"another pop3connect writes to {path}; if none does, remove {name}"
+            )
         try:
             self._recover()
         except BaseException:
@@ -85,7 +89,7 @@ class Mbox:
 
     def holds(self, key: str) -> bool:
         """Say whether the message is there."""
-        return key == self._recovered
+        return key == self.recovered
 
     def deliver(self, key: str | None) -> Delivery:
         """Begin with a message."""
@@ -150,10 +154,13 @@ class Mbox:
             if (self._folder / entry.spool).exists():
                 with self._open() as box:
                     self._compare(box, entry)
-        if self._recovered is None:
+        if self.recovered is None:
             self._clean()
 
     def _compare(self, box: BinaryIO, entry: _Entry) -> None:
+        if box.seek(0, os.SEEK_END) < entry.offset:
+            # Mail has been taken out of it meanwhile, and ours with it.
+            return
         box.seek(entry.offset)
         for piece in entry.text(self._folder):
             found = box.read(len(piece))
@@ -164,7 +171,7 @@ class Mbox:
                 os.fsync(box.fileno())
             # Else somebody has changed the mbox meanwhile: it is his now.
             return
-        self._recovered = entry.key
+        self.recovered = entry.key
 
     def _remove_spools(self, but: str = "") -> None:
         for path in self._folder.glob(f"{self._prefix}*.spool"):

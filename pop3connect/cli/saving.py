@@ -12,7 +12,7 @@ import click
 from ..address import POP3_PORT, POP3S_PORT
 from ..handle import Handle
 from .access import Access, access_options
-from .collect import Collection, unique_ids
+from .collect import Collection, note_recovered, unique_ids
 from .exits import Exit, tell
 from .maildir import Maildir
 from .mbox import Mbox
@@ -68,6 +68,7 @@ def fetch_command(
         store: Store = Mbox(target) if mbox else Maildir(target, crlf=crlf)
         account = _account(access)
         try:
+            note_recovered(store, target)
             record = Record(target, account)
             collection = Collection(handle, store, record, account)
             status = await _collect(collection, handle, record, numbers, keep)

@@ -17,7 +17,14 @@ __all__ = ["Delivery", "LineEnds", "Store"]
 
 
 class Store(Protocol):
-    """A place for mail."""
+    """
+    A place for mail.
+
+    :ivar recovered: the key of a message that is there, and that a crash kept from
+        being noted, where the store knows of only one.
+    """
+
+    recovered: str | None
 
     def deliver(self, key: str | None) -> Delivery:
         """
