@@ -351,6 +351,14 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("the server does not offer STLS", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
 
+    async def test_what_is_known_is_shown_also_if_the_login_fails(self) -> None:
+        wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
+        result = await self.run_command("info", environment=wrong)
+        self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED)
+        self.assertIn("in the clear  TOP", result.stdout)
+        self.assertNotIn("after login", result.stdout)
+        self.assertNotIn("wrong-as-can-be", result.output)
+
     async def test_what_is_known_after_the_login(self) -> None:
         result = await self.run_command("info")
         self.assertIn("login         APOP\nafter login   TOP\n", result.stdout)

@@ -140,6 +140,18 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn(PASSWORD, terminal.output)
 
 
+class TerminalTests(ProgramTestCase):
+    messages = (b"Subject: \x1b[31mred\r\n\r\n\x07\r\n",)
+
+    async def test_a_header_cannot_control_the_terminal(self) -> None:
+        terminal = self.spawn(
+            Program(), "top", "1", terminal=True, POP3CONNECT_PASSWORD=PASSWORD
+        )
+        self.assertEqual(await terminal.ended, 0, terminal.output)
+        self.assertIn("Subject: \\x1b[31mred\r\n\r\n\\x07", terminal.output)
+        self.assertNotIn("\x1b", terminal.output)
+
+
 class PipeTests(ProgramTestCase):
     """Who reads the output goes away."""
 

@@ -61,14 +61,17 @@ def info_command(access: Access, as_json: bool) -> None:
 
     async def work(reactor: Any) -> int:
         report = _Report(await look(access, reactor))
-        if report.seen.tls is not None and access.verify:
-            reason = await why_not_trusted(access, reactor)
-            report.trusted = reason is None
-            report.reason = None if reason is None else words(reason)
-        if password is not None and _may_log_in(access, report):
-            async with await log_in(access, password, reactor) as handle:
-                report.after, report.login = handle.capabilities, handle.login
-        _show(access, report, as_json)
+        try:
+            if report.seen.tls is not None and access.verify:
+                reason = await why_not_trusted(access, reactor)
+                report.trusted = reason is None
+                report.reason = None if reason is None else words(reason)
+            if password is not None and _may_log_in(access, report):
+                async with await log_in(access, password, reactor) as handle:
+                    report.after, report.login = handle.capabilities, handle.login
+        finally:
+            # What is known helps most when something goes wrong.
+            _show(access, report, as_json)
         return _status(access, report)
 
     finish(work)
