@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .tls import ClientCertificate, ClientContext
 
-__all__ = ["connect"]
+__all__ = ["connect", "establish", "tcp_endpoint"]
 
 
 def connect(
@@ -144,7 +144,7 @@ def connect(
         return fail(error)
     foreign = endpoint is not None
     if endpoint is None:
-        endpoint = _tcp(reactor, settings)
+        endpoint = tcp_endpoint(reactor, settings)
     return Deferred.fromCoroutine(_open(settings, account, endpoint, foreign))
 
 
@@ -154,7 +154,7 @@ async def _open(
     endpoint: IStreamClientEndpoint,
     foreign: bool,
 ) -> Handle:
-    protocol = await _establish(settings, endpoint, foreign)
+    protocol = await establish(settings, endpoint, foreign)
     try:
         try:
             session = await log_in(protocol, account)
@@ -163,7 +163,7 @@ async def _open(
                 raise
             # No credential has been sent yet, so once more, from the start.
             await protocol.abandon()
-            protocol = await _establish(settings, endpoint, foreign)
+            protocol = await establish(settings, endpoint, foreign)
             session = await log_in(protocol, account)
         return Handle(protocol, session)
     except LoginError:
@@ -179,10 +179,14 @@ async def _open(
         raise
 
 
-async def _establish(
+async def establish(
     settings: Settings, endpoint: IStreamClientEndpoint, foreign: bool
 ) -> POP3ClientProtocol:
-    """Connect; a foreign endpoint is one that the caller gave."""
+    """
+    Connect, without waiting for the greeting.
+
+    :param foreign: whether the endpoint is one that the caller gave.
+    """
     server = str(settings.server)
     seconds = settings.connect_timeout
     factory = POP3ClientFactory(settings)
@@ -241,7 +245,8 @@ def _upgradable(factory: POP3ClientFactory) -> Any:
     return StartTLSFactory(factory, factory.settings.clock)
 
 
-def _tcp(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
+def tcp_endpoint(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
+    """Return the endpoint that leads to the server of a session."""
     host, port = settings.server.host, settings.server.port
     if not settings.server.is_ip:
         # Both families, side by side (RFC 8305).

@@ -73,6 +73,31 @@ ORDER = [
     "watch_password",
     "watch",
     "tap",
+    # the command line
+    "cli.exits",
+    "cli.running",
+    "cli.access",
+    "cli.passwords",
+    "cli.opening",
+    "cli.certificates",
+    "cli.look",
+    "cli.info",
+    "cli.numbers",
+    "cli.ahead",
+    "cli.headers",
+    "cli.listing",
+    "cli.messages",
+    "cli.disk",
+    "cli.store",
+    "cli.maildir",
+    "cli.mbox",
+    "cli.record",
+    "cli.progress",
+    "cli.collect",
+    "cli.saving",
+    "cli.app",
+    "cli",
+    "__main__",
 ]
 
 #: These know octets and values, and nothing of Twisted.
@@ -97,10 +122,19 @@ HEAVY = {"trust", "identity", "tls", "layer"}
 MAX_LINES = 500
 
 
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def short_name(path: Path) -> str:
+    """Name a module within the package; a package within it, by itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
 def modules() -> dict[str, ast.Module]:
     return {
-        path.stem: ast.parse(path.read_bytes(), str(path))
-        for path in sorted(PACKAGE.glob("*.py"))
+        short_name(path): ast.parse(path.read_bytes(), str(path)) for path in files()
     }
 
 
@@ -114,10 +148,11 @@ def _nodes(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
         yield from _nodes(node, inner)
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+def imports(tree: ast.Module, name: str = "") -> Iterator[tuple[str, bool]]:
     """
     Find all imports, wherever they are.
 
+    :param name: the short name of the module, for what is relative to it.
     :return: the full name of each module, and whether it is imported lazily.
     """
     for node, lazy in _nodes(tree):
@@ -125,23 +160,27 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
             for alias in node.names:
                 yield alias.name, lazy
         elif isinstance(node, ast.ImportFrom):
-            base = "pop3connect." * (node.level > 0) + (node.module or "")
+            within = ["pop3connect", *name.split(".")[:-1]]
+            above = within[: len(within) + 1 - node.level] if node.level else []
+            base = ".".join([*above, node.module or ""])
             yield base.rstrip("."), lazy
             for alias in node.names:
                 # "from . import errors" imports a module, and not a name in one.
                 yield f"{base.rstrip('.')}.{alias.name}", lazy
 
 
-def inner_imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+def inner_imports(tree: ast.Module, module: str = "") -> Iterator[tuple[str, bool]]:
     """Find the imports of our own modules, by their short names."""
-    for name, lazy in imports(tree):
-        package, _, rest = name.partition(".")
+    for name, lazy in imports(tree, module):
+        package, *rest = name.split(".")
         if package != "pop3connect":
             continue
-        short = rest.partition(".")[0]
-        if (PACKAGE / f"{short}.py").exists():
+        # The last part may be a name in the module.
+        known = [".".join(rest[:parts]) for parts in (2, 1)]
+        short = next((name for name in known if name in ORDER), None)
+        if short is not None:
             yield short, lazy
-        elif not rest or name.count(".") == 1:
+        elif len(rest) < 2:
             yield "__init__", lazy
 
 
@@ -179,6 +218,13 @@ def function():
         self.assertIn(("twisted.mail.pop3", True), set(imports(tree)))
         self.assertIn(("os", False), set(imports(tree)))
 
+    def test_what_is_relative_to_a_package_within_is_found(self) -> None:
+        tree = ast.parse("from .exits import tell\nfrom ..api import connect\n")
+        self.assertEqual(
+            set(inner_imports(tree, "cli.opening")),
+            {("cli.exits", False), ("api", False)},
+        )
+
 
 class ImportTests(SynchronousTestCase):
     """Who imports whom."""
@@ -191,7 +237,7 @@ class ImportTests(SynchronousTestCase):
         upward = [
             f"{name} imports {imported}"
             for name, tree in modules().items()
-            for imported, _ in inner_imports(tree)
+            for imported, _ in inner_imports(tree, name)
             if ORDER.index(imported) >= ORDER.index(name)
         ]
         self.assertEqual(upward, [])
@@ -200,7 +246,7 @@ class ImportTests(SynchronousTestCase):
         found = modules()
         self.assertTrue(set(found) >= PURE)
         for name in PURE:
-            for imported, _ in imports(found[name]):
+            for imported, _ in imports(found[name], name):
                 self.assertNotIn(
                     imported.partition(".")[0], ("twisted", "zope", "OpenSSL"), name
                 )
@@ -208,7 +254,7 @@ class ImportTests(SynchronousTestCase):
     def test_pure_modules_import_pure_modules_only(self) -> None:
         found = modules()
         for name in PURE:
-            inner = {imported for imported, _ in inner_imports(found[name])}
+            inner = {imported for imported, _ in inner_imports(found[name], name)}
             self.assertLessEqual(inner, PURE, name)
 
     def test_what_a_plain_session_does_not_need_is_imported_when_it_is(self) -> None:
@@ -216,14 +262,14 @@ class ImportTests(SynchronousTestCase):
         for name in ORDER[: ORDER.index("__init__") + 1]:
             if name in HEAVY:
                 continue
-            for imported, lazy in inner_imports(found[name]):
+            for imported, lazy in inner_imports(found[name], name):
                 if imported in HEAVY:
                     self.assertTrue(lazy, f"{name} imports {imported} at once")
 
     def test_the_client_needs_nothing_of_the_demo(self) -> None:
         found = modules()
         for name in ORDER[: ORDER.index("__init__") + 1]:
-            for imported, lazy in imports(found[name]):
+            for imported, lazy in imports(found[name], name):
                 self.assertNotIn("demo", imported, name)
                 self.assertFalse(imported.startswith("trustme"), name)
                 # Its interfaces may be named; its code is another client.
@@ -234,7 +280,7 @@ class FileTests(SynchronousTestCase):
     """The files themselves."""
 
     def test_no_module_is_too_long(self) -> None:
-        for path in PACKAGE.glob("*.py"):
+        for path in files():
             lines = len(path.read_bytes().splitlines())
             # One class a verb: that module is as long as the protocol has verbs.
             limit = MAX_LINES + 100 * (path.name == "commands.py")
@@ -243,7 +289,7 @@ class FileTests(SynchronousTestCase):
             )
 
     def test_every_module_says_first_what_it_is_for(self) -> None:
-        for path in PACKAGE.glob("*.py"):
+        for path in files():
             self.assertTrue(ast.get_docstring(ast.parse(path.read_bytes())), path.name)
 
     def test_every_module_but_the_package_says_what_is_in_it(self) -> None:

@@ -1,0 +1,162 @@
+"""
+The options that all commands have: which server, who, how it is protected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import attrs
+import click
+
+from ..address import POP3_PORT, POP3S_PORT, ServerAddress
+from ..errors import UsageError
+from ..session import Secure
+
+__all__ = ["Access", "access_options"]
+
+_WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
+
+
+@attrs.frozen
+class Access:
+    """What the common options say."""
+
+    server: str
+    user: str | None
+    secure: Secure
+    verify: bool
+    cacerts: str | None
+    system_trust: bool
+    auth: str
+    timeout: float
+    pipeline: bool
+    capa: bool
+    allow_cleartext: bool
+    password_command: str | None
+    keyring: bool
+    trace: bool
+
+    @property
+    def address(self) -> ServerAddress:
+        """
+        The server.
+
+        :raises click.UsageError: it cannot be read.
+        """
+        port = POP3S_PORT if self.secure is Secure.TLS else POP3_PORT
+        try:
+            return ServerAddress.parse(self.server, port)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from error
+
+    @property
+    def loopback(self) -> bool:
+        """Whether what is sent stays on this computer."""
+        host = self.address.host.partition("%")[0]
+        if not self.address.is_ip:
+            # RFC 6761 section 6.3: it is always this computer.
+            return host == "localhost" or host.endswith(".localhost")
+        return ipaddress.ip_address(host).is_loopback
+
+    @property
+    def status_procedure(self) -> Callable[[str], object] | None:
+        """What shows the conversation, where that is wanted."""
+        return _trace if self.trace else None
+
+
+def _trace(line: str) -> None:
+    click.echo(line, err=True)
+
+
+_OPTIONS = (
+    click.argument("server"),
+    click.option("--user", "-u", metavar="NAME", help="Who logs in."),
+    click.option(
+        "--secure",
+        type=click.Choice(list(_WAYS)),
+        default="tls",
+        show_default=True,
+        help="TLS at once (port 995), upgraded with STLS (port 110), or none.",
+    ),
+    click.option(
+        "--no-verify",
+        "verify",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Do not check who the server is.",
+    ),
+    click.option(
+        "--cacerts",
+        metavar="FOLDER",
+        type=click.Path(file_okay=False),
+        help="The folder with the certificates to trust.",
+    ),
+    click.option(
+        "--system-trust",
+        is_flag=True,
+        help="With --cacerts: trust those of this system as well.",
+    ),
+    click.option(
+        "--auth",
+        metavar="NAME",
+        default="auto",
+        show_default=True,
+        help="How to log in: USER, APOP, or a SASL mechanism.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="For the greeting and each reply.",
+    ),
+    click.option(
+        "--no-pipeline",
+        "pipeline",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="One command at a time.",
+    ),
+    click.option(
+        "--no-capa",
+        "capa",
+        is_flag=True,
+        default=True,
+        flag_value=False,
+        help="Never ask what the server can do.",
+    ),
+    click.option(
+        "--allow-cleartext",
+        is_flag=True,
+        help="With --secure none: send a password over the network unprotected.",
+    ),
+    click.option(
+        "--password-command",
+        metavar="COMMAND",
+        help="A program that prints the password.",
+    ),
+    click.option("--keyring", is_flag=True, help="Take the password from the keyring."),
+    click.option("--trace", is_flag=True, help="Show the conversation on stderr."),
+)
+
+
+def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the common options; it gets them as one `Access`, first."""
+
+    def command(**values: Any) -> Any:
+        values["secure"] = _WAYS[values["secure"]]
+        known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
+        return function(Access(**known), **values)
+
+    # click keeps the parameters that are there already on the function.
+    wrapped: Callable[..., Any] = update_wrapper(command, function)
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

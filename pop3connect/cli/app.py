@@ -1,0 +1,50 @@
+"""
+The command ``pop3connect``, and how it ends.
+"""
+
+from __future__ import annotations
+
+import click
+
+from .._version import __version__
+from .exits import Exit
+from .info import info_command
+from .listing import list_command, stat_command
+from .messages import delete_command, get_command, top_command
+from .saving import fetch_command
+
+__all__ = ["main", "pop3connect"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pop3connect")
+def pop3connect() -> None:
+    """
+    Look into POP3 mailboxes, and fetch mail from them.
+
+    The password comes from --password-command, --keyring, the environment variable
+    POP3CONNECT_PASSWORD, or a prompt.
+    """
+
+
+for _command in (
+    info_command,
+    stat_command,
+    list_command,
+    fetch_command,
+    top_command,
+    get_command,
+    delete_command,
+):
+    pop3connect.add_command(_command)
+
+
+def main() -> int:
+    """Run the command line, and return its exit status."""
+    try:
+        return pop3connect.main(prog_name="pop3connect", standalone_mode=False) or 0
+    except click.Abort:
+        return Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code

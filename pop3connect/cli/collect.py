@@ -1,0 +1,177 @@
+"""
+Brings messages from a session to the disk, each once, and only then deletes.
+
+The order is the safety: a message is complete and on disk, then it is noted, and only
+then it may be deleted.  Whatever comes between leaves it on the server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from ..errors import CommandError
+from ..handle import Handle
+from .ahead import answers
+from .exits import tell
+from .record import Record
+from .store import Delivery, Store
+
+__all__ = ["Collection", "Outcome", "note_recovered", "unique_ids"]
+
+
+@attrs.define
+class Outcome:
+    """
+    What has come of a fetch so far.
+
+    :ivar kept: messages that are on disk now, by this run.
+    :ivar there: messages that were on disk before.
+    :ivar safe: the numbers of both.
+    :ivar refused: messages that the server refused to send or to delete.
+    """
+
+    kept: int = 0
+    there: int = 0
+    safe: list[int] = attrs.Factory(list)
+    refused: int = 0
+
+
+async def unique_ids(handle: Handle) -> dict[int, str]:
+    """
+    Return the unique-ids by which messages can be told from each other.
+
+    One that is blank, or that two messages have, is left out: to skip a message
+    because of it could lose the message.
+    """
+    try:
+        rows = await handle.uidl()
+    except CommandError as error:
+        tell(
+            f"{error}; without unique-ids it cannot be told what was fetched before, "
+            "so all is fetched"
+        )
+        return {}
+    counts = Counter(row.uid for row in rows)
+    usable = {row.number: row.uid for row in rows if row.uid and counts[row.uid] == 1}
+    if len(usable) < len(rows):
+        tell(
+            f"{len(rows) - len(usable)} messages have a unique-id that is blank or "
+            "that another message has too, so they are fetched each time"
+        )
+    return usable
+
+
+def _key(account: str, uid: str) -> str:
+    return f"{account}\n{uid}"
+
+
+def note_recovered(store: Store, beside: Path) -> None:
+    """
+    Note the message that a crash kept from being noted, whoever's it was.
+
+    :param beside: the folder or file with the mail.
+    :raises OSError: the note could not be written.
+    """
+    if store.recovered is None:
+        return
+    # A user name has no line in it; a unique-id might.
+    account, _, uid = store.recovered.partition("\n")
+    record = Record(beside, account)
+    try:
+        if uid not in record:
+            record.add(uid)
+    finally:
+        record.close()
+
+
+class Collection:
+    """
+    A run that fetches.
+
+    :param account: whose messages they are.
+    :ivar outcome: what has come of it so far.
+    """
+
+    def __init__(
+        self, handle: Handle, store: Store, record: Record, account: str
+    ) -> None:
+        self._handle = handle
+        self._store = store
+        self._record = record
+        self._account = account
+        self._deliveries: dict[int, Delivery] = {}
+        self.outcome = Outcome()
+
+    def missing(self, numbers: Sequence[int], uids: dict[int, str]) -> list[int]:
+        """
+        Return the messages that are not on disk yet, and note those that are.
+
+        :raises OSError: a note could not be written.
+        """
+        missing = []
+        for number in numbers:
+            uid = uids.get(number)
+            if uid is None or not self._is_there(uid):
+                missing.append(number)
+            else:
+                self.outcome.there += 1
+                self.outcome.safe.append(number)
+        return missing
+
+    def _is_there(self, uid: str) -> bool:
+        if uid in self._record:
+            return True
+        if not self._store.holds(_key(self._account, uid)):
+            return False
+        # A crash came between the message and the note.
+        self._record.add(uid)
+        return True
+
+    async def fetch(
+        self,
+        numbers: Sequence[int],
+        uids: dict[int, str],
+        progress: Callable[[int], object],
+    ) -> None:
+        """
+        Bring these messages to the disk.
+
+        :raises OSError: the disk; the session has ended then.
+        """
+
+        def ask(number: int) -> Deferred[int]:
+            uid = uids.get(number)
+            delivery = self._store.deliver(uid and _key(self._account, uid))
+            delivery.progress = progress
+            self._deliveries[number] = delivery
+            return self._handle.retrieve(number, delivery)
+
+        try:
+            async for number, answer in answers(numbers, ask):
+                delivery = self._deliveries.pop(number)
+                if isinstance(answer, CommandError):
+                    self._refused(number, answer)
+                    continue
+                self._store.keep(delivery)
+                if number in uids:
+                    self._record.add(uids[number])
+                self.outcome.kept += 1
+                self.outcome.safe.append(number)
+        finally:
+            for delivery in self._deliveries.values():
+                delivery.discard()
+
+    async def delete(self) -> None:
+        """Mark what is safe as deleted; only the end of the session makes it real."""
+        async for number, answer in answers(self.outcome.safe, self._handle.delete):
+            if isinstance(answer, CommandError):
+                self._refused(number, answer)
+
+    def _refused(self, number: int, error: CommandError) -> None:
+        tell(f"message {number}: {error}")
+        self.outcome.refused += 1

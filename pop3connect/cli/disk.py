@@ -1,0 +1,81 @@
+"""
+Writes files so that they are whole after a crash, or not there at all.
+
+A file is on disk when it is (fsync) and its name is (fsync of the folder).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = [
+    "create",
+    "put",
+    "replace",
+    "sync_file",
+    "sync_folder",
+    "write_all",
+    "write_whole",
+]
+
+
+def create(path: Path) -> BinaryIO:
+    """
+    Create a file that only its owner can read.
+
+    :raises FileExistsError: it is there already.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Wait until what was written to a file is on disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    if os.name == "nt":  # pragma: no cover - a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file that is on disk another name, and wait until that is on disk."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def put(file: BinaryIO, content: bytes) -> None:
+    """Write to a file, and wait until it is on disk."""
+    file.write(content)
+    sync_file(file)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Write to a file without a buffer, which takes what it can at once."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place of what is there, in one go."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        with create(fresh) as file:
+            put(file, content)
+        replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)

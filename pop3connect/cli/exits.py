@@ -1,0 +1,118 @@
+"""
+How a command ends: the exit status of each kind of error, and its words.
+
+The numbers are documented and stay as they are: scripts depend on them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import click
+
+from ..errors import (
+    CommandError,
+    ConnectError,
+    ConnectionLostError,
+    LoginError,
+    POP3Error,
+    ProtocolError,
+    TimedOutError,
+    TLSError,
+    UsageError,
+    VerificationError,
+)
+
+__all__ = ["Exit", "exit_status", "tell", "words"]
+
+
+class Exit(enum.IntEnum):
+    """The exit statuses."""
+
+    DONE = 0
+    """All was done; deletions have been confirmed by the server."""
+
+    BROKEN_PIPE = 1
+    """Who read the output went away; click's own number for it."""
+
+    USAGE = 2
+    """The arguments, or there is no password.  Nothing was sent."""
+
+    NO_CONNECTION = 3
+    """Name not found, refused, unreachable."""
+
+    LOST = 4
+    """The connection was lost, or the server took too long."""
+
+    NO_TLS = 5
+    """The handshake failed, or there is no STLS.  No password was sent."""
+
+    NOT_TRUSTED = 6
+    """The server has not proven who it is.  No password was sent."""
+
+    LOGIN_REFUSED = 7
+    """The name, the password, or the account's state."""
+
+    REFUSED = 8
+    """The server refused a command: a message, a deletion."""
+
+    NONSENSE = 9
+    """The server does not speak POP3 as it should."""
+
+    LOCAL_FILES = 10
+    """Something on this computer could not be read or written."""
+
+    TRY_LATER = 75
+    """Refused for now, as the server says: in use, too early, a passing fault."""
+
+    INTERRUPTED = 130
+    """Ctrl-C.  Nothing was deleted, unless it says that QUIT was on its way."""
+
+
+# The first that fits counts.
+_KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
+    (UsageError, Exit.USAGE),
+    (ConnectError, Exit.NO_CONNECTION),
+    (ConnectionLostError, Exit.LOST),
+    (TimedOutError, Exit.LOST),
+    (VerificationError, Exit.NOT_TRUSTED),
+    (TLSError, Exit.NO_TLS),
+    (LoginError, Exit.LOGIN_REFUSED),
+    (CommandError, Exit.REFUSED),
+    (ProtocolError, Exit.NONSENSE),
+    (OSError, Exit.LOCAL_FILES),
+)
+
+
+def exit_status(error: BaseException) -> Exit:
+    """Return the exit status that an error of the library, or of the disk, has."""
+    if isinstance(error, CommandError) and error.transient:
+        return Exit.TRY_LATER
+    return next(status for kind, status in _KINDS if isinstance(error, kind))
+
+
+# What the library calls it, and what it is called here.
+_OPTIONS = (
+    ("allow_cleartext=False forbids", "is refused without --allow-cleartext"),
+    ("set secure to 1 or 2", "use --secure tls or --secure stls"),
+    ("secure=1", "--secure tls"),
+    ("secure=2", "--secure stls"),
+    ("capa=False", "--no-capa"),
+    ("pipeline=False", "--no-pipeline"),
+    ("system_trust=True", "--system-trust"),
+    ("with cacerts=", "with --cacerts"),
+    ("auth=", "--auth "),
+)
+
+
+def words(error: POP3Error | OSError | str) -> str:
+    """Say what went wrong, with the options of the command line as remedies."""
+    text = str(error)
+    for parameter, option in _OPTIONS:
+        text = text.replace(parameter, option)
+    return text
+
+
+def tell(text: str) -> None:
+    """Tell the user something that is not the output."""
+    click.echo(f"pop3connect: {text}", err=True)

@@ -1,0 +1,176 @@
+"""
+``info``: what a server is, what it can do, and whether it would be trusted.
+
+The order is the safety: first a look, with nothing to lose; then verification; and
+only a server that has passed it is given the credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import click
+
+from ..replies import Capabilities
+from ..results import LoginInfo
+from ..session import Secure
+from .access import Access, access_options
+from .certificates import CertificateFacts, facts_of, pin
+from .exits import Exit, words
+from .look import Seen, look, why_not_trusted
+from .opening import log_in
+from .passwords import read_password
+from .running import finish
+
+__all__ = ["info_command"]
+
+
+@attrs.define
+class _Report:
+    """
+    All that is known of a server.
+
+    :ivar trusted: ``None``: there is no TLS, or nobody has checked.
+    :ivar after: what it can do after the login.
+    """
+
+    seen: Seen
+    trusted: bool | None = None
+    reason: str | None = None
+    after: Capabilities | None = None
+    login: LoginInfo | None = None
+
+
+@click.command("info")
+@access_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def info_command(access: Access, as_json: bool) -> None:
+    """
+    Show what the server says, can do, and how far it is to be trusted.
+
+    No --user is needed. With one, it logs in as well, if the server is trusted.
+    """
+    if access.user is not None and not access.verify:
+        raise click.UsageError(
+            "info logs in to servers that are verified only: leave --user or "
+            "--no-verify out"
+        )
+    password = None if access.user is None else read_password(access)
+
+    async def work(reactor: Any) -> int:
+        report = _Report(await look(access, reactor))
+        try:
+            if report.seen.tls is not None and access.verify:
+                reason = await why_not_trusted(access, reactor)
+                report.trusted = reason is None
+                report.reason = None if reason is None else words(reason)
+            if password is not None and _may_log_in(access, report):
+                async with await log_in(access, password, reactor) as handle:
+                    report.after, report.login = handle.capabilities, handle.login
+        finally:
+            # What is known helps most when something goes wrong.
+            _show(access, report, as_json)
+        return _status(access, report)
+
+    finish(work)
+
+
+def _may_log_in(access: Access, report: _Report) -> bool:
+    return access.secure is Secure.NONE or report.trusted is True
+
+
+def _status(access: Access, report: _Report) -> int:
+    if access.secure is not Secure.NONE and report.seen.tls is None:
+        return Exit.NO_TLS
+    return Exit.NOT_TRUSTED if report.trusted is False else Exit.DONE
+
+
+def _show(access: Access, report: _Report, as_json: bool) -> None:
+    chain = [facts_of(certificate) for certificate in report.seen.chain]
+    key = pin(report.seen.chain[0]) if chain else None
+    if as_json:
+        click.echo(json.dumps(_json(access, report, chain, key), ensure_ascii=False))
+    else:
+        _print(access, report, chain, key)
+
+
+def _json(
+    access: Access, report: _Report, chain: list[CertificateFacts], key: str | None
+) -> dict[str, Any]:
+    seen = report.seen
+    tls = None
+    if seen.tls is not None:
+        tls = {"version": seen.tls.version, "cipher": seen.tls.cipher}
+    return {
+        "server": str(access.address),
+        "greeting": seen.greeting,
+        "capabilities": {
+            "in_the_clear": _tags(seen.before),
+            "under_tls": _tags(seen.under),
+            "after_login": _tags(report.after),
+        },
+        "tls": tls,
+        "certificates": [attrs.asdict(one) for one in chain],
+        "spki_sha256": key,
+        "trusted": report.trusted,
+        "reason": report.reason,
+        "login": None if report.login is None else attrs.asdict(report.login),
+    }
+
+
+def _tags(capabilities: Capabilities | None) -> dict[str, list[str]] | None:
+    if capabilities is None or not capabilities.known:
+        return None
+    return {tag: list(words) for tag, words in capabilities.items()}
+
+
+def _print(
+    access: Access, report: _Report, chain: list[CertificateFacts], key: str | None
+) -> None:
+    seen = report.seen
+    _line("server", str(access.address))
+    _line("greeting", seen.greeting)
+    _capabilities("in the clear", seen.before)
+    if seen.tls is not None:
+        _line("TLS", f"{seen.tls.version}, {seen.tls.cipher}")
+    elif access.secure is not Secure.NONE:
+        _line("TLS", "the server does not offer STLS, or refuses it")
+    for one in chain:
+        _line("certificate", one.subject)
+        if one.names:
+            _line("", f"for {', '.join(one.names)}")
+        _line("", f"issued by {one.issuer}")
+        _line("", f"valid from {one.not_before[:10]} to {one.not_after[:10]}")
+        _line("", f"SHA-256 {one.sha256}")
+    if key is not None:
+        _line("key", f"pin-sha256 {key}")
+    if seen.tls is not None:
+        _line("trusted", _verdict(report))
+    _capabilities("under TLS", seen.under)
+    if report.login is not None:
+        clear = ", the password went in the clear" * report.login.cleartext
+        _line("login", f"{report.login.mechanism}{clear}")
+        _capabilities("after login", report.after)
+
+
+def _verdict(report: _Report) -> str:
+    if report.trusted is None:
+        return "not checked"
+    return "yes" if report.trusted else f"NO: {report.reason}"
+
+
+def _capabilities(when: str, capabilities: Capabilities | None) -> None:
+    if capabilities is None:
+        return
+    if not capabilities.known:
+        _line(when, "the server does not know CAPA")
+        return
+    for tag, parameters in capabilities.items():
+        _line(when, " ".join([tag, *parameters]))
+        when = ""
+
+
+def _line(name: str, text: str) -> None:
+    click.echo(f"{name:<13} {text}")

@@ -1,0 +1,119 @@
+"""
+``stat`` and ``list``: what is in the mailbox.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import click
+from rich.cells import set_cell_size
+
+from ..errors import CommandError
+from ..handle import Handle
+from ..replies import Listing
+from .access import Access, access_options
+from .ahead import answers
+from .exits import Exit, tell
+from .headers import Summary, summary
+from .numbers import NUMBERS, Range, choose
+from .opening import use_session
+
+__all__ = ["list_command", "stat_command"]
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@click.command("stat")
+@access_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def stat_command(access: Access, as_json: bool) -> None:
+    """Count the messages and their octets."""
+
+    async def use(handle: Handle) -> int:
+        stat = await handle.stat()
+        if as_json:
+            _print_json({"count": stat.count, "size": stat.size})
+        else:
+            click.echo(f"{stat.count} messages, {stat.size} octets")
+        return Exit.DONE
+
+    use_session(access, use)
+
+
+@click.command("list")
+@access_options
+@click.argument("numbers", nargs=-1, type=NUMBERS)
+@click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
+def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) -> None:
+    """
+    List the messages: number, octets, date, sender, subject.
+
+    NUMBERS are like 3, 2-5 or 7-; default: all.
+    """
+
+    async def use(handle: Handle) -> int:
+        sizes = dict(await handle.list())
+        chosen = choose(numbers, sizes)
+        show = _show_json if as_json else _show
+        if not await _has_top(handle, chosen):
+            tell("the server has no TOP, so there are only the sizes")
+            for number in chosen:
+                show(Listing(number, sizes[number]), None)
+            return Exit.DONE
+        return await _show_headers(handle, chosen, sizes, show)
+
+    use_session(access, use)
+
+
+_Show = Callable[[Listing, Summary | None], None]
+
+
+async def _has_top(handle: Handle, chosen: Sequence[int]) -> bool:
+    if handle.capabilities.known:
+        return "TOP" in handle.capabilities
+    if not chosen:
+        return True
+    try:
+        await handle.top(chosen[0])
+    except CommandError:
+        return False
+    return True
+
+
+async def _show_headers(
+    handle: Handle, chosen: Sequence[int], sizes: dict[int, int], show: _Show
+) -> int:
+    status = Exit.DONE
+    async for number, header in answers(chosen, handle.top):
+        row = Listing(number, sizes[number])
+        if isinstance(header, CommandError):
+            tell(f"message {number}: {header}")
+            status = Exit.REFUSED
+            show(row, None)
+        else:
+            show(row, summary(header))
+    return status
+
+
+def _show_json(row: Listing, about: Summary | None) -> None:
+    known = {} if about is None else attrs.asdict(about)
+    _print_json({"number": row.number, "size": row.size, **known})
+
+
+def _show(row: Listing, about: Summary | None) -> None:
+    line = f"{row.number:>5} {row.size:>10}"
+    if about is not None:
+        date = set_cell_size(about.date[:16].replace("T", " "), 16)
+        sender = set_cell_size(about.sender, 28)
+        line = f"{line}  {date}  {sender}  {about.subject}".rstrip()
+    if sys.stdout.isatty():
+        line = set_cell_size(line, shutil.get_terminal_size().columns - 1).rstrip()
+    click.echo(line)

@@ -1,0 +1,155 @@
+"""
+Looks at a server without logging in: no credential is anywhere near.
+
+Verification may be off here, for the certificate of a server that is not trusted is
+just what the user wants to see.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from cryptography import x509
+from OpenSSL import SSL
+
+from ..address import ServerAddress
+from ..api import establish, tcp_endpoint
+from ..commands import Capa, Stls
+from ..connection import Settings
+from ..errors import CommandError, VerificationError
+from ..identity import IdentityCheck
+from ..protocol import POP3ClientProtocol
+from ..replies import Capabilities
+from ..session import Secure
+from ..tls import ClientContext, TLSInfo
+from ..trust import Trust
+from .access import Access
+
+__all__ = ["Seen", "look", "why_not_trusted"]
+
+
+@attrs.frozen
+class Seen:
+    """
+    What a server shows to everybody.
+
+    :ivar before: what it can do before TLS; ``None``: there is no such time, or it
+        was not asked.
+    :ivar under: what it can do under TLS; ``None`` as above.
+    :ivar chain: the certificates it shows, its own first.
+    """
+
+    greeting: str
+    before: Capabilities | None
+    under: Capabilities | None
+    tls: TLSInfo | None
+    chain: Sequence[x509.Certificate]
+
+
+class _Watching(ClientContext):
+    """A context that keeps the connection, for the chain of certificates in it."""
+
+    seen: SSL.Connection | None = None
+
+    def connection(
+        self, server: ServerAddress
+    ) -> tuple[SSL.Connection, IdentityCheck | None]:
+        """Make a connection, and keep it."""
+        connection, check = super().connection(server)
+        self.seen = connection
+        return connection, check
+
+    def chain(self) -> list[x509.Certificate]:
+        """Return what the server has shown."""
+        shown = self.seen.get_peer_cert_chain() if self.seen is not None else None
+        return [certificate.to_cryptography() for certificate in shown or ()]
+
+
+async def look(access: Access, reactor: Any) -> Seen:
+    """
+    Look at a server, whoever it is; STLS is used where it is offered.
+
+    :raises POP3Error: it cannot be reached, or there is no TLS.
+    """
+    context = None if access.secure is Secure.NONE else _Watching(None)
+    protocol = await _greeted(access, context, reactor)
+    try:
+        greeting = protocol.transcript.clean(await protocol.when_greeted())
+        before = under = None
+        if access.secure is Secure.TLS:
+            under = await _capabilities(protocol, access)
+        else:
+            before = await _capabilities(protocol, access)
+        if access.secure is Secure.STLS and await _upgraded(protocol, before):
+            under = await _capabilities(protocol, access)
+        chain = context.chain() if context is not None else []
+    except BaseException:
+        # Ctrl-C too; a server that is silent will not answer QUIT either.
+        await protocol.abandon()
+        raise
+    await protocol.leave()
+    return Seen(greeting, before, under, protocol.tls, chain)
+
+
+async def why_not_trusted(access: Access, reactor: Any) -> str | None:
+    """
+    Connect once more, with verification.
+
+    :return: why the server is not trusted; ``None``: it is.
+    :raises POP3Error: it cannot be reached, or nobody is trusted at all.
+    """
+    trust = Trust.choose(access.cacerts, access.system_trust, os.environ)
+    # A context of its own: a session that is resumed would prove nothing new.
+    protocol = await _greeted(access, ClientContext(trust), reactor)
+    try:
+        await protocol.when_greeted()
+        if access.secure is Secure.STLS:
+            await protocol.submit(Stls())
+    except VerificationError as error:
+        return error.message
+    except BaseException:
+        await protocol.abandon()
+        raise
+    await protocol.leave()
+    return None
+
+
+async def _greeted(
+    access: Access, context: ClientContext | None, reactor: Any
+) -> POP3ClientProtocol:
+    settings = Settings(
+        server=access.address,
+        clock=reactor,
+        status_procedure=access.status_procedure,
+        context=context,
+        tls_at_once=access.secure is Secure.TLS,
+        timeout=access.timeout,
+    )
+    return await establish(settings, tcp_endpoint(reactor, settings), False)
+
+
+async def _capabilities(
+    protocol: POP3ClientProtocol, access: Access
+) -> Capabilities | None:
+    if not access.capa:
+        return None
+    try:
+        return await protocol.submit(Capa())
+    except CommandError:
+        return Capabilities(known=False)
+
+
+async def _upgraded(
+    protocol: POP3ClientProtocol, capabilities: Capabilities | None
+) -> bool:
+    # Who says nothing may have it all the same.
+    if capabilities is not None and capabilities.known and "STLS" not in capabilities:
+        return False
+    try:
+        await protocol.submit(Stls())
+    except CommandError:
+        return False
+    return True

@@ -1,0 +1,91 @@
+"""
+Where the password comes from; never from an argument, which everybody can see.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+
+import click
+
+from ..status import Secret
+from .access import Access
+
+__all__ = ["PASSWORD_VARIABLE", "read_password"]
+
+PASSWORD_VARIABLE = "POP3CONNECT_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+def read_password(access: Access) -> Secret:
+    """
+    Get the password: from a program, the keyring, the environment, or the user.
+
+    :raises click.UsageError: there is none to be had; the message says why.
+    """
+    if access.user is None:
+        raise click.UsageError("who logs in? Give --user NAME")
+    if access.password_command is not None and access.keyring:
+        raise click.UsageError("give --keyring or --password-command, not both")
+    if access.password_command is not None:
+        return _from_program(access.password_command)
+    if access.keyring:
+        return _from_keyring(access.address.host, access.user)
+    known = os.environ.get(PASSWORD_VARIABLE)
+    if known:
+        return Secret(known)
+    return _from_user(f"Password of {access.user} at {access.address.host}")
+
+
+def _from_program(command: str) -> Secret:
+    try:
+        # It is the user's own command, and no shell reads it.
+        done = subprocess.run(  # noqa: S603
+            shlex.split(command), stdout=subprocess.PIPE, check=True
+        )
+        lines = done.stdout.decode().splitlines()
+    except (OSError, ValueError, IndexError, subprocess.CalledProcessError) as error:
+        raise click.UsageError(f"--password-command failed: {_why(error)}") from None
+    if not lines or not lines[0]:
+        raise click.UsageError("--password-command printed no password")
+    return Secret(lines[0])
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"its exit status was {error.returncode}"
+    if isinstance(error, UnicodeDecodeError):
+        # What it would say has the password in it.
+        return "it printed what is not UTF-8"
+    return str(error)
+
+
+def _from_keyring(service: str, user: str) -> Secret:
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        raise click.UsageError(
+            "--keyring needs the package keyring: pip install keyring"
+        ) from None
+    try:
+        known = keyring.get_password(service, user)
+    except KeyringError as error:
+        raise click.UsageError(f"the keyring cannot be read: {error}") from error
+    if not known:
+        raise click.UsageError(
+            f"the keyring has no password of {user} for {service}; "
+            f"'keyring set {service} {user}' puts one there"
+        )
+    return Secret(known)
+
+
+def _from_user(question: str) -> Secret:
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"no password, and nobody to ask: set {PASSWORD_VARIABLE}, or use "
+            "--keyring or --password-command"
+        )
+    return Secret(click.prompt(question, hide_input=True, err=True))

@@ -1,0 +1,100 @@
+"""
+Runs the reactor for one command, and ends with an exit status.
+
+Ctrl-C and SIGTERM cancel the command, which closes its session without deleting
+anything; only then the reactor stops.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, NoReturn
+
+import click
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    globalLogBeginner,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
+from zope.interface import provider
+
+from ..errors import POP3Error
+from .exits import exit_status, tell, words
+
+__all__ = ["Work", "finish", "run_reactor"]
+
+Work = Callable[[Any], Coroutine[Any, Any, int]]
+"""Does the work of a command with a reactor, and returns the exit status."""
+
+
+def finish(work: Work) -> NoReturn:
+    """
+    Do the work of the current command, and exit with what it came to.
+
+    The object of click's context runs the work, where there is one.
+    """
+    context = click.get_current_context()
+    run = context.obj or run_reactor
+    try:
+        status = run(work)
+    except BrokenPipeError:
+        # click knows how to be quiet about it.
+        raise
+    except (POP3Error, OSError) as error:
+        tell(words(error))
+        status = exit_status(error)
+    context.exit(status)
+
+
+def run_reactor(work: Work) -> int:
+    """
+    Run the global reactor until the work is done.
+
+    :return: its exit status, or that of the signal which has ended it.
+    """
+    from twisted.internet import reactor as global_reactor
+
+    reactor: Any = global_reactor
+    outcome: list[int | Failure] = []
+    # What ends it if nothing else is known: the reactor was stopped.
+    signals = [signal.SIGINT.value]
+
+    def begin() -> None:
+        working = Deferred.fromCoroutine(work(reactor))
+        # The reactor's own handler would stop it in the middle of the session.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, partial(interrupt, working))
+        working.addBoth(outcome.append)
+        working.addBoth(lambda _: reactor.stop())
+
+    def interrupt(working: Deferred[Any], number: int, frame: object) -> None:
+        signals.insert(0, number)
+        reactor.callFromThread(working.cancel)
+
+    globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False)
+    reactor.callWhenRunning(begin)
+    try:
+        reactor.run()
+    finally:
+        globalLogPublisher.removeObserver(_warn)
+    result = outcome[0] if outcome else None
+    if isinstance(result, int):
+        return result
+    if isinstance(result, Failure) and not result.check(CancelledError):
+        result.raiseException()
+    # As a shell tells it.
+    return 128 + signals[0]
+
+
+@provider(ILogObserver)
+def _warn(event: LogEvent) -> None:
+    """Show what the library warns of."""
+    if event["log_level"] >= LogLevel.warn:
+        tell(formatEvent(event))

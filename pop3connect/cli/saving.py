@@ -1,0 +1,133 @@
+"""
+``fetch``: mail from the server into a Maildir or an mbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..address import POP3_PORT, POP3S_PORT
+from ..handle import Handle
+from .access import Access, access_options
+from .collect import Collection, note_recovered, unique_ids
+from .exits import Exit, tell
+from .maildir import Maildir
+from .mbox import Mbox
+from .numbers import NUMBERS, Range, choose
+from .opening import end, use_session
+from .progress import progress_bar
+from .record import Record
+from .store import Store
+
+__all__ = ["fetch_command"]
+
+
+@click.command("fetch")
+@access_options
+@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("numbers", nargs=-1, type=NUMBERS)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["maildir", "mbox"]),
+    help="Default: mbox if TARGET is a file, else maildir.",
+)
+@click.option(
+    "--keep/--delete",
+    default=True,
+    help="Whether messages stay on the server once they are on disk. Default: --keep.",
+)
+@click.option(
+    "--crlf", is_flag=True, help="Maildir: leave the line ends as they came, CRLF."
+)
+def fetch_command(
+    access: Access,
+    target: Path,
+    numbers: Sequence[list[Range]],
+    kind: str | None,
+    keep: bool,
+    crlf: bool,
+) -> None:
+    """
+    Fetch mail into TARGET, a Maildir or an mbox file.
+
+    What is on disk is remembered there, by its unique-id: the same command again
+    fetches only what is new, and goes on where it was interrupted. With --delete, what
+    an earlier run has fetched is deleted as well.
+
+    NUMBERS are like 3, 2-5 or 7-; default: all.
+    """
+    mbox = kind == "mbox" or (kind is None and target.is_file())
+    if mbox and crlf:
+        raise click.UsageError("--crlf is for a Maildir; lines of an mbox end with LF")
+
+    async def use(handle: Handle) -> int:
+        store: Store = Mbox(target) if mbox else Maildir(target, crlf=crlf)
+        account = _account(access)
+        try:
+            note_recovered(store, target)
+            record = Record(target, account)
+            collection = Collection(handle, store, record, account)
+            status = await _collect(collection, handle, record, numbers, keep)
+        except BaseException:
+            store.abandon()
+            raise
+        store.close()
+        return status
+
+    use_session(access, use)
+
+
+def _account(access: Access) -> str:
+    """Name the mailbox; the usual ports are doors to the same one."""
+    address = access.address
+    usual = address.port in (POP3_PORT, POP3S_PORT)
+    return f"{access.user}@{address.host if usual else address}"
+
+
+async def _collect(
+    collection: Collection,
+    handle: Handle,
+    record: Record,
+    numbers: Sequence[list[Range]],
+    keep: bool,
+) -> int:
+    outcome = collection.outcome
+    try:
+        sizes = dict(await handle.list())
+        chosen = choose(numbers, sizes)
+        uids = await unique_ids(handle)
+        missing = collection.missing(chosen, uids)
+        with progress_bar(sum(sizes[number] for number in missing)) as progress:
+            await collection.fetch(missing, uids, progress)
+        if not keep:
+            await collection.delete()
+        deleted = await end(handle, deletes=not keep)
+        _tidy(record, set(uids.values()))
+    except BaseException:
+        if outcome.kept:
+            tell(
+                f"{outcome.kept} messages are on disk; the same command again goes on "
+                "with the rest"
+            )
+        raise
+    finally:
+        record.close()
+    click.echo(
+        f"fetched: {outcome.kept}, there already: {outcome.there}, deleted: {deleted}"
+    )
+    return Exit.REFUSED if outcome.refused else Exit.DONE
+
+
+def _tidy(record: Record, uids: set[str]) -> None:
+    # A server without unique-ids, today at least, says nothing of what it has.
+    if not uids:
+        return
+    try:
+        record.keep(uids)
+    except OSError as error:
+        # The old record is there still, and serves as well.
+        tell(str(error))
