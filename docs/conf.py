@@ -13,7 +13,7 @@ import pop3connect  # noqa: E402
 
 project = "pop3connect"
 author = "The pop3connect developers"
-copyright = author
+project_copyright = author
 version = release = pop3connect.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
