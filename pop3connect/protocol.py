@@ -436,12 +436,15 @@ class POP3ClientProtocol(Outbox):
     def _too_large(self) -> None:
         assert self._body is not None
         verb = self._body.command.verb
-        limit = f"a body of more than {self._body_limit} octets"
+        limit = f"more than {self._body_limit} octets, which no server needs for it"
         if self._body.command.max_octets is None:
-            limit = f"a message of more than max_message_size={self._body_limit} octets"
+            limit = (
+                f"a message of more than max_message_size={self._body_limit} octets; "
+                "look at the sizes with list() first"
+            )
         self.break_off(
             ProtocolError(
-                f"the answer to {verb} is {limit}; look at the sizes with list() first",
+                f"the answer to {verb} is {limit}",
                 server=str(self.settings.server),
                 verb=verb,
             )

@@ -10,10 +10,13 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import (
@@ -26,7 +29,9 @@ from pop3connect import (
     Secure,
     STLSUnavailableError,
     TimedOutError,
+    UsageError,
     VerificationError,
+    connect,
 )
 from pop3connect.commands import List
 from pop3connect.testing import Script, ScriptedServer
@@ -44,6 +49,8 @@ FORMS = [
 ]
 """What a credential looks like on the wire."""
 
+E = TypeVar("E", bound=POP3Error)
+
 CODES = "\x1b]0;owned\x07\x1b[2J\r\u202egnp.exe\u200b\x9b31m"
 """What moves a terminal, or makes a line look like another."""
 
@@ -55,7 +62,8 @@ class AttackTestCase(SynchronousTestCase):
 
     def attack(self, *scripts: Script, **options: Any) -> tuple[Any, Deferred[Handle]]:
         self.status: list[str] = []
-        server = ScriptedServer(*scripts)
+        # Whoever would connect by himself is seen: it is a whole reactor.
+        server = ScriptedServer(*scripts, clock=MemoryReactorClock())
         options.setdefault("password", PASSWORD)
         options.setdefault("stsproc", self.status.append)
         opening = server.connect(username=USER, **options)
@@ -86,22 +94,43 @@ class AttackTestCase(SynchronousTestCase):
         return "\n".join(line for line in lines if line.startswith("C: "))
 
     def nothing_gained(
-        self, server: Any, failed: Deferred[Any], kind: type[POP3Error]
-    ) -> POP3Error:
+        self, server: Any, failed: Deferred[Any], kind: type[E], *words: str
+    ) -> E:
         """
-        No credential, no connection that is held, nothing that still waits.
+        No credential, and nothing of what `over` looks for.
         """
-        error = self.failureResultOf(failed).value
-        self.assertIs(type(error), kind, error)
+        error = self.over(server, failed, kind, *words)
         said = self.heard(server)
         for form in FORMS:
             self.assertNotIn(form, said)
+        return error
+
+    def over(self, server: Any, failed: Deferred[Any], kind: type[E], *words: str) -> E:
+        """
+        No connection that is held or was not asked for, nothing that still waits, and
+        an error that says these words.
+        """
+        error = self.failureResultOf(failed).value
+        if type(error) is not kind:
+            raise AssertionError(f"not {kind.__name__}: {error!r}") from error
         server.check()
         for stage in server.stages:
             self.assertTrue(stage.closed)
         self.assertEqual(server.clock.getDelayedCalls(), [])
+        self.assertEqual((server.endpoint.connections, len(server.stages)), (1, 1))
+        self.assertNoOther(server.clock, 0)
         self.assertTrue(str(error).isprintable(), error)
+        self.assertTrue(str(error).startswith(str(error.server)), error)
+        for word in words:
+            self.assertIn(word, str(error))
         return error
+
+    def assertNoOther(self, reactor: Any, connections: int) -> None:
+        """
+        Check that no more was asked of the reactor than so many connections.
+        """
+        self.assertEqual(len(reactor.tcpClients), connections)
+        self.assertEqual(reactor.sslClients + reactor.unixClients, [])
 
 
 class OfferTests(AttackTestCase):
@@ -121,7 +150,9 @@ class OfferTests(AttackTestCase):
             .expect_close(),
             secure=Secure.STLS,
         )
-        self.nothing_gained(server, opening, STLSUnavailableError)
+        self.nothing_gained(
+            server, opening, STLSUnavailableError, "does not offer STLS", "secure=1"
+        )
 
     def test_an_offer_forged_before_tls(self) -> None:
         """
@@ -145,7 +176,7 @@ class OfferTests(AttackTestCase):
             secure=Secure.STLS,
             verify=False,
         )
-        self.nothing_gained(server, opening, LoginError)
+        self.nothing_gained(server, opening, LoginError, "[AUTH] no", "CRAM-MD5")
 
     def test_no_connection_is_made_that_was_not_asked_for(self) -> None:
         """
@@ -163,8 +194,7 @@ class OfferTests(AttackTestCase):
             .reply()
             .expect_close()
         )
-        self.nothing_gained(server, opening, LoginError)
-        self.assertEqual(len(server.stages), 1)
+        self.nothing_gained(server, opening, LoginError, "log in there")
 
     def test_only_the_clear_on_offer_where_it_is_forbidden(self) -> None:
         """
@@ -180,11 +210,35 @@ class OfferTests(AttackTestCase):
             .expect_close(),
             allow_cleartext=False,
         )
-        error = self.failureResultOf(opening, POP3Error).value
-        self.assertIn("allow_cleartext", str(error))
-        for form in FORMS:
-            self.assertNotIn(form, self.heard(server))
-        server.check()
+        self.nothing_gained(
+            server, opening, UsageError, "allow_cleartext=False", "secure to 1 or 2"
+        )
+
+    def test_a_session_that_claims_to_be_open_already(self) -> None:
+        """
+        Gained: nothing.  Whoever says that there is no need to log in, so that STLS
+        comes too late, has a client that asks for it all the same.
+        """
+        for greeting in ("+OK [PREAUTH] logged in as ada", "+OK welcome back, ada"):
+            server, opening = self.attack(
+                Script()
+                .greet(greeting)
+                .expect("CAPA")
+                .reply(lines=["STLS", "UIDL"])
+                .expect("STLS")
+                .reply("-ERR only before the login")
+                .expect_close(),
+                secure=Secure.STLS,
+            )
+            self.nothing_gained(
+                server, opening, STLSUnavailableError, "only before the login"
+            )
+        server, opening = self.attack(
+            Script().greet("* PREAUTH logged in as ada").expect_close(),
+            secure=Secure.STLS,
+        )
+        self.nothing_gained(server, opening, ProtocolError, "an IMAP server")
+        self.assertEqual(self.heard(server), "")
 
 
 class LoginTests(AttackTestCase):
@@ -199,17 +253,16 @@ class LoginTests(AttackTestCase):
         whole = "+OK ready\r\n+OK\r\nUSER\r\n.\r\n+OK\r\n+OK logged in\r\n"
         for greeting in (whole, "+OK ready\r\n+OK you are logged in already\r\n"):
             server, opening = self.attack(Script().say(greeting).expect_close())
-            self.nothing_gained(server, opening, ProtocolError)
+            self.nothing_gained(server, opening, ProtocolError, "nobody asked for")
             self.assertEqual(self.heard(server), "")
 
     def test_a_refusal_is_not_followed_by_another_connection(self) -> None:
         """
-        Gained: nothing.  Nobody can make it try another port, or go without TLS.
+        Gained: nothing.  Nobody can make it try another level, or go without TLS.
         """
         for refusal in ("-ERR [AUTH] no", "-ERR use port 110, without TLS", "-ERR"):
-            server, opening = self.attack(
+            refused = (
                 Script()
-                .start_tls(server_certificate())
                 .greet()
                 .expect("CAPA")
                 .reply(lines=["SASL CRAM-MD5"])
@@ -217,13 +270,43 @@ class LoginTests(AttackTestCase):
                 .reply(refusal)
                 .expect("QUIT")
                 .reply()
-                .expect_close(),
-                secure=Secure.TLS,
-                verify=False,
-                auth="CRAM-MD5",
+                .expect_close()
             )
-            self.nothing_gained(server, opening, LoginError)
-            self.assertEqual(len(server.stages), 1)
+            within = Script().start_tls(server_certificate())
+            within.steps += refused.steps
+            upgraded = Script().greet().expect("CAPA").reply(lines=["STLS"])
+            upgraded.expect("STLS").reply().start_tls(server_certificate())
+            upgraded.steps += refused.steps[1:]
+            for secure, script in enumerate((refused, within, upgraded)):
+                server, opening = self.attack(
+                    script, secure=secure, verify=False, auth="CRAM-MD5"
+                )
+                self.nothing_gained(server, opening, LoginError, "CRAM-MD5")
+
+    def test_a_refusal_is_not_followed_by_another_port(self) -> None:
+        """
+        Gained: nothing.  The one connection is to the address and port that were given.
+        """
+        reactor: Any = MemoryReactorClock()
+        opening = connect("192.0.2.1:1100", USER, PASSWORD, reactor=reactor)
+        host, port, factory = reactor.tcpClients[0][:3]
+        self.assertEqual((host, port), ("192.0.2.1", 1100))
+        client, wire = factory.buildProtocol(None), StringTransport()
+        client.makeConnection(wire)
+        for line in (
+            b"+OK this is pop.example.com:110",
+            b"+OK\r\nUSER\r\n.",
+            b"-ERR use port 995, or pop.example.com:110",
+            b"+OK pop.example.com:110 is better",
+        ):
+            client.dataReceived(line + b"\r\n")
+        self.assertEqual(wire.value(), f"CAPA\r\nUSER {USER}\r\nQUIT\r\n".encode())
+        self.assertTrue(wire.disconnecting)
+        client.connectionLost(Failure(ConnectionDone()))
+        self.failureResultOf(opening, LoginError)
+        reactor.advance(3600)
+        self.assertNoOther(reactor, 1)
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
     def test_a_token_endpoint_of_the_server_is_not_visited(self) -> None:
         """
@@ -253,10 +336,9 @@ class LoginTests(AttackTestCase):
             verify=False,
             auth="OAUTHBEARER",
         )
-        error = self.failureResultOf(opening, LoginError).value
+        # A server that is not verified, as the user wants it, does hear the token.
+        error = self.over(server, opening, LoginError, "status=invalid_token")
         self.assertEqual(error.details, told)
-        server.check()
-        self.assertEqual(len(server.stages), 1)
 
     def test_the_password_is_not_even_asked_for(self) -> None:
         """
@@ -269,7 +351,9 @@ class LoginTests(AttackTestCase):
             password=lambda: asked.append(None),
             cacerts=self.folder(),
         )
-        self.nothing_gained(server, opening, VerificationError)
+        self.nothing_gained(
+            server, opening, VerificationError, "put the issuer's certificate"
+        )
         self.assertEqual(asked, [])
 
 
@@ -377,20 +461,24 @@ class FloodTests(AttackTestCase):
         """
         Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
         """
-        for script in (
-            Script(),
-            Script().say("+OK "),
-            Script().greet().expect("CAPA").say("+OK "),
-            Script().greet().expect("CAPA").reply().say("X"),
-            Script()
-            .greet()
-            .expect("CAPA")
-            .reply(lines=["SASL CRAM-MD5"])
-            .expect("AUTH CRAM-MD5")
-            .say("+ "),
+        line, body = "more than 16384 octets", "CAPA is more than 262144 octets"
+        for script, words in (
+            (Script(), line),
+            (Script().say("+OK "), line),
+            (Script().greet().expect("CAPA").say("+OK "), line),
+            (Script().greet().expect("CAPA").reply().say("X"), body),
+            (
+                Script()
+                .greet()
+                .expect("CAPA")
+                .reply(lines=["SASL CRAM-MD5"])
+                .expect("AUTH CRAM-MD5")
+                .say("+ "),
+                line,
+            ),
         ):
             server, opening = self.attack(self.flood(script, b"A" * 1000))
-            error = self.nothing_gained(server, opening, ProtocolError)
+            error = self.nothing_gained(server, opening, ProtocolError, words)
             self.assertLess(len(str(error)), 2000)
 
     def test_capabilities_without_end(self) -> None:
@@ -400,7 +488,9 @@ class FloodTests(AttackTestCase):
         server, opening = self.attack(
             self.flood(Script().greet().expect("CAPA").reply(), b"X" * 998 + b"\r\n")
         )
-        self.nothing_gained(server, opening, ProtocolError)
+        self.nothing_gained(
+            server, opening, ProtocolError, "CAPA", "more than 262144 octets"
+        )
 
     def test_a_listing_without_end(self) -> None:
         """
@@ -414,7 +504,10 @@ class FloodTests(AttackTestCase):
         )
         asked = handle.list()
         server.flush()
-        self.nothing_gained(server, asked, ProtocolError)
+        error = self.nothing_gained(
+            server, asked, ProtocolError, "LIST is more than 100000"
+        )
+        self.assertNotIn("list()", str(error))
 
     def test_a_body_without_end(self) -> None:
         """
@@ -426,7 +519,9 @@ class FloodTests(AttackTestCase):
         )
         asked = handle.retrieve(1)
         server.flush()
-        self.nothing_gained(server, asked, ProtocolError)
+        self.nothing_gained(
+            server, asked, ProtocolError, "max_message_size=100000", "list() first"
+        )
 
     def test_answers_that_nobody_asked_for(self) -> None:
         """
@@ -435,7 +530,7 @@ class FloodTests(AttackTestCase):
         script = Script().greet().log_in().delay(1)
         server, handle = self.session(self.flood(script, b"+OK\r\n" * 100))
         server.advance(1)
-        self.nothing_gained(server, handle.noop(), ProtocolError)
+        self.nothing_gained(server, handle.noop(), ProtocolError, "nobody asked for")
 
 
 class SlowTests(AttackTestCase):
@@ -447,7 +542,7 @@ class SlowTests(AttackTestCase):
         server, opening = self.attack(script, **options)
         for _ in range(int(seconds)):
             server.advance(1)
-        return self.nothing_gained(server, opening, TimedOutError)
+        return self.nothing_gained(server, opening, TimedOutError, "took too long")
 
     def test_an_octet_a_second(self) -> None:
         """
@@ -497,7 +592,7 @@ class SlowTests(AttackTestCase):
         asked = handle.retrieve(1)
         for _ in range(200):
             server.advance(1)
-        self.nothing_gained(server, asked, TimedOutError)
+        self.nothing_gained(server, asked, TimedOutError, "no reply within 60 seconds")
 
 
 class MailTests(AttackTestCase):
@@ -578,8 +673,12 @@ class TrustTests(AttackTestCase):
             secure=Secure.TLS,
             cacerts=self.folder(),
         )
-        error = self.nothing_gained(server, opening, VerificationError)
-        self.assertIn("www.example.com", str(error))
+        self.nothing_gained(
+            server,
+            opening,
+            VerificationError,
+            "is not for pop.example.com: it is for www.example.com",
+        )
 
     def test_the_connection_breaks_in_the_handshake(self) -> None:
         """
@@ -590,4 +689,6 @@ class TrustTests(AttackTestCase):
             secure=Secure.TLS,
             cacerts=self.folder(),
         )
-        self.nothing_gained(server, opening, ConnectionLostError)
+        self.nothing_gained(
+            server, opening, ConnectionLostError, "during the TLS handshake"
+        )
