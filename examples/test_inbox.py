@@ -2,15 +2,19 @@
 Tests of `inbox.py`, without a network.  Run them with trial.
 """
 
+import os
+
+import trustme
 from inbox import subjects
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import PrivateCertificate
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect import ConnectionLostError, TimedOutError
+from pop3connect import ConnectionLostError, Secure, TimedOutError
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 
-def fetch(server):
+def fetch(server, **options):
     return Deferred.fromCoroutine(
         subjects(
             "pop.example.com",
@@ -18,6 +22,7 @@ def fetch(server):
             "lovelace",
             endpoint=server.endpoint,
             reactor=server.clock,
+            **options,
         )
     )
 
@@ -28,6 +33,23 @@ class InboxTests(SynchronousTestCase):
         fetching = fetch(server)
         server.flush()
         self.assertEqual(self.successResultOf(fetching), ["one", "two"])
+
+    def test_tls(self):
+        authority = trustme.CA()
+        issued = authority.issue_cert("pop.example.com")
+        server = MailboxServer(
+            [b"Subject: one\r\n\r\n"],
+            certificate=PrivateCertificate.loadPEM(
+                issued.private_key_and_cert_chain_pem.bytes()
+            ),
+            tls_at_once=True,
+        )
+        cacerts = self.mktemp()
+        os.mkdir(cacerts)
+        authority.cert_pem.write_to_path(os.path.join(cacerts, "ca.pem"))
+        fetching = fetch(server, secure=Secure.TLS, cacerts=cacerts)
+        server.flush()
+        self.assertEqual(self.successResultOf(fetching), ["one"])
 
     def test_a_message_that_is_refused(self):
         server = ScriptedServer(

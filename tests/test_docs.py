@@ -4,7 +4,11 @@ What the documentation draws and lists by itself.
 
 from __future__ import annotations
 
+import ast
+import re
+import textwrap
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -12,9 +16,40 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import pop3connect
+from pop3connect import connect
 from pop3connect.session import ALLOWED, State
 
 DOCS = Path(__file__).absolute().parent.parent / "docs"
+
+
+class ReadmeTests(SynchronousTestCase):
+    """
+    The front page.
+    """
+
+    def test_its_examples_are_python_and_use_what_there_is(self) -> None:
+        path = DOCS.parent / "README.rst"
+        blocks = re.findall(
+            r"code-block:: python\n\n((?:    .*\n|\n)+)", path.read_text("utf-8")
+        )
+        self.assertGreater(len(blocks), 3)
+        for block in blocks:
+            tree = compile(
+                textwrap.dedent(block),
+                path.name,
+                "exec",
+                ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            )
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "pop3connect":
+                    for name in node.names:
+                        self.assertIn(name.name, pop3connect.__all__)
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == (
+                    "connect"
+                ):
+                    words = {word.arg for word in node.keywords}
+                    self.assertLessEqual(words, set(signature(connect).parameters))
 
 
 class DiagramTests(SynchronousTestCase):

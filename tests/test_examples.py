@@ -151,6 +151,16 @@ class ScriptTests(ExampleTestCase):
         self.assertIn(self.server, str(caught.exception))
         self.assertNotIn("babbage", str(caught.exception))
 
+    async def test_take_mail(self) -> None:
+        folder = self.mktemp()
+        output = await self.printed("take_mail", self.server, USER, folder, PASSWORD)
+        self.assertIn("there are 2 messages", output)
+        self.assertEqual(self.mailbox.messages, [])
+
+    async def test_headers(self) -> None:
+        output = await self.printed("headers", self.server, USER)
+        self.assertEqual(output, "one\nzwölf\n")
+
     async def test_stls(self) -> None:
         self.serve(self.secure_mailbox(tls_at_once=False))
         output = await self.printed("stls", self.server, USER)
