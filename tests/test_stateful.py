@@ -182,7 +182,7 @@ class Sessions(RuleBasedStateMachine):
         self.answers = 0
         # Whether all is as it should be: then nobody has a reason to hang up.
         self.sane = limit is None
-        self.marked = self.left = False
+        self.marked = self.left = self.garbled = False
 
     # -- the client
 
@@ -334,6 +334,8 @@ class Sessions(RuleBasedStateMachine):
     @rule(text=st.sampled_from(NONSENSE))
     def talk_nonsense(self, text: bytes) -> None:
         self.sane = False
+        # In the middle of a body it is text of that body.
+        self.garbled = True
         self.server.say(text)
 
     @precondition(lambda self: len(self.asked) > 15)
@@ -398,26 +400,31 @@ class Sessions(RuleBasedStateMachine):
         for asked in self.asked:
             assert asked.outcomes, f"{asked.line} was left unfired"
             (outcome,) = asked.outcomes
-            mark = None
-            if not isinstance(outcome, BaseException):
-                mark = asked.mark(outcome)
-            elif isinstance(outcome, CommandError) and outcome.text:
-                # messages() fails with the refusal of LIST only, which is not asked.
-                assert outcome.text.endswith(f" to {asked.line}"), outcome
-                mark = int(outcome.text.split()[1])
-            else:
+            if isinstance(outcome, BaseException):
                 assert isinstance(outcome, (POP3Error, CancelledError)), outcome
+                self.secrecy.error(outcome)
+            mark = None if self.garbled else mark_of(asked, outcome)
             if mark is not None:
                 # In the order of the commands; so none came twice.
                 assert last < mark <= self.answers, (asked.line, last, mark)
                 last = mark
-            if isinstance(outcome, BaseException):
-                self.secrecy.error(outcome)
             if asked.consumer is not None:
                 assert asked.consumer.producer is None
         assert self.server.clock.getDelayedCalls() == []
         self.secrecy.shown.append(repr(self.handle))
         self.secrecy.check()
+
+
+def mark_of(asked: Asked, outcome: Any) -> int | None:
+    """
+    Check that an outcome is an answer to its command, and return which one it is.
+    """
+    if not isinstance(outcome, BaseException):
+        return asked.mark(outcome)
+    if isinstance(outcome, CommandError) and outcome.text:
+        assert outcome.text.endswith(f" to {asked.line}"), outcome
+        return int(outcome.text.split()[1])
+    return None
 
 
 def said(content: bytes, line: str) -> int:
