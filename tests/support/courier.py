@@ -3,15 +3,17 @@ A real Courier for the tests to talk to: started by the test run, with mailboxes
 certificate authority of its own.
 
 Its package conflicts with Dovecot's, so the binaries lie in a folder of their own,
-which `POP3CONNECT_COURIER` names: what ``dpkg -x`` makes of courier-pop, courier-base,
-courier-authlib and libcourier-unicode4.  Courier asks a daemon for passwords, on a
-socket whose path is compiled in.  Here that daemon is a thread of the tests, and the
-path leads to it in a mount namespace that only Courier sees; making one takes root.
+which `POP3CONNECT_COURIER` names: what ``dpkg -x`` makes of courier-pop and of what it
+depends on, as ``apt-get install --download-only`` brings them (``.ci/run`` has the
+commands).  Courier asks a daemon for passwords, on a socket whose path is compiled in.
+Here that daemon is a thread of the tests, and the path leads to it in a mount namespace
+that only Courier sees; making one takes root.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import itertools
 import os
@@ -176,7 +178,11 @@ class Courier:
     def _start(
         self, port: int, program: list[str], **more: str
     ) -> subprocess.Popen[bytes]:
-        libraries = [self._root / "usr/lib", *self._root.glob("usr/lib/*-linux-gnu")]
+        libraries = [
+            self._root / "usr/lib",
+            *self._root.glob("usr/lib/*-linux-gnu"),
+            *self._root.glob("lib/*-linux-gnu"),
+        ]
         command = [
             *("unshare", "--mount", "sh", "-c", _SETUP, "sh"),
             str(self.directory),
@@ -217,13 +223,15 @@ class Courier:
         @raise CourierError: They don't; says what Courier said.
         """
         ends = time.monotonic() + PATIENCE
-        for port in (self.port, self.tls_port):
+        for process, port in zip(
+            self._processes, (self.port, self.tls_port), strict=True
+        ):
             while True:
                 try:
                     socket.create_connection((self.host, port), 1.0).close()
                     break
                 except OSError:
-                    if time.monotonic() > ends:
+                    if process.poll() is not None or time.monotonic() > ends:
                         said = (self.directory / "output").read_text(errors="replace")
                         self.stop()
                         raise CourierError(f"Courier did not start:\n{said}") from None
@@ -250,7 +258,8 @@ class Courier:
         """
         for process in self._processes:
             # The group, of which it is the leader: sessions end with it.
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
         for process in self._processes:
             process.wait(PATIENCE)
         self._daemon.close()
