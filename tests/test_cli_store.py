@@ -11,13 +11,15 @@ import errno
 import json
 import mailbox
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect.cli import disk, maildir, mbox, record
+from pop3connect.cli import disk, locks, maildir, mbox, record
 from pop3connect.cli.maildir import Maildir
 from pop3connect.cli.mbox import Mbox
 from pop3connect.cli.record import Record
@@ -25,6 +27,15 @@ from pop3connect.cli.store import Delivery, LineEnds
 
 MESSAGE = b"Subject: one\r\n\r\nFrom here\r\n>From there\r\na\rb\r\n"
 LINES = MESSAGE.replace(b"\r\n", b"\n")
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
 
 
 class PowerCut(BaseException):
@@ -255,6 +266,13 @@ class MboxTests(StoreTestCase):
             self.assertEqual(self.subjects(), ["one"])
             self.assertEqual(self.left(), ["box"])
 
+    def test_what_crashes_have_left_is_removed(self) -> None:
+        self.path = self.folder / "box[1]"
+        for rest in ("0.spool", "journal.0.new", "0.jsonl.0.new"):
+            (self.folder / f".box[1].pop3connect-{rest}").write_bytes(b"half")
+        self.open().close()
+        self.assertEqual(self.left(), [])
+
     def test_a_crash_with_half_of_it_appended(self) -> None:
         self.crash("sync_file", before=True, at=2)
         whole = self.path.read_bytes()
@@ -314,12 +332,105 @@ class MboxTests(StoreTestCase):
             store.close()
             self.assertEqual(self.subjects(), ["one", "one"])
 
+    def gone(self) -> int:
+        """Return the number of a process that has ended."""
+        done = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.getpid())"],
+            capture_output=True,
+            check=True,
+        )
+        return int(done.stdout)
+
     def test_another_program_has_it(self) -> None:
+        self.patch(locks, "PATIENCE", 1)
         store = self.open()
-        (self.folder / "box.lock").write_bytes(b"")
-        error = self.assertRaises(OSError, deliver, store, "a")
-        self.assertIn("locked by another program", str(error))
+        lock = self.folder / "box.lock"
+        # Another program's, with a number or without; one of ours that lives; one
+        # from another computer.
+        for content in (
+            b"",
+            b"%d\n" % self.gone(),
+            f"{os.getpid()} {locks._OWNER}\n".encode(),
+            b"%d pop3connect another\n" % self.gone(),
+        ):
+            lock.write_bytes(content)
+            error = self.assertRaises(OSError, deliver, store, "a")
+            self.assertIn(f"if none does, remove {lock}", str(error))
+            self.assertEqual(lock.read_bytes(), content)
+            self.assertEqual(self.path.read_bytes(), b"")
+        lock.unlink()
+        deliver(store, "a")
         store.close()
+        self.assertEqual(self.left(), ["box"])
+
+    def test_the_lock_of_one_that_was_killed(self) -> None:
+        store = self.open()
+        (self.folder / "box.lock").write_text(f"{self.gone()} {locks._OWNER}\n")
+        deliver(store, "a")
+        store.close()
+        self.assertEqual(self.subjects(), ["one"])
+        self.assertEqual(self.left(), ["box"])
+
+    def test_another_program_has_the_lock_of_the_system(self) -> None:
+        self.patch(locks, "PATIENCE", 1)
+        store = self.open()
+        self.path.touch()
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            error = self.assertRaises(OSError, deliver, store, "a")
+            self.assertIn(f"another program uses {self.path}", str(error))
+            holder.communicate()
+        deliver(store, "a")
+        store.close()
+        self.assertEqual(self.subjects(), ["one"])
+
+    def test_a_lock_that_goes_in_time_is_waited_for(self) -> None:
+        store = self.open()
+        lock = self.folder / "box.lock"
+        lock.write_bytes(b"")
+        self.patch(locks.time, "sleep", lambda _: lock.unlink())
+        deliver(store, "a")
+        store.close()
+        self.assertEqual(self.subjects(), ["one"])
+
+    def test_a_file_system_without_links(self) -> None:
+        def link(source: Path, target: Path) -> None:
+            raise PermissionError(errno.EPERM, "no links here")
+
+        self.patch(locks.os, "link", link)
+        store = self.open()
+        deliver(store, "a")
+        lock = self.folder / "box.lock"
+        lock.write_bytes(b"")
+        self.patch(locks, "PATIENCE", 1)
+        self.assertRaises(OSError, deliver, store, "b")
+        lock.unlink()
+        store.close()
+        self.assertEqual(self.subjects(), ["one"])
+        self.assertEqual(self.left(), ["box"])
+
+    def test_a_full_disk_leaves_no_lock(self) -> None:
+        store = self.open()
+        real = locks.create
+
+        def full(path: Path) -> Any:
+            file = real(path)
+            file.close()
+            raise OSError(errno.ENOSPC, "full")
+
+        restore = self.patch(locks, "create", full).restore
+        self.assertRaises(OSError, deliver, store, "a")
+        restore()
+        self.assertFalse((self.folder / "box.lock").exists())
+        deliver(store, "a")
+        store.close()
+        self.assertEqual(self.left(), ["box"])
 
     def test_one_at_a_time(self) -> None:
         store = self.open()

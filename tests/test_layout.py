@@ -88,6 +88,7 @@ ORDER = [
     "cli.listing",
     "cli.messages",
     "cli.disk",
+    "cli.locks",
     "cli.store",
     "cli.maildir",
     "cli.mbox",

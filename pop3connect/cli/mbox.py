@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mailbox
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ import attrs
 from twisted.python.lockfile import FilesystemLock
 
 from .disk import create, sync_file, sync_folder, write_all, write_whole
+from .locks import locked
 from .store import Delivery, LineEnds
 
 __all__ = ["Mbox"]
@@ -137,15 +138,12 @@ class Mbox:
         """Open the mbox, locked against the programs that deliver and read mail."""
         with contextlib.suppress(FileExistsError):
             create(self._path).close()
-        box = mailbox.mbox(self._path)
-        try:
-            box.lock()
-            with self._path.open("r+b", buffering=0) as file:
-                yield file
-        except mailbox.ExternalClashError as error:
-            raise OSError(f"{self._path} is locked by another program") from error
-        finally:
-            box.close()
+        scratch = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
+        with (
+            self._path.open("r+b", buffering=0) as file,
+            locked(self._path, file, scratch),
+        ):
+            yield file
 
     def _recover(self) -> None:
         """Clean up after a crash."""
@@ -174,8 +172,9 @@ class Mbox:
         self.recovered = entry.key
 
     def _remove_spools(self, but: str = "") -> None:
-        for path in self._folder.glob(f"{self._prefix}*.spool"):
-            if path.name != but:
+        # And journals and records that a crash kept from their names.
+        for path in self._folder.glob(f"{escape(self._prefix)}*"):
+            if path.suffix in (".spool", ".new") and path.name != but:
                 path.unlink(missing_ok=True)
 
     def _clean(self) -> None:
