@@ -115,7 +115,8 @@ class POP3ClientProtocol(Outbox):
                 self._not_pop3(TLS_RECORD, data)
                 return
         self._reading = True
-        self._due = len(self._sent)
+        # The status line of a body that goes on here was read before.
+        self._due = len(self._sent) - (self._body is not None)
         try:
             super().dataReceived(data)
         finally:
@@ -138,7 +139,9 @@ class POP3ClientProtocol(Outbox):
             return
         if self.state not in (State.GREETING, State.CLOSED):
             rest = self.clearLineBuffer()
-            if rest:
+            if rest == b"\r" and self._blank_may_stand_here():
+                super().dataReceived(rest)
+            elif rest:
                 self._nonsense("a reply that nobody asked for", rest)
 
     def after_reading(self, call: Callable[[], object]) -> None:
@@ -236,13 +239,16 @@ class POP3ClientProtocol(Outbox):
             exchange.succeed(body)
         return -1 if self.state is State.CLOSED else at
 
+    def _blank_may_stand_here(self) -> bool:
+        return self.state in (State.TRANSACTION, State.UPDATE)
+
     def _passes_over(self, line: bytes) -> bool:
         """
         Say whether a line is a blank one that may stand between two replies.
 
         Office 365 has been seen to send one after a large message.
         """
-        if line or self.state not in (State.TRANSACTION, State.UPDATE):
+        if line or not self._blank_may_stand_here():
             return False
         if self._blanks == 0:
             log.warn(

@@ -327,6 +327,50 @@ class SenseTests(SessionTestCase):
         self.assertEqual(self.result(asked), b"\r\n")
         self.over(handle)
 
+    def more_behind_a_body_of_several_chunks(self, rest: bytes) -> None:
+        handle = self.log_in()
+        asked, waiting = handle.retrieve(1), handle.delete(2)
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: one\r\n")
+        self.server.say(b"\r\n.\r\n" + rest)
+        self.assertEqual(self.result(asked), b"Subject: one\r\n\r\n")
+        # It had come before DELE was sent, so it cannot answer that.
+        self.assertEqual(self.error(waiting, ProtocolError).verb, "DELE")
+        self.over(handle)
+
+    def test_more_behind_a_body_of_several_chunks(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"+OK\r\n")
+
+    def test_a_blank_line_and_more_behind_a_body(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"\r\n+OK\r\n")
+
+    def test_half_a_line_behind_a_body(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"+OK")
+
+    def test_a_blank_line_behind_a_body_of_several_chunks(self) -> None:
+        handle = self.log_in()
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: one\r\n")
+        self.server.say(b"\r\n.\r\n\r\n")
+        self.assertEqual(self.result(asked), b"Subject: one\r\n\r\n")
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(asked))
+
+    def test_a_blank_line_in_two_pieces(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n\r")
+        self.assertIsNone(self.result(asked))
+        self.server.say(b"\n")
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n\r")
+        self.assertIsNone(self.result(asked))
+        # What it was the beginning of is no blank line then.
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.error(asked, ProtocolError)
+        self.over(handle)
+
     def test_mail_text_is_no_reply(self) -> None:
         # A server that does not stuff dots ends its message too early.  The rest of it
         # must not be taken for answers, whatever its writer has put there.
