@@ -52,6 +52,9 @@ COMMON: dict[str, Any] = {
 
 NUMBERS = st.integers(1, 5)
 
+FORGED = 10**9
+"""The mark of an answer to nothing."""
+
 NONSENSE = [
     b"what?\r\n",
     b"+ Y2hhbGxlbmdl\r\n",
@@ -155,13 +158,18 @@ class Sessions(RuleBasedStateMachine):
     A session after the login, with a server that answers in order, or fails.
     """
 
-    @initialize(pipelining=st.booleans(), limit=st.sampled_from([None, 5_000]))
-    def log_in(self, pipelining: bool, limit: int | None) -> None:
+    @initialize(
+        pipelining=st.booleans(),
+        listening=st.booleans(),
+        limit=st.sampled_from([None, 5_000]),
+    )
+    def log_in(self, pipelining: bool, listening: bool, limit: int | None) -> None:
         self.secrecy = Secrecy()
         self.server = Server()
         opening = self.server.open(
             password=PASSWORD,
-            stsproc=self.secrecy.shown.append,
+            # Without one, short messages are read in a way of their own.
+            stsproc=self.secrecy.shown.append if listening else None,
             max_message_size=limit,
         )
         self.server.say(b"+OK ready\r\n")
@@ -317,6 +325,29 @@ class Sessions(RuleBasedStateMachine):
         for line in self.owed[:count]:
             self.unsent += self.answer_to(line, refused and line != "QUIT", length)
             del self.owed[0]
+
+    @rule(cut=st.integers(0, 2))
+    def say_nothing(self, cut: int) -> None:
+        # A blank line, as some servers put behind a message; at once, or not all of it.
+        data = self.unsent + b"\r\n"
+        self.unsent = data[len(data) - cut :]
+        self.server.say(data[: len(data) - cut])
+
+    @precondition(lambda self: len(self.asked) > 1)
+    @rule(
+        text=st.sampled_from([b"+OK %d 1\r\n", b"-ERR no %d to nobody\r\n", b"\r\n%d"]),
+        cut=st.integers(0, 12),
+    )
+    def answer_too_much(self, text: bytes, cut: int) -> None:
+        self.hear()
+        self.answer(1, False, 0)
+        if not self.owed:
+            # It is there before anything is asked that it could be taken to answer.
+            self.sane = False
+            cut = max(min(cut, len(self.unsent) - 1), 0)
+            data, self.unsent = self.unsent + text % FORGED, b""
+            self.server.say(data[:cut])
+            self.server.say(data[cut:])
 
     @rule(octets=st.sampled_from([1, 2, 3, 7, 100, 10**6]), piece=st.integers(1, 50))
     def deliver(self, octets: int, piece: int) -> None:
