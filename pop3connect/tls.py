@@ -355,15 +355,18 @@ def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
     if len(certificate) != 2 or not all(
         isinstance(path, (str, os.PathLike)) for path in certificate
     ):
-        raise UsageError(_UNUSABLE)
+        raise UsageError(_unusable())
     return certificate
 
 
-_UNUSABLE = (
-    "client_certificate cannot be used: give a PEM file with the certificate and its "
-    "key, a pair of such files, or a PrivateCertificate of Twisted; the key must not "
-    "be encrypted"
-)
+def _unusable(paths: tuple[_Path, ...] = ()) -> str:
+    which = ", ".join(repr(os.fspath(path)) for path in paths)
+    return (
+        f"client_certificate{': ' * bool(which)}{which} cannot be used: give a PEM "
+        "file with the certificate and its key, a pair of such files, or a "
+        "PrivateCertificate of Twisted; the key must be that of the certificate, and "
+        "not encrypted"
+    )
 
 
 def _no_passphrase(*_: object) -> bytes:
@@ -385,4 +388,4 @@ def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> No
             )
         context.check_privatekey()
     except (SSL.Error, AttributeError, TypeError) as error:
-        raise UsageError(_UNUSABLE) from error
+        raise UsageError(_unusable(paths)) from error

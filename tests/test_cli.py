@@ -21,6 +21,7 @@ from .support.certificates import (
     Shown,
     authority,
     certificate_of,
+    client_identity,
     intermediate,
     leaf,
     unknown_ca,
@@ -331,6 +332,42 @@ class InfoTests(ScriptedTestCase):
             "info", self.server, "--no-verify", "--user", USER
         )
         self.assertEqual(result.exit_code, Exit.USAGE)
+
+    async def test_a_client_certificate(self) -> None:
+        ours = client_identity(USER)
+        file = Path(self.folder) / "ours"
+        file.write_bytes(ours.pem + ours.key_pem)
+        asking = ServerTLS(self.shown, client_ca=authority())
+        offer = ["SASL EXTERNAL"]
+        look = Script().start_tls(asking).greet().expect("CAPA")
+        look = look.reply("+OK", lines=offer).quit()
+        check = Script().start_tls(asking).greet().quit()
+        login = Script().start_tls(asking).greet().expect("CAPA")
+        login = login.reply("+OK", lines=offer)
+        login = login.expect(
+            f"AUTH EXTERNAL {base64.b64encode(USER.encode()).decode()}"
+        )
+        login = login.reply().expect("CAPA").reply("+OK", lines=offer).quit()
+        server = self.scripted(look, check, login).replace("127.0.0.1", "localhost")
+        result = await self.run_click(
+            "info",
+            server,
+            *("--cacerts", self.folder, "--user", USER, "--auth", "external"),
+            *("--client-certificate", str(file)),
+            environment={"POP3CONNECT_PASSWORD": ""},
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertIn("login         EXTERNAL", result.stdout)
+        self.assertEqual(asking.client_chain[0], ours.certificate)
+
+    async def test_a_client_certificate_that_is_none(self) -> None:
+        file = Path(self.folder) / "ours"
+        file.write_bytes(b"nothing")
+        result = await self.run_click(
+            "info", self.server, "--client-certificate", str(file)
+        )
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn(f"--client-certificate: '{file}' cannot be used", result.stderr)
 
     async def test_in_the_clear(self) -> None:
         result = await self.run_click("info", self.server, "--secure", "none")

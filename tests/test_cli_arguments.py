@@ -101,6 +101,7 @@ class AccessTests(SynchronousTestCase):
             "host",
             *("--auth", "APOP", "--timeout", "7", "--cacerts", "folder"),
             *("--system-trust", "--no-pipeline", "--no-capa", "--no-verify"),
+            *("--client-certificate", "ours.pem"),
         )
         self.assertEqual(
             options["positional"], ("host", "ada", "secret", None, Secure.TLS, False)
@@ -115,6 +116,7 @@ class AccessTests(SynchronousTestCase):
                 "system_trust": True,
                 "pipeline": False,
                 "capa": False,
+                "client_certificate": "ours.pem",
                 "allow_cleartext": False,
             },
         )

@@ -72,6 +72,21 @@ class FetchTests(FetchTestCase):
         self.assertEqual(result.exit_code, 0)
         self.assertEqual(self.kept(), lines([MESSAGES[0], MESSAGES[2]]))
 
+    async def test_large_ones_are_left_and_it_is_told(self) -> None:
+        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
+        script.reply("+OK", lines=["1 19", "2 18"]).expect("UIDL")
+        script.reply("+OK", lines=["1 a", "2 b"]).expect("RETR 2")
+        script.message(TWO).expect("DELE 2").reply().quit()
+        result = await self.fetch(
+            "--delete", "--max-size", "18", server=self.scripted(script)
+        )
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (0, "fetched: 1, there already: 0, deleted: 1\n"),
+        )
+        self.assertIn("1 messages have more than 18 octets", result.stderr)
+        self.assertEqual(self.kept(), lines([TWO]))
+
     async def test_mbox(self) -> None:
         result = await self.fetch("--format", "mbox")
         self.assertEqual(result.exit_code, 0)

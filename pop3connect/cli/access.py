@@ -36,6 +36,7 @@ class Access:
     pipeline: bool
     capa: bool
     allow_cleartext: bool
+    client_certificate: str | None
     password_command: str | None
     keyring: bool
     trace: bool
@@ -136,6 +137,12 @@ _OPTIONS = (
         "--allow-cleartext",
         is_flag=True,
         help="With --secure none: send a password over the network unprotected.",
+    ),
+    click.option(
+        "--client-certificate",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="PEM, with certificate and key; --auth EXTERNAL logs in with it.",
     ),
     click.option(
         "--password-command",

@@ -102,6 +102,8 @@ _OPTIONS = (
     ("system_trust=True", "--system-trust"),
     ("with cacerts=", "with --cacerts"),
     ("auth=", "--auth "),
+    ("client_certificate: ", "--client-certificate: "),
+    ("client_certificate is ", "--client-certificate is "),
 )
 
 

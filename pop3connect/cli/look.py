@@ -74,7 +74,10 @@ async def look(access: Access, reactor: Any) -> Seen:
 
     :raises POP3Error: it cannot be reached, or there is no TLS.
     """
-    context = None if access.secure is Secure.NONE else _Watching(None)
+    context = None
+    if access.secure is not Secure.NONE:
+        # To show our certificate proves who we are to this server, and to no other.
+        context = _Watching(None, access.client_certificate)
     protocol = await _greeted(access, context, reactor)
     try:
         greeting = protocol.transcript.clean(await protocol.when_greeted())
@@ -103,7 +106,8 @@ async def why_not_trusted(access: Access, reactor: Any) -> str | None:
     """
     trust = Trust.choose(access.cacerts, access.system_trust, os.environ)
     # A context of its own: a session that is resumed would prove nothing new.
-    protocol = await _greeted(access, ClientContext(trust), reactor)
+    context = ClientContext(trust, access.client_certificate)
+    protocol = await _greeted(access, context, reactor)
     try:
         await protocol.when_greeted()
         if access.secure is Secure.STLS:

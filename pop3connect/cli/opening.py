@@ -41,6 +41,7 @@ def log_in(access: Access, password: str, reactor: Any) -> Deferred[Handle]:
         pipeline=access.pipeline,
         allow_cleartext=access.allow_cleartext or access.loopback,
         capa=access.capa,
+        client_certificate=access.client_certificate,
     )
 
 

@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from ..policy import NO_PASSWORD
 from ..status import Secret
 from .access import Access
 
@@ -27,6 +28,8 @@ def read_password(access: Access) -> Secret:
     """
     if access.user is None:
         raise click.UsageError("who logs in? Give --user NAME")
+    if access.auth.upper() in NO_PASSWORD:
+        return Secret()
     if access.password_command is not None and access.keyring:
         raise click.UsageError("give --keyring or --password-command, not both")
     if access.password_command is not None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -41,6 +41,12 @@ __all__ = ["fetch_command"]
     help="Whether messages stay on the server once they are on disk. Default: --keep.",
 )
 @click.option(
+    "--max-size",
+    type=click.IntRange(min=1),
+    metavar="OCTETS",
+    help="Leave messages that are larger on the server.",
+)
+@click.option(
     "--crlf", is_flag=True, help="Maildir: leave the line ends as they came, CRLF."
 )
 def fetch_command(
@@ -49,6 +55,7 @@ def fetch_command(
     numbers: Sequence[list[Range]],
     kind: str | None,
     keep: bool,
+    max_size: int | None,
     crlf: bool,
 ) -> None:
     """
@@ -71,7 +78,7 @@ def fetch_command(
             note_recovered(store, target)
             record = Record(target, account)
             collection = Collection(handle, store, record, account)
-            status = await _collect(collection, handle, record, numbers, keep)
+            status = await _collect(collection, handle, record, numbers, keep, max_size)
         except BaseException:
             store.abandon()
             raise
@@ -88,17 +95,31 @@ def _account(access: Access) -> str:
     return f"{access.user}@{address.host if usual else address}"
 
 
+def _small(
+    numbers: Sequence[int], sizes: Mapping[int, int], most: int | None
+) -> Sequence[int]:
+    """Leave out what is too large, and say so."""
+    small = [number for number in numbers if most is None or sizes[number] <= most]
+    if len(small) < len(numbers):
+        tell(
+            f"{len(numbers) - len(small)} messages have more than {most} octets, and "
+            "stay on the server"
+        )
+    return small
+
+
 async def _collect(
     collection: Collection,
     handle: Handle,
     record: Record,
     numbers: Sequence[list[Range]],
     keep: bool,
+    max_size: int | None,
 ) -> int:
     outcome = collection.outcome
     try:
         sizes = dict(await handle.list())
-        chosen = choose(numbers, sizes)
+        chosen = _small(choose(numbers, sizes), sizes, max_size)
         uids = await unique_ids(handle)
         missing = collection.missing(chosen, uids)
         with progress_bar(sum(sizes[number] for number in missing)) as progress:
