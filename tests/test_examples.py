@@ -4,16 +4,21 @@ The examples of the documentation, run against servers on the loopback.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import ssl
+import subprocess
+import sys
+import tempfile
 from contextlib import redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest import SkipTest, skipIf
+from unittest import SkipTest, mock, skipIf
 
 import trustme
 from twisted.internet import reactor as global_reactor
@@ -34,7 +39,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from pop3connect import ConnectError, LoginError
+from pop3connect import ConnectError, LoginError, UsageError
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 from .support.loopback import ROOT, Program
@@ -178,6 +183,29 @@ class ScriptTests(ExampleTestCase):
         output = await self.printed("own_ca", self.server, USER, folder)
         self.assertIn("verified=True", output)
 
+    @skipIf(shutil.which("openssl") is None, "there is no openssl to make a CA with")
+    async def test_make_ca(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        subprocess.run(
+            ["sh", str(EXAMPLES / "make_ca.sh"), "localhost"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+        self.assertEqual(
+            sorted(path.name for path in folder.iterdir()),
+            ["ca.key", "cacerts", "server.key", "server.pem"],
+        )
+        self.certificate = PrivateCertificate.loadPEM(
+            (folder / "server.key").read_bytes() + (folder / "server.pem").read_bytes()
+        )
+        self.serve(self.secure_mailbox())
+        output = await self.printed(
+            "own_ca", f"localhost:{self.port}", USER, str(folder / "cacerts")
+        )
+        self.assertIn("verified=True", output)
+
     async def test_somebody_elses_ca(self) -> None:
         (self.cacerts / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
         output = await self.printed("own_ca", self.server, USER, str(self.cacerts))
@@ -217,6 +245,37 @@ class ScriptTests(ExampleTestCase):
         self.assertIn("left there:", output)
         self.assertFalse((folder / "62.eml").exists())
         server.check()
+
+    async def test_small_ones(self) -> None:
+        limit = str(len(MAIL[0]))
+        self.assertEqual(
+            await self.printed("small_ones", self.server, USER, limit),
+            f"1 {limit} octets\n2 is left there: =?utf-8?q?zw=C3=B6lf?=\n",
+        )
+
+    async def test_delete_after(self) -> None:
+        file = self.mktemp()
+        module = load("delete_after")
+        for day, deleted in ((1, 0), (14, 0), (15, 2), (16, 0)):
+            with redirect_stdout(StringIO()) as output:
+                await module.main(
+                    reactor,
+                    *(self.server, USER, file, "14"),
+                    now=lambda day=day: day * module.DAY,
+                )
+            self.assertEqual(output.getvalue(), f"deleted: {deleted}\n")
+        self.assertEqual(json.loads(Path(file).read_text()), {})
+
+    async def test_unix_socket(self) -> None:
+        # The name of a UNIX socket has to be short.
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = f"{folder.name}/pop3"
+        self.serve(MailboxServer(MAIL))
+        listening = reactor.listenUNIX(path, ProxyFactory("127.0.0.1", self.port))
+        self.addCleanup(listening.stopListening)
+        output = await self.printed("unix_socket", path, USER)
+        self.assertIn("Stat(count=2, size=", output)
 
     async def test_leave_on_server(self) -> None:
         file = str(Path(self.mktemp()).absolute())
@@ -307,9 +366,7 @@ class OAuthTests(ExampleTestCase):
     Tokens, and what happens when one has expired.
     """
 
-    async def test_a_token_that_has_expired(self) -> None:
-        import base64
-
+    def serve_one_who_refuses_the_first_token(self) -> None:
         def said(token: str) -> str:
             return base64.b64encode(
                 f"user={USER}\1auth=Bearer {token}\1\1".encode()
@@ -323,33 +380,122 @@ class OAuthTests(ExampleTestCase):
             .expect("CAPA")
             .reply(lines=["SASL XOAUTH2"])
         )
-        self.serve(
-            ScriptedServer(
-                session.expect("AUTH XOAUTH2")
-                .reply("+ ")
-                .expect(said("token1"))
-                .reply(f"+ {failure}")
-                .expect("")
-                .reply("-ERR no")
-                .expect("AUTH XOAUTH2")
-                .reply("+ ")
-                .expect(said("token2"))
-                .reply()
-                .expect("CAPA")
-                .reply(lines=["TOP"])
-                .expect("STAT")
-                .reply("+OK 7 700")
-                .quit()
-            )
+        server = ScriptedServer(
+            session.expect("AUTH XOAUTH2")
+            .reply("+ ")
+            .expect(said("token1"))
+            .reply(f"+ {failure}")
+            .expect("")
+            .reply("-ERR no")
+            .expect("AUTH XOAUTH2")
+            .reply("+ ")
+            .expect(said("token2"))
+            .reply()
+            .expect("CAPA")
+            .reply(lines=["TOP"])
+            .expect("STAT")
+            .reply("+OK 7 700")
+            .quit()
         )
+        self.serve(server)
+        self.addCleanup(server.check)
+
+    def provide(self, **modules: dict[str, Any]) -> None:
+        """
+        Stand in for what the providers have made, which would call them.
+        """
+        made = {}
+        for name, names in modules.items():
+            module = ModuleType(name.replace("__", "."))
+            vars(module).update(names)
+            made[module.__name__] = module
+        patch = mock.patch.dict(sys.modules, made)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def set_environment(self, **variables: str) -> None:
+        patch = mock.patch.dict(os.environ, variables)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    async def test_a_token_that_has_expired(self) -> None:
+        self.serve_one_who_refuses_the_first_token()
         tokens = TokenEndpoint()
         listening = reactor.listenTCP(0, Site(tokens), interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
-        os.environ.update(OAUTH_CLIENT_ID="us", OAUTH_REFRESH_TOKEN="again")
+        self.set_environment(OAUTH_CLIENT_ID="us", OAUTH_REFRESH_TOKEN="again")
         url = f"http://127.0.0.1:{listening.getHost().port}/token"
         output = await self.printed("oauth2", self.server, USER, url)
         self.assertEqual(output, "7 messages\n")
         self.assertEqual(tokens.count, 2)
+
+    async def test_oauth2_microsoft(self) -> None:
+        class Application:
+            kept = ""
+            made = 0
+
+            def __init__(self, client: str, authority: str, client_credential: str):
+                asked = (client, authority, client_credential)
+                assert asked == ("us", "https://login.microsoftonline.com/t", "s")
+
+            def acquire_token_for_client(self, scopes: list[str]) -> dict[str, str]:
+                assert scopes == ["https://outlook.office365.com/.default"]
+                if not self.kept:
+                    self.made += 1
+                    self.kept = f"token{self.made}"
+                return {"access_token": self.kept}
+
+            def remove_tokens_for_client(self) -> None:
+                self.kept = ""
+
+        self.provide(msal={"ConfidentialClientApplication": Application})
+        self.set_environment(TENANT="t", CLIENT_ID="us", CLIENT_SECRET="s")
+        self.serve_one_who_refuses_the_first_token()
+        output = await self.printed("oauth2_microsoft", USER, self.server)
+        self.assertEqual(output, "7 messages\n")
+
+    async def test_oauth2_microsoft_has_no_token(self) -> None:
+        application = mock.Mock()
+        application().acquire_token_for_client.return_value = {
+            "error": "invalid_client",
+            "error_description": "the secret has expired",
+        }
+        self.provide(msal={"ConfidentialClientApplication": application})
+        self.set_environment(TENANT="t", CLIENT_ID="us", CLIENT_SECRET="s")
+        session = Script().start_tls(self.certificate).greet().expect("CAPA")
+        self.serve(ScriptedServer(session.reply(lines=["SASL XOAUTH2"]).quit()))
+        with self.assertRaises(UsageError) as caught:
+            await self.printed("oauth2_microsoft", USER, self.server)
+        self.assertIn("the secret has expired", str(caught.exception.__cause__))
+
+    async def test_oauth2_google(self) -> None:
+        class Credentials:
+            made = 0
+            valid = False
+            token = ""
+
+            def __init__(self, token: None, **parameters: Any) -> None:
+                assert parameters["refresh_token"] == "again"
+                assert parameters["scopes"] == ["https://mail.google.com/"]
+
+            def refresh(self, request: str) -> None:
+                assert request == "a request"
+                self.made += 1
+                self.valid = True
+                self.token = f"token{self.made}"
+
+        self.provide(
+            google={},
+            google__auth={},
+            google__auth__transport={},
+            google__auth__transport__requests={"Request": lambda: "a request"},
+            google__oauth2={},
+            google__oauth2__credentials={"Credentials": Credentials},
+        )
+        self.set_environment(CLIENT_ID="us", CLIENT_SECRET="s", REFRESH_TOKEN="again")
+        self.serve_one_who_refuses_the_first_token()
+        output = await self.printed("oauth2_google", USER, self.server)
+        self.assertEqual(output, "7 messages\n")
 
     def test_a_token_is_kept(self) -> None:
         module = load("oauth2")
@@ -508,26 +654,36 @@ class PortingTests(ExampleTestCase):
 
 class AsyncioTests(ExampleTestCase):
     """
-    Another reactor needs another process.
+    Another reactor, and a program with none, need a process of their own.
     """
 
-    async def test_it_runs(self) -> None:
-        import sys
-
-        script = str(EXAMPLES / "with_asyncio.py")
-        if not os.path.exists(script):
+    async def printed(self, name: str, *arguments: str) -> str:
+        script = EXAMPLES / f"{name}.py"
+        if not script.exists():
             raise SkipTest("these are tests of an installed package")
         program = Program()
         reactor.spawnProcess(
             program,
             sys.executable,
-            [sys.executable, script, self.server, USER],
+            [sys.executable, str(script), *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self.addCleanup(program.kill)
         self.assertEqual(await program.ended, 0, program.errors)
+        output: str = program.output
+        return output
+
+    async def test_with_asyncio(self) -> None:
         octets = sum(map(len, MAIL))
-        self.assertEqual(program.output, f"meanwhile\n{octets} octets\n")
+        self.assertEqual(
+            await self.printed("with_asyncio", self.server, USER),
+            f"meanwhile\n{octets} octets\n",
+        )
+
+    async def test_asyncio_thread(self) -> None:
+        self.assertEqual(
+            await self.printed("asyncio_thread", self.server, USER), "2 messages\n"
+        )
 
 
 class EachTests(TestCase):
@@ -543,6 +699,6 @@ class EachTests(TestCase):
             test.read_text("utf-8") for test in (ROOT / "tests").glob("test_*.py")
         )
         for path in sorted(EXAMPLES.iterdir()):
-            if path.suffix in (".py", ".toml"):
+            if path.suffix in (".py", ".sh", ".toml"):
                 self.assertTrue(f"examples/{path.name}" in pages, path.name)
                 self.assertTrue(path.stem in tests, path.name)
