@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect import ConnectionLostError, Secure, TimedOutError
+from pop3connect import ConnectionLostError, LoginError, Secure, TimedOutError
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 
@@ -52,24 +52,28 @@ class InboxTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(fetching), ["one"])
 
     def test_a_message_that_is_refused(self):
-        server = ScriptedServer(
-            Script()
-            .greet()
-            .log_in()
-            .expect("LIST")
-            .reply(lines=["1 16", "2 16"])
-            .expect("RETR 1")
-            .reply("-ERR it is broken")
-            .expect("RETR 2")
-            .message("Subject: two\r\n\r\n")
-            .quit()
-        )
+        server = MailboxServer([b"Subject: one\r\n\r\n", b"Subject: two\r\n\r\n"])
+        server.refused[1] = "it is broken"
         fetching = fetch(server)
         server.flush()
         self.assertEqual(self.successResultOf(fetching), ["two"])
-        server.check()
 
-    def test_a_connection_that_breaks(self):
+    def test_a_connection_that_breaks_anywhere(self):
+        for octets in range(300):
+            server = MailboxServer([b"Subject: one\r\n\r\n"])
+            server.drop_after = octets
+            fetching = fetch(server)
+            server.flush()
+            self.failureResultOf(fetching, ConnectionLostError)
+
+    def test_a_mailbox_in_use(self):
+        server = MailboxServer()
+        server.in_use = True
+        fetching = fetch(server)
+        server.flush()
+        self.assertTrue(self.failureResultOf(fetching, LoginError).value.transient)
+
+    def test_a_server_that_hangs_up_on_list(self):
         script = Script().greet().log_in().expect("LIST").reset()
         with ScriptedServer(script) as server:
             fetching = fetch(server)

@@ -29,6 +29,7 @@ from .api import connect
 from .demo import DemoPOP3, DemoPOP3Factory
 from .demo_accounts import Maildrop, portal
 from .handle import Handle
+from .status import printable
 from .testing_script import Script, Stage
 from .testing_wire import MemoryEndpoint, flush, layered
 
@@ -174,6 +175,13 @@ class MailboxServer(_Server):
         options; without, it has no TLS.
     :param tls_at_once: whether TLS begins at once, as on port 995.
     :param clock: default: a `twisted.internet.task.Clock`.
+
+    What can go wrong is set before the session begins:
+
+    :ivar refused: message number -> the text of the ``-ERR`` to its RETR.
+    :ivar drop_after: so many octets after which each connection breaks; ``None``:
+        none does.
+    :ivar heard: what the clients have said, a line each, passwords too.
     """
 
     def __init__(
@@ -187,6 +195,9 @@ class MailboxServer(_Server):
         clock: Any = None,
     ) -> None:
         self.username, self.password = username, password
+        self.refused: dict[int, str] = {}
+        self.drop_after: int | None = None
+        self.heard: list[str] = []
         self._drop = Maildrop(messages)
         accounts = portal(
             {username.encode(): password.encode()}, {username.encode(): self._drop}
@@ -197,6 +208,15 @@ class MailboxServer(_Server):
     def deliver(self, *messages: bytes) -> None:
         """Add mail, for the sessions to come; one that is open does not see it."""
         self._drop.deliver(messages)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a session has the mailbox; another one is refused: ``[IN-USE]``."""
+        return self._drop.in_use
+
+    @in_use.setter
+    def in_use(self, in_use: bool) -> None:
+        self._drop.in_use = in_use
 
     @property
     def messages(self) -> list[bytes]:
@@ -213,18 +233,33 @@ class _MailboxFactory(DemoPOP3Factory):
         self._at_once = tls if tls_at_once else None
 
     def buildProtocol(self, addr: Any) -> DemoPOP3:  # type: ignore[override]
-        connection = _MailboxConnection(self._at_once)
+        connection = _MailboxConnection(self._server, self._at_once)
         connection.factory = self
         setattr(connection, "callLater", self._server.clock.callLater)  # noqa: B010
         return connection
 
 
 class _MailboxConnection(DemoPOP3):
-    def __init__(self, at_once: Any) -> None:
+    transport: Any
+
+    def __init__(self, server: MailboxServer, at_once: Any) -> None:
         super().__init__()
+        self._server = server
         self._at_once = at_once
 
     def connectionMade(self) -> None:
+        self.transport.pacer.left = self._server.drop_after
         if self._at_once is not None:
             self.transport.startTLS(self._at_once)
         super().connectionMade()
+
+    def lineReceived(self, line: bytes) -> None:
+        self._server.heard.append(printable(line))
+        super().lineReceived(line)
+
+    def do_RETR(self, i: bytes) -> None:
+        refusal = self._server.refused.get(self._index(i) + 1)
+        if refusal is None:
+            super().do_RETR(i)
+        else:
+            self._refuse(refusal.encode())

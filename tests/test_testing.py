@@ -417,6 +417,70 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.done(server, handle.retrieve(2)), OTHER)
         self.done(server, handle.disconnect())
 
+    def test_a_message_that_is_refused(self) -> None:
+        server = MailboxServer([MAIL, OTHER])
+        server.refused[1] = "it is broken"
+        handle = self.open(server)
+        one, two = handle.retrieve(1), handle.retrieve(2)
+        server.flush()
+        error: Any = self.failureResultOf(one, CommandError).value
+        self.assertEqual(error.text, "it is broken")
+        self.assertEqual(self.successResultOf(two), OTHER)
+        self.done(server, handle.disconnect())
+
+    def test_a_mailbox_in_use(self) -> None:
+        server = MailboxServer([MAIL])
+        server.in_use = True
+        opening = server.connect()
+        server.flush()
+        error: Any = self.failureResultOf(opening, LoginError).value
+        self.assertEqual(error.code, "IN-USE")
+        server.in_use = False
+        handle = self.open(server)
+        self.assertTrue(server.in_use)
+        self.done(server, handle.disconnect())
+        self.assertFalse(server.in_use)
+
+    def test_what_was_heard(self) -> None:
+        server = MailboxServer([MAIL])
+        handle = self.open(server, auth="USER")
+        self.done(server, handle.delete(1))
+        self.done(server, handle.disconnect())
+        self.assertEqual(
+            server.heard,
+            ["CAPA", "USER ada", "PASS lovelace", "CAPA", "DELE 1", "QUIT"],
+        )
+
+    def test_a_connection_that_breaks_anywhere(self) -> None:
+        """In the clear and below TLS; and nothing is lost."""
+        lost = 0
+        for tls in ({}, {"certificate": server_certificate(), "tls_at_once": True}):
+            for octets in range(0, 6000, 61 if tls else 7):
+                server = MailboxServer([MAIL, OTHER], **tls)  # type: ignore[arg-type]
+                server.drop_after = octets
+                opening = server.connect(secure=int(bool(tls)), verify=False)
+                server.flush()
+                handle = self.outcome(opening)
+                if isinstance(handle, Handle):
+                    message, ending = handle.retrieve(2), handle.disconnect()
+                    server.flush()
+                    self.outcome(ending)
+                    error = self.outcome(message)
+                    if error == OTHER:
+                        break
+                else:
+                    error = handle
+                self.assertIsInstance(error, (ConnectionLostError, TLSError))
+                lost += 1
+            self.assertEqual(server.messages, [MAIL, OTHER])
+        self.assertGreater(lost, 50)
+
+    def outcome(self, deferred: Deferred[Any]) -> Any:
+        outcomes: list[Any] = []
+        deferred.addBoth(outcomes.append)
+        self.assertEqual(len(outcomes), 1)
+        return getattr(outcomes[0], "value", outcomes[0])
+
     def test_no_time_limit_is_left(self) -> None:
         server = MailboxServer([MAIL])
         self.done(server, self.open(server).disconnect())
@@ -455,7 +519,7 @@ class ExampleTests(TestCase):
             env={**os.environ, "PYTHONPATH": path},
         )
         self.assertEqual(status, 0, (out + err).decode())
-        self.assertIn(b"successes=5", out)
+        self.assertIn(b"successes=7", out)
 
 
 class LoopbackTests(TestCase):
