@@ -12,22 +12,35 @@ from textwrap import wrap
 
 from pop3connect.session import ALLOWED, State
 
-WIDTH, MARGIN, LINE, GAP = 460, 16, 18, 34
+WIDTH, MARGIN, LINE, GAP, SIDE = 460, 14, 18, 40, 40
+
+WAYS = {
+    State.AUTHORIZATION: "the server greets with +OK",
+    State.TRANSACTION: "USER and PASS, APOP or AUTH, answered with +OK",
+    State.UPDATE: "QUIT",
+    State.CLOSED: "answered: what was marked is deleted",
+}
+"""What leads to a state from the one before."""
+
+ENDS = "abort(), a loss, an error that ends the session"
 
 STYLE = """
   rect { fill: none; stroke: #607d8b; stroke-width: 1.5 }
   text { font: 13px sans-serif; fill: #607d8b }
   .name { font-weight: bold }
   .verbs { font-family: monospace }
-  line { stroke: #607d8b; stroke-width: 1.5; marker-end: url(#tip) }
-  path { fill: #607d8b }
+  .way { font-size: 12px; font-style: italic }
+  .line { fill: none; stroke: #607d8b; stroke-width: 1.5 }
+  .tip { marker-end: url(#tip) }
+  .end { stroke-dasharray: 4 3 }
+  marker path { fill: #607d8b }
 """
 
 
 def box(state: State, top: int) -> tuple[list[str], int]:
     """Return the elements of one state, and where its box ends."""
     verbs = wrap(" ".join(sorted(ALLOWED[state])) or "no command", 54)
-    height = 2 * MARGIN + LINE * (1 + len(verbs))
+    height = 2 * MARGIN + LINE * len(verbs) + 12
     elements = [
         f'<rect x="1" y="{top}" width="{WIDTH}" height="{height}" rx="6"/>',
         f'<text class="name" x="{MARGIN}" y="{top + MARGIN + 8}">{state.name}'
@@ -39,22 +52,51 @@ def box(state: State, top: int) -> tuple[list[str], int]:
     return elements, top + height
 
 
+def way(state: State, top: int) -> list[str]:
+    """Return the arrow that leads down to a state, and what it says."""
+    return [
+        f'<path class="line tip" d="M{2 * MARGIN} {top} v{GAP - 8}"/>',
+        f'<text class="way" x="{3 * MARGIN}" y="{top + GAP // 2 + 4}">'
+        f"{escape(WAYS[state])}</text>",
+    ]
+
+
+def ends(middles: list[int]) -> list[str]:
+    """Return the line by which each state can lead to the last one."""
+    *others, last = middles
+    elements = [
+        f'<path class="line end" d="M{WIDTH + 1} {y} h{SIDE}"/>' for y in others
+    ]
+    elements.append(
+        f'<path class="line end tip" d="M{WIDTH + 1 + SIDE} {others[0]} V{last} '
+        f'h-{SIDE - 8}"/>'
+    )
+    x, y = WIDTH + SIDE + 14, (others[0] + last) // 2
+    elements.append(
+        f'<text class="way" text-anchor="middle" transform="rotate(90 {x} {y})" '
+        f'x="{x}" y="{y}">{escape(ENDS)}</text>'
+    )
+    return elements
+
+
 def draw() -> str:
     """Return the diagram as SVG: a box for each state, in the order of a session."""
     elements: list[str] = []
+    middles: list[int] = []
     top = 1
     for state in State:
         if elements:
-            middle = WIDTH // 2
-            elements.append(
-                f'<line x1="{middle}" y1="{top}" x2="{middle}" y2="{top + GAP - 8}"/>'
-            )
+            elements += way(state, top)
             top += GAP
-        more, top = box(state, top)
+        more, bottom = box(state, top)
         elements += more
+        middles.append((top + bottom) // 2)
+        top = bottom
+    elements += ends(middles)
+    width = WIDTH + SIDE + 30
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 2}" '
-        f'height="{top + 2}" viewBox="0 0 {WIDTH + 2} {top + 2}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
+        f'height="{top + 2}" viewBox="0 0 {width} {top + 2}">\n'
         f"<style>{STYLE}</style>\n"
         '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="4" refY="4" '
         'orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>\n'
