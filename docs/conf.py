@@ -17,6 +17,8 @@ project_copyright = author
 version = release = pop3connect.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+# What follows "::" is output, mostly.
+highlight_language = "none"
 html_theme = "furo"
 html_title = "pop3connect"
 html_static_path: list[str] = []
