@@ -222,7 +222,8 @@ async def establish(
                 server=server,
             ) from error
         raise ConnectError(
-            f"could not connect: {printable(str(error).encode())}", server=server
+            f"could not connect: {printable(str(error).encode()).rstrip('.')}",
+            server=server,
         ) from error
     finally:
         if timer.active():

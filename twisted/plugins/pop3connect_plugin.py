@@ -10,6 +10,6 @@ from twisted.application.service import ServiceMaker
 pop3connect = ServiceMaker(
     "pop3connect",
     "pop3connect.tap",
-    "POP3 for Twisted: a demo server, and a tour of what the client does with it",
+    "POP3 mail: tell of new messages in mailboxes, or serve a demo and tour it",
     "pop3connect",
 )
