@@ -143,8 +143,9 @@ class Outbox(Connection):
 
     def _cancel(self, exchange: Exchange, _: object) -> None:
         """Leave a defined state behind when an answer is not wanted any more."""
-        exchange.drop(begun=exchange is self._body)
-        if exchange is self._body:
+        in_transfer = self._in_transfer(exchange)
+        exchange.drop(begun=in_transfer)
+        if in_transfer:
             self.break_off(
                 ConnectionLostError(
                     f"{exchange.command.verb} was cancelled in the middle of a "
@@ -152,6 +153,10 @@ class Outbox(Connection):
                     server=str(self.settings.server),
                 )
             )
+
+    def _in_transfer(self, exchange: Exchange) -> bool:
+        """Say whether some of its body has come, and not all."""
+        raise NotImplementedError
 
     def is_last(self, exchange: Exchange) -> bool:
         """Say whether nothing was asked after this."""

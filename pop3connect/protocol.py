@@ -367,6 +367,10 @@ class POP3ClientProtocol(Outbox):
                 exchange.drop(begun=True)
         return exchange, _OK, body
 
+    def _in_transfer(self, exchange: Exchange) -> bool:
+        put_by = b"\r\n" in self._carried and exchange is self._sent[0]
+        return put_by or exchange is self._body
+
     def forget(self, exchange: Exchange) -> None:
         """Let nobody hear of an answer, and keep nothing of it; it is still read."""
         exchange.drop(begun=exchange is self._body)

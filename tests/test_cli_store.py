@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect.cli import disk, locks, maildir, mbox, record
 from pop3connect.cli.maildir import Maildir
@@ -50,6 +50,29 @@ def deliver(store: Any, key: str | None, message: bytes = MESSAGE) -> None:
         delivery.write(message[start : start + 7])
     delivery.unregisterProducer()
     store.keep(delivery)
+
+
+class DiskTests(SynchronousTestCase):
+    """What it means that a file is on disk."""
+
+    def test_a_file_and_its_name_are_synced(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        synced: list[str] = []
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            real(descriptor)
+
+        if not Path("/proc/self/fd").exists():
+            raise SkipTest("the names of open files are not to be had here")
+        self.patch(os, "fsync", fsync)
+        disk.write_whole(folder / "one", b"content")
+        self.assertEqual((folder / "one").read_bytes(), b"content")
+        written, named = synced
+        self.assertEqual(Path(written).parent, folder.absolute())
+        self.assertEqual(Path(named), folder.absolute())
 
 
 class StoreTestCase(SynchronousTestCase):

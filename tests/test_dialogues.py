@@ -503,7 +503,8 @@ class ScramTests(Dialogue):
         self.wrong(lambda text: "" if text.startswith("v=") else text)
         self.wrong(lambda text: re.sub("^r=.{9}", "r=otherotherx", text))
         self.assertIn("4096", self.wrong(lambda text: re.sub("i=.*", "i=1", text)))
-        self.wrong(lambda text: re.sub("i=.*", "i=1000000000", text))
+        many = self.wrong(lambda text: re.sub("i=.*", "i=1000001", text))
+        self.assertIn("from 4096 to 1000000", many)
         self.wrong(lambda text: "m=ext," + text)
 
     def test_a_wrong_password(self) -> None:
@@ -539,6 +540,9 @@ class PolicyTests(Dialogue):
             chosen("CRAM-MD5", greeting=stamp, more=b"USER\r\n"), "USER user"
         )
         self.assertEqual(chosen("CRAM-MD5"), "AUTH CRAM-MD5")
+        # A list without mechanisms says that there is none: what is left is APOP.
+        self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\nUSER\r\n"), "^APOP ")
+        self.assertEqual(chosen(greeting=stamp, more=b"USER\r\n"), "USER user")
 
     def test_in_the_clear(self) -> None:
         stamp = b"+OK <1.2@pop.example.com>"

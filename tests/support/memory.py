@@ -8,7 +8,7 @@ a real one too: `pop3connect.layer` slips it in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -256,6 +256,13 @@ class SessionTestCase(SynchronousTestCase):
         self.server = Server(self.clock)
         self.status: list[str] = []
 
+    @property
+    def status_procedure(self) -> Callable[[str], object] | None:
+        """
+        What the sessions get as ``stsproc``.
+        """
+        return self.status.append
+
     def anew(self) -> None:
         """
         Begin again with another server, for the next case of the same test.
@@ -278,7 +285,7 @@ class SessionTestCase(SynchronousTestCase):
         """
         Begin to open a session; the status procedure fills ``self.status``.
         """
-        options.setdefault("stsproc", self.status.append)
+        options.setdefault("stsproc", self.status_procedure)
         return self.server.open(**options)
 
     def log_in(self, *capabilities: str, **options: Any) -> Handle:
@@ -286,7 +293,7 @@ class SessionTestCase(SynchronousTestCase):
         Return the handle of a session with a server that has these capabilities.
         """
         lines = "".join(f"{line}\r\n" for line in capabilities).encode("ascii")
-        options.setdefault("stsproc", self.status.append)
+        options.setdefault("stsproc", self.status_procedure)
         handle: Handle = self.server.log_in(lines, **options)
         self.assertIdle()
         return handle
