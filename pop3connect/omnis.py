@@ -56,6 +56,8 @@ __all__ = [
     "set_omnis_folder",
 ]
 
+_List = list
+
 
 class Omnis(Sockets):
     """
@@ -159,25 +161,25 @@ class Omnis(Sockets):
         self,
         socket: int,
         messagenumber: int,
-        rows: list[tuple[int, int]],
+        list: _List[tuple[int, int]],  # noqa: A002 - as Omnis has it
         stsproc: StatusProcedure | None = None,
     ) -> int:
         """
         List messages that are not marked.
 
         :param messagenumber: 0: all.
-        :param rows: a list, for rows of number and size in octets.
+        :param list: is filled with rows of number and size in octets.
         """
-        check(isinstance(rows, list), "list", rows)
-        rows.clear()
+        check(isinstance(list, _List), "list", list)
+        list.clear()
         if messagenumber == 0:
             async with self.turn(socket, stsproc) as session:
-                rows.extend(
+                list.extend(
                     (row.number, row.size) for row in await session.handle.list()
                 )
             return Code.OK
         async with self.turn_on(messagenumber, socket, stsproc) as session:
-            rows.append((messagenumber, await session.handle.size(messagenumber)))
+            list.append((messagenumber, await session.handle.size(messagenumber)))
         return Code.OK
 
     @command
@@ -261,7 +263,7 @@ class Omnis(Sockets):
         server: str,
         user: str,
         password: Password,
-        messages: list[bytes],
+        list: _List[bytes],  # noqa: A002 - as Omnis has it
         delete: bool = False,
         stsproc: StatusProcedure | None = None,
         maxmessages: int | None = None,
@@ -274,17 +276,17 @@ class Omnis(Sockets):
         If one cannot be received, that is the end: what has come is in the list, and
         nothing is deleted.
 
-        :param messages: a list, for one bytes a message.
+        :param list: is filled with one bytes for each message.
         :param delete: whether to delete what was received.
         :param maxmessages: receive so many of the first ones; 0 or ``None``: all.
         """
-        check(isinstance(messages, list), "list", messages)
+        check(isinstance(list, _List), "list", list)
         check(
             maxmessages is None or (type(maxmessages) is int and maxmessages >= 0),
             "maxmessages",
             maxmessages,
         )
-        messages.clear()
+        list.clear()
         handle = await self.open(server, user, password, stsproc, secure, verify)
         async with handle:
             numbers = [row.number for row in await handle.list()]
@@ -294,7 +296,7 @@ class Omnis(Sockets):
                 if message.content is None:
                     assert message.error is not None
                     raise message.error
-                messages.append(message.content)
+                list.append(message.content)
             if delete:
                 await _all([handle.delete(number) for number in numbers])
         return Code.OK

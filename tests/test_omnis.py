@@ -593,3 +593,28 @@ class ModuleTests(OmnisTestCase):
             function = getattr(omnis, name)
             self.assertIs(function.__self__, omnis.POP3Connect.__self__)  # type: ignore[attr-defined]
             self.assertTrue(function.__doc__)
+
+    def test_the_parameters_are_called_as_in_omnis(self) -> None:
+        connection = "stsproc secure verify"
+        for name, parameters in {
+            "POP3Connect": f"server username password {connection}",
+            "POP3Disconnect": "socket stsproc",
+            "POP3Stat": f"server user password {connection}",
+            "POP3Recv": "server user password list delete stsproc maxmessages "
+            "secure verify",
+            "POP3MessageCount": "socket stsproc",
+            "POP3ListMessages": "socket messagenumber list stsproc",
+            "POP3RecvHeaders": "socket messagenumber headers stsproc",
+            "POP3RecvMessage": "socket messagenumber message stsproc",
+            "POP3DeleteMessage": "socket messagenumber stsproc",
+            "POP3UndoDeletes": "socket stsproc",
+            "WebDevSetConfig": "errorproc commstimeout",
+        }.items():
+            signature = inspect.signature(getattr(omnis, name))
+            self.assertEqual(" ".join(signature.parameters), parameters, name)
+
+    def test_a_list_by_its_name(self) -> None:
+        socket, rows = self.socket(), [(9, 9)]
+        answer = self.omnis.POP3ListMessages(socket, messagenumber=0, list=rows)
+        self.answered(answer, b"LIST", b"+OK\r\n1 17\r\n.\r\n")
+        self.assertEqual(rows, [(1, 17)])
