@@ -23,7 +23,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .api import connect
-from .errors import CommandError, LoginError, POP3Error, UsageError
+from .errors import (
+    CommandError,
+    ConnectionLostError,
+    LoginError,
+    POP3Error,
+    UsageError,
+)
 from .handle import Handle
 from .replies import UID
 from .watch_config import WatchConfig, WatchedAccount
@@ -131,7 +137,8 @@ class AccountWatch(Service):
         return max(self._account.interval, self._login_delay)
 
     def _failed(self, failure: Failure) -> float:
-        if self._stopping and failure.check(CancelledError):
+        # What is cancelled amid a message ends the session for all that waits in it.
+        if self._stopping and failure.check(CancelledError, ConnectionLostError):
             return 0
         error: Any = failure.value
         if isinstance(error.__cause__, UsageError):
