@@ -620,6 +620,16 @@ class PolicyTests(Dialogue):
             )
             self.anew()
 
+    def test_a_code_that_comes_with_the_name_is_the_end_too(self) -> None:
+        opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        self.server.expect(b"USER user", b"-ERR [IN-USE] somebody is there\r\n")
+        self.assertEqual(self.gone(opening, LoginError).code, "IN-USE")
+        self.anew()
+        # Without one, it may be that the server does not know USER.
+        self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        self.server.expect(b"USER user", b"-ERR what?\r\n")
+        self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
+
 
 class OAuthTests(Dialogue):
     """

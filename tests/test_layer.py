@@ -9,7 +9,11 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHandshakeListener, ITLSTransport
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    ISSLTransport,
+    ITLSTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -189,6 +193,12 @@ class TLSTests(LayerTestCase):
         """The protocol hears of the end of the handshake, and of no new connection."""
         self.start_tls()
         self.assertEqual(self.upper.events, ["made", "handshake"])
+
+    def test_it_says_so(self) -> None:
+        """Servers ask their transport whether there is TLS already."""
+        self.assertFalse(ISSLTransport.providedBy(self.upper.transport))
+        self.start_tls()
+        self.assertTrue(ISSLTransport.providedBy(self.upper.transport))
 
     def test_as_the_client(self) -> None:
         """The hello goes out at once."""

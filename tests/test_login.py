@@ -730,6 +730,16 @@ class SecretsTests(LoginTestCase):
             self.assertIn("S: -ERR wrong: PASS ********.", self.status)
             self.masked(error)
 
+    def test_a_refusal_that_repeats_what_a_callable_returned(self) -> None:
+        for secret in self.FORMS:
+            self.anew()
+            opening = self.begin(auth="USER", password=lambda: "lovelace")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", f"-ERR not with {secret}\r\n".encode())
+            error = self.refuse(opening, LoginError)
+            self.assertEqual(error.text, "not with ********")
+            self.masked(error)
+
     def test_a_welcome_that_repeats_them(self) -> None:
         opening = self.begin(auth="USER")
         self.server.expect(b"CAPA", CAPA)
