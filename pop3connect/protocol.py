@@ -13,14 +13,13 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from .bodies import Bodies
 from .commands import Shape, Stls
 from .connection import MAX_STATUS_LINE, Settings
-from .errors import CommandError, ConnectionLostError, POP3Error, ProtocolError
+from .errors import CommandError, POP3Error, ProtocolError
 from .exchange import Exchange
-from .multiline import SHORT, MultilineDecoder, decode_whole
-from .outbox import Outbox
+from .multiline import SHORT, decode_whole
 from .replies import (
     CODES,
     TLS_RECORD,
@@ -46,28 +45,16 @@ _PLAIN_OK = (b"+OK ", b"+OK\r")
 MAX_BLANK_LINES = 100_000
 """Between replies, in a session: one for each message of a large mailbox."""
 
-SLOWEST = 512
-"""
-Octets of a body that must arrive within one time limit.  A server which sends an
-octet now and then could hold the session for ever otherwise.
-"""
 
-
-class POP3ClientProtocol(Outbox):
+class POP3ClientProtocol(Bodies):
     """The client's side of POP3."""
 
     __slots__ = (
         "_afterwards",
         "_blanks",
-        "_body_limit",
         "_carried",
-        "_counted",
-        "_decoder",
         "_due",
         "_first",
-        "_keep",
-        "_pieces",
-        "_progress",
         "_reading",
         "_short_way",
         "_upgrade",
@@ -75,18 +62,11 @@ class POP3ClientProtocol(Outbox):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        # The pieces of a body that are kept here if it has no sink, how long it may
-        # be, and how much of it counted as progress.
-        self._decoder = MultilineDecoder()
-        self._pieces: list[bytes] = []
-        self._keep = self._pieces.append
-        self._body_limit: int | None = None
         # Whether a body that is short may be taken whole, with nobody to be told of
         # its status line, and no limit that it could pass.
         self._short_way = not self.transcript.listening and (
             settings.max_message_size is None or settings.max_message_size >= SHORT
         )
-        self._counted = 0
         # The STLS whose handshake is under way.
         self._upgrade: Exchange | None = None
         # The beginning of a reply, put by until all of it is there.
@@ -97,7 +77,6 @@ class POP3ClientProtocol(Outbox):
         self._due = 0
         self._reading = False
         self._first = b""
-        self._progress = False
         self._afterwards: list[Callable[[], object]] = []
 
     def dataReceived(self, data: bytes) -> None:
@@ -194,7 +173,8 @@ class POP3ClientProtocol(Outbox):
                 at = self._read_body(data, at)
                 if at < 0:
                     return
-                answered = self._end_body()
+                exchange, body = self._end_body()
+                answered = exchange, _OK, body
             if not sent:
                 # Back in line mode before anybody is told: what is left in the
                 # chunk was not asked for, and has to be found if STLS comes next.
@@ -312,71 +292,9 @@ class POP3ClientProtocol(Outbox):
             return None
         return exchange, status, b""
 
-    def _begin_body(self, exchange: Exchange) -> None:
-        self._body = exchange
-        self._counted = 0
-        limit = exchange.command.max_octets
-        self._body_limit = self.settings.max_message_size if limit is None else limit
-        sink = exchange.sink
-        if sink is None:
-            self._decoder.begin(self._keep)
-            return
-        try:
-            sink.begin(self)
-        except Exception:  # noqa: BLE001 - a consumer's own
-            self._consumer_failed()
-        else:
-            self._decoder.begin(sink.write)
-
-    def _read_body(self, data: bytes, at: int) -> int:
-        """Read on in a body; as `MultilineDecoder.feed`."""
-        decoder = self._decoder
-        try:
-            end = decoder.feed(data, at)
-        except Exception:  # noqa: BLE001 - a consumer's own
-            self._consumer_failed()
-            return -1
-        if self._body is None:
-            # The consumer has ended the session from its write().
-            return -1
-        if self._body_limit is not None and decoder.octets > self._body_limit:
-            self._too_large()
-            return -1
-        if end < 0 and decoder.octets - self._counted >= SLOWEST:
-            self._counted = decoder.octets
-            self._progress = True
-        return end
-
-    def _end_body(self) -> _Answer:
-        exchange, self._body = self._body, None
-        assert exchange is not None
-        self._sent.pop(0)
-        self._progress = True
-        if self.transcript.listening:
-            self.transcript.body(self._decoder.octets)
-        body = b""
-        if exchange.sink is None:
-            pieces = self._pieces
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-        else:
-            try:
-                exchange.sink.end(self._decoder.octets)
-            except Exception:  # noqa: BLE001 - a consumer's own; and all has come
-                exchange.fail(Failure())  # type: ignore[arg-type]
-                exchange.drop(begun=True)
-        return exchange, _OK, body
-
     def _in_transfer(self, exchange: Exchange) -> bool:
         put_by = b"\r\n" in self._carried and exchange is self._sent[0]
-        return put_by or exchange is self._body
-
-    def forget(self, exchange: Exchange) -> None:
-        """Let nobody hear of an answer, and keep nothing of it; it is still read."""
-        exchange.drop(begun=exchange is self._body)
-        if exchange is self._body:
-            self._pieces.clear()
-            self._decoder.discard()
+        return put_by or super()._in_transfer(exchange)
 
     def _answered(self, exchange: Exchange, status: Status, body: bytes) -> None:
         """Tell who asked, after everything else is in order."""
@@ -389,8 +307,7 @@ class POP3ClientProtocol(Outbox):
                 value = command.parse(status, body)
             except BadReplyError as bad:
                 error = ProtocolError(
-                    "the reply cannot be read: "
-                    + self.transcript.clean(str(bad).encode()),
+                    f"the reply cannot be read: {bad.shown(self.transcript.clean)}",
                     server=str(self.settings.server),
                     verb=command.verb,
                 )
@@ -430,52 +347,13 @@ class POP3ClientProtocol(Outbox):
         pending = [*self._sent, *self._waiting]
         if self._upgrade is not None:
             pending.append(self._upgrade)
-        body, self._body, self._upgrade = self._body, None, None
+            self._upgrade = None
         self._sent.clear()
         self._waiting.clear()
-        self._pieces.clear()
         self._carried = b""
-        if body is not None and body.sink is not None:
-            try:
-                body.sink.lost()
-            except Exception:  # noqa: BLE001 - a consumer's own; it hears the error
-                log.failure("a consumer failed to let go")
+        self._lose_body()
         for exchange in pending:
             exchange.fail(error.about(exchange.command.verb))
-
-    def _too_large(self) -> None:
-        assert self._body is not None
-        verb = self._body.command.verb
-        limit = f"more than {self._body_limit} octets, which no server needs for it"
-        if self._body.command.max_octets is None:
-            limit = (
-                f"a message of more than max_message_size={self._body_limit} octets; "
-                "look at the sizes with list() first"
-            )
-        self.break_off(
-            ProtocolError(
-                f"the answer to {verb} is {limit}",
-                server=str(self.settings.server),
-                verb=verb,
-            )
-        )
-
-    def _consumer_failed(self) -> None:
-        """Give the exception of a consumer to who asked, and end the session."""
-        failure = Failure()
-        exchange = self._body
-        if exchange is None:
-            # It has ended the session before it failed.
-            return
-        failed = exchange.fail
-        exchange.drop(begun=True)
-        ended = ConnectionLostError(
-            "the consumer of a message failed, which ends the session",
-            server=str(self.settings.server),
-        )
-        ended.__cause__ = failure.value
-        self.break_off(ended)
-        failed(failure)  # type: ignore[arg-type]
 
 
 class POP3ClientFactory(Factory):

@@ -9,7 +9,7 @@ message.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from operator import lt
 from typing import NamedTuple, TypeVar
@@ -44,6 +44,9 @@ MAX_SHARED_OCTETS = 2048
 """A list of capabilities that is longer is read anew each time: what is kept for the
 next session has to stay small."""
 
+_SHOWN = 80
+"""Characters of a reply that cannot be read: enough to see what it is."""
+
 MAX_NUMBER = 2**63 - 1
 """No mailbox has more messages or octets; a longer number is junk."""
 
@@ -53,7 +56,23 @@ class BadReplyError(Exception):
     A reply cannot be read; the message says what was wrong with it.
 
     Becomes a `ProtocolError` of the one command where the command is known.
+
+    :ivar text: what cannot be read.  As it came, and all of it: where secrets are
+        known they have to be masked before it is cut.
     """
+
+    def __init__(self, problem: str, text: bytes | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.text = text
+
+    def shown(self, clean: Callable[[bytes], str] = printable) -> str:
+        """Return the message, with the beginning of the text."""
+        if self.text is None:
+            return self.problem
+        return f"{self.problem}, got {clean(self.text)[:_SHOWN]!r}"
+
+    __str__ = shown
 
 
 class Stat(NamedTuple):
@@ -377,4 +396,4 @@ def _number(digits: bytes, text: bytes) -> int:
 
 
 def _bad(text: bytes, wanted: str) -> BadReplyError:
-    return BadReplyError(f"expected {wanted}, got {printable(text[:80])!r}")
+    return BadReplyError(f"expected {wanted}", text)

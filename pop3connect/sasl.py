@@ -302,8 +302,9 @@ class XOAuth2(Mechanism):
         except (ValueError, RecursionError):
             told = None
         if isinstance(told, dict):
+            # As it came: secrets in it are masked before it is cut or escaped.
             self._failure |= {
-                key: printable(str(told[key]).encode("utf-8", "replace"))[:200]
+                key: str(told[key]).encode("utf-8", "replace").decode()
                 for key in ("status", "scope", "schemes", "openid-configuration")
                 if key in told
             }

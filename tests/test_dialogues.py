@@ -652,6 +652,23 @@ class OAuthTests(Dialogue):
             self.assertIn("scope=https://mail.example.com/", str(error))
             self.anew()
 
+    def test_a_failure_that_repeats_the_token(self) -> None:
+        """Wherever in it: no part of the token is left if the rest is cut off."""
+        token = "eyJ0eXAiOiJKV1Qi" * 20
+        for before in (0, 190, 400, 505):
+            opening = self.begin(
+                "OAUTHBEARER", tls=True, auth="OAUTHBEARER", password=token
+            )
+            self.server.expect(b"AUTH OAUTHBEARER", b"+\r\n")
+            self.server.heard()
+            said = f'{{"status":"invalid","scope":"{"x" * before}{token}"}}'
+            self.server.say(b"+ " + b64(said) + b"\r\n")
+            self.server.expect(b"AQ==", b"-ERR no\r\n")
+            error = self.gone(opening, LoginError)
+            self.assertNotIn(token[:8], f"{error} {error.details}")
+            self.assertEqual(error.details["scope"][:before], "x" * before)
+            self.anew()
+
     def test_a_fresh_token_is_asked_for_once(self) -> None:
         asked: list[bool] = []
 

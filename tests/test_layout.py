@@ -42,6 +42,7 @@ ORDER = [
     "layer",
     "connection",
     "outbox",
+    "bodies",
     "protocol",
     # a session
     "authenticate",

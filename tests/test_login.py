@@ -740,6 +740,23 @@ class SecretsTests(LoginTestCase):
             self.assertEqual(error.text, "not with ********")
             self.masked(error)
 
+    def test_a_reply_that_cannot_be_read_and_repeats_them(self) -> None:
+        """Wherever in it: what is left after the cut is no half of them."""
+        for before in (0, 70, 75, 79, 80):
+            self.anew()
+            opening = self.begin(auth="USER")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(b"PASS lovelace", b"+OK\r\n")
+            self.server.expect(b"CAPA", CAPA)
+            asked = self.result(opening).stat()
+            text = b"x" * before
+            self.server.expect(b"STAT", b"+OK %b lovelace\r\n" % text)
+            error = self.error(asked, ProtocolError)
+            self.assertIn(text.decode(), str(error))
+            self.assertNotIn("love", str(error))
+            self.masked(error)
+
     def test_a_welcome_that_repeats_them(self) -> None:
         opening = self.begin(auth="USER")
         self.server.expect(b"CAPA", CAPA)
