@@ -161,6 +161,13 @@ class InteropTestCase(TestCase):
         lines = server.log().splitlines()
         return [line for line in lines if f"user=<{mailbox.user}>" in line]
 
+    async def ended(self, mailbox: dovecot.Mailbox) -> None:
+        """
+        Wait until the server has done what QUIT asked for.
+
+        A Dovecot has when it answers; and the next session waits for its lock.
+        """
+
 
 class ConnectTests(InteropTestCase):
     """
@@ -925,6 +932,7 @@ class PipelineTests(InteropTestCase):
         answers = await gatherResults(asked)
         self.assertEqual(answers[::2], contents[:29])
         self.assertEqual((await committed).deleted, frozenset(range(1, 30)))
+        await self.ended(mailbox)
         self.assertEqual(mailbox.contents(), contents[29:])
 
 
@@ -938,6 +946,7 @@ class DeleteTests(InteropTestCase):
         What the next session finds.  It waits for the lock of the last one, so
         by then Dovecot has done all that it was ever going to.
         """
+        await self.ended(mailbox)
         handle = await self.open(mailbox)
         stat = await handle.stat()
         await handle.disconnect()
@@ -958,7 +967,7 @@ class DeleteTests(InteropTestCase):
             self.assertEqual([row.number for row in await handle.list()], [1, 3, 5])
             committed = await handle.disconnect()
             self.assertEqual(committed.deleted, frozenset({2, 4}))
-            # At once: the answer to QUIT comes when they are gone.
+            await self.ended(mailbox)
             self.assertEqual(mailbox.contents(), contents[::2])
             self.assertEqual(await self.remaining(mailbox), contents[::2])
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import trustme
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from pop3connect import Secure, VerificationError
 
 from . import test_interop
 from .support import courier
+from .support.dovecot import Mailbox
 
 
 class CourierTestCase(test_interop.InteropTestCase):
@@ -26,6 +29,13 @@ class CourierTestCase(test_interop.InteropTestCase):
 
     def setUp(self) -> None:
         self.server = courier.shared()
+
+    async def ended(self, mailbox: Mailbox) -> None:
+        """
+        It answers QUIT first and deletes then, and it does not lock a mailbox.
+        """
+        while self.server.serves(mailbox):
+            await deferLater(reactor, 0.01)
 
 
 class ConnectTests(CourierTestCase):
@@ -40,7 +50,9 @@ class ConnectTests(CourierTestCase):
             self.assertEqual((await handle.stat()).count, 3)
             self.assertIn("PIPELINING", handle.capabilities)
             self.assertEqual(handle.tls is not None, secure != Secure.NONE)
+            self.assertTrue(self.server.serves(mailbox))
             await handle.disconnect()
+            await self.ended(mailbox)
 
     async def test_wrong_passwords(self) -> None:
         mailbox = self.server.add_user()

@@ -252,6 +252,18 @@ class Courier:
         self._daemon.mailboxes[user, mailbox.password] = mailbox
         return mailbox
 
+    def serves(self, mailbox: Mailbox) -> bool:
+        """
+        Say whether a session with this mailbox has not ended: each is a process.
+        """
+        there = str(mailbox.directory.resolve())
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if os.readlink(process / "cwd") == there:
+                        return True
+        return False
+
     def stop(self) -> None:
         """
         End it, and remove all that it had.
