@@ -74,17 +74,22 @@ class _Run(ProcessProtocol):
         self.errors = (self.errors + data)[:MAX_OUTPUT]
 
     def processExited(self, reason: Failure) -> None:
-        """Do not wait for ever for what a child of its own may write."""
-        self._set_timer(LINGER, self.transport.loseConnection)
+        """Do not wait for ever for what a child of its own may write, or not read."""
+        self._asked = True
+        self._set_timer(LINGER, self.processEnded, reason)
 
     def processEnded(self, reason: Failure) -> None:
         """Tell how it ended."""
         self._stop_timer()
+        if self.ended is not None:
+            return
         how: Any = reason.value
         if how.signal is not None:
             self.ended = f"ended by signal {how.signal}"
         else:
             self.ended = f"exit status {how.exitCode}" if how.exitCode else ""
+        # Not waited for: a standard input that nobody reads does not close.
+        self.transport.loseConnection()
         for waiting in self._waiting:
             if not waiting.called:
                 waiting.callback(self.ended)
@@ -99,7 +104,7 @@ class _Run(ProcessProtocol):
         return waiting
 
     def end(self) -> None:
-        """Ask it to end, and make it end if it does not."""
+        """Ask it to end, if it has not, and make it end if it does not."""
         if not self._asked:
             self._asked = True
             self._signal("TERM")

@@ -52,7 +52,7 @@ class Process:
         self.given = b""
         self.signals: list[str] = []
         self.stubborn = False
-        self.over = self.closed = False
+        self.over = self.closed = self.lost = False
 
     def write(self, data: bytes) -> None:
         self.given += data
@@ -61,7 +61,8 @@ class Process:
         self.closed = True
 
     def loseConnection(self) -> None:
-        self._gone(ProcessDone(0))
+        """Standard input stays open: what is in it is not read by anybody."""
+        self.lost = True
 
     def signalProcess(self, name: str) -> None:
         if self.over:
@@ -817,6 +818,17 @@ class CommandTests(WatchTestCase):
         self.assertEqual(self.remembered(), [])
         self.advance(1)
         self.assertEqual(len(self.remembered()), 1)
+        self.assertTrue(process.lost)
+
+    def test_stop_while_a_child_is_left_behind(self) -> None:
+        """It is over as soon: there is nothing to send a signal to."""
+        process = self.run_one()
+        process.exit(ProcessDone(0))
+        stopping = self.watch.stopService()
+        self.advance(1)
+        self.successResultOf(stopping)
+        self.assertEqual(process.signals, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_such_program(self) -> None:
         server = self.mailbox(mail("new"))
