@@ -21,7 +21,7 @@ from twisted.python.reflect import namedAny
 from .errors import UsageError
 from .status import printable
 from .watch_config import WatchConfig, WatchedAccount
-from .watch_run import RunError, run
+from .watch_run import GRACE, RunError, run
 
 __all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 
@@ -160,8 +160,37 @@ async def _call(
     if not isinstance(result, Deferred):
         return
     limit = account.hook_timeout
-    late = f"{account.hook}: took longer than {limit:g} seconds"
-    await result.addTimeout(limit, reactor, partial(_late, late))
+    late = partial(_late, f"{account.hook}: took longer than {limit:g} seconds")
+    try:
+        await _follow(result).addTimeout(limit, reactor, late)
+    except (CancelledError, RunError) as error:
+        # As for a command.  What catches its cancellation and goes on holds up
+        # neither the next message nor the end of the service.
+        ending = _follow(result).addTimeout(GRACE, reactor, late)
+        result.cancel()
+        try:
+            await ending
+        except (CancelledError, RunError):
+            raise error from None
+    finally:
+        # What comes of it from now on concerns nobody.
+        result.addErrback(_forget)
+
+
+def _follow(result: Deferred[object]) -> Deferred[object]:
+    """Return a Deferred that fires with the same; cancelling that changes nothing."""
+    following: Deferred[object] = Deferred()
+
+    def pass_on(outcome: object) -> object:
+        following.callback(outcome)
+        return outcome
+
+    result.addBoth(pass_on)
+    return following
+
+
+def _forget(failure: Failure) -> None:
+    """Leave no failure behind that is logged a second time."""
 
 
 def _late(late: str, result: object, limit: float) -> object:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
@@ -41,6 +41,22 @@ def hook(message: NewMessage) -> Any:
     """Note what the watch tells; the answer is the test's."""
     told.append(message)
     return answer(message)
+
+
+class Stubborn:
+    """A hook that tries again, whatever happens to it."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.waiting: Deferred[None] = Deferred()
+
+    async def hook(self) -> None:
+        while True:
+            try:
+                await self.waiting
+            except CancelledError:
+                self.cancelled += 1
+                self.waiting = Deferred()
 
 
 class Process:
@@ -304,6 +320,42 @@ class TellTests(WatchTestCase):
         self.start(self.service(server, "report_existing = true\nhook_timeout = 5"))
         self.advance(5)
         self.assertEqual(len(self.remembered()), 1)
+
+    def test_a_hook_that_cannot_be_given_up(self) -> None:
+        """It has the time that a command has; then the next message is told."""
+        global answer
+        stubborn: list[Stubborn] = []
+
+        def answer(message: NewMessage) -> object:
+            if message.number == 2:
+                return None
+            stubborn.append(Stubborn())
+            return stubborn[-1].hook()
+
+        server = self.mailbox(mail("one"), mail("two"))
+        service = self.service(server, "report_existing = true\nhook_timeout = 5")
+        self.start(service)
+        self.advance(5)
+        self.assertEqual((len(told), stubborn[0].cancelled), (1, 1))
+        self.advance(GRACE)
+        self.assertEqual(len(told), 2)
+        self.assertIn(
+            f"ada: message 1: hook: {HOOK}: took longer than 5 seconds", self.said()
+        )
+        self.advance(INTERVAL)
+        self.assertEqual(len(told), 3)
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        self.advance(GRACE)
+        self.successResultOf(stopping)
+        self.assertEqual(stubborn[1].cancelled, 1)
+        self.assertEqual(
+            self.said(), ["ada: message 1 is new: 43 octets, from ann@example.com: one"]
+        )
+        # Whatever comes of them is not told to anybody.
+        for one in stubborn:
+            one.waiting.errback(ValueError("too late"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_without_a_hook(self) -> None:
         self.start(
