@@ -26,7 +26,7 @@ from .api import connect
 from .errors import CommandError, LoginError, POP3Error, UsageError
 from .handle import Handle
 from .replies import UID
-from .watch_config import WatchConfig, WatchedAccount
+from .watch_config import MAX_INTERVAL, WatchConfig, WatchedAccount
 from .watch_hook import Hook, NewMessage, find_hook
 from .watch_password import find_password
 from .watch_run import RunError
@@ -79,7 +79,8 @@ class AccountWatch(Service):
         self._reactor = reactor
         self._connect = connect
         self._failures = 0
-        self._login_delay: float = 0
+        self._refusals = 0
+        self._login_delay = 0
         self._warned = False
         self._timer: Any = None
         self._looking: Deferred[None] | None = None
@@ -125,9 +126,9 @@ class AccountWatch(Service):
             self._looking = looking
 
     def _looked(self, _: None) -> float:
-        if self._failures:
+        if self._failures or self._refusals:
             self._info("all is well again")
-        self._failures = 0
+        self._failures = self._refusals = 0
         return max(self._account.interval, self._login_delay)
 
     def _failed(self, failure: Failure) -> float:
@@ -137,7 +138,6 @@ class AccountWatch(Service):
         if isinstance(error.__cause__, UsageError):
             # What the password source said, which `connect` does not repeat.
             error = error.__cause__
-        self._failures += 1
         wait = self._wait_after(error)
         if isinstance(error, (POP3Error, OSError)):
             self._error(f"{error}; the next try is in {wait:g} seconds")
@@ -151,18 +151,26 @@ class AccountWatch(Service):
         return wait
 
     def _wait_after(self, error: BaseException) -> float:
-        interval: float = self._account.interval
-        # From about the thirtieth on it makes no difference, but numbers grow.
-        doubled: int = 2 ** min(self._failures - 1, 30)
-        if not isinstance(error, LoginError):
-            return max(min(interval * doubled, MAX_WAIT), interval, self._login_delay)
-        if error.transient:
-            wait = min(interval * doubled, MAX_WAIT)
+        interval = self._account.interval
+        if isinstance(error, LoginError) and not error.transient:
+            # Servers without response codes say the same to a false password as to
+            # everything else.  Counted apart: after a night without a server, its
+            # first refusal is still a first one.
+            self._refusals += 1
+            wait = _doubled(REFUSED_WAIT, self._refusals, MAX_REFUSED_WAIT)
         else:
-            # Servers without response codes say the same to a false password
-            # as to everything else.
-            wait = min(REFUSED_WAIT * doubled, MAX_REFUSED_WAIT)
-        return max(wait, interval, self._login_delay, error.retry_after or 0)
+            self._failures += 1
+            wait = _doubled(interval, self._failures, MAX_WAIT)
+        if isinstance(error, CommandError) and error.retry_after:
+            self._heed(error.retry_after)
+        return max(wait, interval, self._login_delay)
+
+    def _heed(self, login_delay: int) -> None:
+        """Keep to the server's LOGIN-DELAY, and say so where it counts."""
+        delay = min(login_delay, MAX_INTERVAL)
+        if delay > self._account.interval and delay != self._login_delay:
+            self._info(f"the server wants {delay} seconds between two logins")
+        self._login_delay = delay
 
     def _look_again(self, wait: float) -> None:
         self._looking = None
@@ -199,7 +207,7 @@ class AccountWatch(Service):
             reactor=self._reactor,
         )
         try:
-            self._login_delay = handle.capabilities.login_delay or 0
+            self._heed(handle.capabilities.login_delay or 0)
             rows = await self._uids(handle, seen)
             if seen is None and not account.report_existing:
                 self._info(f"{len(rows)} messages at the first look; not reported")
@@ -296,6 +304,13 @@ class AccountWatch(Service):
 
     def _error(self, text: str) -> None:
         self._log.error("{account}: {text}", account=self.name, text=text)
+
+
+def _doubled(seconds: float, times: int, most: float) -> float:
+    """Return how long to wait after so many failures in a row."""
+    # From about the thirtieth on it makes no difference, but numbers grow.
+    doubled: float = seconds * 2 ** min(times - 1, 30)
+    return min(doubled, most)
 
 
 def _none(failure: Failure) -> bytes:

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect import UsageError, connect
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.watch import MAX_NEW, REFUSED_WAIT, WatchService
-from pop3connect.watch_config import read_config
+from pop3connect.watch_config import MAX_INTERVAL, read_config
 from pop3connect.watch_hook import NewMessage
 from pop3connect.watch_run import GRACE
 from pop3connect.watch_state import SeenFile
@@ -518,9 +518,22 @@ class ServerTests(WatchTestCase):
             session("a", offer=offer).quit(), session("a", offer=offer).quit()
         )
         self.start(self.service(server))
+        self.assertIn(
+            "ada: the server wants 150 seconds between two logins", self.said()
+        )
         self.advance(INTERVAL + 49)
         self.assertEqual(len(server.stages), 1)
         self.advance(1)
+        self.assertEqual(len(server.stages), 2)
+        self.assertEqual(self.said(), [])
+
+    def test_login_delay_of_years(self) -> None:
+        """A server cannot end a watch by that, and in silence."""
+        offer = (*CAPABILITIES, "LOGIN-DELAY 999999999")
+        server = self.script(session("a", offer=offer).quit(), session("a").quit())
+        self.start(self.service(server))
+        self.assertIn(f"wants {MAX_INTERVAL} seconds", "".join(self.said()))
+        self.advance(MAX_INTERVAL)
         self.assertEqual(len(server.stages), 2)
 
 
@@ -557,6 +570,23 @@ class FailureTests(WatchTestCase):
         server = self.script(refusal("-ERR no"), refusal("-ERR no"))
         self.start(self.service(server))
         self.looks(server, 900)
+
+    def test_refused_after_an_outage(self) -> None:
+        """It waits as after a first refusal: the server may not be all there yet."""
+        no = refusal("-ERR no")
+        server = self.script(no, no, session("a").quit(), no, no)
+        self.errors = [RefusedError()] * 5
+        self.start(self.service(server))
+        for wait in (100, 200, 400, 800):
+            self.advance(wait)
+        self.assertEqual(self.errors, [])
+        self.looks(server, 1600, 900)
+        # What comes between two refusals does not make the second a first one.
+        self.errors = [RefusedError()]
+        self.advance(1800)
+        self.assertEqual(self.errors, [])
+        self.looks(server, 3200, INTERVAL, 900)
+        self.assertIn("ada: all is well again", self.said())
 
     def test_mailbox_in_use(self) -> None:
         """It may be free at the next look; the waits grow, to an hour."""
