@@ -28,7 +28,7 @@ from .handle import Handle
 from .replies import UID
 from .watch_config import MAX_INTERVAL, WatchConfig, WatchedAccount
 from .watch_hook import Hook, NewMessage, find_hook
-from .watch_password import find_password
+from .watch_password import EXPOSED, exposed, find_password
 from .watch_run import RunError
 from .watch_state import SeenFile, split_seen
 
@@ -338,10 +338,13 @@ class WatchService(MultiService):
 
     name = "pop3connect watch"
 
+    _log = Logger()
+
     def __init__(
         self, config: WatchConfig, *, reactor: Any, connect: Connect = connect
     ) -> None:
         super().__init__()
+        self._exposed = exposed(config)
         for account in config.accounts:
             watch = AccountWatch(
                 account,
@@ -352,3 +355,9 @@ class WatchService(MultiService):
                 connect=connect,
             )
             watch.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Say what should not be, and start."""
+        for file in self._exposed:
+            self._log.warn("{file}: {text}", file=file, text=EXPOSED)
+        super().startService()

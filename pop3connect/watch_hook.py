@@ -21,7 +21,7 @@ from twisted.python.reflect import namedAny
 from .errors import UsageError
 from .status import printable
 from .watch_config import WatchConfig, WatchedAccount
-from .watch_run import GRACE, RunError, run
+from .watch_run import GRACE, RunError, find_program, run
 
 __all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 
@@ -100,13 +100,20 @@ class NewMessage:
 
 def check_hooks(config: WatchConfig) -> None:
     """
-    See whether the Python functions that are hooks are there.
+    See whether the commands and the Python functions that are hooks are there.
 
     :raises UsageError: one is not.
     """
     for account in config.accounts:
         if isinstance(account.hook, str):
             _function(config, account.hook, account.name)
+        elif account.hook:
+            try:
+                find_program(account.hook[0], config.folder, os.environ)
+            except RunError as error:
+                raise UsageError(
+                    f"{config.file}: account {account.name}: hook: {error}"
+                ) from error
 
 
 Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]

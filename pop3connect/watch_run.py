@@ -15,7 +15,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-__all__ = ["GRACE", "MAX_OUTPUT", "RunError", "run"]
+__all__ = ["GRACE", "MAX_OUTPUT", "RunError", "find_program", "run"]
 
 GRACE = 5.0
 """Seconds between asking a command to end and ending it."""
@@ -123,6 +123,20 @@ class _Run(ProcessProtocol):
             self._timer.cancel()
 
 
+def find_program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """
+    Return the path of a program.
+
+    :param folder: where a name with a slash is looked for.
+    :raises RunError: it is not there.
+    """
+    where = str(folder / name) if Path(name).name != name else name
+    program = shutil.which(where, path=environment.get("PATH"))
+    if program is None:
+        raise RunError(f"{name}: there is no such program, or it is not for us")
+    return program
+
+
 async def run(
     reactor: Any,
     command: Sequence[str],
@@ -141,12 +155,7 @@ async def run(
     :return: its standard output.
     :raises RunError: it is not there, took too long, or its exit status was not 0.
     """
-    name = command[0]
-    if Path(name).name != name:
-        name = str(folder / name)
-    program = shutil.which(name, path=environment.get("PATH"))
-    if program is None:
-        raise RunError(f"{command[0]}: there is no such program, or it is not for us")
+    program = find_program(command[0], folder, environment)
     one = _Run(reactor, given)
     try:
         reactor.spawnProcess(one, program, command, dict(environment), str(folder))

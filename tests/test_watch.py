@@ -23,6 +23,7 @@ from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.watch import MAX_NEW, REFUSED_WAIT, WatchService
 from pop3connect.watch_config import MAX_INTERVAL, read_config
 from pop3connect.watch_hook import NewMessage
+from pop3connect.watch_password import EXPOSED
 from pop3connect.watch_run import GRACE
 from pop3connect.watch_state import SeenFile
 
@@ -157,6 +158,7 @@ class WatchTestCase(SynchronousTestCase):
             f'user = "ada"\nsecure = "none"\ninterval = {INTERVAL}\n'
             f"{password}\n{hook}\n{more}\n"
         )
+        file.chmod(0o600)
 
         def connect_in_memory(*arguments: Any, **options: Any) -> Any:
             if self.errors:
@@ -741,12 +743,35 @@ class PasswordTests(WatchTestCase):
         self.assertIn("no login was tried; the next try is in 100 seconds", line)
         return line
 
+    def keep(self, content: bytes) -> None:
+        (self.folder / "secret").write_bytes(content)
+        (self.folder / "secret").chmod(0o600)
+
     def test_file(self) -> None:
         """The first line, without its end."""
         for content in (b"lovelace", b"lovelace\n", b"lovelace\r\nmore\n"):
-            (self.folder / "secret").write_bytes(content)
+            self.keep(content)
             self.state.unlink(missing_ok=True)
             self.logs_in('password_file = "secret"')
+
+    def test_open_to_everybody(self) -> None:
+        """It is said, once for each file, when the service starts."""
+        kept = self.folder / "kept"
+        kept.write_text("lovelace\n")
+        for password, file in (
+            ('password = "lovelace"', self.folder / "watch.toml"),
+            ('password_file = "kept"', kept),
+        ):
+            for mode, times in ((0o600, 0), (0o640, 0), (0o644, 1)):
+                service = self.service(self.mailbox(), password=password)
+                file.chmod(mode)
+                service = WatchService(
+                    read_config(self.folder / "watch.toml"), reactor=self.clock
+                )
+                self.said()
+                service.startService()
+                self.assertEqual(self.said(), [f"{file}: {EXPOSED}"] * times)
+                service.stopService()
 
     def test_unreadable_file(self) -> None:
         line = self.refused('password_file = "secret"')
@@ -754,9 +779,9 @@ class PasswordTests(WatchTestCase):
         self.assertIn(str(self.folder / "secret"), line)
 
     def test_bad_files(self) -> None:
-        (self.folder / "secret").write_bytes(b"\n")
+        self.keep(b"\n")
         self.assertIn("nothing in it", self.refused('password_file = "secret"'))
-        (self.folder / "secret").write_bytes(b"lovelace\xff")
+        self.keep(b"lovelace\xff")
         line = self.refused('password_file = "secret"')
         self.assertIn("not UTF-8", line)
         self.assertNotIn("lovelace", line)
