@@ -36,6 +36,10 @@ __all__ = ["AccountWatch", "WatchService"]
 
 Connect = Callable[..., Deferred[Handle]]
 
+STAGGER = 0.2
+"""Seconds between the first looks at two accounts, and so between the later ones: many
+a server refuses a crowd of sessions from one address."""
+
 MAX_NEW = 1000
 """Messages that are told of after one look: their headers are held in memory."""
 
@@ -57,6 +61,7 @@ class AccountWatch(Service):
     The watch of one account.  A look at the mailbox never overlaps another one.
 
     :param connect: as `pop3connect.connect`.
+    :param delay: seconds from the start of the service to the first look.
     """
 
     _log = Logger()
@@ -70,6 +75,7 @@ class AccountWatch(Service):
         password: Callable[[], Any],
         reactor: Any,
         connect: Connect = connect,
+        delay: float = 0,
     ) -> None:
         self.name = account.name
         self._account = account
@@ -78,6 +84,7 @@ class AccountWatch(Service):
         self._password = password
         self._reactor = reactor
         self._connect = connect
+        self._delay = delay
         self._failures = 0
         self._refusals = 0
         self._login_delay = 0
@@ -89,11 +96,11 @@ class AccountWatch(Service):
     # -- IService
 
     def startService(self) -> None:
-        """Look as soon as the reactor runs."""
+        """Look as soon as the reactor runs, and it is our turn."""
         super().startService()
         # Else the one that is being stopped sees to it, when it has ended.
         if self._looking is None:
-            self._timer = self._reactor.callLater(0, self._look)
+            self._timer = self._reactor.callLater(self._delay, self._look)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -345,7 +352,7 @@ class WatchService(MultiService):
     ) -> None:
         super().__init__()
         self._exposed = exposed(config)
-        for account in config.accounts:
+        for number, account in enumerate(config.accounts):
             watch = AccountWatch(
                 account,
                 seen=SeenFile(config.state / f"{account.name}.json", account.mailbox),
@@ -353,6 +360,7 @@ class WatchService(MultiService):
                 password=find_password(account.password, config.folder, reactor),
                 reactor=reactor,
                 connect=connect,
+                delay=number * STAGGER,
             )
             watch.setServiceParent(self)
 

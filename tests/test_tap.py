@@ -297,7 +297,7 @@ class TwistdTests(SynchronousTestCase):
         """``twistd --help`` lists us."""
         done = self.twistd("--help")
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(done.stdout, r"\n +pop3connect +POP3 for Twisted")
+        self.assertRegex(done.stdout, r"\n +pop3connect +POP3: a demo server ")
 
     def test_help(self) -> None:
         """The help tells the commands, and each command's help its options."""

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import UsageError, connect
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
-from pop3connect.watch import MAX_NEW, REFUSED_WAIT, WatchService
+from pop3connect.watch import MAX_NEW, REFUSED_WAIT, STAGGER, WatchService
 from pop3connect.watch_config import MAX_INTERVAL, read_config
 from pop3connect.watch_hook import NewMessage
 from pop3connect.watch_password import EXPOSED
@@ -645,6 +645,23 @@ class FailureTests(WatchTestCase):
         self.start(service)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertIn("ada: unexpected; the next try is in 100 seconds", self.said()[0])
+
+    def test_not_all_at_once(self) -> None:
+        """Many accounts on one server are looked at one after the other."""
+        another = 'password = "x"\n[[account]]\nname = "{0}"\nuser = "{0}"\n' + (
+            'server = "pop.example.com"\nsecure = "none"'
+        )
+        server = self.script(*[Script()] * 3)
+        service = self.service(
+            server,
+            'password = "x"',
+            hook=another.format("bob"),
+            password=another.format("cleo"),
+        )
+        self.start(service)
+        for number in (1, 2, 3):
+            self.assertEqual(len(server.stages), number)
+            self.advance(STAGGER)
 
     def test_no_overlap(self) -> None:
         """A session that takes longer than the interval is the only one."""

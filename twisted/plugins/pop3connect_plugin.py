@@ -10,6 +10,6 @@ from twisted.application.service import ServiceMaker
 pop3connect = ServiceMaker(
     "pop3connect",
     "pop3connect.tap",
-    "POP3 for Twisted: a demo server, and a tour of what the client does with it",
+    "POP3: a demo server with a tour of the client, and a watch that tells of new mail",
     "pop3connect",
 )
