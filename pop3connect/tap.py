@@ -137,6 +137,10 @@ class WatchOptions(usage.Options):
             # Not left to twistd, whose exit status for it was 0 for a long time.
             sys.exit(str(error))
         if self["check"]:
+            from .watch_password import EXPOSED, exposed
+
+            for file in exposed(self.config):
+                print(f"{file}: {EXPOSED}", file=sys.stderr)  # noqa: T201
             print(f"{self['config']}: {len(self.config.accounts)} account(s), all good")  # noqa: T201
             sys.exit(0)
 
@@ -144,10 +148,14 @@ class WatchOptions(usage.Options):
         from .errors import UsageError
         from .watch_config import read_config
         from .watch_hook import check_hooks
+        from .watch_password import check_passwords
 
         try:
             config = read_config(Path(self["config"]))
             check_hooks(config)
+            if self["check"]:
+                # Else they may come as late as the login.
+                check_passwords(config)
         except UsageError as error:
             raise usage.UsageError(str(error)) from error
         return config

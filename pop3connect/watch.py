@@ -32,15 +32,19 @@ from .errors import (
 )
 from .handle import Handle
 from .replies import UID
-from .watch_config import WatchConfig, WatchedAccount
+from .watch_config import MAX_INTERVAL, WatchConfig, WatchedAccount
 from .watch_hook import Hook, NewMessage, find_hook
-from .watch_password import find_password
+from .watch_password import EXPOSED, exposed, find_password
 from .watch_run import RunError
 from .watch_state import SeenFile, split_seen
 
 __all__ = ["AccountWatch", "WatchService"]
 
 Connect = Callable[..., Deferred[Handle]]
+
+STAGGER = 0.2
+"""Seconds between the first looks at two accounts, and so between the later ones: many
+a server refuses a crowd of sessions from one address."""
 
 MAX_NEW = 1000
 """Messages that are told of after one look: their headers are held in memory."""
@@ -63,6 +67,7 @@ class AccountWatch(Service):
     The watch of one account.  A look at the mailbox never overlaps another one.
 
     :param connect: as `pop3connect.connect`.
+    :param delay: seconds from the start of the service to the first look.
     """
 
     _log = Logger()
@@ -76,6 +81,7 @@ class AccountWatch(Service):
         password: Callable[[], Any],
         reactor: Any,
         connect: Connect = connect,
+        delay: float = 0,
     ) -> None:
         self.name = account.name
         self._account = account
@@ -84,8 +90,10 @@ class AccountWatch(Service):
         self._password = password
         self._reactor = reactor
         self._connect = connect
+        self._delay = delay
         self._failures = 0
-        self._login_delay: float = 0
+        self._refusals = 0
+        self._login_delay = 0
         self._warned = False
         self._timer: Any = None
         self._looking: Deferred[None] | None = None
@@ -94,11 +102,11 @@ class AccountWatch(Service):
     # -- IService
 
     def startService(self) -> None:
-        """Look as soon as the reactor runs."""
+        """Look as soon as the reactor runs, and it is our turn."""
         super().startService()
         # Else the one that is being stopped sees to it, when it has ended.
         if self._looking is None:
-            self._timer = self._reactor.callLater(0, self._look)
+            self._timer = self._reactor.callLater(self._delay, self._look)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -131,9 +139,9 @@ class AccountWatch(Service):
             self._looking = looking
 
     def _looked(self, _: None) -> float:
-        if self._failures:
+        if self._failures or self._refusals:
             self._info("all is well again")
-        self._failures = 0
+        self._failures = self._refusals = 0
         return max(self._account.interval, self._login_delay)
 
     def _failed(self, failure: Failure) -> float:
@@ -144,7 +152,6 @@ class AccountWatch(Service):
         if isinstance(error.__cause__, UsageError):
             # What the password source said, which `connect` does not repeat.
             error = error.__cause__
-        self._failures += 1
         wait = self._wait_after(error)
         if isinstance(error, (POP3Error, OSError)):
             self._error(f"{error}; the next try is in {wait:g} seconds")
@@ -158,18 +165,26 @@ class AccountWatch(Service):
         return wait
 
     def _wait_after(self, error: BaseException) -> float:
-        interval: float = self._account.interval
-        # From about the thirtieth on it makes no difference, but numbers grow.
-        doubled: int = 2 ** min(self._failures - 1, 30)
-        if not isinstance(error, LoginError):
-            return max(min(interval * doubled, MAX_WAIT), interval, self._login_delay)
-        if error.transient:
-            wait = min(interval * doubled, MAX_WAIT)
+        interval = self._account.interval
+        if isinstance(error, LoginError) and not error.transient:
+            # Servers without response codes say the same to a false password as to
+            # everything else.  Counted apart: after a night without a server, its
+            # first refusal is still a first one.
+            self._refusals += 1
+            wait = _doubled(REFUSED_WAIT, self._refusals, MAX_REFUSED_WAIT)
         else:
-            # Servers without response codes say the same to a false password
-            # as to everything else.
-            wait = min(REFUSED_WAIT * doubled, MAX_REFUSED_WAIT)
-        return max(wait, interval, self._login_delay, error.retry_after or 0)
+            self._failures += 1
+            wait = _doubled(interval, self._failures, MAX_WAIT)
+        if isinstance(error, CommandError) and error.retry_after:
+            self._heed(error.retry_after)
+        return max(wait, interval, self._login_delay)
+
+    def _heed(self, login_delay: int) -> None:
+        """Keep to the server's LOGIN-DELAY, and say so where it counts."""
+        delay = min(login_delay, MAX_INTERVAL)
+        if delay > self._account.interval and delay != self._login_delay:
+            self._info(f"the server wants {delay} seconds between two logins")
+        self._login_delay = delay
 
     def _look_again(self, wait: float) -> None:
         self._looking = None
@@ -206,7 +221,7 @@ class AccountWatch(Service):
             reactor=self._reactor,
         )
         try:
-            self._login_delay = handle.capabilities.login_delay or 0
+            self._heed(handle.capabilities.login_delay or 0)
             rows = await self._uids(handle, seen)
             if seen is None and not account.report_existing:
                 self._info(f"{len(rows)} messages at the first look; not reported")
@@ -305,6 +320,13 @@ class AccountWatch(Service):
         self._log.error("{account}: {text}", account=self.name, text=text)
 
 
+def _doubled(seconds: float, times: int, most: float) -> float:
+    """Return how long to wait after so many failures in a row."""
+    # From about the thirtieth on it makes no difference, but numbers grow.
+    doubled: float = seconds * 2 ** min(times - 1, 30)
+    return min(doubled, most)
+
+
 def _none(failure: Failure) -> bytes:
     """Do without the header, if there will be none later either."""
     failure.trap(CommandError)
@@ -330,11 +352,14 @@ class WatchService(MultiService):
 
     name = "pop3connect watch"
 
+    _log = Logger()
+
     def __init__(
         self, config: WatchConfig, *, reactor: Any, connect: Connect = connect
     ) -> None:
         super().__init__()
-        for account in config.accounts:
+        self._exposed = exposed(config)
+        for number, account in enumerate(config.accounts):
             watch = AccountWatch(
                 account,
                 seen=SeenFile(config.state / f"{account.name}.json", account.mailbox),
@@ -342,5 +367,12 @@ class WatchService(MultiService):
                 password=find_password(account.password, config.folder, reactor),
                 reactor=reactor,
                 connect=connect,
+                delay=number * STAGGER,
             )
             watch.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Say what should not be, and start."""
+        for file in self._exposed:
+            self._log.warn("{file}: {text}", file=file, text=EXPOSED)
+        super().startService()

@@ -128,7 +128,7 @@ def read_config(file: Path) -> WatchConfig:
         ) from None
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         # Not as the cause: the error has the whole text in it, passwords too.
         message = str(error)
     else:
@@ -210,6 +210,13 @@ def _path(place: _Place, key: str, value: object) -> Path:
     return place.folder / _text(place, key, value)
 
 
+def _folder(place: _Place, key: str, value: object) -> Path:
+    folder = _path(place, key, value)
+    if not folder.is_dir():
+        place.refuse(key, f"there is no such folder: {folder}")
+    return folder
+
+
 def _command(place: _Place, key: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not value[0]:
         place.refuse(key, 'has to be a list such as ["command", "argument"]')
@@ -265,7 +272,7 @@ _COMMON: dict[str, _Reader] = {
     "server": _server,
     "secure": _secure,
     "auth": _auth,
-    "cacerts": _path,
+    "cacerts": _folder,
     "interval": _seconds(MIN_INTERVAL, MAX_INTERVAL),
     "hook": _hook,
     "hook_timeout": _seconds(1, MAX_HOOK_TIMEOUT),
@@ -279,16 +286,16 @@ _COMMON: dict[str, _Reader] = {
 
 def _config(file: Path, document: dict[str, Any]) -> WatchConfig:
     place = _Place(file)
-    tables = document.pop("account", None)
     for key in ("name", "user", *_PASSWORDS):
         if key in document:
             place.refuse(key, "belongs to one account: move it below its [[account]]")
-    place.only(document, ("state", *_COMMON))
+    place.only(document, ("state", "account", *_COMMON))
     if "state" not in document:
         place.refuse(
             "state", "is missing: the folder that remembers which mail has been seen"
         )
     state = _path(place, "state", document.pop("state"))
+    tables = document.pop("account", None)
     defaults = {key: _COMMON[key](place, key, value) for key, value in document.items()}
     if not isinstance(tables, list) or not tables:
         place.refuse("account", "is missing: write [[account]] above each account")

@@ -21,7 +21,7 @@ from twisted.python.reflect import namedAny
 from .errors import UsageError
 from .status import printable
 from .watch_config import WatchConfig, WatchedAccount
-from .watch_run import RunError, run
+from .watch_run import GRACE, RunError, find_program, run
 
 __all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 
@@ -100,13 +100,20 @@ class NewMessage:
 
 def check_hooks(config: WatchConfig) -> None:
     """
-    See whether the Python functions that are hooks are there.
+    See whether the commands and the Python functions that are hooks are there.
 
     :raises UsageError: one is not.
     """
     for account in config.accounts:
         if isinstance(account.hook, str):
             _function(config, account.hook, account.name)
+        elif account.hook:
+            try:
+                find_program(account.hook[0], config.folder, os.environ)
+            except RunError as error:
+                raise UsageError(
+                    f"{config.file}: account {account.name}: hook: {error}"
+                ) from error
 
 
 Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]
@@ -160,8 +167,37 @@ async def _call(
     if not isinstance(result, Deferred):
         return
     limit = account.hook_timeout
-    late = f"{account.hook}: took longer than {limit:g} seconds"
-    await result.addTimeout(limit, reactor, partial(_late, late))
+    late = partial(_late, f"{account.hook}: took longer than {limit:g} seconds")
+    try:
+        await _follow(result).addTimeout(limit, reactor, late)
+    except (CancelledError, RunError) as error:
+        # As for a command.  What catches its cancellation and goes on holds up
+        # neither the next message nor the end of the service.
+        ending = _follow(result).addTimeout(GRACE, reactor, late)
+        result.cancel()
+        try:
+            await ending
+        except (CancelledError, RunError):
+            raise error from None
+    finally:
+        # What comes of it from now on concerns nobody.
+        result.addErrback(_forget)
+
+
+def _follow(result: Deferred[object]) -> Deferred[object]:
+    """Return a Deferred that fires with the same; cancelling that changes nothing."""
+    following: Deferred[object] = Deferred()
+
+    def pass_on(outcome: object) -> object:
+        following.callback(outcome)
+        return outcome
+
+    result.addBoth(pass_on)
+    return following
+
+
+def _forget(failure: Failure) -> None:
+    """Leave no failure behind that is logged a second time."""
 
 
 def _late(late: str, result: object, limit: float) -> object:

@@ -5,17 +5,21 @@ Where a watch gets a password from: asked anew at each login, so it may change.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
 from .status import Secret
-from .watch_config import PasswordSource
-from .watch_run import RunError, run
+from .watch_config import PasswordSource, WatchConfig
+from .watch_run import RunError, find_program, run
 
-__all__ = ["PASSWORD_TIMEOUT", "find_password"]
+__all__ = ["EXPOSED", "PASSWORD_TIMEOUT", "check_passwords", "exposed", "find_password"]
+
+EXPOSED = "everybody on this machine may read it, and there is a password in it"
 
 PASSWORD_TIMEOUT = 60
 """Seconds for ``password_command``."""
@@ -32,15 +36,48 @@ def find_password(
     return partial(_ask, source, folder, reactor)
 
 
-async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
-    if source.key == "password":
-        return Secret(source.value)
-    try:
-        if source.key == "password_env":
-            text = os.environ.get(source.value, "")
-        elif source.key == "password_file":
-            text = source.value.read_text(encoding="utf-8")
+def check_passwords(config: WatchConfig) -> None:
+    """
+    See whether there are passwords, as far as that shows without running a command.
+
+    :raises UsageError: one cannot be had.
+    """
+    for account in config.accounts:
+        source = account.password
+        try:
+            if source.key == "password_command":
+                find_program(source.value[0], config.folder, os.environ)
+            else:
+                _first_line(_kept(source))
+        except _TROUBLE as error:
+            why = _why(error)
         else:
+            continue
+        raise UsageError(f"{config.file}: account {account.name}: {source.key}: {why}")
+
+
+def exposed(config: WatchConfig) -> list[Path]:
+    """Return the files with passwords in them that everybody may read."""
+    if os.name != "posix":
+        return []
+    files: dict[Path, None] = {}
+    for account in config.accounts:
+        if account.password.key == "password":
+            files[config.file] = None
+        elif account.password.key == "password_file":
+            files[account.password.value] = None
+    return [file for file in files if _is_exposed(file)]
+
+
+def _is_exposed(file: Path) -> bool:
+    with suppress(OSError):
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    return False
+
+
+async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
+    try:
+        if source.key == "password_command":
             output = await run(
                 reactor,
                 source.value,
@@ -48,14 +85,34 @@ async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
                 environment=os.environ,
                 limit=PASSWORD_TIMEOUT,
             )
-            text = output.decode()
-    except (OSError, UnicodeError, RunError) as error:
+            return _first_line(output.decode())
+        return _first_line(_kept(source))
+    except _TROUBLE as error:
         # Not as the cause, and not in full: there may be half a password in it.
-        why = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
-    else:
-        # What an editor or `pass` puts behind it is no part of it.
-        secret = Secret(text.partition("\n")[0].removesuffix("\r"))
-        if secret:
-            return secret
-        why = "there is nothing in it"
+        why = _why(error)
     raise UsageError(f"{source.key}: {why}; no login was tried")
+
+
+def _kept(source: PasswordSource) -> str:
+    """Return what the configuration, the variable or the file has."""
+    text: str = source.value
+    if source.key == "password_env":
+        return os.environ.get(text, "")
+    if source.key == "password_file":
+        return Path(text).read_text(encoding="utf-8")
+    return text
+
+
+def _first_line(text: str) -> Secret:
+    # What an editor or `pass` puts behind it is no part of it.
+    secret = Secret(text.partition("\n")[0].removesuffix("\r"))
+    if not secret:
+        raise EOFError("there is nothing in it")
+    return secret
+
+
+_TROUBLE = (OSError, UnicodeError, RunError, EOFError)
+
+
+def _why(error: Exception) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)

@@ -15,7 +15,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-__all__ = ["GRACE", "MAX_OUTPUT", "RunError", "run"]
+__all__ = ["GRACE", "MAX_OUTPUT", "RunError", "find_program", "run"]
 
 GRACE = 5.0
 """Seconds between asking a command to end and ending it."""
@@ -74,17 +74,22 @@ class _Run(ProcessProtocol):
         self.errors = (self.errors + data)[:MAX_OUTPUT]
 
     def processExited(self, reason: Failure) -> None:
-        """Do not wait for ever for what a child of its own may write."""
-        self._set_timer(LINGER, self.transport.loseConnection)
+        """Do not wait for ever for what a child of its own may write, or not read."""
+        self._asked = True
+        self._set_timer(LINGER, self.processEnded, reason)
 
     def processEnded(self, reason: Failure) -> None:
         """Tell how it ended."""
         self._stop_timer()
+        if self.ended is not None:
+            return
         how: Any = reason.value
         if how.signal is not None:
             self.ended = f"ended by signal {how.signal}"
         else:
             self.ended = f"exit status {how.exitCode}" if how.exitCode else ""
+        # Not waited for: a standard input that nobody reads does not close.
+        self.transport.loseConnection()
         for waiting in self._waiting:
             if not waiting.called:
                 waiting.callback(self.ended)
@@ -99,7 +104,7 @@ class _Run(ProcessProtocol):
         return waiting
 
     def end(self) -> None:
-        """Ask it to end, and make it end if it does not."""
+        """Ask it to end, if it has not, and make it end if it does not."""
         if not self._asked:
             self._asked = True
             self._signal("TERM")
@@ -116,6 +121,20 @@ class _Run(ProcessProtocol):
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+
+def find_program(name: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """
+    Return the path of a program.
+
+    :param folder: where a name with a slash is looked for.
+    :raises RunError: it is not there.
+    """
+    where = str(folder / name) if Path(name).name != name else name
+    program = shutil.which(where, path=environment.get("PATH"))
+    if program is None:
+        raise RunError(f"{name}: there is no such program, or it is not for us")
+    return program
 
 
 async def run(
@@ -136,12 +155,7 @@ async def run(
     :return: its standard output.
     :raises RunError: it is not there, took too long, or its exit status was not 0.
     """
-    name = command[0]
-    if Path(name).name != name:
-        name = str(folder / name)
-    program = shutil.which(name, path=environment.get("PATH"))
-    if program is None:
-        raise RunError(f"{command[0]}: there is no such program, or it is not for us")
+    program = find_program(command[0], folder, environment)
     one = _Run(reactor, given)
     try:
         reactor.spawnProcess(one, program, command, dict(environment), str(folder))

@@ -7,6 +7,8 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from twisted.application.service import IServiceMaker, ServiceMaker
@@ -16,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
 from pop3connect.tap import DemoOptions, Options, makeService
+from pop3connect.watch_password import EXPOSED
 
 ROOT = str(Path(pop3connect.__file__).absolute().parent.parent)
 
@@ -155,7 +158,9 @@ class WatchOptionsTests(SynchronousTestCase):
     """What can be said about a watch; the file itself is `test_watch_config`'s."""
 
     def setUp(self) -> None:
-        self.file = Path(self.mktemp())
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.file = folder / "watch.toml"
         self.file.write_text(
             'state = "state"\n[[account]]\nname = "ann"\nserver = "localhost"\n'
             'user = "ann"\npassword = "x"\n'
@@ -182,8 +187,58 @@ class WatchOptionsTests(SynchronousTestCase):
         self.file.write_text(text + 'hook = "no_such_module:x"')
         told = self.refused("-c", str(self.file))
         self.assertTrue(told.startswith(f"{self.file}: account ann: hook: "), told)
+        self.file.write_text(text + 'hook = ["./no-such-program"]')
+        told = self.refused("-c", str(self.file))
+        self.assertIn("account ann: hook: ./no-such-program: there is no such", told)
         self.file.write_text(text + "hock = 1")
         self.assertIn("did you mean hook?", self.refused("-c", str(self.file)))
+
+    def check(self) -> tuple[object, str, str]:
+        """Return the exit status, and what is said."""
+        output, errors = StringIO(), StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            ended = self.assertRaises(
+                SystemExit, parsed, "watch", "-c", str(self.file), "--check"
+            )
+        return ended.code, output.getvalue(), errors.getvalue()
+
+    def test_check(self) -> None:
+        """It also sees whether there are passwords, without asking for one."""
+        text = self.file.read_text()
+        self.file.chmod(0o600)
+        said = f"{self.file}: 1 account(s), all good\n"
+        self.assertEqual(self.check(), (0, said, ""))
+        (self.file.parent / "kept").write_text("looking-glass")
+        (self.file.parent / "kept").chmod(0o600)
+        (self.file.parent / "empty").write_text("\n")
+        sh = '_command = ["sh", "-c", "touch asked"]'
+        for given, problem in (
+            ('_file = "kept"', ""),
+            (sh, ""),
+            ('_env = "PATH"', ""),
+            ('_file = "nowhere"', "No such file or directory"),
+            ('_file = "empty"', "there is nothing in it"),
+            ('_env = "POP3CONNECT_NO_SUCH"', "there is nothing in it"),
+            ('_command = ["./no-such-program"]', "there is no such program"),
+        ):
+            self.file.write_text(text.replace(' = "x"', given))
+            status, output, errors = self.check()
+            if not problem:
+                self.assertEqual((status, output, errors), (0, said, ""))
+                continue
+            key = f"password{given.partition(' ')[0]}"
+            self.assertTrue(
+                str(status).startswith(f"{self.file}: account ann: {key}: "), status
+            )
+            self.assertIn(problem, str(status))
+            # Without --check it starts: the password may come later.
+            parsed("watch", "-c", str(self.file))
+        self.assertFalse((self.file.parent / "asked").exists())
+
+    def test_check_tells_of_open_files(self) -> None:
+        self.file.chmod(0o644)
+        status, _, errors = self.check()
+        self.assertEqual((status, errors), (0, f"{self.file}: {EXPOSED}\n"))
 
 
 class PluginTests(SynchronousTestCase):

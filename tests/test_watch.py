@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError as RefusedError
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
@@ -20,9 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import UsageError, connect
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
-from pop3connect.watch import MAX_NEW, REFUSED_WAIT, WatchService
-from pop3connect.watch_config import read_config
+from pop3connect.watch import MAX_NEW, REFUSED_WAIT, STAGGER, WatchService
+from pop3connect.watch_config import MAX_INTERVAL, read_config
 from pop3connect.watch_hook import NewMessage
+from pop3connect.watch_password import EXPOSED
 from pop3connect.watch_run import GRACE
 from pop3connect.watch_state import SeenFile
 
@@ -43,6 +44,22 @@ def hook(message: NewMessage) -> Any:
     return answer(message)
 
 
+class Stubborn:
+    """A hook that tries again, whatever happens to it."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.waiting: Deferred[None] = Deferred()
+
+    async def hook(self) -> None:
+        while True:
+            try:
+                await self.waiting
+            except CancelledError:
+                self.cancelled += 1
+                self.waiting = Deferred()
+
+
 class Process:
     """What a command looks like to the one who runs it."""
 
@@ -52,7 +69,7 @@ class Process:
         self.given = b""
         self.signals: list[str] = []
         self.stubborn = False
-        self.over = self.closed = False
+        self.over = self.closed = self.lost = False
 
     def write(self, data: bytes) -> None:
         self.given += data
@@ -61,7 +78,8 @@ class Process:
         self.closed = True
 
     def loseConnection(self) -> None:
-        self._gone(ProcessDone(0))
+        """Standard input stays open: what is in it is not read by anybody."""
+        self.lost = True
 
     def signalProcess(self, name: str) -> None:
         if self.over:
@@ -140,6 +158,7 @@ class WatchTestCase(SynchronousTestCase):
             f'user = "ada"\nsecure = "none"\ninterval = {INTERVAL}\n'
             f"{password}\n{hook}\n{more}\n"
         )
+        file.chmod(0o600)
 
         def connect_in_memory(*arguments: Any, **options: Any) -> Any:
             if self.errors:
@@ -304,6 +323,42 @@ class TellTests(WatchTestCase):
         self.advance(5)
         self.assertEqual(len(self.remembered()), 1)
 
+    def test_a_hook_that_cannot_be_given_up(self) -> None:
+        """It has the time that a command has; then the next message is told."""
+        global answer
+        stubborn: list[Stubborn] = []
+
+        def answer(message: NewMessage) -> object:
+            if message.number == 2:
+                return None
+            stubborn.append(Stubborn())
+            return stubborn[-1].hook()
+
+        server = self.mailbox(mail("one"), mail("two"))
+        service = self.service(server, "report_existing = true\nhook_timeout = 5")
+        self.start(service)
+        self.advance(5)
+        self.assertEqual((len(told), stubborn[0].cancelled), (1, 1))
+        self.advance(GRACE)
+        self.assertEqual(len(told), 2)
+        self.assertIn(
+            f"ada: message 1: hook: {HOOK}: took longer than 5 seconds", self.said()
+        )
+        self.advance(INTERVAL)
+        self.assertEqual(len(told), 3)
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        self.advance(GRACE)
+        self.successResultOf(stopping)
+        self.assertEqual(stubborn[1].cancelled, 1)
+        self.assertEqual(
+            self.said(), ["ada: message 1 is new: 43 octets, from ann@example.com: one"]
+        )
+        # Whatever comes of them is not told to anybody.
+        for one in stubborn:
+            one.waiting.errback(ValueError("too late"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_without_a_hook(self) -> None:
         self.start(
             self.service(self.mailbox(mail("x")), "report_existing = true", hook="")
@@ -465,9 +520,22 @@ class ServerTests(WatchTestCase):
             session("a", offer=offer).quit(), session("a", offer=offer).quit()
         )
         self.start(self.service(server))
+        self.assertIn(
+            "ada: the server wants 150 seconds between two logins", self.said()
+        )
         self.advance(INTERVAL + 49)
         self.assertEqual(len(server.stages), 1)
         self.advance(1)
+        self.assertEqual(len(server.stages), 2)
+        self.assertEqual(self.said(), [])
+
+    def test_login_delay_of_years(self) -> None:
+        """A server cannot end a watch by that, and in silence."""
+        offer = (*CAPABILITIES, "LOGIN-DELAY 999999999")
+        server = self.script(session("a", offer=offer).quit(), session("a").quit())
+        self.start(self.service(server))
+        self.assertIn(f"wants {MAX_INTERVAL} seconds", "".join(self.said()))
+        self.advance(MAX_INTERVAL)
         self.assertEqual(len(server.stages), 2)
 
 
@@ -504,6 +572,23 @@ class FailureTests(WatchTestCase):
         server = self.script(refusal("-ERR no"), refusal("-ERR no"))
         self.start(self.service(server))
         self.looks(server, 900)
+
+    def test_refused_after_an_outage(self) -> None:
+        """It waits as after a first refusal: the server may not be all there yet."""
+        no = refusal("-ERR no")
+        server = self.script(no, no, session("a").quit(), no, no)
+        self.errors = [RefusedError()] * 5
+        self.start(self.service(server))
+        for wait in (100, 200, 400, 800):
+            self.advance(wait)
+        self.assertEqual(self.errors, [])
+        self.looks(server, 1600, 900)
+        # What comes between two refusals does not make the second a first one.
+        self.errors = [RefusedError()]
+        self.advance(1800)
+        self.assertEqual(self.errors, [])
+        self.looks(server, 3200, INTERVAL, 900)
+        self.assertIn("ada: all is well again", self.said())
 
     def test_mailbox_in_use(self) -> None:
         """It may be free at the next look; the waits grow, to an hour."""
@@ -560,6 +645,23 @@ class FailureTests(WatchTestCase):
         self.start(service)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertIn("ada: unexpected; the next try is in 100 seconds", self.said()[0])
+
+    def test_not_all_at_once(self) -> None:
+        """Many accounts on one server are looked at one after the other."""
+        another = 'password = "x"\n[[account]]\nname = "{0}"\nuser = "{0}"\n' + (
+            'server = "pop.example.com"\nsecure = "none"'
+        )
+        server = self.script(*[Script()] * 3)
+        service = self.service(
+            server,
+            'password = "x"',
+            hook=another.format("bob"),
+            password=another.format("cleo"),
+        )
+        self.start(service)
+        for number in (1, 2, 3):
+            self.assertEqual(len(server.stages), number)
+            self.advance(STAGGER)
 
     def test_no_overlap(self) -> None:
         """A session that takes longer than the interval is the only one."""
@@ -658,12 +760,35 @@ class PasswordTests(WatchTestCase):
         self.assertIn("no login was tried; the next try is in 100 seconds", line)
         return line
 
+    def keep(self, content: bytes) -> None:
+        (self.folder / "secret").write_bytes(content)
+        (self.folder / "secret").chmod(0o600)
+
     def test_file(self) -> None:
         """The first line, without its end."""
         for content in (b"lovelace", b"lovelace\n", b"lovelace\r\nmore\n"):
-            (self.folder / "secret").write_bytes(content)
+            self.keep(content)
             self.state.unlink(missing_ok=True)
             self.logs_in('password_file = "secret"')
+
+    def test_open_to_everybody(self) -> None:
+        """It is said, once for each file, when the service starts."""
+        kept = self.folder / "kept"
+        kept.write_text("lovelace\n")
+        for password, file in (
+            ('password = "lovelace"', self.folder / "watch.toml"),
+            ('password_file = "kept"', kept),
+        ):
+            for mode, times in ((0o600, 0), (0o640, 0), (0o644, 1)):
+                service = self.service(self.mailbox(), password=password)
+                file.chmod(mode)
+                service = WatchService(
+                    read_config(self.folder / "watch.toml"), reactor=self.clock
+                )
+                self.said()
+                service.startService()
+                self.assertEqual(self.said(), [f"{file}: {EXPOSED}"] * times)
+                service.stopService()
 
     def test_unreadable_file(self) -> None:
         line = self.refused('password_file = "secret"')
@@ -671,9 +796,9 @@ class PasswordTests(WatchTestCase):
         self.assertIn(str(self.folder / "secret"), line)
 
     def test_bad_files(self) -> None:
-        (self.folder / "secret").write_bytes(b"\n")
+        self.keep(b"\n")
         self.assertIn("nothing in it", self.refused('password_file = "secret"'))
-        (self.folder / "secret").write_bytes(b"lovelace\xff")
+        self.keep(b"lovelace\xff")
         line = self.refused('password_file = "secret"')
         self.assertIn("not UTF-8", line)
         self.assertNotIn("lovelace", line)
@@ -817,6 +942,17 @@ class CommandTests(WatchTestCase):
         self.assertEqual(self.remembered(), [])
         self.advance(1)
         self.assertEqual(len(self.remembered()), 1)
+        self.assertTrue(process.lost)
+
+    def test_stop_while_a_child_is_left_behind(self) -> None:
+        """It is over as soon: there is nothing to send a signal to."""
+        process = self.run_one()
+        process.exit(ProcessDone(0))
+        stopping = self.watch.stopService()
+        self.advance(1)
+        self.successResultOf(stopping)
+        self.assertEqual(process.signals, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_such_program(self) -> None:
         server = self.mailbox(mail("new"))

@@ -69,6 +69,7 @@ class GoodTests(ConfigTestCase):
         self.assertEqual(account.password.value, "looking-glass")
 
     def test_above_the_accounts_is_for_all_that_do_not_say_else(self) -> None:
+        (self.file.parent / "ca").mkdir()
         config = self.read(
             TOP
             + 'server = "a.example"\nsecure = "stls"\ninterval = 60.5\n'
@@ -120,6 +121,8 @@ class BadTests(ConfigTestCase):
         told = self.refused(GOOD + "interval 30\n")
         self.assertIn("not TOML", told)
         self.assertIn("line 8", told)
+        for hard in ("9" * 5000, "[" * 5000):
+            self.assertIn("not TOML", self.refused(GOOD + f"interval = {hard}"))
         error = self.assertRaises(UsageError, self.read, GOOD + "interval 30\n")
         self.assertIsNone(error.__context__)  # it has the whole text in it
 
@@ -146,6 +149,8 @@ class BadTests(ConfigTestCase):
             ('hook = "a.b:c.d"', "package.module:function"),
             ("hook = 1", "package.module:function"),
             ("cacerts = 1", "text in quotes"),
+            ('cacerts = "nowhere"', "there is no such folder: /"),
+            ('cacerts = "watch.toml"', "there is no such folder: /"),
             ('report_existing = "yes"', "true or false"),
         ):
             key = line.partition(" ")[0]
@@ -176,7 +181,11 @@ class BadTests(ConfigTestCase):
         )
         told = self.refused("stat = 1\n" + GOOD)
         self.assertIn("stat: there is no such key here; did you mean state?", told)
-        self.assertIn("there is state, server", self.refused("zzz = 1\n" + GOOD))
+        told = self.refused(GOOD.replace("[[account]]", "[[accounts]]"))
+        self.assertIn("did you mean account?", told)
+        self.assertIn(
+            "there is state, account, server", self.refused("zzz = 1\n" + GOOD)
+        )
 
     def test_missing_keys(self) -> None:
         for key in ("server", "user", "name", "state", "password"):
