@@ -50,7 +50,8 @@ MAX_NEW = 1000
 """Messages that are told of after one look: their headers are held in memory."""
 
 SAVE_EVERY = 1.0
-"""Seconds.  A crash makes the hook hear again of what it did in the last of them."""
+"""Seconds.  A crash makes the hook hear again of what it did in the last of them before
+the message that it was at."""
 
 REFUSED_WAIT = 900
 """Seconds after a refused login, doubled each time: a tenth try within an hour or so
@@ -164,9 +165,10 @@ class AccountWatch(Service):
             )
         return wait
 
-    def _wait_after(self, error: BaseException) -> float:
+    def _wait_after(self, error: Any) -> float:
         interval = self._account.interval
-        if isinstance(error, LoginError) and not error.transient:
+        login = isinstance(error, LoginError) and error.mechanism is not None
+        if login and not error.transient:
             # Servers without response codes say the same to a false password as to
             # everything else.  Counted apart: after a night without a server, its
             # first refusal is still a first one.

@@ -573,6 +573,13 @@ class FailureTests(WatchTestCase):
         self.start(self.service(server))
         self.looks(server, 900)
 
+    def test_refused_before_the_login(self) -> None:
+        """A server that has too many sessions has seen no password."""
+        server = self.script(*[Script().say("-ERR too busy\r\n").expect_close()] * 3)
+        self.start(self.service(server))
+        self.looks(server, 100, 200)
+        self.assertIn("refused the session", self.said()[0])
+
     def test_refused_after_an_outage(self) -> None:
         """It waits as after a first refusal: the server may not be all there yet."""
         no = refusal("-ERR no")
