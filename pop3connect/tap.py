@@ -111,8 +111,11 @@ class WatchOptions(usage.Options):
     longdesc = (
         "Looks into the mailboxes that the file names, each at its interval, and"
         " tells of new messages: in the log, and by a hook, which is a command or a"
-        " Python function. Nothing is deleted. The file is TOML;"
-        " docs/twistd.rst has all its keys."
+        " Python function. Nothing is deleted. The file is TOML: 'state' is the"
+        " folder that remembers what has been seen, and each [[account]] has 'name',"
+        " 'server', 'user' and one of 'password_file', 'password_command',"
+        " 'password_env' and 'password'; the page \"Under twistd\" of the documentation"
+        " has the other keys."
     )
 
     optParameters: ClassVar[list[list[object]]] = [

@@ -43,7 +43,7 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 
 _WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
 
-_PASSWORDS = ("password", "password_command", "password_env", "password_file")
+PASSWORDS = ("password", "password_command", "password_env", "password_file")
 
 
 @attrs.frozen
@@ -286,7 +286,7 @@ _COMMON: dict[str, _Reader] = {
 
 def _config(file: Path, document: dict[str, Any]) -> WatchConfig:
     place = _Place(file)
-    for key in ("name", "user", *_PASSWORDS):
+    for key in ("name", "user", *PASSWORDS):
         if key in document:
             place.refuse(key, "belongs to one account: move it below its [[account]]")
     place.only(document, ("state", "account", *_COMMON))
@@ -325,7 +325,7 @@ def _account(
             "a letter or digit first)",
         )
     place = _Place(file, f"account {name}")
-    place.only(table, ("name", "user", *_PASSWORDS, *_COMMON))
+    place.only(table, ("name", "user", *PASSWORDS, *_COMMON))
     said = {
         key: read(place, key, table[key])
         for key, read in _COMMON.items()
@@ -347,9 +347,9 @@ def _account(
 
 
 def _source(place: _Place, table: Mapping[str, Any]) -> PasswordSource:
-    given = [key for key in _PASSWORDS if key in table]
+    given = [key for key in PASSWORDS if key in table]
     if not given:
-        place.refuse("password", f"is missing: give one of {', '.join(_PASSWORDS)}")
+        place.refuse("password", f"is missing: give one of {', '.join(PASSWORDS)}")
     if len(given) > 1:
         place.refuse(
             given[1], f"{given[0]} is there too: keep one of {', '.join(given)}"

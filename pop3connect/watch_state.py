@@ -46,7 +46,7 @@ class SeenFile:
                 raise TypeError("not a list of texts")
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(
                 f"{self.path} is broken; remove it, and what is in the mailbox then "
                 "counts as at the first look (report_existing)"

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
 from pop3connect.tap import DemoOptions, Options, makeService
+from pop3connect.watch_config import PASSWORDS
 from pop3connect.watch_password import EXPOSED
 
 ROOT = str(Path(pop3connect.__file__).absolute().parent.parent)
@@ -311,6 +312,21 @@ class TwistdTests(SynchronousTestCase):
         for option in ("--port=", "--tls-port=", "--folder=", "--account=", "--once"):
             self.assertIn(option, done.stdout)
         self.assertIn("secure/cacerts/", done.stdout)
+        # The documentation is not where the program is.
+        done = self.twistd("pop3connect", "watch", "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(" pop3connect watch --config FILE [options]\n", done.stdout)
+        for word in (
+            "--check",
+            "'state'",
+            "[[account]]",
+            "'name'",
+            "'server'",
+            "'user'",
+        ):
+            self.assertIn(word, done.stdout)
+        for key in PASSWORDS:
+            self.assertIn(f"'{key}'", done.stdout)
 
     def test_usage_error(self) -> None:
         """A bad option is told in the last line."""

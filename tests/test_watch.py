@@ -687,7 +687,14 @@ class StateTests(WatchTestCase):
         """Nobody logs in before a person has decided what it was to be."""
         server = self.mailbox(mail("old"))
         self.state.parent.mkdir()
-        for text in ("", '{"mailbox": "ada pop', "[]", "1", '{"mailbox": "x"}'):
+        for text in (
+            "",
+            '{"mailbox": "ada pop',
+            "[]",
+            "1",
+            '{"mailbox": "x"}',
+            "[" * 9999,
+        ):
             self.state.write_text(text)
             service = self.start(self.service(server))
             [line] = self.said()
