@@ -199,6 +199,9 @@ class AccountWatch(Service):
     async def _look_and_tell(self) -> None:
         seen = self._seen.read()
         rows, found = await self._session(seen)
+        if not rows and any(seen or ()):
+            # Emptied, or its store is not mounted: what comes back must not be new.
+            return
         remembered = [row.uid for row in rows]
         if seen is None or found or remembered != seen:
             # Before a hook runs: where nothing can be remembered, it would be told

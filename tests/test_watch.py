@@ -441,6 +441,21 @@ class ServerTests(WatchTestCase):
         self.assertEqual([(m.number, m.uid, m.size) for m in told], [(2, "a", 2)])
         self.assertEqual(self.remembered(), ["a", "a"])
 
+    def test_a_mailbox_that_is_empty_for_a_while(self) -> None:
+        """Its store may be away; what was seen before is not new when it is back."""
+        self.start(
+            self.service(
+                self.script(
+                    session("a", "b").quit(), session().quit(), session("a", "b").quit()
+                )
+            )
+        )
+        self.advance(INTERVAL)
+        self.assertEqual(self.remembered(), ["a", "b"])
+        self.advance(INTERVAL)
+        self.assertEqual(told, [])
+        self.assertEqual(self.remembered(), ["a", "b"])
+
     def test_a_uid_that_is_gone_is_forgotten(self) -> None:
         server = self.script(session("a", "b").quit(), session("b").quit())
         self.start(self.service(server))
