@@ -155,8 +155,18 @@ class StopTests(LoopbackTestCase):
         self.factory.silent = (b"NOOP",)
         stuck = self.factory.when_stuck()
         handle = await deferToThread(self.open)
+        # It has to wait already when the reactor stops, and threads take their time.
+        asked: Deferred[None] = Deferred()
+        when_closed = handle._handle.when_closed
+
+        def ask() -> Deferred[None]:
+            reactor.callLater(0, asked.callback, None)
+            return when_closed()
+
+        self.patch(handle._handle, "when_closed", ask)
         gone = deferToThread(handle.when_closed)
         waiting = deferToThread(handle.noop)
+        await asked
         await stuck
         await self.reactor.stop()
         await gone
