@@ -1,5 +1,5 @@
 """
-Draws the states of a session from the table in `pop3connect.session`.
+Draws the states of a session from the table in `pop3connect.sansio.states`.
 
     python docs/session_diagram.py > session.svg
 """
@@ -10,7 +10,7 @@ import sys
 from html import escape
 from textwrap import wrap
 
-from pop3connect.session import ALLOWED, State
+from pop3connect.sansio.states import ALLOWED, State
 
 WIDTH, MARGIN, LINE, GAP, SIDE = 460, 14, 18, 40, 40
 

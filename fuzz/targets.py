@@ -15,8 +15,17 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from pop3connect.multiline import MultilineDecoder, decode_whole
-from pop3connect.replies import (
+from pop3connect.auth.sasl import (
+    MECHANISMS,
+    Credentials,
+    SASLError,
+    apop_challenge,
+    decode_challenge,
+    make_mechanism,
+)
+from pop3connect.redaction import Secret, Transcript
+from pop3connect.sansio.multiline import MultilineDecoder, decode_whole
+from pop3connect.sansio.replies import (
     MAX_CAPABILITIES,
     BadReplyError,
     parse_capabilities,
@@ -29,15 +38,6 @@ from pop3connect.replies import (
     parse_status,
     parse_uids,
 )
-from pop3connect.sasl import (
-    MECHANISMS,
-    Credentials,
-    SASLError,
-    apop_challenge,
-    decode_challenge,
-    make_mechanism,
-)
-from pop3connect.status import Secret, Transcript
 
 __all__ = ["CORPUS", "PARTS", "check"]
 

@@ -7,6 +7,7 @@ A POP3 client for Twisted: one call opens a session, checks the server, logs in.
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .address import Secure
 from .api import connect
 from .errors import (
     CommandError,
@@ -22,12 +23,10 @@ from .errors import (
     VerificationError,
 )
 from .handle import Handle
-from .replies import UID, Capabilities, Listing, Stat
-from .results import Committed, LoginInfo, Message
-from .session import Secure
+from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
 
 if TYPE_CHECKING:
-    from .tls import TLSInfo
+    from .results import TLSInfo
 
 __all__ = [
     "UID",
@@ -59,7 +58,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # OpenSSL takes longer to import than all the rest; a plain session needs none.
     if name == "TLSInfo":
-        from .tls import TLSInfo
+        from .results import TLSInfo
 
         return TLSInfo
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

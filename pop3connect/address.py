@@ -6,6 +6,7 @@ Pure: no name is looked up here.
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
 
@@ -14,7 +15,7 @@ import idna
 
 from .errors import UsageError
 
-__all__ = ["POP3S_PORT", "POP3_PORT", "ServerAddress"]
+__all__ = ["POP3S_PORT", "POP3_PORT", "Secure", "ServerAddress"]
 
 POP3_PORT = 110
 """RFC 1939 section 3."""
@@ -27,6 +28,19 @@ POP3S_PORT = 995
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _MAX_NAME = 253
 _ZONE = re.compile(r"[A-Za-z0-9_.~-]{1,64}\Z")
+
+
+class Secure(enum.IntEnum):
+    """How a session is protected; the numbers are those of Omnis."""
+
+    NONE = 0
+    """Not at all."""
+
+    TLS = 1
+    """TLS from the first octet, on port 995 (RFC 8314)."""
+
+    STLS = 2
+    """Upgraded after the greeting and before the login (RFC 2595)."""
 
 
 @attrs.frozen

@@ -8,18 +8,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-)
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from .address import POP3_PORT, POP3S_PORT, ServerAddress
-from .authenticate import Account, Password
-from .commands import check_text
-from .connection import Settings
+from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
+from .auth.authenticate import Account, Password
+from .auth.login import log_in
+from .auth.policy import NO_PASSWORD, check_auth
+from .client.connection import Settings
+from .client.protocol import POP3ClientFactory, POP3ClientProtocol
 from .errors import (
     ConnectError,
     ConnectionLostError,
@@ -30,16 +27,13 @@ from .errors import (
     UsageError,
 )
 from .handle import Handle
-from .login import log_in
-from .policy import NO_PASSWORD, check_auth
-from .protocol import POP3ClientFactory, POP3ClientProtocol
-from .session import Secure
-from .status import Secret, StatusProcedure, printable
+from .redaction import Secret, StatusProcedure, printable
+from .sansio.commands import check_text
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
-    from .tls import ClientCertificate, ClientContext
+    from .tls.context import ClientCertificate, ClientContext
 
 __all__ = ["connect", "establish", "tcp_endpoint"]
 
@@ -241,13 +235,20 @@ def _innermost(connected: Any) -> POP3ClientProtocol:
 def _upgradable(factory: POP3ClientFactory) -> Any:
     if factory.settings.context is None:
         return factory
-    from .layer import StartTLSFactory
+    from .tls.starttls import StartTLSFactory
 
     return StartTLSFactory(factory, factory.settings.clock)
 
 
 def tcp_endpoint(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
     """Return the endpoint that leads to the server of a session."""
+    # They import OpenSSL, which a plain session over an endpoint does not need.
+    from twisted.internet.endpoints import (
+        HostnameEndpoint,
+        TCP4ClientEndpoint,
+        TCP6ClientEndpoint,
+    )
+
     host, port = settings.server.host, settings.server.port
     if not settings.server.is_ip:
         # Both families, side by side (RFC 8305).
@@ -287,8 +288,8 @@ def _context(
                 "client_certificate is of no use without TLS; set secure to 1 or 2"
             )
         return None
-    from .tls import shared_context
-    from .trust import Trust
+    from .tls.context import shared_context
+    from .tls.trust import Trust
 
     trust = Trust.choose(cacerts, bool(system_trust), os.environ) if verify else None
     return shared_context(trust, certificate)

@@ -14,7 +14,13 @@ from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 
 from .address import ServerAddress
-from .commands import (
+from .auth.login import Session
+from .client.prefetch import AHEAD, Fetch
+from .client.protocol import POP3ClientProtocol
+from .client.streaming import Streamed
+from .errors import CommandError, ConnectionLostError, UsageError
+from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .sansio.commands import (
     Capa,
     Command,
     Dele,
@@ -31,19 +37,13 @@ from .commands import (
     Uidl,
     UidlOne,
 )
-from .errors import CommandError, ConnectionLostError, UsageError
-from .exchange import Sink, Streamed
-from .fetch import AHEAD, Fetch
-from .login import Session
-from .protocol import POP3ClientProtocol
-from .replies import UID, Capabilities, Listing, Stat
-from .results import Committed, LoginInfo, Message
-from .session import State
+from .sansio.exchange import Sink
+from .sansio.states import State
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .tls import TLSInfo
+    from .results import TLSInfo
 
 __all__ = ["Handle"]
 

@@ -1,16 +1,129 @@
 """
-What the commands of a `Handle` give back, beside the plain listings of `replies`.
+Every value that a user receives: what the commands of a `Handle` return, and its facts.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
 from .errors import POP3Error
 
-__all__ = ["Committed", "LoginInfo", "Message"]
+if TYPE_CHECKING:
+    from cryptography import x509
+
+__all__ = [
+    "UID",
+    "Capabilities",
+    "Committed",
+    "Listing",
+    "LoginInfo",
+    "Message",
+    "Stat",
+    "TLSInfo",
+]
+
+
+class Stat(NamedTuple):
+    """The size of the mailbox (RFC 1939, STAT)."""
+
+    count: int  # type: ignore[assignment]
+    """Messages, without those marked as deleted."""
+
+    size: int
+    """Octets of all of them, as the server counts; a hint."""
+
+
+class Listing(NamedTuple):
+    """One message of a scan listing (RFC 1939, LIST)."""
+
+    number: int
+    """The message number, from 1."""
+
+    size: int
+    """Octets with CRLF line ends, as the server counts; a hint."""
+
+
+class UID(NamedTuple):
+    """One message of a unique-id listing (RFC 1939, UIDL)."""
+
+    number: int
+    """The message number, from 1."""
+
+    uid: str
+    """The unique-id; octets beyond ASCII are surrogate escapes."""
+
+
+class Capabilities(Mapping[str, tuple[str, ...]]):
+    """
+    What a server can do (RFC 2449 section 5): tag in upper case -> parameters.
+
+    ``"UIDL" in capabilities``, ``capabilities["SASL"]``.  Looking up a tag
+    ignores its case.  Unknown tags are kept.  An empty one stands for a server
+    that does not know CAPA; see `known`.
+    """
+
+    __slots__ = ("_known", "_tags")
+
+    def __init__(
+        self, tags: Mapping[str, tuple[str, ...]] | None = None, *, known: bool = True
+    ) -> None:
+        self._tags = dict(tags or {})
+        self._known = known
+
+    def __getitem__(self, tag: str) -> tuple[str, ...]:
+        """Return the parameters of a capability; KeyError if it is not there."""
+        return self._tags[tag.upper()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the tags, in the order of the server."""
+        return iter(self._tags)
+
+    def __len__(self) -> int:
+        """Count the tags."""
+        return len(self._tags)
+
+    def __repr__(self) -> str:
+        """Show the tags."""
+        return f"<Capabilities {' '.join(self._tags) or 'none'}>"
+
+    @property
+    def known(self) -> bool:
+        """Whether the server answered CAPA; if not, anything may be possible."""
+        return self._known
+
+    @property
+    def sasl(self) -> tuple[str, ...]:
+        """The SASL mechanisms, in upper case (RFC 5034 section 3)."""
+        return tuple(name.upper() for name in self._tags.get("SASL", ()))
+
+    @property
+    def login_delay(self) -> int | None:
+        """Seconds that must pass between two logins (RFC 2449 section 6.5)."""
+        words = self._tags.get("LOGIN-DELAY", ())
+        return int(words[0]) if words and _is_count(words[0]) else None
+
+    @property
+    def expire(self) -> int | None:
+        """
+        Days that messages are kept (RFC 2449 section 6.7).
+
+        ``None``: never deleted, or not said.  0: they go when they are read.
+        """
+        words = self._tags.get("EXPIRE", ())
+        return int(words[0]) if words and _is_count(words[0]) else None
+
+    @property
+    def implementation(self) -> str | None:
+        """The server's name for itself; for people, never to decide by."""
+        words = self._tags.get("IMPLEMENTATION")
+        return None if words is None else " ".join(words)
+
+
+def _is_count(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
 
 
 @attrs.frozen
@@ -48,3 +161,29 @@ class Message(NamedTuple):
 
     error: POP3Error | None
     """Why it was refused; ``None`` if it was not."""
+
+
+@attrs.frozen
+class TLSInfo:
+    """
+    What protects a session.
+
+    :ivar version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
+    :ivar cipher: OpenSSL's name of the cipher suite.
+    :ivar verified: whether the server has proven who it is.
+    """
+
+    version: str
+    cipher: str
+    verified: bool
+    _certificate: Callable[[], x509.Certificate] | None = attrs.field(
+        default=None, repr=False, eq=False
+    )
+
+    @property
+    def peer_certificate(self) -> x509.Certificate | None:
+        """The server's certificate."""
+        # Made when asked for: most sessions never ask.
+        if self._certificate is None:
+            return None
+        return self._certificate()

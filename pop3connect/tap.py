@@ -20,7 +20,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 if TYPE_CHECKING:
-    from .demo_service import Settings
+    from .demo.service import Settings
     from .watch_config import WatchConfig
 
 __all__ = ["DemoOptions", "Options", "WatchOptions", "makeService"]
@@ -92,7 +92,7 @@ class DemoOptions(usage.Options):
 
     def settings(self) -> Settings:
         """Return what was asked for."""
-        from .demo_service import Settings
+        from .demo.service import Settings
 
         return Settings(
             port=self["port"],
@@ -202,7 +202,7 @@ def _make_demo(options: DemoOptions) -> IService:
     # Not at the top: twistd installs the reactor that its --reactor names first.
     from twisted.internet import reactor
 
-    from .demo_service import DemoService
+    from .demo.service import DemoService
 
     # twistd turns sys.stdout into its log when it starts the service; what is
     # there now is still the terminal.

@@ -31,7 +31,7 @@ from .errors import (
     UsageError,
 )
 from .handle import Handle
-from .replies import UID
+from .results import UID
 from .watch_config import MAX_INTERVAL, WatchConfig, WatchedAccount
 from .watch_hook import Hook, NewMessage, find_hook
 from .watch_password import EXPOSED, exposed, find_password

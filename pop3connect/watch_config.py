@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 
 import attrs
 
-from .address import ServerAddress
+from .address import Secure, ServerAddress
+from .auth.policy import NO_PASSWORD, check_auth
 from .errors import UsageError
-from .policy import NO_PASSWORD, check_auth
-from .session import Secure
-from .status import Secret
+from .redaction import Secret
 
 if sys.version_info >= (3, 11):
     import tomllib

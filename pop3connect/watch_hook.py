@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from .errors import UsageError
-from .status import printable
+from .redaction import printable
 from .watch_config import WatchConfig, WatchedAccount
 from .watch_run import GRACE, RunError, find_program, run
 

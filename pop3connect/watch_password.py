@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .status import Secret
+from .redaction import Secret
 from .watch_config import PasswordSource, WatchConfig
 from .watch_run import RunError, find_program, run
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from .errors import UsageError
-from .replies import UID
+from .results import UID
 
 __all__ = ["SeenFile", "split_seen"]
 

@@ -33,7 +33,7 @@ from pop3connect import (
     VerificationError,
     connect,
 )
-from pop3connect.commands import List
+from pop3connect.sansio.commands import List
 from pop3connect.testing import Script, ScriptedServer
 
 from .support.certificates import ServerTLS, authority, leaf

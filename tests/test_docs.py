@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
 from pop3connect import connect
-from pop3connect.session import ALLOWED, State
+from pop3connect.sansio.states import ALLOWED, State
 
 DOCS = Path(__file__).absolute().parent.parent / "docs"
 

@@ -696,7 +696,7 @@ class EachTests(TestCase):
             raise SkipTest("these are tests of an installed package")
         pages = "".join(page.read_text("utf-8") for page in DOCS.rglob("*.rst"))
         tests = "".join(
-            test.read_text("utf-8") for test in (ROOT / "tests").glob("test_*.py")
+            test.read_text("utf-8") for test in (ROOT / "tests").rglob("test_*.py")
         )
         for path in sorted(EXAMPLES.iterdir()):
             if path.suffix in (".py", ".sh", ".toml"):

@@ -1,15 +1,14 @@
 """
-How the package is laid out: what may import what, and how large a module gets.
+How the package is laid out: what importing it costs, and what its files have in common.
 
-The order below is the design.  A module may import those before it, and no others,
-neither in a function nor for the type checker: who wants to go the other way has
-found a concern in the wrong place.
+Which module may import which is held by import-linter: see ``.importlinter``.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -19,107 +18,18 @@ import pop3connect
 PACKAGE = Path(pop3connect.__file__).absolute().parent
 ROOT = PACKAGE.parent
 
-#: All modules, each below those that it may import.
-ORDER = [
-    "_version",
-    "errors",
-    # pure: octets and values
-    "status",
-    "address",
-    "session",
-    "results",
-    "replies",
-    "multiline",
-    "commands",
-    "sasl",
-    "policy",
-    # a connection
-    "timers",
-    "exchange",
-    "trust",
-    "identity",
-    "tls",
-    "layer",
-    "connection",
-    "outbox",
-    "bodies",
-    "protocol",
-    # a session
-    "authenticate",
-    "login",
-    "fetch",
-    "handle",
-    "api",
-    "__init__",
-    # for programs that block
-    "reactor_thread",
-    "handover",
-    "blocking",
-    # what is built on it
-    "omnis_codes",
-    "omnis_sockets",
-    "omnis",
-    "demo_mail",
-    "demo_accounts",
-    "demo",
-    "testing_wire",
-    "testing_script",
-    "testing",
-    "demo_tour",
-    "demo_service",
-    "watch_config",
-    "watch_state",
-    "watch_run",
-    "watch_hook",
-    "watch_password",
-    "watch",
-    "tap",
-    # the command line
-    "cli.exits",
-    "cli.running",
-    "cli.access",
-    "cli.passwords",
-    "cli.opening",
-    "cli.certificates",
-    "cli.look",
-    "cli.info",
-    "cli.numbers",
-    "cli.ahead",
-    "cli.headers",
-    "cli.listing",
-    "cli.messages",
-    "cli.disk",
-    "cli.locks",
-    "cli.store",
-    "cli.maildir",
-    "cli.mbox",
-    "cli.record",
-    "cli.progress",
-    "cli.collect",
-    "cli.saving",
-    "cli.app",
-    "cli",
-    "__main__",
-]
-
-#: These know octets and values, and nothing of Twisted.
-PURE = {
-    "address",
-    "replies",
-    "multiline",
-    "commands",
-    "sasl",
-    "policy",
-    "status",
-    "errors",
-    "session",
-    "results",
-    "watch_config",
-    "watch_state",
-}
-
-#: OpenSSL is behind these.  A plain session needs none of it.
-HEAVY = {"trust", "identity", "tls", "layer"}
+#: Imported when they are first needed: a plain session needs none of them.
+LATE = (
+    "OpenSSL",
+    "cryptography",
+    "crochet",
+    "trustme",
+    "twisted.internet.endpoints",
+    "twisted.internet.reactor",
+    "twisted.internet.ssl",
+    "twisted.mail",
+    "twisted.protocols.tls",
+)
 
 MAX_LINES = 500
 
@@ -140,142 +50,29 @@ def modules() -> dict[str, ast.Module]:
     }
 
 
-def _nodes(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """Walk, and tell what is not run when the module is imported."""
-    for node in ast.iter_child_nodes(tree):
-        inner = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            inner = True
-        yield node, inner
-        yield from _nodes(node, inner)
-
-
-def imports(tree: ast.Module, name: str = "") -> Iterator[tuple[str, bool]]:
-    """
-    Find all imports, wherever they are.
-
-    :param name: the short name of the module, for what is relative to it.
-    :return: the full name of each module, and whether it is imported lazily.
-    """
-    for node, lazy in _nodes(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, lazy
-        elif isinstance(node, ast.ImportFrom):
-            within = ["pop3connect", *name.split(".")[:-1]]
-            above = within[: len(within) + 1 - node.level] if node.level else []
-            base = ".".join([*above, node.module or ""])
-            yield base.rstrip("."), lazy
-            for alias in node.names:
-                # "from . import errors" imports a module, and not a name in one.
-                yield f"{base.rstrip('.')}.{alias.name}", lazy
-
-
-def inner_imports(tree: ast.Module, module: str = "") -> Iterator[tuple[str, bool]]:
-    """Find the imports of our own modules, by their short names."""
-    for name, lazy in imports(tree, module):
-        package, *rest = name.split(".")
-        if package != "pop3connect":
-            continue
-        # The last part may be a name in the module.
-        known = [".".join(rest[:parts]) for parts in (2, 1)]
-        short = next((name for name in known if name in ORDER), None)
-        if short is not None:
-            yield short, lazy
-        elif len(rest) < 2:
-            yield "__init__", lazy
-
-
-class FinderTests(SynchronousTestCase):
-    """The test of the layout sees what it has to see."""
-
-    SOURCE = """
-import os, pop3connect.tls
-from . import errors, nothing
-from .status import MASK
-from pop3connect import connect
-if TYPE_CHECKING:
-    from .trust import Trust
-def function():
-    class Inner:
-        async def method():
-            if os:
-                from pop3connect.api import connect
-                import twisted.mail.pop3
-"""
-
-    def test_every_kind_of_import_is_found(self) -> None:
-        tree = ast.parse(self.SOURCE)
-        self.assertEqual(
-            set(inner_imports(tree)),
-            {
-                ("tls", False),
-                ("errors", False),
-                ("status", False),
-                ("__init__", False),
-                ("trust", True),
-                ("api", True),
-            },
-        )
-        self.assertIn(("twisted.mail.pop3", True), set(imports(tree)))
-        self.assertIn(("os", False), set(imports(tree)))
-
-    def test_what_is_relative_to_a_package_within_is_found(self) -> None:
-        tree = ast.parse("from .exits import tell\nfrom ..api import connect\n")
-        self.assertEqual(
-            set(inner_imports(tree, "cli.opening")),
-            {("cli.exits", False), ("api", False)},
-        )
-
-
 class ImportTests(SynchronousTestCase):
-    """Who imports whom."""
+    """What is loaded, in a process of its own."""
 
-    def test_every_module_has_its_place_in_the_order(self) -> None:
-        self.assertEqual(sorted(ORDER), sorted(modules()), "see ORDER in this file")
-        self.assertEqual(len(ORDER), len(set(ORDER)))
+    def loaded_by(self, statement: str) -> list[str]:
+        program = (
+            f"import sys; {statement}; "
+            f"print(*[name for name in {LATE!r} if name in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=True,
+        )
+        return done.stdout.split()
 
-    def test_imports_go_to_earlier_modules_only(self) -> None:
-        upward = [
-            f"{name} imports {imported}"
-            for name, tree in modules().items()
-            for imported, _ in inner_imports(tree, name)
-            if ORDER.index(imported) >= ORDER.index(name)
-        ]
-        self.assertEqual(upward, [])
+    def test_importing_the_package_loads_no_openssl_and_no_endpoints(self) -> None:
+        self.assertEqual(self.loaded_by("import pop3connect"), [])
 
-    def test_pure_modules_know_nothing_of_twisted(self) -> None:
-        found = modules()
-        self.assertTrue(set(found) >= PURE)
-        for name in PURE:
-            for imported, _ in imports(found[name], name):
-                self.assertNotIn(
-                    imported.partition(".")[0], ("twisted", "zope", "OpenSSL"), name
-                )
-
-    def test_pure_modules_import_pure_modules_only(self) -> None:
-        found = modules()
-        for name in PURE:
-            inner = {imported for imported, _ in inner_imports(found[name], name)}
-            self.assertLessEqual(inner, PURE, name)
-
-    def test_what_a_plain_session_does_not_need_is_imported_when_it_is(self) -> None:
-        found = modules()
-        for name in ORDER[: ORDER.index("__init__") + 1]:
-            if name in HEAVY:
-                continue
-            for imported, lazy in inner_imports(found[name], name):
-                if imported in HEAVY:
-                    self.assertTrue(lazy, f"{name} imports {imported} at once")
-
-    def test_the_client_needs_nothing_of_the_demo(self) -> None:
-        found = modules()
-        for name in ORDER[: ORDER.index("__init__") + 1]:
-            for imported, lazy in imports(found[name], name):
-                self.assertNotIn("demo", imported, name)
-                self.assertFalse(imported.startswith("trustme"), name)
-                # Its interfaces may be named; its code is another client.
-                self.assertTrue(lazy or not imported.startswith("twisted.mail"), name)
+    def test_the_check_sees_a_module_that_is_loaded(self) -> None:
+        found = self.loaded_by("import pop3connect.tls.context")
+        self.assertIn("OpenSSL", found)
 
 
 class FileTests(SynchronousTestCase):

@@ -269,7 +269,8 @@ class PluginTests(SynchronousTestCase):
             "def has(*names): return [n for n in names if n in sys.modules]\n"
             "print(has('pop3connect'))\n"
             "plugin.options()\n"
-            "print(has('pop3connect.demo', 'pop3connect.demo_service', 'trustme',"
+            "print(has('pop3connect.testing.server', 'pop3connect.demo.service',"
+            " 'trustme',"
             " 'twisted.internet.reactor'))\n"
         )
         done = python("-c", loaded)

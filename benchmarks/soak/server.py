@@ -21,10 +21,10 @@ from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
 
 from benchmarks.soak import faults, mail
-from pop3connect.demo import DemoPOP3, DemoPOP3Factory
-from pop3connect.demo_accounts import InUseError, Maildrop, MaildropSession
-from pop3connect.testing_script import stuffed
-from pop3connect.testing_wire import layered
+from pop3connect.testing.accounts import InUseError, Maildrop, MaildropSession
+from pop3connect.testing.script import stuffed
+from pop3connect.testing.server import DemoPOP3, DemoPOP3Factory
+from pop3connect.testing.wire import layered
 
 reactor: Any = global_reactor
 

@@ -12,9 +12,8 @@ from typing import Any
 import attrs
 import click
 
-from ..address import POP3_PORT, POP3S_PORT, ServerAddress
+from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from ..errors import UsageError
-from ..session import Secure
 
 __all__ = ["Access", "access_options"]
 

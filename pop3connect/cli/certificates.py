@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ..status import printable
+from ..redaction import printable
 
 __all__ = ["CertificateFacts", "facts_of", "pin"]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import attrs
 from twisted.internet.defer import Deferred
 
+from ..destinations.store import Delivery, Store
 from ..errors import CommandError
 from ..handle import Handle
 from .ahead import answers
 from .exits import tell
 from .record import Record
-from .store import Delivery, Store
 
 __all__ = ["Collection", "Outcome", "note_recovered", "unique_ids"]
 

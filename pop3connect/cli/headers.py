@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-from ..status import printable
+from ..redaction import printable
 
 __all__ = ["Summary", "summary"]
 

@@ -13,9 +13,8 @@ from typing import Any
 import attrs
 import click
 
-from ..replies import Capabilities
-from ..results import LoginInfo
-from ..session import Secure
+from ..address import Secure
+from ..results import Capabilities, LoginInfo
 from .access import Access, access_options
 from .certificates import CertificateFacts, facts_of, pin
 from .exits import Exit, words

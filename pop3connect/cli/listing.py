@@ -16,7 +16,7 @@ from rich.cells import set_cell_size
 
 from ..errors import CommandError
 from ..handle import Handle
-from ..replies import Listing
+from ..results import Listing
 from .access import Access, access_options
 from .ahead import answers
 from .exits import Exit, tell

@@ -15,17 +15,16 @@ import attrs
 from cryptography import x509
 from OpenSSL import SSL
 
-from ..address import ServerAddress
+from ..address import Secure, ServerAddress
 from ..api import establish, tcp_endpoint
-from ..commands import Capa, Stls
-from ..connection import Settings
+from ..client.connection import Settings
+from ..client.protocol import POP3ClientProtocol
 from ..errors import CommandError, VerificationError
-from ..identity import IdentityCheck
-from ..protocol import POP3ClientProtocol
-from ..replies import Capabilities
-from ..session import Secure
-from ..tls import ClientContext, TLSInfo
-from ..trust import Trust
+from ..results import Capabilities, TLSInfo
+from ..sansio.commands import Capa, Stls
+from ..tls.context import ClientContext
+from ..tls.identity import IdentityCheck
+from ..tls.trust import Trust
 from .access import Access
 
 __all__ = ["Seen", "look", "why_not_trusted"]

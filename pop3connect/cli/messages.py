@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from ..errors import CommandError
 from ..handle import Handle
-from ..status import printable
+from ..redaction import printable
 from .access import Access, access_options
 from .ahead import answers
 from .exits import Exit, exit_status, tell

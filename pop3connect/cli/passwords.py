@@ -11,8 +11,8 @@ import sys
 
 import click
 
-from ..policy import NO_PASSWORD
-from ..status import Secret
+from ..auth.policy import NO_PASSWORD
+from ..redaction import Secret
 from .access import Access
 
 __all__ = ["PASSWORD_VARIABLE", "read_password"]

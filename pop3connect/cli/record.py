@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
-from .disk import put, sync_folder, write_whole
+from ..files import put, sync_folder, write_whole
 
 __all__ = ["Record"]
 

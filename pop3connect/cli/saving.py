@@ -10,17 +10,17 @@ from pathlib import Path
 import click
 
 from ..address import POP3_PORT, POP3S_PORT
+from ..destinations.maildir import Maildir
+from ..destinations.mbox import Mbox
+from ..destinations.store import Store
 from ..handle import Handle
 from .access import Access, access_options
 from .collect import Collection, note_recovered, unique_ids
 from .exits import Exit, tell
-from .maildir import Maildir
-from .mbox import Mbox
 from .numbers import NUMBERS, Range, choose
 from .opening import end, use_session
 from .progress import progress_bar
 from .record import Record
-from .store import Store
 
 __all__ = ["fetch_command"]
 

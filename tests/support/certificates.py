@@ -36,8 +36,8 @@ from zope.interface import implementer
 
 from pop3connect import Handle, POP3Error, VerificationError
 from pop3connect.address import ServerAddress
-from pop3connect.identity import IdentityCheck
-from pop3connect.tls import ClientContext
+from pop3connect.tls.context import ClientContext
+from pop3connect.tls.identity import IdentityCheck
 
 from .memory import Server
 

@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import pop3connect
-from pop3connect.demo import DemoPOP3, DemoPOP3Factory
-from pop3connect.demo_accounts import Maildrop, portal
+from pop3connect.testing.accounts import Maildrop, portal
+from pop3connect.testing.server import DemoPOP3, DemoPOP3Factory
 
 ROOT = Path(pop3connect.__file__).absolute().parent.parent
 

@@ -3,7 +3,7 @@ A client and a server in memory: no sockets, and time passes when a test says so
 
 `Wire` is a transport between our protocol and the test, which plays the server.
 With TLS, the server's side is a real `TLSMemoryBIOFactory` protocol, and the client's
-a real one too: `pop3connect.layer` slips it in.
+a real one too: `pop3connect.tls.starttls` slips it in.
 """
 
 from __future__ import annotations

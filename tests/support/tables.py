@@ -17,7 +17,7 @@ from pathlib import Path
 
 __all__ = ["exists", "main", "named", "outcomes"]
 
-_NAME = re.compile(r"``(tests(?:\.\w+){3})``")
+_NAME = re.compile(r"``(tests(?:\.\w+)+\.\w+Tests?\.\w+)``")
 # A report is a tree: modules, classes, tests, each two blanks further in.
 _TEST = re.compile(r"    (\w+) \.\.\..*\[(\w+)\]$")
 
@@ -37,9 +37,9 @@ def exists(name: str) -> bool:
     """
     Say whether there is such a test.
     """
-    package, module, case, test = name.split(".")
+    module, case, test = name.rsplit(".", 2)
     try:
-        found = getattr(importlib.import_module(f"{package}.{module}"), case)
+        found = getattr(importlib.import_module(module), case)
     except (ImportError, AttributeError):
         return False
     return test.startswith("test") and callable(getattr(found, test, None))
@@ -52,7 +52,7 @@ def outcomes(report: str) -> dict[str, str]:
     module = case = ""
     found: dict[str, str] = {}
     for line in report.splitlines():
-        if re.fullmatch(r"tests\.\w+", line):
+        if re.fullmatch(r"tests(\.\w+)+", line):
             module = line
         elif re.fullmatch(r"  \w+", line):
             case = line.strip()

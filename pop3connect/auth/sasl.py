@@ -1,0 +1,422 @@
+"""
+The mechanisms to log in with: challenges in, responses out.
+
+The dialogue is the business of `authenticate`.  SCRAM is scramp's; the rest are a line
+each.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..errors import UsageError
+from ..redaction import Secret, printable
+
+if TYPE_CHECKING:
+    from scramp import ScramClient
+
+__all__ = [
+    "MECHANISMS",
+    "SCRAM",
+    "SCRAM_PLUS",
+    "ChannelBinding",
+    "Credentials",
+    "Mechanism",
+    "SASLError",
+    "apop_challenge",
+    "apop_digest",
+    "decode_challenge",
+    "encode_response",
+    "make_mechanism",
+]
+
+MAX_ITERATIONS = 1_000_000
+"""Of SCRAM.  More than servers use (4,096 to 600,000), and less than a second of work:
+the server chooses the number, and we do the work."""
+
+MIN_ITERATIONS = 4096
+"""RFC 7677 section 4.  With fewer, who asks us to prove the password can guess it."""
+
+
+class SASLError(Exception):
+    """The server's side of a mechanism is wrong; it must not be trusted."""
+
+
+ChannelBinding = tuple[str, bytes]
+"""The type of a channel binding (RFC 5056) and its data."""
+
+
+@attrs.frozen
+class Credentials:
+    """
+    Who logs in, for as long as the login takes.
+
+    :ivar binding: what binds the login to the TLS around it.
+    :ivar nonce: of SCRAM, where it must be known before; else a random one.
+    """
+
+    username: str
+    password: Secret = attrs.field(repr=False)
+    host: str = ""
+    port: int = 0
+    binding: ChannelBinding | None = attrs.field(default=None, repr=False)
+    nonce: str | None = None
+
+
+def _octets(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass
+    # Not raised above: that exception has the whole text in it.
+    raise UsageError(
+        "the user name or the password has half a character in it (a surrogate), "
+        "which UTF-8 cannot carry"
+    )
+
+
+class Mechanism:
+    """
+    One SASL mechanism during one login.
+
+    :cvar name: as IANA lists it.
+    :cvar cleartext: whether who listens can log in with what he hears.
+    :cvar needs_tls: whether it must not be used without TLS at all.
+    :cvar oauth: whether the password is a token.
+    :cvar early: whether the initial response may go with the AUTH command.
+    :ivar tentative: whether nothing made of the password has been sent yet, and a
+        server may refuse what was sent for want of understanding it.
+    """
+
+    name = ""
+    cleartext = False
+    needs_tls = False
+    oauth = False
+    early = True
+    tentative = False
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+
+    def initial(self) -> bytes | None:
+        """Return the initial response; ``None`` if the server speaks first."""
+        return None
+
+    def respond(self, challenge: bytes) -> bytes:
+        """
+        Answer a challenge.
+
+        :raises SASLError: it is none that this mechanism can have.
+        """
+        raise SASLError("a challenge more than it has")
+
+    def at_a_loss(self, challenge: bytes) -> bool:
+        """Say whether with this challenge the server gives up, not knowing how."""
+        return False
+
+    def finish(self) -> None:
+        """
+        Look back when the server says that all is well.
+
+        :raises SASLError: it has not proven what it has to.
+        """
+
+    def failure(self) -> Mapping[str, str]:
+        """Return what the server has told about a failure, beside its ``-ERR``."""
+        return {}
+
+
+class Plain(Mechanism):
+    """PLAIN (RFC 4616)."""
+
+    name = "PLAIN"
+    cleartext = True
+
+    def initial(self) -> bytes:
+        """Return all there is to say."""
+        who = self.credentials
+        return _octets(f"\0{who.username}\0{who.password}")
+
+
+class Login(Mechanism):
+    """LOGIN: a prompt for the name, a prompt for the password, whatever they say."""
+
+    name = "LOGIN"
+    cleartext = True
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._answers = [credentials.password, credentials.username]
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Answer the next prompt."""
+        if not self._answers:
+            raise SASLError("a third prompt")
+        return _octets(self._answers.pop())
+
+
+class CramMD5(Mechanism):
+    """CRAM-MD5 (RFC 2195)."""
+
+    name = "CRAM-MD5"
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Prove the password."""
+        who = self.credentials
+        digest = hmac.new(_octets(who.password), challenge, "md5").hexdigest()
+        return _octets(f"{who.username} {digest}")
+
+
+_UNKNOWN_BINDING = (
+    b"e=unsupported-channel-binding-type",
+    b"e=channel-binding-not-supported",
+)
+
+
+class Scram(Mechanism):
+    """SCRAM (RFC 5802, 7677), with channel binding where its name ends in -PLUS."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._bound = self.name.endswith("-PLUS")
+        self._client = self._make_client()
+        # A server may know another kind of binding, and cannot say so beforehand.
+        self.tentative = self._bound
+        self._asked = self._proven = False
+
+    def _make_client(self) -> ScramClient:
+        # Late: it takes a while, and most sessions don't need it.
+        from scramp import ScramClient, ScramException
+
+        who = self.credentials
+        kind, stand_in = "", None
+        if who.binding is not None:
+            # scramp refuses tls-exporter by its name, for Python's ssl cannot make the
+            # data of it; OpenSSL can.  So the name is put in place afterwards.
+            kind, data = who.binding
+            stand_in = ("tls-server-end-point", data)
+        try:
+            client = ScramClient(
+                [self.name],
+                who.username,
+                who.password,
+                # Without -PLUS too: "we could, but you do not offer it" (the flag "y",
+                # RFC 5802 section 6), so that a stripped offer comes to light.
+                channel_binding=stand_in,
+                c_nonce=who.nonce,
+            )
+        except ScramException:
+            client = None
+        if client is not None and self._bound:
+            client.gs2_header.cb_name = kind
+            if str(client.gs2_header) != f"p={kind},,":
+                client = None
+        if client is not None:
+            return client
+        # Raised here: in the block above it would carry the password along.
+        raise UsageError(
+            f"{self.name} cannot be used with this user name, password and TLS: "
+            "they must be allowed by SASLprep (RFC 4013), and there must be a channel "
+            "to bind to"
+        )
+
+    def initial(self) -> bytes:
+        """Return the client's first message."""
+        first: str = self._client.get_client_first()
+        return first.encode()
+
+    def at_a_loss(self, challenge: bytes) -> bool:
+        """Say whether it does not know the kind of binding (RFC 5802 section 7)."""
+        return self.tentative and challenge.startswith(_UNKNOWN_BINDING)
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Prove the password; then check that the server knows it too."""
+        problem = ""
+        try:
+            if not self._asked:
+                self._asked, self.tentative = True, False
+                _check_iterations(challenge)
+                self._client.set_server_first(challenge.decode())
+                final: str = self._client.get_client_final()
+                return final.encode()
+            self._client.set_server_final(challenge.decode())
+            self._proven = True
+        except SASLError:
+            raise
+        except Exception as error:  # noqa: BLE001 - scramp's, and what it lets through
+            problem = str(error)
+        if problem:
+            raise SASLError(printable(problem.encode()))
+        return b""
+
+    def finish(self) -> None:
+        """Refuse a server that has not proven that it knows the password."""
+        if not self._proven:
+            raise SASLError("no proof that it knows the password")
+
+
+def _check_iterations(server_first: bytes) -> None:
+    match = re.search(rb",i=(\d{1,12})(?:,|\Z)", server_first)
+    count = int(match[1]) if match else 0
+    if not MIN_ITERATIONS <= count <= MAX_ITERATIONS:
+        raise SASLError(
+            f"an iteration count that is not from {MIN_ITERATIONS} to {MAX_ITERATIONS}"
+        )
+
+
+class XOAuth2(Mechanism):
+    """XOAUTH2, as large providers define it; the password is an access token."""
+
+    name = "XOAUTH2"
+    cleartext = needs_tls = oauth = True
+    # Providers reject it on the line of the AUTH command.
+    early = False
+
+    _last_word = b""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials)
+        self._failure: dict[str, str] = {}
+
+    def initial(self) -> bytes:
+        """Return all there is to say."""
+        who = self.credentials
+        return _octets(f"user={who.username}\1auth=Bearer {who.password}\1\1")
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Take in why it failed, and let the server go on to its ``-ERR``."""
+        if self._failure:
+            raise SASLError("a second challenge after the failure")
+        import json  # late: few logins come here
+
+        self._failure = {"status": "unknown"}
+        try:
+            told = json.loads(challenge)
+        except (ValueError, RecursionError):
+            told = None
+        if isinstance(told, dict):
+            # As it came: secrets in it are masked before it is cut or escaped.
+            self._failure |= {
+                key: str(told[key]).encode("utf-8", "replace").decode()
+                for key in ("status", "scope", "schemes", "openid-configuration")
+                if key in told
+            }
+        return self._last_word
+
+    def failure(self) -> Mapping[str, str]:
+        """Return status, scope and so on."""
+        return self._failure
+
+
+class OAuthBearer(XOAuth2):
+    """OAUTHBEARER (RFC 7628); the password is an access token."""
+
+    name = "OAUTHBEARER"
+    early = True
+
+    _last_word = b"\1"
+
+    def initial(self) -> bytes:
+        """Return all there is to say."""
+        who = self.credentials
+        name = who.username.replace("=", "=3D").replace(",", "=2C")
+        return _octets(
+            f"n,a={name},\1host={who.host}\1port={who.port}\1"
+            f"auth=Bearer {who.password}\1\1"
+        )
+
+
+class External(Mechanism):
+    """EXTERNAL (RFC 4422 appendix A): the client certificate says who we are."""
+
+    name = "EXTERNAL"
+
+    def initial(self) -> bytes:
+        """Name who we want to be."""
+        return _octets(self.credentials.username)
+
+
+class Anonymous(Mechanism):
+    """ANONYMOUS (RFC 4505); the user name is the trace."""
+
+    name = "ANONYMOUS"
+
+    def initial(self) -> bytes:
+        """Leave a trace."""
+        return _octets(self.credentials.username)
+
+
+SCRAM = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1")
+SCRAM_PLUS = tuple(f"{name}-PLUS" for name in SCRAM)
+"""Our kinds of SCRAM, the strongest first."""
+
+_kinds: list[type[Mechanism]] = [
+    *(type("Scram", (Scram,), {"name": name}) for name in (*SCRAM_PLUS, *SCRAM)),
+    Plain,
+    Login,
+    CramMD5,
+    XOAuth2,
+    OAuthBearer,
+    External,
+    Anonymous,
+]
+
+MECHANISMS: Mapping[str, type[Mechanism]] = {kind.name: kind for kind in _kinds}
+"""The SASL mechanisms that we speak, by name."""
+
+
+def make_mechanism(name: str, credentials: Credentials) -> Mechanism:
+    """
+    Begin a login.
+
+    :raises UsageError: this mechanism cannot be given these credentials.
+    """
+    return MECHANISMS[name](credentials)
+
+
+# RFC 1939 section 7: a msg-id as in RFC 822.  Without the @ it is a host name in
+# angle brackets, which some servers put into their greeting.
+_ATOMS = rb"[\x21-\x3b\x3d\x3f\x41-\x7e]+"
+_CHALLENGE = re.compile(b"<" + _ATOMS + b"@" + _ATOMS + b">")
+
+
+def apop_challenge(greeting: bytes) -> bytes | None:
+    """Return the timestamp in a greeting, with its brackets, if there is one."""
+    match = _CHALLENGE.search(greeting)
+    return match[0] if match else None
+
+
+def apop_digest(challenge: bytes, password: str) -> Secret:
+    """Return the digest for APOP (RFC 1939 section 7)."""
+    octets = challenge + _octets(password)
+    return Secret(hashlib.md5(octets, usedforsecurity=False).hexdigest())
+
+
+def encode_response(response: bytes) -> Secret:
+    """Encode a response (RFC 5034 section 4)."""
+    return Secret(base64.b64encode(response).decode("ascii"))
+
+
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+def decode_challenge(challenge: bytes) -> bytes | None:
+    """Decode a challenge; ``None`` if it is not base64, strictly (RFC 5034)."""
+    # Not left to Python alone: older versions take pads in odd places.
+    if _BASE64.fullmatch(challenge) is None:
+        return None
+    return base64.b64decode(challenge)
+
+
+def forms(credentials: Credentials) -> list[bytes]:
+    """Return the forms in which a server may repeat a password."""
+    octets = credentials.password.encode("utf-8", "surrogateescape")
+    plain = Plain(credentials).initial()
+    return [octets, base64.b64encode(octets), base64.b64encode(plain)]

@@ -1,0 +1,357 @@
+"""
+The same for programs that block: scripts, threads, Django and Celery workers.
+
+    with connect("pop.example.com", "user", "secret", secure=Secure.TLS) as handle:
+        for message in handle:
+            ...
+
+The reactor runs in a thread in the background.  Where none runs, crochet starts it:
+``pip install 'pop3connect[blocking]'``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from functools import partial, wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from .. import api
+from ..address import Secure, ServerAddress
+from ..auth.authenticate import Password
+from ..client.prefetch import AHEAD
+from ..errors import UsageError
+from ..handle import Handle
+from ..redaction import Secret, StatusProcedure
+from ..results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .handover import Batches, BinaryFile, FileConsumer
+from .reactor_thread import Call, ReactorThread
+
+if TYPE_CHECKING:
+    from twisted.mail.interfaces import IClientAuthentication
+    from typing_extensions import Self
+
+    from ..results import TLSInfo
+    from ..tls.context import ClientCertificate
+
+__all__ = ["BlockingHandle", "connect"]
+
+T = TypeVar("T")
+
+# In the class below `list` is a method.
+_Listings = list[Listing]
+_UIDs = list[UID]
+
+
+def connect(
+    server: str,
+    username: str,
+    password: Password,
+    stsproc: StatusProcedure | None = None,
+    secure: int | Secure = Secure.NONE,
+    verify: bool = True,
+    *,
+    cacerts: str | os.PathLike[str] | None = None,
+    system_trust: bool = False,
+    reactor: Any = None,
+    endpoint: IStreamClientEndpoint | None = None,
+    auth: str | IClientAuthentication = "auto",
+    timeout: float = 60.0,
+    connect_timeout: float = 30.0,
+    max_message_size: int | None = None,
+    pipeline: bool = True,
+    client_certificate: ClientCertificate | None = None,
+    allow_cleartext: bool = True,
+    utf8: bool = False,
+    capa: bool = True,
+) -> BlockingHandle:
+    """
+    Open a POP3 session and log in; wait for it.
+
+    The parameters and the errors are those of `pop3connect.connect`, with these
+    differences:
+
+    :param password: a callable is called in the thread that called this, so that it
+        may block.
+    :param stsproc: called in the reactor's thread; it must not block.
+    :param reactor: one that runs in another thread.  Default: the global one, which
+        is started in the background if it does not run.
+    :raises UsageError: also in the reactor's own thread, and in a process that was
+        forked off after the reactor had been started.
+    :raises ImportError: the reactor has to be started, and crochet is not installed.
+    """
+    if isinstance(password, str):
+        password = Secret(password)
+    thread = ReactorThread.find(reactor)
+    call = Call[BlockingHandle](thread)
+    if callable(password):
+        password = _asked_by(call, password)
+    # Made in the reactor's thread: a session is nowhere without its owner, who
+    # closes it in the end.
+    return call.run(
+        lambda: api.connect(
+            server,
+            username,
+            password,
+            stsproc,
+            secure,
+            verify,
+            cacerts=cacerts,
+            system_trust=system_trust,
+            reactor=thread.reactor,
+            endpoint=endpoint,
+            auth=auth,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_message_size=max_message_size,
+            pipeline=pipeline,
+            client_certificate=client_certificate,
+            allow_cleartext=allow_cleartext,
+            utf8=utf8,
+            capa=capa,
+        ).addCallback(BlockingHandle, thread)
+    )
+
+
+class BlockingHandle:
+    """
+    An open POP3 session, made by `connect`: a `Handle` whose methods wait.
+
+    Any thread may call them, several at a time too: commands are carried out in the
+    order of the calls, and each caller gets his own answer.  They raise the errors of
+    `Handle`, and `UsageError` in the reactor's own thread and in a process that was
+    forked off.  An exception that ends the waiting, such as KeyboardInterrupt, cancels
+    the command; in the middle of a message that ends the session.
+
+    A handle must be closed, by `disconnect` or `abort`; ``with`` does it.  One that
+    is forgotten is aborted: when it is garbage, or when the program ends.
+    """
+
+    def __init__(self, handle: Handle, thread: ReactorThread) -> None:
+        self._handle = handle
+        self._thread = thread
+        thread.keep(handle)
+        forgotten = weakref.finalize(self, thread.post, handle.abort)
+        # By then the reactor has stopped, and has closed it.
+        forgotten.atexit = False
+        # What is closed needs no more: while garbage is collected, Python drops a
+        # KeyboardInterrupt.
+        handle.when_closed().addCallback(lambda _: forgotten.detach())
+
+    def __repr__(self) -> str:
+        """Show where it leads and whether it is open."""
+        return repr(self._handle).replace("<", "<Blocking", 1)
+
+    # -- what is known without asking
+
+    @property
+    def server(self) -> ServerAddress:
+        """The server, as it was given to `connect`."""
+        return self._handle.server
+
+    @property
+    def greeting(self) -> str:
+        """The server's greeting, printable, without its ``+OK``."""
+        return self._handle.greeting
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do, as it said last (RFC 2449)."""
+        return self._handle.capabilities
+
+    @property
+    def login(self) -> LoginInfo:
+        """How the login went."""
+        return self._handle.login
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What protects the session; ``None``: nothing."""
+        return self._handle.tls
+
+    # -- the mailbox
+
+    def stat(self) -> Stat:
+        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        return self._thread.call(self._handle.stat)
+
+    def list(self) -> _Listings:
+        """List the messages that are not marked (LIST, RFC 1939 section 5)."""
+        return self._thread.call(self._handle.list)
+
+    def size(self, number: int) -> int:
+        """Return the size of a message in octets (LIST, RFC 1939 section 5)."""
+        return self._thread.call(self._handle.size, number)
+
+    def uidl(self) -> _UIDs:
+        """List the unique-ids of the messages (UIDL, RFC 1939 section 7)."""
+        return self._thread.call(self._handle.uidl)
+
+    def uid(self, number: int) -> str:
+        """Return the unique-id of a message (UIDL, RFC 1939 section 7)."""
+        return self._thread.call(self._handle.uid, number)
+
+    # -- messages
+
+    @overload
+    def retrieve(self, number: int, consumer: None = None) -> bytes: ...
+
+    @overload
+    def retrieve(self, number: int, consumer: BinaryFile) -> int: ...
+
+    def retrieve(self, number: int, consumer: BinaryFile | None = None) -> bytes | int:
+        """
+        Fetch a message (RETR, RFC 1939 section 5).
+
+        :param consumer: a file open for writing in binary mode, or anything with such
+            a ``write``; it is called in this thread, while the message comes.  A slow
+            one slows the server down; about 1 MiB waits to be written.  It must not
+            use this handle.  If it raises, so does this method, and the session ends
+            unless all of the message had come: the rest would have to be read.
+        :return: the message as it is stored, with CRLF; with a consumer, the
+            number of octets written to it.
+        """
+        if consumer is None:
+            return self._thread.call(self._handle.retrieve, number)
+        if isinstance(consumer, io.TextIOBase) or not hasattr(consumer, "write"):
+            raise UsageError(
+                f"consumer is a file open for writing in binary mode ('wb'), not "
+                f"{type(consumer).__name__}",
+                server=str(self.server),
+                verb="RETR",
+            )
+        call = Call[int](self._thread)
+        pieces = FileConsumer(self._thread, call, consumer)
+        return call.run(self._handle.retrieve, number, pieces)
+
+    def top(self, number: int, lines: int = 0) -> bytes:
+        """Fetch the header of a message and so many lines of its text (TOP)."""
+        return self._thread.call(self._handle.top, number, lines)
+
+    def messages(
+        self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
+    ) -> Generator[Message, None, None]:
+        """
+        Iterate over messages in order; the next ones are fetched meanwhile.
+
+        :param numbers: which ones; ``None``: all that LIST names.
+        :param ahead: so many are fetched, at the most, before they are wanted; and
+            up to 1 MiB of them, but no more than so many, are on their way here.
+
+        A message that the server refuses is an item with its ``error``; what ends
+        the session is raised.  The loop may be left early.  Other methods may be called
+        in it; their commands go out after those for the messages that have been
+        asked for.  An iterator is for one thread.
+        """
+        if numbers is not None:
+            # Whatever yields them may block, so not in the reactor's thread.
+            numbers = tuple(numbers)
+        batches = Batches(self._handle.messages(numbers, ahead), ahead)
+        take = partial(_run, batches.take)
+        try:
+            while batch := self._thread.call(take):
+                yield from batch
+        finally:
+            self._thread.post(_run, batches.stop)
+
+    def __iter__(self) -> Generator[Message, None, None]:
+        """Iterate over all messages, as `messages` does."""
+        return self.messages()
+
+    def delete(self, number: int) -> None:
+        """
+        Mark a message as deleted (DELE, RFC 1939 section 5).
+
+        Only `disconnect` makes it real.
+        """
+        self._thread.call(self._handle.delete, number)
+
+    def reset(self) -> None:
+        """Unmark all messages (RSET, RFC 1939 section 5)."""
+        self._thread.call(self._handle.reset)
+
+    # -- the session
+
+    def noop(self) -> None:
+        """Keep the session alive (NOOP, RFC 1939 section 5)."""
+        self._thread.call(self._handle.noop)
+
+    def capa(self) -> Capabilities:
+        """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
+        return self._thread.call(self._handle.capa)
+
+    @overload
+    def lang(self, tag: None = None) -> dict[str, str]: ...
+
+    @overload
+    def lang(self, tag: str) -> None: ...
+
+    def lang(self, tag: str | None = None) -> dict[str, str] | None:
+        """Choose, or list, the languages of the server's texts (RFC 6856 section 3)."""
+        lang: Callable[..., Any] = self._handle.lang
+        names: dict[str, str] | None = self._thread.call(lang, tag)
+        return names
+
+    def utf8(self) -> None:
+        """Make sure that the session is in UTF-8 mode (RFC 6856 section 2)."""
+        self._thread.call(self._handle.utf8)
+
+    def disconnect(self) -> Committed:
+        """
+        End the session (QUIT): the only thing that makes deletions real.
+
+        :return: what was committed, when the connection is gone.
+        :raises CommandError: the server could not delete all of it (RFC 1939
+            section 6).
+        :raises ConnectionLostError, TimedOutError: it is not known what was deleted.
+        """
+        return self._thread.call(self._handle.disconnect)
+
+    def abort(self) -> None:
+        """Close the connection now; nothing is deleted."""
+        self._thread.call(self._handle.abort)
+
+    def when_closed(self) -> None:
+        """Wait until the connection is gone, however."""
+        self._thread.call(self._handle.when_closed)
+
+    def __enter__(self) -> Self:
+        """Use the session in ``with``."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave with `disconnect`, or with `abort` on an exception."""
+        try:
+            leave = partial(self._handle.__aexit__, kind, error, None)
+            self._thread.call(_run, leave)
+        except BaseException:
+            # Ctrl-C while it waited: it shall not go on in the background.
+            self._thread.post(self._handle.abort)
+            raise
+
+
+def _run(function: Callable[[], Any]) -> Deferred[Any]:
+    """Call a coroutine function where Deferreds are wanted."""
+    return Deferred.fromCoroutine(function())
+
+
+def _asked_by(call: Call[Any], password: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a password callable so that the thread which waits for a call runs it."""
+
+    # With its signature, which says whether it takes `refresh`.
+    @wraps(password, updated=())
+    def ask(**options: Any) -> Deferred[Any]:
+        return call.ask(partial(password, **options))
+
+    return ask

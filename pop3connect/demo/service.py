@@ -1,0 +1,309 @@
+"""
+The demo as a service: its CA, its two ports, its tour, and its end.
+
+``twistd -n pop3connect demo`` starts it; `pop3connect.tap` makes it from the
+command line.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..testing.accounts import Maildrop, portal
+from ..testing.server import DemoPOP3Factory
+from .mail import sample_messages
+from .tour import ImpostorFactory, Tour, Visit
+
+__all__ = ["CA_FILE", "DEFAULT_ACCOUNT", "DemoAuthority", "DemoService", "Settings"]
+
+_log = Logger()
+
+DEFAULT_ACCOUNT = ("alice", "looking-glass")
+
+CA_FILE = "pop3connect-demo-ca.pem"
+
+_LOOPBACK = "127.0.0.1"
+"""Nothing else is listened on: the server takes passwords in the clear."""
+
+_HOST = "localhost"
+_IMPOSTOR = "mail.impostor.example"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What the command line can say.
+
+    :ivar port: in the clear and STLS; 0 for any free port.
+    :ivar tls_port: TLS; 0 for any free port.
+    :ivar folder: ``secure/cacerts/`` is made below it.
+    :ivar accounts: name to password; none means `DEFAULT_ACCOUNT`.
+    :ivar once: end after the tour.
+    """
+
+    port: int = 1110
+    tls_port: int = 1995
+    folder: str = "."
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
+
+
+class DemoAuthority:
+    """A certificate authority whose key dies with the process."""
+
+    def __init__(self) -> None:
+        # Here, because trustme comes only with the extra "demo".
+        import trustme
+
+        self._ca = trustme.CA(
+            organization_name="pop3connect", organization_unit_name="demo CA"
+        )
+
+    @property
+    def pem(self) -> bytes:
+        """The CA's certificate, which whoever trusts it needs."""
+        return bytes(self._ca.cert_pem.bytes())
+
+    def server(self, *names: str) -> CertificateOptions:
+        """Return what a server with these names needs."""
+        issued = self._ca.issue_cert(*names)
+        certificate = PrivateCertificate.loadPEM(
+            issued.private_key_and_cert_chain_pem.bytes()
+        )
+        options = certificate.options()
+        assert isinstance(options, CertificateOptions)
+        return options
+
+
+def _number(port: IListeningPort) -> int:
+    address = port.getHost()
+    assert isinstance(address, IPv4Address)
+    return address.port
+
+
+class DemoService(Service):
+    """
+    The server, and the tour of it.
+
+    :ivar authority: the CA of the server's certificate.
+    :param out: where the tour is told, for a person to read.
+    :param err: where it is told why the service cannot start.
+    :param finish: is called at most once, with the exit status, when the
+        service has no more to do; it stops the reactor.
+    """
+
+    name = "pop3connect demo"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reactor: Any,
+        out: TextIO,
+        err: TextIO,
+        finish: Callable[[int], object],
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._out = out
+        self._err = err
+        self._finish = finish
+        self.authority = DemoAuthority()
+        self._accounts = dict(settings.accounts or [DEFAULT_ACCOUNT])
+        self._ports: list[IListeningPort] = []
+        self._factories: list[DemoPOP3Factory] = []
+        self._impostor = ImpostorFactory()
+        self._tour: Deferred[bool] | None = None
+        self._hopeless = False
+
+    # -- IService
+
+    def privilegedStartService(self) -> None:
+        """Take the ports, which below 1024 needs privileges on some systems."""
+        super().privilegedStartService()
+        tls = self.authority.server(_HOST, _LOOPBACK)
+        drops = {name.encode(): Maildrop(sample_messages()) for name in self._accounts}
+        passwords = {
+            name.encode(): password.encode()
+            for name, password in self._accounts.items()
+        }
+        accounts = portal(passwords, drops)
+        with_stls = DemoPOP3Factory(accounts, tls)
+        under_tls = DemoPOP3Factory(accounts)
+        self._factories = [with_stls, under_tls]
+        option = "--port"
+        try:
+            self._ports.append(
+                self._reactor.listenTCP(
+                    self._settings.port, with_stls, interface=_LOOPBACK
+                )
+            )
+            option = "--tls-port"
+            self._ports.append(
+                self._reactor.listenSSL(
+                    self._settings.tls_port, under_tls, tls, interface=_LOOPBACK
+                )
+            )
+        except CannotListenError as error:
+            why = getattr(error.socketError, "strerror", None) or error.socketError
+            self._give_up(
+                f"cannot listen on {error.interface} port {error.port}: {why}."
+                f" Choose another port with {option} (0 picks a free one)."
+            )
+
+    def startService(self) -> None:
+        """Publish the CA's certificate, tell where everything is, take the tour."""
+        if not self._factories:
+            self.privilegedStartService()
+        super().startService()
+        if self._hopeless:
+            return
+        # After the ports, so that a second demo in the same folder does not
+        # replace the first one's certificate before it finds the ports taken.
+        try:
+            certificate = self._publish()
+        except OSError as error:
+            self._give_up(
+                f"cannot write the CA's certificate: {error}."
+                " Choose another folder with --folder."
+            )
+            return
+        # Before anything is told, because Twisted logs each port that is opened.
+        false_name = self.authority.server(_IMPOSTOR)
+        self._ports.append(
+            self._reactor.listenSSL(0, self._impostor, false_name, interface=_LOOPBACK)
+        )
+        self._reactor.callWhenRunning(self._start_tour, certificate)
+
+    def stopService(self) -> Deferred[list[None]]:
+        """Close the ports and all that came through them."""
+        super().stopService()
+        if self._tour is not None:
+            self._tour.cancel()
+        closed = [
+            done for port in self._ports if (done := port.stopListening()) is not None
+        ]
+        for factory in self._factories:
+            factory.drop_connections()
+        self._ports = []
+        return gatherResults(closed)
+
+    # -- what it does
+
+    @property
+    def port(self) -> int:
+        """Where to connect in the clear, and with STLS."""
+        return _number(self._ports[0])
+
+    @property
+    def tls_port(self) -> int:
+        """Where to connect under TLS."""
+        return _number(self._ports[1])
+
+    def _publish(self) -> Path:
+        # Resolved only now: twistd has changed to its --rundir meanwhile.
+        cacerts = Path(self._settings.folder).absolute() / "secure" / "cacerts"
+        cacerts.mkdir(parents=True, exist_ok=True)
+        certificate = cacerts / CA_FILE
+        # In one go, for a client that reads the folder at this moment.
+        fresh = certificate.with_suffix(".new")
+        fresh.write_bytes(self.authority.pem)
+        os.replace(fresh, certificate)
+        return certificate
+
+    def _start_tour(self, certificate: Path) -> None:
+        if not self.running:
+            return
+        username, password = next(iter(self._accounts.items()))
+        visit = Visit(
+            host=_HOST,
+            port=self.port,
+            tls_port=self.tls_port,
+            username=username,
+            password=password,
+            cacerts=str(certificate.parent),
+            messages=sample_messages(),
+            impostor_port=_number(self._ports[2]),
+            impostor=self._impostor,
+        )
+        self._tour = Deferred.fromCoroutine(self._show(visit, certificate))
+        self._tour.addCallback(self._toured, certificate)
+        self._tour.addErrback(self._tour_broke)
+
+    async def _show(self, visit: Visit, certificate: Path) -> bool:
+        self._introduce(certificate)
+        return await Tour(visit, self._say, self._reactor).run()
+
+    def _toured(self, worked: bool, certificate: Path) -> bool:
+        self._tour = None
+        if self._settings.once:
+            self._finish(0 if worked else 1)
+        else:
+            self._ports.pop().stopListening()  # the impostor's part is over
+            self._invite(certificate)
+        return worked
+
+    def _tour_broke(self, failure: Failure) -> None:
+        # Cancelled: the service is stopping.  Else nobody can be told any more
+        # (the pipe behind stdout is closed, say).
+        if not failure.check(CancelledError):
+            _log.failure("the tour broke off", failure)
+            if self._settings.once:
+                self._finish(1)
+
+    def _give_up(self, why: str) -> None:
+        self._hopeless = True
+        _log.error("{why}", why=why)
+        print(f"pop3connect demo: {why}", file=self._err, flush=True)
+        self._finish(1)
+
+    # -- what it says
+
+    def _say(self, line: str) -> None:
+        if not self.running:
+            raise CancelledError("the service has been stopped amid the tour")
+        # A terminal that cannot show a character gets its escape.
+        encoding = self._out.encoding or "ascii"
+        shown = line.encode(encoding, "backslashreplace").decode(encoding)
+        self._out.write(shown + "\n")
+        self._out.flush()
+
+    def _introduce(self, certificate: Path) -> None:
+        self._say("pop3connect demo: a POP3 server on loopback, and a tour of it")
+        self._say("")
+        self._say(f"   in the clear, STLS   {_HOST}:{self.port}")
+        self._say(f"   TLS                  {_HOST}:{self.tls_port}")
+        for name in self._accounts:
+            self._say(f"   account              {name}, {self._password_shown()}")
+        self._say(f"   its CA               {certificate}")
+
+    def _password_shown(self) -> str:
+        # A password that somebody chose is theirs to know.
+        if self._settings.accounts:
+            return "password as you gave it"
+        return f"password {DEFAULT_ACCOUNT[1]}"
+
+    def _invite(self, certificate: Path) -> None:
+        user = shlex.quote(next(iter(self._accounts)))
+        if not self._settings.accounts:
+            user = ":".join(DEFAULT_ACCOUNT)
+        ca = shlex.quote(str(certificate))
+        self._say("")
+        self._say("Now any mail client can be tried against it, until Ctrl-C. One is:")
+        self._say("")
+        self._say(f"   curl --cacert {ca} \\")
+        self._say(f"        --user {user} pop3s://{_HOST}:{self.tls_port}/2")

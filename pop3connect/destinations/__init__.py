@@ -1,0 +1,3 @@
+"""Where mail is stored: Maildir and mbox."""
+
+__all__: list[str] = []

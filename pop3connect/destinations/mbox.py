@@ -1,0 +1,191 @@
+"""
+Keeps mail in an mbox: one file, which a crash must not leave with half a message.
+
+Each message is spooled to a file of its own first.  Before it is appended, a journal
+says where and what.  The next run after a crash compares the two: a message that is
+there whole is known again, and half a message is taken away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from glob import escape
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+from twisted.python.lockfile import FilesystemLock
+
+from ..files import create, sync_file, sync_folder, write_all, write_whole
+from .locks import locked
+from .store import Delivery, LineEnds
+
+__all__ = ["Mbox"]
+
+# mboxrd: as each gets one ">" more, they can all be taken away again.
+_FROM = re.compile(rb"\n(>*From )")
+
+_PIECE = 1024 * 1024
+"""So much is read at once, and for the end of the last line as much again."""
+
+
+@attrs.frozen
+class _Entry:
+    """
+    A message that is being appended.
+
+    :ivar offset: where in the mbox.
+    :ivar separator: the line before it.
+    """
+
+    offset: int
+    separator: str
+    spool: str
+    key: str | None
+
+    def text(self, folder: Path) -> Iterator[bytes]:
+        """Return, in pieces, what is appended."""
+        yield self.separator.encode("ascii")
+        before = b"\n"
+        with (folder / self.spool).open("rb") as spool:
+            while piece := spool.read(_PIECE) + spool.readline(_PIECE):
+                yield _FROM.sub(rb"\n>\1", before + piece)[1:]
+                before = piece[-1:]
+        yield b"\n" if before == b"\n" else b"\n\n"
+
+
+class Mbox:
+    """
+    An mbox file (mboxrd, lines end with LF); it is made if it is not there.
+
+    :ivar recovered: the key of a message that is there, and that a crash kept from
+        being noted.
+    :raises OSError: it cannot be used, or another pop3connect uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = path.parent
+        self._prefix = f".{path.name}.pop3connect-"
+        self._journal = self._folder / f"{self._prefix}journal"
+        self.recovered: str | None = None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = str(self._folder / f"{self._prefix}lock")
+        self._lock = FilesystemLock(name)
+        if not self._lock.lock():
+            raise OSError(
+                f"another pop3connect writes to {path}; if none does, remove {name}"
+            )
+        try:
+            self._recover()
+        except BaseException:
+            self._lock.unlock()
+            raise
+
+    def holds(self, key: str) -> bool:
+        """Say whether the message is there."""
+        return key == self.recovered
+
+    def deliver(self, key: str | None) -> Delivery:
+        """Begin with a message."""
+        spool = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
+        return Delivery(spool, key, LineEnds())
+
+    def keep(self, delivery: Delivery) -> None:
+        """
+        Append a message; when this returns, it is there for good.
+
+        The journal stays until the next one: the caller has yet to note the message.
+        """
+        try:
+            sync_file(delivery.complete())
+            delivery.close()
+            with self._open() as box:
+                self._append(box, delivery)
+        except OSError:
+            delivery.discard()
+            raise
+
+    def _append(self, box: BinaryIO, delivery: Delivery) -> None:
+        end = box.seek(0, os.SEEK_END)
+        entry = _Entry(
+            offset=end,
+            separator=f"From MAILER-DAEMON {time.asctime(time.gmtime())}\n",
+            spool=delivery.path.name,
+            key=delivery.key,
+        )
+        sync_folder(self._folder)
+        write_whole(self._journal, json.dumps(attrs.asdict(entry)).encode("ascii"))
+        self._remove_spools(but=entry.spool)
+        try:
+            for piece in entry.text(self._folder):
+                write_all(box, piece)
+            sync_file(box)
+        except OSError:
+            # Unbuffered, so that nothing of it comes after the end is cut off.
+            box.truncate(end)
+            self._journal.unlink()
+            raise
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        """Open the mbox, locked against the programs that deliver and read mail."""
+        with contextlib.suppress(FileExistsError):
+            create(self._path).close()
+        scratch = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
+        with (
+            self._path.open("r+b", buffering=0) as file,
+            locked(self._path, file, scratch),
+        ):
+            yield file
+
+    def _recover(self) -> None:
+        """Clean up after a crash."""
+        with contextlib.suppress(FileNotFoundError):
+            entry = _Entry(**json.loads(self._journal.read_bytes()))
+            if (self._folder / entry.spool).exists():
+                with self._open() as box:
+                    self._compare(box, entry)
+        if self.recovered is None:
+            self._clean()
+
+    def _compare(self, box: BinaryIO, entry: _Entry) -> None:
+        if box.seek(0, os.SEEK_END) < entry.offset:
+            # Mail has been taken out of it meanwhile, and ours with it.
+            return
+        box.seek(entry.offset)
+        for piece in entry.text(self._folder):
+            found = box.read(len(piece))
+            if found == piece:
+                continue
+            if piece.startswith(found) and not box.read(1):
+                box.truncate(entry.offset)
+                os.fsync(box.fileno())
+            # Else somebody has changed the mbox meanwhile: it is his now.
+            return
+        self.recovered = entry.key
+
+    def _remove_spools(self, but: str = "") -> None:
+        # And journals and records that a crash kept from their names.
+        for path in self._folder.glob(f"{escape(self._prefix)}*"):
+            if path.suffix in (".spool", ".new") and path.name != but:
+                path.unlink(missing_ok=True)
+
+    def _clean(self) -> None:
+        self._journal.unlink(missing_ok=True)
+        self._remove_spools()
+
+    def close(self) -> None:
+        """Clean up: all that was kept has been noted."""
+        self._clean()
+        self._lock.unlock()
+
+    def abandon(self) -> None:
+        """Leave it to the next run to clean up: not all has been noted."""
+        self._lock.unlock()

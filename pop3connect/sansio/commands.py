@@ -1,0 +1,566 @@
+"""
+The commands as values: the line to send, the shape of the reply, how to read it.
+
+Pure.  Arguments are checked when a command is built, so that what reaches the
+wire is one line, in the form that RFC 1939, 2449, 2595 and 5034 allow.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import ClassVar, Final, Generic, TypeVar
+
+from ..errors import UsageError
+from ..redaction import MASK
+from ..results import UID, Capabilities, Listing, Stat
+from .replies import (
+    MAX_NUMBER,
+    BadReplyError,
+    Status,
+    parse_capabilities,
+    parse_languages,
+    parse_listing,
+    parse_one_listing,
+    parse_one_uid,
+    parse_stat,
+    parse_uids,
+)
+
+__all__ = [
+    "Apop",
+    "Auth",
+    "AuthReply",
+    "Capa",
+    "Command",
+    "Dele",
+    "Lang",
+    "LangList",
+    "List",
+    "ListOne",
+    "Noop",
+    "Pass",
+    "Quit",
+    "Retrieve",
+    "Rset",
+    "Shape",
+    "StatCommand",
+    "Stls",
+    "Top",
+    "Uidl",
+    "UidlOne",
+    "User",
+    "Utf8",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_LINE = 255
+"""Octets of a command line with its CR LF (RFC 2449 section 4)."""
+
+MAX_CAPABILITY_OCTETS = 256 * 1024
+"""`replies.MAX_CAPABILITIES` lines of 512 octets (RFC 2449 section 3)."""
+
+MAX_LISTING_OCTETS = 1 << 30
+"""
+A listing of 14 million messages has been seen, at up to 80 octets a line.  It is
+held in memory while it is read, so there has to be an end to it.
+"""
+
+
+class Shape(enum.Enum):
+    """What answers a command."""
+
+    LINE = "a status line"
+    BODY = "a status line, and after +OK a body"
+    CHALLENGE = 'a status line, or "+ " and a challenge (RFC 5034 section 4)'
+
+
+def command_line(verb: str, *arguments: str) -> bytes:
+    """
+    Join a command line, checked.
+
+    :raises UsageError: it cannot be one line of at most `MAX_LINE` octets.
+    """
+    line = " ".join((verb, *arguments)).encode("utf-8", "surrogateescape") + b"\r\n"
+    if len(line) > MAX_LINE:
+        raise UsageError(
+            f"the argument is too long: the whole line may have {MAX_LINE} octets "
+            f"(RFC 2449), it has {len(line)}",
+            verb=verb,
+        )
+    return line
+
+
+def check_text(what: str, text: str, verb: str | None = None) -> None:
+    """
+    Refuse what cannot be part of a line, without repeating it: it may be secret.
+
+    :raises UsageError: it is no str, is empty, or has a CR, LF or NUL in it.
+    """
+    if not isinstance(text, str):
+        raise UsageError(
+            f"the {what} must be a str, not {type(text).__name__}", verb=verb
+        )
+    if not text:
+        raise UsageError(f"the {what} is empty", verb=verb)
+    if text.encode("utf-8", "replace") != text.encode("utf-8", "surrogatepass"):
+        raise UsageError(
+            f"the {what} has half a character in it (a surrogate), which UTF-8 cannot "
+            "carry",
+            verb=verb,
+        )
+    for char, name in (("\r", "CR"), ("\n", "LF"), ("\0", "NUL")):
+        if char in text:
+            raise UsageError(
+                f"the {what} has a {name} at index {text.index(char)}: POP3 cannot "
+                "send that",
+                verb=verb,
+            )
+
+
+def _brief(value: object) -> str:
+    # The repr of an int of 5,000 digits is an error of its own.
+    if type(value) is int and abs(value) > MAX_NUMBER:
+        return "one of more than 64 bits"
+    return repr(value)
+
+
+class Command(Generic[T_co]):
+    """
+    What all commands have.
+
+    They are values: nothing changes them, and they are equal if their lines are.
+    Written out, for the classes that attrs makes take longer to import than all the
+    rest of this module, and longer to build when RETR is built for each message.
+
+    :cvar verb: the verb on the wire.
+    :cvar shape: the shape of the reply.
+    :cvar verbatim: whether the result is the body as it is.
+    :cvar max_octets: the longest body that is read; ``None``: no bound of its
+        own.
+    """
+
+    __slots__ = ()
+
+    verb: ClassVar[str]
+    shape: ClassVar[Shape] = Shape.LINE
+    verbatim: ClassVar[bool] = False
+    max_octets: ClassVar[int | None] = None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is sent."""
+        return type(other) is type(self) and other.line() == self.line()
+
+    def __hash__(self) -> int:
+        """Be as equal commands are."""
+        return hash((type(self), self.line()))
+
+    def __repr__(self) -> str:
+        """Show what may be seen."""
+        return f"<{self.shown()}>"
+
+    def line(self) -> bytes:
+        """Return the line to send, with CR LF."""
+        return b"%s\r\n" % self.verb.encode("ascii")
+
+    def shown(self) -> str:
+        """Return the line as the status procedure may see it."""
+        return self.line()[:-2].decode("ascii", "backslashreplace")
+
+    def parse(self, status: Status, body: bytes) -> T_co:
+        """
+        Read the reply, which is ``+OK``.
+
+        :raises BadReplyError: it is not what this command asked for.
+        """
+        raise NotImplementedError
+
+
+class _Plain(Command[None]):
+    """A command without arguments, whose ``+OK`` says it all."""
+
+    __slots__ = ()
+
+    def parse(self, status: Status, body: bytes) -> None:
+        """Read nothing."""
+
+
+class _Numbered(Command[T_co]):
+    """A command about one message."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        # bool is an int, and message number True is a mistake.
+        if type(number) is not int or not 1 <= number <= MAX_NUMBER:
+            raise UsageError(
+                f"a message number is an int from 1, not {_brief(number)}",
+                verb=self.verb,
+            )
+        self.number: Final = number
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"%s %d\r\n" % (self.verb.encode("ascii"), self.number)
+
+
+# -- before the login
+
+
+class Capa(Command[Capabilities]):
+    """CAPA (RFC 2449 section 5)."""
+
+    __slots__ = ()
+
+    verb = "CAPA"
+    shape = Shape.BODY
+    max_octets = MAX_CAPABILITY_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> Capabilities:
+        """Read the capabilities."""
+        return parse_capabilities(body)
+
+
+class Stls(_Plain):
+    """STLS (RFC 2595 section 4)."""
+
+    __slots__ = ()
+
+    verb = "STLS"
+
+
+class User(_Plain):
+    """USER (RFC 1939 section 7)."""
+
+    __slots__ = ("name",)
+
+    verb = "USER"
+
+    def __init__(self, name: str) -> None:
+        check_text("user name", name, self.verb)
+        self.name: Final = name
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.name)
+
+    def shown(self) -> str:
+        """Show the name."""
+        return f"USER {self.name}"
+
+
+class Pass(_Plain):
+    """PASS (RFC 1939 section 7): all after the one blank is the password."""
+
+    __slots__ = ("password",)
+
+    verb = "PASS"
+
+    def __init__(self, password: str) -> None:
+        check_text("password", password, self.verb)
+        self.password: Final = password
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.password)
+
+    def shown(self) -> str:
+        """Mask the password."""
+        return f"PASS {MASK}"
+
+
+class Apop(_Plain):
+    """APOP (RFC 1939 section 7)."""
+
+    __slots__ = ("digest", "name")
+
+    verb = "APOP"
+
+    def __init__(self, name: str, digest: str) -> None:
+        check_text("user name", name, self.verb)
+        check_text("digest", digest, self.verb)
+        if " " in name:
+            raise UsageError(
+                "APOP cannot send a user name with a blank in it", verb=self.verb
+            )
+        self.name: Final = name
+        self.digest: Final = digest
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.name, self.digest)
+
+    def shown(self) -> str:
+        """Mask the digest: who has it can try passwords against it."""
+        return f"APOP {self.name} {MASK}"
+
+
+class _Challenged(Command[Status]):
+    """A step of AUTH: the reply is a challenge, in base64, or ends it."""
+
+    __slots__ = ()
+
+    verb = "AUTH"
+    shape = Shape.CHALLENGE
+
+    def parse(self, status: Status, body: bytes) -> Status:
+        """Return the status line: what it means depends on the mechanism."""
+        return status
+
+
+class Auth(_Challenged):
+    """AUTH (RFC 5034 section 4); ``initial`` is base64, ``"="`` for an empty one."""
+
+    __slots__ = ("initial", "mechanism")
+
+    def __init__(self, mechanism: str, initial: str | None = None) -> None:
+        check_text("mechanism", mechanism, self.verb)
+        if initial is not None:
+            check_text("initial response", initial, self.verb)
+        self.mechanism: Final = mechanism
+        self.initial: Final = initial
+        self.line()
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        initial = () if self.initial is None else (self.initial,)
+        return command_line(self.verb, self.mechanism, *initial)
+
+    def shown(self) -> str:
+        """Mask the initial response."""
+        return f"AUTH {self.mechanism}" + ("" if self.initial is None else f" {MASK}")
+
+
+class AuthReply(_Challenged):
+    """
+    An answer to a challenge of AUTH: base64, or ``"*"`` to cancel (RFC 5034).
+
+    It may have any length that the mechanism makes, and goes out in one write.
+    """
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: str) -> None:
+        # It may be empty (RFC 5034 section 4).
+        if response:
+            check_text("response", response, self.verb)
+        if not response.isascii():
+            raise UsageError("the response is not base64", verb=self.verb)
+        self.response: Final = response
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return self.response.encode("ascii") + b"\r\n"
+
+    def shown(self) -> str:
+        """Mask the response."""
+        return "*" if self.response == "*" else MASK
+
+
+class Utf8(_Plain):
+    """UTF8 (RFC 6856 section 2)."""
+
+    __slots__ = ()
+
+    verb = "UTF8"
+
+
+# -- before and after
+
+
+_LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*\Z")
+
+
+class Lang(_Plain):
+    """LANG with a tag, or ``"*"`` for the server's own (RFC 6856 section 3)."""
+
+    __slots__ = ("tag",)
+
+    verb = "LANG"
+
+    def __init__(self, tag: str) -> None:
+        check_text("language tag", tag, self.verb)
+        if tag != "*" and _LANGUAGE_TAG.match(tag) is None:
+            raise UsageError(
+                f"{tag!r} is not a language tag like 'en' or 'pt-BR' (RFC 5646)",
+                verb=self.verb,
+            )
+        self.tag: Final = tag
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return command_line(self.verb, self.tag)
+
+
+class LangList(Command[dict[str, str]]):
+    """LANG without a tag: what there is (RFC 6856 section 3)."""
+
+    __slots__ = ()
+
+    verb = "LANG"
+    shape = Shape.BODY
+    max_octets = MAX_CAPABILITY_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> dict[str, str]:
+        """Read the languages."""
+        return parse_languages(body)
+
+
+# -- after the login
+
+
+class StatCommand(Command[Stat]):
+    """STAT (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "STAT"
+
+    def parse(self, status: Status, body: bytes) -> Stat:
+        """Read the two numbers."""
+        return parse_stat(status.text)
+
+
+class List(Command[list[Listing]]):
+    """LIST of all messages (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "LIST"
+    shape = Shape.BODY
+    max_octets = MAX_LISTING_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> list[Listing]:
+        """Read the scan listings."""
+        return parse_listing(body)
+
+
+class ListOne(_Numbered[Listing]):
+    """LIST of one message (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "LIST"
+
+    def parse(self, status: Status, body: bytes) -> Listing:
+        """Read the scan listing, which must be of the message asked for."""
+        listing = parse_one_listing(status.text)
+        _check_same(self.number, listing.number)
+        return listing
+
+
+class Uidl(Command[list[UID]]):
+    """UIDL of all messages (RFC 1939 section 7)."""
+
+    __slots__ = ()
+
+    verb = "UIDL"
+    shape = Shape.BODY
+    max_octets = MAX_LISTING_OCTETS
+
+    def parse(self, status: Status, body: bytes) -> list[UID]:
+        """Read the unique-id listings."""
+        return parse_uids(body)
+
+
+class UidlOne(_Numbered[UID]):
+    """UIDL of one message (RFC 1939 section 7)."""
+
+    __slots__ = ()
+
+    verb = "UIDL"
+
+    def parse(self, status: Status, body: bytes) -> UID:
+        """Read the unique-id listing, which must be of the message asked for."""
+        uid = parse_one_uid(status.text)
+        _check_same(self.number, uid.number)
+        return uid
+
+
+def _check_same(asked: int, told: int) -> None:
+    if asked != told:
+        raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
+
+
+class Retrieve(_Numbered[bytes]):
+    """RETR (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "RETR"
+    shape = Shape.BODY
+    verbatim = True
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"RETR %d\r\n" % self.number
+
+    def parse(self, status: Status, body: bytes) -> bytes:
+        """Return the message as it is."""
+        return body
+
+
+class Top(_Numbered[bytes]):
+    """TOP (RFC 1939 section 7): the header and so many lines of the text."""
+
+    __slots__ = ("lines",)
+
+    verb = "TOP"
+    shape = Shape.BODY
+    verbatim = True
+
+    def __init__(self, number: int, lines: int = 0) -> None:
+        super().__init__(number)
+        if type(lines) is not int or not 0 <= lines <= MAX_NUMBER:
+            raise UsageError(
+                f"a number of lines is an int from 0, not {_brief(lines)}",
+                verb=self.verb,
+            )
+        self.lines: Final = lines
+
+    def line(self) -> bytes:
+        """Return the line to send."""
+        return b"TOP %d %d\r\n" % (self.number, self.lines)
+
+    def parse(self, status: Status, body: bytes) -> bytes:
+        """Return the lines as they are."""
+        return body
+
+
+class Dele(_Numbered[None]):
+    """DELE (RFC 1939 section 5): marks only; QUIT deletes."""
+
+    __slots__ = ()
+
+    verb = "DELE"
+
+    def parse(self, status: Status, body: bytes) -> None:
+        """Read nothing."""
+
+
+class Rset(_Plain):
+    """RSET (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "RSET"
+
+
+class Noop(_Plain):
+    """NOOP (RFC 1939 section 5)."""
+
+    __slots__ = ()
+
+    verb = "NOOP"
+
+
+class Quit(_Plain):
+    """QUIT (RFC 1939 sections 5 and 6)."""
+
+    __slots__ = ()
+
+    verb = "QUIT"

@@ -1,0 +1,296 @@
+"""
+Reads what a server says: status lines and the bodies of CAPA, LIST, UIDL, STAT.
+
+Pure: bytes in, typed values out.  Lenient where servers are known to be loose
+(further text, several blanks), strict where a wrong reading could lose a
+message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from operator import lt
+from typing import NamedTuple, TypeVar
+
+from ..redaction import printable
+from ..results import UID, Capabilities, Listing, Stat
+
+__all__ = [
+    "CODES",
+    "TLS_RECORD",
+    "BadReplyError",
+    "Status",
+    "looks_like",
+    "parse_capabilities",
+    "parse_challenge",
+    "parse_languages",
+    "parse_listing",
+    "parse_one_listing",
+    "parse_one_uid",
+    "parse_stat",
+    "parse_status",
+    "parse_uids",
+]
+
+MAX_CAPABILITIES = 512
+"""Real servers announce about a dozen; a list without end is an attack."""
+
+MAX_SHARED_OCTETS = 2048
+"""A list of capabilities that is longer is read anew each time: what is kept for the
+next session has to stay small."""
+
+_SHOWN = 80
+"""Characters of a reply that cannot be read: enough to see what it is."""
+
+MAX_NUMBER = 2**63 - 1
+"""No mailbox has more messages or octets; a longer number is junk."""
+
+
+class BadReplyError(Exception):
+    """
+    A reply cannot be read; the message says what was wrong with it.
+
+    Becomes a `ProtocolError` of the one command where the command is known.
+
+    :ivar text: what cannot be read.  As it came, and all of it: where secrets are
+        known they have to be masked before it is cut.
+    """
+
+    def __init__(self, problem: str, text: bytes | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.text = text
+
+    def shown(self, clean: Callable[[bytes], str] = printable) -> str:
+        """Return the message, with the beginning of the text."""
+        if self.text is None:
+            return self.problem
+        return f"{self.problem}, got {clean(self.text)[:_SHOWN]!r}"
+
+    __str__ = shown
+
+
+class Status(NamedTuple):
+    """A status line: ``+OK text`` or ``-ERR [code] text`` (RFC 1939 section 3)."""
+
+    ok: bool
+    text: bytes
+    code: str | None = None
+
+    challenge: bool = False
+    """Whether it is ``+ text`` instead, which asks for more (RFC 5034 section 4)."""
+
+
+# RFC 2449 section 8: "[" resp-level *("/" resp-level) "]" at the start of the
+# text.  A level is what is printable without "/" and "]".
+_CODE = re.compile(rb"\[([\x21-\x5c\x5e-\x7e]+)\]\s*")
+
+
+CODES = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM", "AUTH", "UTF8"))
+"""The response codes that are defined: RFC 2449 section 8.1, RFC 3206, RFC 6856."""
+
+
+def parse_status(line: bytes) -> Status | None:
+    """
+    Read a status line; ``None`` if it is none.
+
+    A response code is looked for in ``-ERR`` only: in ``+OK`` none means
+    anything to a client, and there are servers that put other things there.
+    """
+    # What goes on with a letter or a digit is another word, such as mail text has.
+    if line[:3] == b"+OK" and not line[3:4].isalnum():
+        return Status(True, line[3:].strip())
+    # "+ERR" is what hMailServer has been seen to say.
+    if line[:4] in (b"-ERR", b"+ERR") and not line[4:5].isalnum():
+        text = line[4:].strip()
+        code = _CODE.match(text)
+        if code is None:
+            return Status(False, text)
+        return Status(False, text[code.end() :], code[1].decode("ascii").upper())
+    return None
+
+
+def parse_challenge(line: bytes) -> Status | None:
+    """Read a continuation of SASL: ``+ challenge``; ``None`` if it is none."""
+    if line[:2] in (b"+", b"+ "):
+        return Status(True, line[2:].strip(), challenge=True)
+    return None
+
+
+TLS_RECORD = "a TLS record"
+
+# The first octets of what listens on ports that get mixed up with POP3's.
+_OTHERS = (
+    (re.compile(rb"[\x14-\x17]\x03"), TLS_RECORD),
+    (re.compile(rb"220[ -].*FTP", re.DOTALL | re.IGNORECASE), "an FTP server"),
+    (re.compile(rb"(220|421|554)[ -]"), "an SMTP server"),
+    (re.compile(rb"\* (OK|PREAUTH|BYE)\b", re.IGNORECASE), "an IMAP server"),
+    (re.compile(rb"SSH-"), "an SSH server"),
+    (re.compile(rb"HTTP/|<!doctype|<html", re.IGNORECASE), "a web server"),
+)
+
+
+def looks_like(greeting: bytes) -> str | None:
+    """Say what another protocol a greeting seems to be of, if any."""
+    for pattern, name in _OTHERS:
+        if pattern.match(greeting):
+            return name
+    return None
+
+
+def parse_capabilities(body: bytes) -> Capabilities:
+    """
+    Read the body of CAPA.
+
+    :raises BadReplyError: there are more than `MAX_CAPABILITIES`.
+    """
+    # Whole hosts of sessions talk to servers that say the same.
+    if len(body) <= MAX_SHARED_OCTETS:
+        return _shared_capabilities(body)
+    return _read_capabilities(body)
+
+
+def _read_capabilities(body: bytes) -> Capabilities:
+    tags: dict[str, tuple[str, ...]] = {}
+    lines = body.splitlines()
+    if len(lines) > MAX_CAPABILITIES:
+        raise BadReplyError(f"more than {MAX_CAPABILITIES} capabilities")
+    for line in lines:
+        words = [printable(word) for word in line.split()]
+        if words:
+            tag = words[0].upper()
+            # SASL is announced twice by some servers; both lines count.
+            tags[tag] = tags.get(tag, ()) + tuple(words[1:])
+    return Capabilities(tags)
+
+
+_shared_capabilities = lru_cache(maxsize=64)(_read_capabilities)
+
+
+def parse_languages(body: bytes) -> dict[str, str]:
+    """Read the body of LANG: language tag -> its name (RFC 6856 section 3.2)."""
+    languages: dict[str, str] = {}
+    for line in _lines(body):
+        tag, _, name = line.strip().partition(b" ")
+        languages[printable(tag)] = printable(name.strip())
+    return languages
+
+
+def parse_stat(text: bytes) -> Stat:
+    """
+    Read the reply to STAT; text after the two numbers is ignored.
+
+    A total below zero (servers whose counter has wrapped) becomes 0, for the
+    count is what matters.
+    """
+    words = text.split(None, 2)[:2]
+    if len(words) < 2 or not words[0].isdigit():
+        raise _bad(text, "a number of messages and a number of octets")
+    size = b"0" if words[1][:1] == b"-" and words[1][1:].isdigit() else words[1]
+    return Stat(_number(words[0], text), _number(size, text))
+
+
+_Row = TypeVar("_Row", Listing, UID)
+
+_LISTED = re.compile(rb"[ \t]*(\d+)[ \t]+(\d+)(?:[ \t]|\Z)")
+_IDENTIFIED = re.compile(rb"[ \t]*(\d+)(?:[ \t](.*))?\Z", re.DOTALL)
+
+
+# Lines of the plain form, which is that of nearly all servers: a large mailbox is
+# read without a look at each line.  18 digits are within `MAX_NUMBER`.
+_plain_listings = re.compile(rb"^([1-9][0-9]{0,17}) ([0-9]{1,18})\r$", re.M).findall
+_plain_uids = re.compile(r"^([1-9][0-9]{0,17}) ([!-~]+)\r$", re.M).findall
+
+
+def _all_plain(numbers: list[int], body: bytes) -> bool:
+    """Say whether that was each line, and the numbers rise: then none comes twice."""
+    return (
+        len(numbers) == body.count(b"\n")
+        and body[-1:] in (b"\n", b"")
+        and all(map(lt, numbers, numbers[1:]))
+    )
+
+
+def parse_listing(body: bytes) -> list[Listing]:
+    """
+    Read the body of LIST, in the order of the server.
+
+    :raises BadReplyError: a line is no listing, or a message has two sizes.
+    """
+    found = _plain_listings(body)
+    numbers = [int(number) for number, _ in found]
+    if _all_plain(numbers, body):
+        return list(map(Listing, numbers, [int(size) for _, size in found]))
+    return _without_twins([parse_one_listing(line) for line in _lines(body)])
+
+
+def parse_one_listing(text: bytes) -> Listing:
+    """Read one line of LIST; text after the two numbers is ignored."""
+    match = _LISTED.match(text)
+    if match is None:
+        raise _bad(text, "a message number and a size")
+    return Listing(_message_number(match[1], text), _number(match[2], text))
+
+
+def parse_uids(body: bytes) -> list[UID]:
+    """
+    Read the body of UIDL, in the order of the server.
+
+    Two messages may have one unique-id (RFC 1939 allows it, and servers do).
+
+    :raises BadReplyError: a line has no message number, or one has two ids.
+    """
+    if body.isascii():
+        found = _plain_uids(body.decode("ascii"))
+        numbers = [int(number) for number, _ in found]
+        if _all_plain(numbers, body):
+            return list(map(UID, numbers, [uid for _, uid in found]))
+    return _without_twins([parse_one_uid(line) for line in _lines(body)])
+
+
+def parse_one_uid(text: bytes) -> UID:
+    """
+    Read one line of UIDL.
+
+    The unique-id is all after the number, blanks included, whatever its length:
+    it serves to recognise a message, and half of it would not.
+    """
+    match = _IDENTIFIED.match(text)
+    if match is None:
+        raise _bad(text, "a message number and a unique-id")
+    uid = (match[2] or b"").strip(b" \t").decode("ascii", "surrogateescape")
+    return UID(_message_number(match[1], text), uid)
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    return (line for line in body.split(b"\r\n") if line.strip())
+
+
+def _without_twins(rows: list[_Row]) -> list[_Row]:
+    """Drop a row that is told twice; two different ones cannot both be true."""
+    if len({row[0] for row in rows}) == len(rows):
+        return rows
+    unique = list(dict.fromkeys(rows))
+    if len({row[0] for row in unique}) == len(unique):
+        return unique
+    raise BadReplyError("one message number has two different entries in the listing")
+
+
+def _message_number(digits: bytes, text: bytes) -> int:
+    number = _number(digits, text)
+    if number == 0:
+        raise _bad(text, "a message number from 1")
+    return number
+
+
+def _number(digits: bytes, text: bytes) -> int:
+    # The length first: int() of a very long text is slow, then an error.
+    if digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_NUMBER:
+        return int(digits)
+    raise _bad(text, f"a number up to {MAX_NUMBER}")
+
+
+def _bad(text: bytes, wanted: str) -> BadReplyError:
+    return BadReplyError(f"expected {wanted}", text)

@@ -1,0 +1,13 @@
+"""Servers for tests, in memory or over loopback: your tests' and our own."""
+
+from .mailbox import (
+    MailboxServer,
+    Script,
+    ScriptedServer,
+)
+
+__all__ = [
+    "MailboxServer",
+    "Script",
+    "ScriptedServer",
+]

@@ -1,0 +1,315 @@
+"""
+The wires of `testing`, in memory and over loopback, with a server's side that errs.
+
+Both have the same layers above them: a `Pacer`, which decides when and in what pieces
+octets leave, and real TLS, which is plain until it is asked to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import Clock
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ..tls.starttls import StartTLSFactory, StartTLSLayer
+
+__all__ = ["MemoryEndpoint", "Pacer", "ServerLayer", "flush", "layered"]
+
+MAX_TURNS = 100_000
+"""So many turns of the clock at the most, so that a dialogue without end has one."""
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class MemoryTransport:
+    """
+    One end of a wire in memory; what is written arrives in another turn.
+
+    :ivar other: the other end.
+    :ivar protocol: whose end it is.
+    :ivar disconnecting: whether it has been closed, and takes no more.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._due = False
+        self._paused = False
+        self._lost = False
+        self._written = b""
+        self._producer: Any = None
+        self.disconnecting = False
+        self.other: MemoryTransport
+        self.protocol: Any = None
+
+    def _later(self) -> None:
+        if not self._due:
+            self._due = True
+            self._clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._due = False
+        if self.other._paused:
+            return
+        data, self._written = self._written, b""
+        if data and not self.other._lost:
+            self.other.protocol.dataReceived(data)
+        if self._producer is not None:
+            # A pull producer: it gives a piece each time it is asked.
+            self._producer.resumeProducing()
+        if self.disconnecting and not self._written:
+            self._lose(ConnectionDone())
+            self.other._lose(ConnectionDone())
+
+    def _lose(self, reason: Exception) -> None:
+        if not self._lost:
+            self._lost = self.disconnecting = True
+            self.protocol.connectionLost(Failure(reason))
+
+    # -- sending
+
+    def write(self, data: bytes) -> None:
+        """Send, unless it has been closed."""
+        if not self.disconnecting:
+            self._written += data
+            self._later()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send, unless it has been closed."""
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Ask a producer for more; one that pushes is never too quick for a memory."""
+        if not streaming:
+            self._producer = producer
+            self._later()
+
+    def unregisterProducer(self) -> None:
+        """Ask no more."""
+        self._producer = None
+
+    # -- receiving
+
+    def pauseProducing(self) -> None:
+        """Let nothing arrive."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Let what has been held up arrive."""
+        self._paused = False
+        self.other._later()
+
+    def stopProducing(self) -> None:
+        """Close."""
+        self.loseConnection()
+
+    # -- the end
+
+    def loseConnection(self) -> None:
+        """Close, after what was written has arrived."""
+        self.disconnecting = True
+        self._later()
+
+    def loseWriteConnection(self) -> None:
+        """Close one direction, after what was written has arrived."""
+        self._clock.callLater(0, self.other._end_of_input)
+
+    def abortConnection(self) -> None:
+        """Close now."""
+        self._written = b""
+        self._lose(ConnectionDone())
+        self.other._lose(ConnectionLost())
+
+    def _end_of_input(self) -> None:
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self.protocol.readConnectionLost()
+        else:
+            # As Twisted's TCP does it.
+            self.loseConnection()
+
+    # -- where it is
+
+    def getPeer(self) -> IPv4Address:
+        """Return what stands for an address."""
+        return IPv4Address("TCP", "127.0.0.1", 110)
+
+    getHost = getPeer
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryEndpoint:
+    """
+    Leads to a server's factory in this process.
+
+    :ivar connections: how often somebody connected.
+    """
+
+    def __init__(self, factory: Any, clock: Any) -> None:
+        self._factory = factory
+        self._clock = clock
+        self.connections = 0
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Connect a client with a new server."""
+        self.connections += 1
+        ends = [MemoryTransport(self._clock), MemoryTransport(self._clock)]
+        ends[0].other, ends[1].other = ends[1], ends[0]
+        for end, factory in zip(ends, (protocolFactory, self._factory), strict=True):
+            end.protocol = factory.buildProtocol(None)
+        client, server = ends
+        client.protocol.makeConnection(client)
+        server.protocol.makeConnection(server)
+        return succeed(client.protocol)
+
+
+class Pacer(ProtocolWrapper):
+    """
+    Sits right above the wire on the server's side, and lets octets leave as it is told.
+
+    :ivar piece: octets at once; ``None``: all there are.
+    :ivar gap: seconds between two pieces; 0: the next turn of the reactor.
+    :ivar held: whether nothing leaves at all.
+    :ivar left: after so many octets more the connection breaks.
+    """
+
+    piece: int | None = None
+    gap: float = 0
+    held = False
+    left: int | None = None
+
+    def __init__(self, factory: Any, wrapped: Any) -> None:
+        super().__init__(factory, wrapped)
+        self._waiting = b""
+        self._next: IDelayedCall | None = None
+        self._afterwards: Callable[[], object] | None = None
+        self._over = False
+
+    def write(self, data: bytes) -> None:
+        """Send when its turn comes."""
+        if self._over:
+            # A TCP transport that has been closed still sends what is written.
+            return
+        self._waiting += data
+        if self._next is None:
+            self._send()
+
+    def writeSequence(self, data: Any) -> None:
+        """Send when its turn comes."""
+        self.write(b"".join(data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Send no more, and leave no timer behind."""
+        self._over = True
+        self._waiting = b""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        super().connectionLost(reason)
+
+    def release(self) -> None:
+        """Let go what was held, as one piece."""
+        self.held = False
+        self._send()
+
+    def loseConnection(self) -> None:
+        """Close when all has left."""
+        self._when_sent(super().loseConnection)
+
+    def half_close(self) -> None:
+        """Send no more, when all has left; go on reading."""
+        assert self.transport is not None
+        self._when_sent(self.transport.loseWriteConnection)  # type: ignore[attr-defined]
+
+    def break_off(self) -> None:
+        """Close the wire itself: nothing above it says goodbye."""
+        self._when_sent(super().loseConnection)
+
+    def reset(self) -> None:
+        """Close now, as a crash does."""
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _when_sent(self, close: Callable[[], object]) -> None:
+        self._afterwards = close
+        if self._next is None:
+            self._send()
+
+    def _send(self) -> None:
+        self._next = None
+        if self.held or self.transport is None:
+            return
+        size = len(self._waiting) if self.piece is None else self.piece
+        if self.left is not None:
+            size = min(size, self.left)
+            self.left -= min(size, len(self._waiting))
+        now, self._waiting = self._waiting[:size], self._waiting[size:]
+        if now:
+            super().write(now)
+        if self.left == 0:
+            self._waiting = b""
+            self.left = None
+            self._afterwards = super().loseConnection
+        if self._waiting:
+            self._next = self.factory.clock.callLater(self.gap, self._send)
+        elif self._afterwards is not None:
+            self._over = True
+            close, self._afterwards = self._afterwards, None
+            close()
+
+
+class ServerLayer(StartTLSLayer):
+    """The server's side of TLS."""
+
+    client = False
+
+    def tls_connection(self) -> Any:
+        """Return the OpenSSL connection."""
+        return self._tls.getHandle()
+
+    @property
+    def pacer(self) -> Any:
+        """What is below."""
+        return self.transport
+
+
+class _ServerFactory(StartTLSFactory):
+    protocol: Any = ServerLayer
+
+
+class _PacerFactory(WrappingFactory):
+    protocol = Pacer
+    noisy = False
+
+    def __init__(self, wrapped: Any, clock: Any) -> None:
+        super().__init__(wrapped)
+        self.clock = clock
+
+
+def layered(factory: Any, clock: Any) -> Any:
+    """Put TLS and a pacer below the protocols of a server's factory."""
+    return _PacerFactory(_ServerFactory(factory, clock), clock)
+
+
+def flush(clock: Clock) -> None:
+    """Carry what is on its way until nothing moves; no time passes."""
+    for _ in range(MAX_TURNS):
+        if not any(
+            call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()
+        ):
+            return
+        clock.advance(0)
+    raise AssertionError("the dialogue has no end")

@@ -1,0 +1,369 @@
+"""
+TLS for one server: contexts that are shared, a check that fails closed.
+
+One context serves all connections with the same trust, so that a thousand of
+them don't read the certificates a thousand times.  What each connection has to
+prove is the business of `identity`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Union
+from weakref import WeakKeyDictionary
+
+import attrs
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ..address import ServerAddress
+from ..errors import TLSError, UsageError, VerificationError
+from ..results import TLSInfo
+from .identity import IdentityCheck, tls_error
+from .trust import Fingerprint, Trust, facts
+
+if TYPE_CHECKING:
+    from twisted.internet.ssl import PrivateCertificate
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+__all__ = ["ClientCertificate", "ClientContext", "ConnectionCreator"]
+
+log = Logger()
+
+_Path = Union[str, "os.PathLike[str]"]
+ClientCertificate = Union[_Path, "tuple[_Path, _Path]", "PrivateCertificate"]
+"""A PEM file with certificate chain and key, a file for each, or Twisted's own."""
+
+# Those of Python's own ssl module: forward secrecy, AEAD or AES, nothing with
+# SHA-1; at least 112 bits for keys and signatures, in certificates too.
+_CIPHERS = (
+    b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:"
+    b"!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
+
+SESSION_SECONDS = 3600.0
+"""How long a TLS session may be resumed: for so long a change of the server's
+certificate, or of the platform's store, may go unnoticed."""
+
+_MAX_SESSIONS = 256
+"""TLS sessions that are kept for each context, the latest ones."""
+
+_MAX_CONTEXTS = 64
+"""Each holds a whole store of certificates; nobody has so many folders."""
+
+
+@attrs.frozen
+class _Resumable:
+    """A session with a server that has proven who it is, and until when it counts."""
+
+    session: SSL.Session
+    not_after: float
+
+
+class ClientContext:
+    """
+    An OpenSSL context for one trust, shared by all its connections.
+
+    The TLS sessions of servers that have proven who they are are kept with it, so
+    that the next connection to the same server need not begin anew.  A context of
+    another trust, or of the same folder after a change, knows nothing of them.
+
+    :param trust: whom to trust; ``None``: encrypt, and check nothing.
+    """
+
+    def __init__(
+        self, trust: Trust | None, certificate: ClientCertificate | None = None
+    ) -> None:
+        self.trust = trust
+        self._certificate = certificate
+        # Kept here, by connection: Twisted has its own use for the app data.
+        self._checks: WeakKeyDictionary[SSL.Connection, IdentityCheck] = (
+            WeakKeyDictionary()
+        )
+        self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
+        # Servers that hang up on a session that is to be resumed.
+        self._unresuming: set[ServerAddress] = set()
+        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
+        context.set_cipher_list(_CIPHERS)
+        context.set_options(SSL.OP_NO_COMPRESSION)
+        context.set_options(getattr(SSL, "OP_NO_RENEGOTIATION", 0))
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        if certificate is not None:
+            _use_certificate(context, certificate)
+        if trust is None:
+            context.set_verify(SSL.VERIFY_NONE)
+            return
+        for warning in trust.load_into(context):
+            log.warn("cacerts: {text}", text=warning)
+        store = context.get_cert_store()
+        assert store is not None
+        # As Python's own ssl does since 3.13.  A certificate in the folder is
+        # trusted as it stands there, be it a root or not.
+        store.set_flags(
+            crypto.X509StoreFlags.X509_STRICT | crypto.X509StoreFlags.PARTIAL_CHAIN
+        )
+        context.set_verify(SSL.VERIFY_PEER, self._verify)
+
+    def creator(self, server: ServerAddress) -> ConnectionCreator:
+        """Return what makes the TLS connection of one session."""
+        return ConnectionCreator(self, server)
+
+    def connection(
+        self, server: ServerAddress
+    ) -> tuple[SSL.Connection, IdentityCheck | None]:
+        """Make a connection, and what will be known of its check."""
+        connection = SSL.Connection(self._context, None)
+        if not server.is_ip:
+            # RFC 6066 section 3: names only.
+            connection.set_tlsext_host_name(server.host.encode("ascii"))
+        if self.trust is None:
+            return connection, None
+        check = self._checks[connection] = IdentityCheck(server, self.trust)
+        return connection, check
+
+    def resumable(self, server: ServerAddress) -> _Resumable | None:
+        """Return the session to resume with a server, if there is one."""
+        known = self._sessions.get(server)
+        if known is None or known.not_after > time.time():
+            return known
+        del self._sessions[server]
+        return None
+
+    def forget(self, server: ServerAddress) -> None:
+        """Never resume a session with this server again: it cannot."""
+        self._unresuming.add(server)
+        self._sessions.pop(server, None)
+
+    def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
+        """Keep a session with a server that has proven who it is."""
+        if server in self._unresuming:
+            return
+        self._sessions[server] = resumable
+        self._sessions.move_to_end(server)
+        if len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def _verify(
+        self,
+        connection: SSL.Connection,
+        certificate: crypto.X509,
+        errno: int,
+        depth: int,
+        ok: int,
+    ) -> bool:
+        """Judge one certificate of the chain; the server's own comes last."""
+        check = self._checks.get(connection)
+        if check is None:
+            return False
+        return check.judge(certificate, errno, depth, bool(ok))
+
+
+_contexts: OrderedDict[object, tuple[Fingerprint, ClientContext]] = OrderedDict()
+
+
+def shared_context(
+    trust: Trust | None, certificate: ClientCertificate | None = None
+) -> ClientContext:
+    """
+    Return the context for this trust and certificate, a new one after a change.
+
+    :raises UsageError: the client certificate cannot be used.
+    :raises TLSError: the cacerts folder cannot be used.
+    """
+    # One that is no path is known by who it is; the context keeps it, so that no
+    # other can take its place.
+    key = (trust, _paths(certificate) or id(certificate))
+    fingerprint = (trust.fingerprint() if trust else ()) + _file_facts(certificate)
+    known = _contexts.get(key)
+    if known is None or known[0] != fingerprint:
+        known = _contexts[key] = (fingerprint, ClientContext(trust, certificate))
+        if len(_contexts) > _MAX_CONTEXTS:
+            _contexts.popitem(last=False)
+    _contexts.move_to_end(key)
+    return known[1]
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ConnectionCreator:
+    """Makes the TLS connection of one session, and knows how its check went."""
+
+    def __init__(self, context: ClientContext, server: ServerAddress) -> None:
+        self._context = context
+        self._server = server
+        self._check: IdentityCheck | None = None
+        self._connection: SSL.Connection | None = None
+        self._resumable: _Resumable | None = None
+
+    def clientConnectionForTLS(
+        self,
+        tlsProtocol: TLSMemoryBIOProtocol,
+    ) -> SSL.Connection:
+        """Make the connection, for Twisted."""
+        self._connection, self._check = self._context.connection(self._server)
+        if self._check is not None:
+            self._resumable = self._context.resumable(self._server)
+            if self._resumable is not None:
+                self._connection.set_session(self._resumable.session)
+        return self._connection
+
+    def failure(self, reason: BaseException | None) -> TLSError | None:
+        """Say why there is no TLS; ``None`` if TLS is not the reason."""
+        if self._check is not None and self._check.refusal is not None:
+            return self._check.refusal
+        if isinstance(reason, SSL.Error):
+            return tls_error(reason, str(self._server))
+        return None
+
+    def finish(self) -> TLSInfo:
+        """
+        Tell what the handshake came to.
+
+        :raises VerificationError: it is complete, and yet nothing was proven.
+        """
+        assert self._connection is not None
+        # A session that is resumed shows no certificate: the server proves that it
+        # is the one which has shown it before.  If it is not resumed after all, the
+        # certificate is asked for and checked.
+        if self._check is not None and not (self._check.proven or self._resumable):
+            raise VerificationError(
+                "the TLS handshake ended without a proof of who the server is",
+                server=str(self._server),
+            )
+        certificate = self._connection.get_peer_certificate()
+        return TLSInfo(
+            version=self._connection.get_protocol_version_name(),
+            cipher=self._connection.get_cipher_name() or "",
+            verified=self._check is not None,
+            certificate=None if certificate is None else certificate.to_cryptography,
+        )
+
+    def resumed_in_vain(self) -> bool:
+        """
+        Say whether a session was offered, and see that it isn't again.
+
+        Asked when the handshake has failed.  Servers that look at client certificates
+        are known to hang up then, instead of asking for a new handshake.
+        """
+        refused = self._check is not None and self._check.refusal is not None
+        if self._resumable is None or refused:
+            return False
+        self._context.forget(self._server)
+        return True
+
+    def remember(self) -> None:
+        """Keep the session, to be resumed by the next connection to this server."""
+        assert self._connection is not None
+        session = self._connection.get_session()
+        if self._check is None or session is None:
+            return
+        if self._check.proven:
+            not_after = min(self._check.not_after, time.time() + SESSION_SECONDS)
+        elif self._resumable is not None:
+            # What is resumed again and again ends all the same.
+            not_after = self._resumable.not_after
+        else:
+            return
+        self._context.remember(self._server, _Resumable(session, not_after))
+
+    def channel_bindings(self) -> tuple[tuple[str, bytes], ...]:
+        """
+        Return the channel bindings of the connection, by name, the best first.
+
+        tls-exporter (RFC 9266) for TLS 1.3 only: with 1.2 it needs the extended
+        master secret, and there is no asking for that here.
+        """
+        assert self._connection is not None
+        bindings = []
+        if self._connection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+            key = self._connection.export_keying_material(
+                b"EXPORTER-Channel-Binding", 32, b""
+            )
+            bindings.append(("tls-exporter", key))
+        certificate = self._connection.get_peer_certificate()
+        if certificate is not None:
+            end_point = _end_point(certificate.to_cryptography())
+            if end_point is not None:
+                bindings.append(("tls-server-end-point", end_point))
+        return tuple(bindings)
+
+
+def _end_point(certificate: x509.Certificate) -> bytes | None:
+    """Return the hash of a certificate that RFC 5929 section 4.1 binds to."""
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
+    if algorithm is None:
+        # Ed25519 and the like: the RFC says nothing of them.
+        return None
+    if algorithm.name in ("md5", "sha1"):
+        algorithm = hashes.SHA256()
+    return certificate.fingerprint(algorithm)
+
+
+# -- client certificates
+
+
+def _file_facts(certificate: ClientCertificate | None) -> Fingerprint:
+    known: list[object] = []
+    for path in _paths(certificate):
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"client_certificate: {path!r} cannot be read: {error}"
+            ) from error
+        known.append(facts(about))
+    return tuple(known)
+
+
+def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
+    if isinstance(certificate, (str, os.PathLike)):
+        return (certificate,)
+    if not isinstance(certificate, tuple):
+        return ()
+    if len(certificate) != 2 or not all(
+        isinstance(path, (str, os.PathLike)) for path in certificate
+    ):
+        raise UsageError(_unusable())
+    return certificate
+
+
+def _unusable(paths: tuple[_Path, ...] = ()) -> str:
+    which = ", ".join(repr(os.fspath(path)) for path in paths)
+    return (
+        f"client_certificate{': ' * bool(which)}{which} cannot be used: give a PEM "
+        "file with the certificate and its key, a pair of such files, or a "
+        "PrivateCertificate of Twisted; the key must be that of the certificate, and "
+        "not encrypted"
+    )
+
+
+def _no_passphrase(*_: object) -> bytes:
+    """Answer OpenSSL, which would ask on the terminal."""
+    return b""
+
+
+def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> None:
+    paths = _paths(certificate)
+    context.set_passwd_cb(_no_passphrase)
+    try:
+        if paths:
+            context.use_certificate_chain_file(os.fspath(paths[0]))
+            context.use_privatekey_file(os.fspath(paths[-1]))
+        else:
+            context.use_certificate(certificate.original)  # type: ignore[union-attr]
+            context.use_privatekey(
+                certificate.privateKey.original  # type: ignore[union-attr]
+            )
+        context.check_privatekey()
+    except (SSL.Error, AttributeError, TypeError) as error:
+        raise UsageError(_unusable(paths)) from error

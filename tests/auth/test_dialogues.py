@@ -1,0 +1,867 @@
+"""
+The dialogues of logging in, octet by octet, with servers good and bad.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from scramp import ScramException, ScramMechanism
+from twisted.internet.defer import Deferred, getDebugging, setDebugging, succeed
+from twisted.logger import globalLogPublisher
+from twisted.mail.interfaces import IClientAuthentication
+from zope.interface import implementer
+
+from pop3connect import Handle, LoginError, POP3Error, ProtocolError, Secure, UsageError
+from pop3connect.auth.sasl import Credentials, SASLError, make_mechanism
+from pop3connect.redaction import Secret
+
+from ..support.memory import SessionTestCase, server_certificate
+
+HOST = "pop.example.com:110"
+SALT = b"salt" * 4
+
+
+def b64(octets: bytes | str) -> bytes:
+    """
+    What stands for these octets on the wire.
+    """
+    return base64.b64encode(octets.encode() if isinstance(octets, str) else octets)
+
+
+class Dialogue(SessionTestCase):
+    """
+    A login, up to and after AUTH.
+    """
+
+    def setUp(self) -> None:
+        self.openings: list[Deferred[Handle]] = []
+        super().setUp()
+
+    def _nothing_left(self) -> None:
+        super()._nothing_left()
+        # A test may have seen enough before the login has ended.
+        for opening in self.openings:
+            opening.addErrback(lambda _: None)
+
+    def begin(
+        self,
+        *sasl: str,
+        tls: bool = False,
+        greeting: bytes = b"+OK ready",
+        more: bytes = b"",
+        **options: Any,
+    ) -> Deferred[Handle]:
+        options.setdefault("username", "user")
+        options.setdefault("password", "pencil")
+        if tls:
+            options.update(secure=Secure.TLS, verify=False)
+        opening = self.open(server=HOST, **options)
+        self.openings.append(opening)
+        if tls:
+            self.server.start_tls(server_certificate())
+        self.capabilities = (
+            b"+OK\r\n"
+            + more
+            + b"".join(b"SASL %b\r\n" % " ".join(sasl).encode() for _ in sasl[:1])
+        )
+        self.capabilities += b".\r\n"
+        self.server.say(greeting + b"\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        return opening
+
+    def end(self, opening: Deferred[Handle], mechanism: str) -> Handle:
+        """
+        Check that the client is content, and has logged in so.
+        """
+        self.server.expect(b"CAPA", self.capabilities)
+        handle: Handle = self.result(opening)
+        self.assertEqual(handle.login.mechanism, mechanism)
+        return handle
+
+    def gone(self, opening: Deferred[Handle], kind: type[POP3Error]) -> Any:
+        """
+        Check that the client has given up, and return why.
+        """
+        if self.server.heard() == b"QUIT\r\n":
+            self.server.say(b"+OK\r\n")
+        self.server.settle()
+        self.server.lose()
+        return self.error(opening, kind)
+
+
+class MechanismTests(Dialogue):
+    """
+    Each mechanism, with the vectors of its RFC where it has some.
+    """
+
+    def test_plain(self) -> None:
+        opening = self.begin("PLAIN", auth="PLAIN")
+        self.server.expect(b"AUTH PLAIN " + b64("\0user\0pencil"), b"+OK\r\n")
+        self.assertTrue(self.end(opening, "PLAIN").login.cleartext)
+
+    def test_login(self) -> None:
+        opening = self.begin("LOGIN", auth="LOGIN")
+        self.server.expect(b"AUTH LOGIN", b"+ " + b64("Username:") + b"\r\n")
+        self.server.expect(b64("user"), b"+ " + b64("Password:") + b"\r\n")
+        self.server.expect(b64("pencil"), b"+OK\r\n")
+        self.end(opening, "LOGIN")
+
+    def test_cram_md5(self) -> None:
+        """
+        The example of RFC 2195 section 2.
+        """
+        opening = self.begin(
+            "CRAM-MD5", username="tim", password="tanstaaftanstaaf", auth="CRAM-MD5"
+        )
+        challenge = b64("<1896.697170952@postoffice.reston.mci.net>")
+        self.server.expect(b"AUTH CRAM-MD5", b"+ " + challenge + b"\r\n")
+        proof = b64("tim b913a602c7eda7a495b4e6e7334d3890")
+        self.server.expect(proof, b"+OK\r\n")
+        self.assertFalse(self.end(opening, "CRAM-MD5").login.cleartext)
+
+    def scram(self, name: str, nonce: str, server: tuple[str, str], proof: str) -> None:
+        credentials = Credentials("user", Secret("pencil"), nonce=nonce)
+        mechanism = make_mechanism(name, credentials)
+        first, final = server
+        self.assertEqual(mechanism.initial(), f"n,,n=user,r={nonce}".encode())
+        self.assertEqual(mechanism.respond(first.encode()), proof.encode())
+        self.assertRaises(SASLError, mechanism.finish)
+        self.assertEqual(mechanism.respond(final.encode()), b"")
+        mechanism.finish()
+
+    def test_scram_sha_1(self) -> None:
+        """
+        The example of RFC 5802 section 5.
+        """
+        nonce = "fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j"
+        self.scram(
+            "SCRAM-SHA-1",
+            nonce[:24],
+            (
+                f"r={nonce},s=QSXCR+Q6sek8bf92,i=4096",
+                "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
+            ),
+            f"c=biws,r={nonce},p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+        )
+
+    def test_scram_sha_256(self) -> None:
+        """
+        The example of RFC 7677 section 3.
+        """
+        nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+        self.scram(
+            "SCRAM-SHA-256",
+            nonce[:20],
+            (
+                f"r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+                "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+            ),
+            f"c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+        )
+
+    def test_xoauth2_in_two_steps(self) -> None:
+        opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2")
+        self.server.expect(b"AUTH XOAUTH2", b"+ \r\n")
+        token = b64("user=user\1auth=Bearer pencil\1\1")
+        self.server.expect(token, b"+OK\r\n")
+        self.end(opening, "XOAUTH2")
+
+    def test_oauthbearer(self) -> None:
+        opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
+        said = b64("n,a=user,\1host=pop.example.com\1port=110\1auth=Bearer pencil\1\1")
+        self.server.expect(b"AUTH OAUTHBEARER " + said, b"+OK\r\n")
+        self.end(opening, "OAUTHBEARER")
+
+    def test_external_and_anonymous_need_no_password(self) -> None:
+        for name in ("EXTERNAL", "ANONYMOUS"):
+            opening = self.begin(name, auth=name, password="")
+            self.server.expect(b"AUTH %b %b" % (name.encode(), b64("user")), b"+OK\r\n")
+            self.assertFalse(self.end(opening, name).login.cleartext)
+            self.anew()
+
+    def test_a_mechanism_of_the_callers(self) -> None:
+        @implementer(IClientAuthentication)
+        class Reverse:
+            def getName(self) -> bytes:
+                return b"x-reverse"
+
+            def challengeResponse(self, secret: bytes, challenge: bytes) -> bytes:
+                return challenge + secret[::-1]
+
+        opening = self.begin("X-REVERSE", tls=True, auth=Reverse())
+        self.server.expect(b"AUTH X-REVERSE", b"+ " + b64("so?") + b"\r\n")
+        self.server.expect(b64("so?licnep"), b"+OK\r\n")
+        self.end(opening, "X-REVERSE")
+
+
+class InitialResponseTests(Dialogue):
+    """
+    With the command or after it (RFC 5034 section 4).
+    """
+
+    def test_not_if_sasl_is_not_announced(self) -> None:
+        opening = self.begin(auth="PLAIN")
+        self.server.expect(b"AUTH PLAIN", b"+ \r\n")
+        self.server.expect(b64("\0user\0pencil"), b"+OK\r\n")
+        self.end(opening, "PLAIN")
+
+    def test_not_if_the_line_would_be_too_long(self) -> None:
+        opening = self.begin("PLAIN", auth="PLAIN", password="x" * 300)
+        self.server.expect(b"AUTH PLAIN", b"+ \r\n")
+        self.server.expect(b64("\0user\0" + "x" * 300), b"+OK\r\n")
+        self.end(opening, "PLAIN")
+
+    def test_the_longest_that_fits(self) -> None:
+        # 255 octets with CR LF: 11 for the command, 240 of base64 for 180 octets.
+        opening = self.begin("PLAIN", auth="PLAIN", password="x" * 174)
+        heard = self.server.heard()
+        self.assertEqual(len(heard), 253)
+        self.server.say(b"+OK\r\n")
+        self.end(opening, "PLAIN")
+
+    def test_a_long_token_goes_out_in_one_write(self) -> None:
+        opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="t" * 6000)
+        self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
+        said = b64("user=user\1auth=Bearer " + "t" * 6000 + "\1\1")
+        self.server.expect(said, b"+OK\r\n")
+        self.end(opening, "XOAUTH2")
+
+
+class ContinuationTests(Dialogue):
+    """
+    Continuations as servers really send them.
+    """
+
+    def test_whatever_it_says_it_means_go_on(self) -> None:
+        for said in (b"+", b"+ ", b"+ go ahead", b"+OK", b"+OK go ahead"):
+            opening = self.begin(auth="PLAIN")
+            self.server.expect(b"AUTH PLAIN", said + b"\r\n")
+            self.server.expect(b64("\0user\0pencil"), b"+OK\r\n")
+            self.end(opening, "PLAIN")
+            self.anew()
+
+    def test_a_challenge_that_is_not_base64_is_cancelled(self) -> None:
+        opening = self.begin("CRAM-MD5", more=b"USER\r\n")
+        self.server.expect(b"AUTH CRAM-MD5", b"+ <not base64@x>\r\n")
+        self.server.expect(b"*", b"-ERR cancelled\r\n")
+        # No credential was seen, so the next way is tried.
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"+OK\r\n")
+        self.end(opening, "USER")
+
+    def test_line_ends_in_a_challenge_stay_in_it(self) -> None:
+        """
+        What is decoded from base64 can hold a CR LF; it never makes a second line.
+        """
+        opening = self.begin("X", auth=Echo())
+        self.server.expect(b"AUTH X", b"+ " + b64("a\r\nDELE 1\r\n") + b"\r\n")
+        self.server.expect(b64("a\r\nDELE 1\r\n"), b"+OK\r\n")
+        self.end(opening, "X")
+
+    def test_challenges_without_end(self) -> None:
+        opening = self.begin("X", tls=True, auth=Patient())
+        self.server.expect(b"AUTH X")
+        for _ in range(40):
+            if self.server.transport.disconnecting:
+                break
+            self.server.say(b"+ YQ==\r\n")
+            self.server.heard()
+        self.assertIn("without end", str(self.gone(opening, ProtocolError)))
+
+    def test_a_huge_challenge(self) -> None:
+        opening = self.begin("CRAM-MD5", auth="CRAM-MD5")
+        self.server.expect(b"AUTH CRAM-MD5")
+        self.server.say(b"+ " + b"QUJD" * 10_000)
+        self.gone(opening, ProtocolError)
+
+
+@implementer(IClientAuthentication)
+class Echo:
+    """
+    A mechanism that says what it hears.
+    """
+
+    def getName(self) -> bytes:
+        return b"X"
+
+    def challengeResponse(self, secret: bytes, challenge: bytes) -> bytes:
+        return challenge
+
+
+@implementer(IClientAuthentication)
+class Patient:
+    """
+    A mechanism that answers whatever it is asked.
+    """
+
+    def getName(self) -> bytes:
+        return b"X"
+
+    def challengeResponse(self, secret: bytes, challenge: bytes) -> bytes:
+        return b"b"
+
+
+class ScramTests(Dialogue):
+    """
+    SCRAM with a server of scramp, and with servers that are none.
+    """
+
+    def serve(
+        self,
+        name: str,
+        password: str = "pencil",
+        binding: tuple[str, bytes] | None = None,
+        change: Callable[[str], str] = str,
+        **options: Any,
+    ) -> Deferred[Handle]:
+        """
+        Play the server up to its final message, which is sent as ``change`` has it.
+        """
+        mechanism = ScramMechanism(name)
+        kept = mechanism.make_auth_info(password)
+        server = mechanism.make_server(lambda _: kept, channel_binding=binding)
+        opening = self.begin(name, **options)
+        command, _, first = self.server.heard().strip().rpartition(b" ")
+        self.assertEqual(command, b"AUTH " + name.encode())
+        self.first = base64.b64decode(first).decode()
+        server.set_client_first(self.first)
+        answer = change(server.get_server_first())
+        self.server.say(b"+ " + b64(answer) + b"\r\n")
+        said = self.server.heard().strip()
+        if self.server.transport.disconnecting or said in (b"*", b"QUIT", b""):
+            return opening
+        server.set_client_final(base64.b64decode(said).decode())
+        final = change(server.get_server_final())
+        if final:
+            self.server.say(b"+ " + b64(final) + b"\r\n")
+            if not self.server.transport.disconnecting:
+                self.server.expect(b"")
+        if not self.server.transport.disconnecting:
+            self.server.say(b"+OK\r\n")
+        return opening
+
+    def test_each(self) -> None:
+        for digest in ("1", "256", "512"):
+            name = f"SCRAM-SHA-{digest}"
+            self.end(self.serve(name), name)
+            self.anew()
+
+    def test_no_binding_in_the_clear(self) -> None:
+        self.serve("SCRAM-SHA-256")
+        self.assertTrue(self.first.startswith("n,,"))
+
+    def test_a_stripped_offer_is_refused_by_the_server(self) -> None:
+        """
+        A server that can bind refuses the flag y: its offer was taken out on the way.
+        """
+        self.begin("SCRAM-SHA-256", tls=True)
+        first = base64.b64decode(self.server.heard().split()[-1]).decode()
+        mechanism = ScramMechanism("SCRAM-SHA-256")
+        server = mechanism.make_server(
+            lambda _: mechanism.make_auth_info("pencil"),
+            channel_binding=("tls-server-end-point", b"x" * 32),
+        )
+        with self.assertRaises(ScramException):
+            server.set_client_first(first)
+
+    def test_an_offer_that_was_stripped_comes_to_light(self) -> None:
+        """
+        "We could bind, but you do not offer it": the flag y (RFC 5802 section 6).
+        """
+        self.serve("SCRAM-SHA-256", tls=True)
+        self.assertTrue(self.first.startswith("y,,"))
+
+    def test_bound_to_the_channel(self) -> None:
+        """
+        With -PLUS on offer it is taken, and bound as RFC 9266 has it for TLS 1.3.
+        """
+        opening = self.begin("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", tls=True)
+        self.assertEqual(self.asked_for("SCRAM-SHA-256-PLUS"), "tls-exporter")
+        self.server.say(b"-ERR [AUTH] no\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual(error.mechanism, "SCRAM-SHA-256-PLUS")
+
+    def asked_for(self, name: str) -> str:
+        """
+        Read the client's first message, and return the kind of binding in it.
+        """
+        command, _, first = self.server.heard().strip().rpartition(b" ")
+        self.assertEqual(command, b"AUTH " + name.encode())
+        self.first = base64.b64decode(first).decode()
+        return self.first.partition(",")[0].removeprefix("p=")
+
+    def bound(self, kind: str) -> None:
+        """
+        Be the rest of a SCRAM-SHA-256-PLUS server, by RFC 5802 and not by scramp.
+        """
+        connection = self.server.channel()
+        certificate = connection.get_certificate()
+        assert certificate is not None
+        data = {
+            "tls-exporter": connection.export_keying_material(
+                b"EXPORTER-Channel-Binding", 32, b""
+            ),
+            "tls-server-end-point": certificate.to_cryptography().fingerprint(
+                hashes.SHA256()
+            ),
+        }[kind]
+        bare = self.first.split(",", 2)[2]
+        nonce = bare.partition(",r=")[2] + "ours"
+        asked = f"r={nonce},s={b64(SALT).decode()},i=4096"
+        self.server.say(b"+ " + b64(asked) + b"\r\n")
+        answer = base64.b64decode(self.server.heard()).decode()
+
+        salted = hashlib.pbkdf2_hmac("sha256", b"pencil", SALT, 4096)
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        binding = b64(f"p={kind},,".encode() + data).decode()
+        final = f"c={binding},r={nonce}"
+        both = f"{bare},{asked},{final}".encode()
+        mask = hmac.digest(hashlib.sha256(key).digest(), both, "sha256")
+        proof = bytes(a ^ b for a, b in zip(key, mask, strict=True))
+        self.assertEqual(answer, f"{final},p={b64(proof).decode()}")
+        signature = hmac.digest(
+            hmac.digest(salted, b"Server Key", "sha256"), both, "sha256"
+        )
+        self.server.say(b"+ " + b64(b"v=" + b64(signature)) + b"\r\n")
+        self.server.expect(b"", b"+OK\r\n")
+
+    def test_a_login_that_is_bound(self) -> None:
+        """
+        Both ends of the channel agree on what they are bound to.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, "SCRAM-SHA-256", tls=True)
+        self.bound(self.asked_for(name))
+        self.end(opening, name)
+
+    def test_another_kind_of_binding(self) -> None:
+        """
+        A server that does not know tls-exporter is asked for tls-server-end-point,
+        whichever way it says so.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        for refusal in (
+            b"-ERR bad",
+            b"-ERR Unsupported channel binding",
+            b"+ " + b64("e=unsupported-channel-binding-type"),
+        ):
+            opening = self.begin(name, tls=True, more=b"USER\r\n")
+            self.assertEqual(self.asked_for(name), "tls-exporter")
+            self.server.say(refusal + b"\r\n")
+            if refusal.startswith(b"+"):
+                self.server.expect(b"*", b"-ERR cancelled\r\n")
+            self.assertEqual(self.asked_for(name), "tls-server-end-point")
+            self.bound("tls-server-end-point")
+            self.end(opening, name)
+            self.anew()
+
+    def test_a_wrong_password_is_tried_once(self) -> None:
+        """
+        Once the proof was sent it is not the binding that a server refuses.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, tls=True, more=b"USER\r\n")
+        self.asked_for(name)
+        nonce = self.first.partition(",r=")[2] + "ours"
+        self.server.say(
+            b"+ " + b64(f"r={nonce},s={b64(SALT).decode()},i=4096") + b"\r\n"
+        )
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.assertEqual(self.gone(opening, LoginError).mechanism, name)
+
+    def wrong(self, change: Callable[[str], str]) -> str:
+        """
+        The server proves nothing: the session ends, and nothing weaker follows.
+        """
+        opening = self.serve("SCRAM-SHA-256", change=change, more=b"USER\r\n")
+        error = self.gone(opening, ProtocolError)
+        self.assertNotIn(b"USER", self.server.heard())
+        self.anew()
+        return str(error)
+
+    def test_servers_that_are_none(self) -> None:
+        def forge(text: str) -> str:
+            return "v=" + b64(b"x" * 32).decode() if text.startswith("v=") else text
+
+        self.wrong(forge)
+        self.wrong(lambda text: "" if text.startswith("v=") else text)
+        self.wrong(lambda text: re.sub("^r=.{9}", "r=otherotherx", text))
+        self.assertIn("4096", self.wrong(lambda text: re.sub("i=.*", "i=1", text)))
+        many = self.wrong(lambda text: re.sub("i=.*", "i=1000001", text))
+        self.assertIn("from 4096 to 1000000", many)
+        self.wrong(lambda text: "m=ext," + text)
+
+    def test_a_wrong_password(self) -> None:
+        opening = self.begin("SCRAM-SHA-256", more=b"USER\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR [AUTH] no\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual((error.code, error.mechanism), ("AUTH", "SCRAM-SHA-256"))
+
+
+class PolicyTests(Dialogue):
+    """
+    Which way is taken, and what ends it.
+    """
+
+    ALL = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2")
+
+    def chosen(self, *sasl: str, **options: Any) -> str:
+        self.begin(*sasl, **options)
+        heard = self.server.heard().decode()
+        self.anew()
+        return heard.split("\r\n")[0]
+
+    def test_over_tls(self) -> None:
+        def chosen(*sasl: str, **options: Any) -> str:
+            return self.chosen(*sasl, tls=True, **options)
+
+        stamp = b"+OK <1.2@pop.example.com>"
+        self.assertRegex(chosen(*self.ALL), "^AUTH SCRAM-SHA-256 ")
+        self.assertRegex(chosen("CRAM-MD5", "LOGIN", "PLAIN"), "^AUTH PLAIN ")
+        self.assertEqual(chosen("CRAM-MD5", "LOGIN"), "AUTH LOGIN")
+        self.assertEqual(
+            chosen("CRAM-MD5", greeting=stamp, more=b"USER\r\n"), "USER user"
+        )
+        self.assertEqual(chosen("CRAM-MD5"), "AUTH CRAM-MD5")
+        # A list without mechanisms says that there is none: what is left is APOP.
+        self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\nUSER\r\n"), "^APOP ")
+        self.assertEqual(chosen(greeting=stamp, more=b"USER\r\n"), "USER user")
+
+    def test_in_the_clear(self) -> None:
+        stamp = b"+OK <1.2@pop.example.com>"
+        user = b"USER\r\n"
+        self.assertRegex(self.chosen(*self.ALL, greeting=stamp), "^AUTH SCRAM-SHA-256 ")
+        self.assertEqual(
+            self.chosen("PLAIN", "CRAM-MD5", greeting=stamp), "AUTH CRAM-MD5"
+        )
+        self.assertRegex(self.chosen("PLAIN", greeting=stamp, more=user), "^APOP ")
+        self.assertEqual(self.chosen("PLAIN", more=user), "USER user")
+        # A host name in angle brackets is no challenge (RFC 1939 section 7).
+        host = b"+OK <pop.example.com>"
+        self.assertEqual(self.chosen(greeting=host, more=user), "USER user")
+
+    def test_no_password_in_the_clear_if_it_is_forbidden(self) -> None:
+        opening = self.begin("PLAIN", more=b"USER\r\n", allow_cleartext=False)
+        error = self.gone(opening, UsageError)
+        self.assertIn("allow_cleartext", str(error))
+        self.assertNotIn("pencil", "".join(self.status))
+        self.anew()
+        opening = self.begin("SCRAM-SHA-256", "PLAIN", allow_cleartext=False)
+        self.assertIn(b"SCRAM", self.server.heard())
+
+    def test_a_password_in_the_clear_is_told(self) -> None:
+        self.begin(more=b"USER\r\n")
+        self.assertIn("Warning: the password is sent without TLS", str(self.status))
+
+    def test_no_token_without_tls(self) -> None:
+        for name in ("XOAUTH2", "OAUTHBEARER"):
+            opening = self.begin(name, auth=name)
+            self.assertIn("TLS", str(self.gone(opening, UsageError)))
+            self.anew()
+
+    def test_only_oauth_on_offer(self) -> None:
+        opening = self.begin("XOAUTH2", tls=True)
+        self.assertIn("auth='XOAUTH2'", str(self.gone(opening, UsageError)))
+
+    def test_what_it_cannot_do_is_followed_by_the_next(self) -> None:
+        opening = self.begin("SCRAM-SHA-256", "PLAIN", "LOGIN", tls=True)
+        self.assertIn(b"AUTH SCRAM", self.server.heard())
+        self.server.say(b"-ERR mechanism not supported\r\n")
+        self.assertIn(b"AUTH PLAIN", self.server.heard())
+        self.server.say(b"-ERR unsupported\r\n")
+        self.server.expect(b"AUTH LOGIN", b"-ERR what?\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual(error.mechanism, "LOGIN")
+
+    def test_a_refusal_is_the_end(self) -> None:
+        for refusal in (b"-ERR no", b"-ERR [AUTH] not supported", b"-ERR [SYS/TEMP] x"):
+            opening = self.begin("PLAIN", "LOGIN", tls=True, more=b"USER\r\n")
+            self.assertIn(b"AUTH PLAIN", self.server.heard())
+            self.server.say(refusal + b"\r\n")
+            self.assertEqual(self.server.heard(), b"QUIT\r\n")
+            self.server.say(b"+OK\r\n")
+            self.server.settle()
+            self.server.lose()
+            self.error(opening, LoginError)
+            self.anew()
+
+    def test_codes(self) -> None:
+        for code, transient, after in (
+            ("AUTH", False, None),
+            ("SYS/TEMP", True, None),
+            ("SYS/PERM", False, None),
+            ("IN-USE", True, None),
+            ("LOGIN-DELAY", True, 900),
+        ):
+            opening = self.begin(more=b"USER\r\nLOGIN-DELAY 900\r\n")
+            self.server.expect(b"USER user", b"+OK\r\n")
+            self.server.expect(b"PASS pencil", b"-ERR [%b] no\r\n" % code.encode())
+            error = self.gone(opening, LoginError)
+            self.assertEqual(
+                (error.code, error.transient, error.retry_after),
+                (code, transient, after),
+            )
+            self.anew()
+
+    def test_a_code_that_comes_with_the_name_is_the_end_too(self) -> None:
+        opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        self.server.expect(b"USER user", b"-ERR [IN-USE] somebody is there\r\n")
+        self.assertEqual(self.gone(opening, LoginError).code, "IN-USE")
+        self.anew()
+        # Without one, it may be that the server does not know USER.
+        self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        self.server.expect(b"USER user", b"-ERR what?\r\n")
+        self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
+
+
+class OAuthTests(Dialogue):
+    """
+    Tokens that have expired.
+    """
+
+    FAILURE = b64('{"status":"401","scope":"https://mail.example.com/"}')
+
+    def test_the_failure_is_answered_and_told(self) -> None:
+        for name, last in (("XOAUTH2", b""), ("OAUTHBEARER", b"AQ==")):
+            opening = self.begin(name, tls=True, auth=name)
+            self.server.heard()
+            if name == "XOAUTH2":
+                self.server.say(b"+\r\n")
+                self.server.heard()
+            self.server.say(b"+ " + self.FAILURE + b"\r\n")
+            self.server.expect(last, b"-ERR no\r\n")
+            error = self.gone(opening, LoginError)
+            self.assertEqual(error.details["status"], "401")
+            self.assertIn("scope=https://mail.example.com/", str(error))
+            self.anew()
+
+    def test_a_failure_that_repeats_the_token(self) -> None:
+        """Wherever in it: no part of the token is left if the rest is cut off."""
+        token = "eyJ0eXAiOiJKV1Qi" * 20
+        for before in (0, 190, 400, 505):
+            opening = self.begin(
+                "OAUTHBEARER", tls=True, auth="OAUTHBEARER", password=token
+            )
+            self.server.expect(b"AUTH OAUTHBEARER", b"+\r\n")
+            self.server.heard()
+            said = f'{{"status":"invalid","scope":"{"x" * before}{token}"}}'
+            self.server.say(b"+ " + b64(said) + b"\r\n")
+            self.server.expect(b"AQ==", b"-ERR no\r\n")
+            error = self.gone(opening, LoginError)
+            self.assertNotIn(token[:8], f"{error} {error.details}")
+            self.assertEqual(error.details["scope"][:before], "x" * before)
+            self.anew()
+
+    def test_a_fresh_token_is_asked_for_once(self) -> None:
+        asked: list[bool] = []
+
+        def token(refresh: bool = False) -> Deferred[str]:
+            asked.append(refresh)
+            return succeed("fresh" if refresh else "stale")
+
+        opening = self.begin(
+            "OAUTHBEARER", tls=True, auth="OAUTHBEARER", password=token
+        )
+        self.assertIn(b64("Bearer stale")[4:-4], self.server.heard())
+        self.server.say(b"+ " + self.FAILURE + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR no\r\n")
+        again = base64.b64decode(self.server.heard().split()[-1])
+        self.assertIn(b"Bearer fresh", again)
+        self.server.say(b"+ " + self.FAILURE + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR no\r\n")
+        self.gone(opening, LoginError)
+        self.assertEqual(asked, [False, True])
+
+    def test_a_second_attempt_that_the_server_does_not_begin(self) -> None:
+        """
+        Many servers take one attempt only: that is a refusal like the first.
+        """
+        opening = self.begin(
+            "XOAUTH2", tls=True, auth="XOAUTH2", password=lambda: "stale"
+        )
+        self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR [AUTH] no\r\n")
+        self.server.expect(b"AUTH XOAUTH2", b"-ERR too many attempts\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual(error.mechanism, "XOAUTH2")
+        self.assertIn("too many attempts", str(error))
+
+    def test_junk_instead_of_json(self) -> None:
+        opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
+        self.server.heard()
+        self.server.say(b"+ " + b64("[" * 5000) + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR no\r\n")
+        self.gone(opening, LoginError)
+
+
+class SecretsTests(Dialogue):
+    """
+    Whatever can be printed after a login has no secret in it.
+    """
+
+    PASSWORD = "correct horse battery"
+
+    def test_a_failed_login_prints_none(self) -> None:
+        debugging = getDebugging()
+        setDebugging(True)
+        self.addCleanup(setDebugging, debugging)
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        for name in ("USER", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "APOP"):
+            said: list[bytes] = []
+            opening = self.begin(
+                name,
+                auth=name,
+                password=self.PASSWORD,
+                greeting=b"+OK <1.2@pop.example.com>",
+                more=b"USER\r\n",
+            )
+            for answer in (b"+ PDEuMkB4Pg==", b"+ YQ==", b"+OK", b"+OK"):
+                said.append(self.server.heard().strip())
+                if said[-1] in (b"QUIT", b"") or self.server.transport.disconnecting:
+                    break
+                if said[-1].startswith((b"PASS", b"APOP")) or name == "PLAIN":
+                    break
+                self.server.say((b"+OK" if name == "USER" else answer) + b"\r\n")
+            if not self.server.transport.disconnecting:
+                self.server.say(b"-ERR [AUTH] you said " + b" ".join(said) + b"\r\n")
+            self.server.heard()
+            self.server.say(b"+OK\r\n")
+            self.server.settle()
+            self.server.lose()
+            failure = self.failureResultOf(opening)
+            printed = [failure.getTraceback(detail="verbose"), *self.status]
+            error: BaseException | None = failure.value
+            while error is not None:
+                printed += [str(error), repr(error), repr(vars(error))]
+                error = error.__cause__
+            printed += [repr(self.server.client), repr(events)]
+            secrets = [self.PASSWORD, b64(self.PASSWORD).decode()]
+            secrets += [
+                word.decode()
+                for line in said
+                for word in line.split(b" ")
+                if len(word) > 12 and word != name.encode()
+            ]
+            for text in printed:
+                for secret in secrets:
+                    self.assertNotIn(secret, text, name)
+            self.status.clear()
+            self.anew()
+
+    def test_an_open_session_keeps_none(self) -> None:
+        opening = self.begin("PLAIN", auth="PLAIN", password=self.PASSWORD)
+        self.server.heard()
+        self.server.say(b"+OK\r\n")
+        handle = self.end(opening, "PLAIN")
+        del opening
+        self.server.connecting = None
+        seen: set[int] = set()
+        todo: list[Any] = [handle]
+        while todo:
+            thing = todo.pop()
+            if id(thing) in seen:
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, (str, bytes)):
+                text = thing if isinstance(thing, str) else thing.decode("latin-1")
+                self.assertNotIn(self.PASSWORD, text)
+                continue
+            ours = type(thing).__module__.startswith("pop3connect")
+            if ours or isinstance(thing, (dict, list, tuple, set)):
+                todo += gc.get_referents(thing)
+
+
+class RepeatingServerTests(Dialogue):
+    """
+    Servers that repeat what they were told: wherever they do, it is masked.
+    """
+
+    def refused(self, opening: Deferred[Handle]) -> str:
+        error = self.gone(opening, LoginError)
+        return " ".join([*self.status, str(error), repr(vars(error))])
+
+    def test_a_response_of_the_second_step(self) -> None:
+        opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="a" * 40)
+        self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
+        response = self.server.heard().strip()
+        self.server.say(b"-ERR [AUTH] what is " + response + b"\r\n")
+        self.assertNotIn(response.decode(), self.refused(opening))
+
+    def test_a_response_code(self) -> None:
+        opening = self.begin(more=b"USER\r\n", password="hunter-2")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS hunter-2", b"-ERR [hunter-2] no\r\n")
+        self.assertNotIn("hunter-2", self.refused(opening).lower())
+
+    def test_a_password_that_is_a_response_code(self) -> None:
+        """
+        What RFC 2449 and RFC 3206 define stays what it is.
+        """
+        opening = self.begin(more=b"USER\r\n", password="AUTH")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS AUTH", b"-ERR [AUTH] no\r\n")
+        self.assertEqual(self.gone(opening, LoginError).code, "AUTH")
+
+    def test_the_details_of_a_failure(self) -> None:
+        opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
+        self.server.heard()
+        told = b64('{"status":"pencil is stale","scope":"pencil"}')
+        self.server.say(b"+ " + told + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR no\r\n")
+        self.assertNotIn("pencil", self.refused(opening))
+
+    def test_an_error_of_scram(self) -> None:
+        opening = self.begin("SCRAM-SHA-256", auth="SCRAM-SHA-256")
+        self.server.heard()
+        self.server.say(b"+ " + b64("e=pencil") + b"\r\n")
+        error = self.gone(opening, ProtocolError)
+        self.assertNotIn("pencil", str(error) + "".join(self.status))
+
+
+class LanguageTests(Dialogue):
+    """
+    UTF8 and LANG (RFC 6856).
+    """
+
+    def test_utf8_before_the_login(self) -> None:
+        opening = self.begin(utf8=True, more=b"USER\r\nUTF8\r\n")
+        self.server.expect(b"UTF8", b"+OK\r\n")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"+OK\r\n")
+        self.assertIsNone(self.result(self.end(opening, "USER").utf8()))
+
+    def test_utf8_comes_too_late_after_the_login(self) -> None:
+        handle = self.log_in("UTF8")
+        self.assertIn("utf8=True", str(self.error(handle.utf8(), UsageError)))
+        self.assertEqual(self.server.heard(), b"")
+
+    def test_utf8_not_on_offer_or_refused(self) -> None:
+        opening = self.begin(utf8=True)
+        self.gone(opening, UsageError)
+        self.anew()
+        opening = self.begin(utf8=True, more=b"UTF8\r\n")
+        self.server.expect(b"UTF8", b"-ERR no\r\n")
+        self.gone(opening, LoginError)
+
+    def test_languages(self) -> None:
+        handle = self.log_in("LANG")
+        listed = handle.lang()
+        self.server.expect(b"LANG", b"+OK\r\nen English\r\nde Deutsch\r\n.\r\n")
+        self.assertEqual(self.result(listed), {"en": "English", "de": "Deutsch"})
+        chosen = handle.lang("de")
+        self.server.expect(b"LANG de", b"+OK de Sprache\r\n")
+        self.assertIsNone(self.result(chosen))
+        self.error(handle.lang("not a tag"), UsageError)

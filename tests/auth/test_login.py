@@ -1,0 +1,1166 @@
+"""
+From the greeting to being logged in: capabilities, the ways to log in, refusals.
+
+What can happen in every phase (loss, time limit, cancellation) is asked of every
+phase, by `EveryPhase`.
+"""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
+
+from pop3connect import (
+    CommandError,
+    ConnectionLostError,
+    Handle,
+    LoginError,
+    LoginInfo,
+    POP3Error,
+    ProtocolError,
+    Secure,
+    STLSUnavailableError,
+    TimedOutError,
+    TLSError,
+    UsageError,
+)
+
+from ..support.memory import NAME, SessionTestCase, server_certificate
+
+CAPA = b"+OK\r\nUSER\r\n.\r\n"
+PLAIN = b"+OK\r\nSASL PLAIN\r\n.\r\n"
+
+# The example of RFC 1939 section 7: greeting, user, secret and digest.
+STAMP = b"<1896.697170952@dbc.mtview.ca.us>"
+DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
+
+
+class LoginTestCase(SessionTestCase):
+    """Steps of a login, for the tests."""
+
+    def begin(self, greeting: bytes = b"+OK ready\r\n", **options: Any) -> Any:
+        """Begin to open a session; the server greets."""
+        opening = self.open(**options)
+        self.server.say(greeting)
+        return opening
+
+    def plain(
+        self, password: str = "lovelace", user: str = "ada", answer: bytes = b"+OK\r\n"
+    ) -> None:
+        """
+        Play PLAIN, whether the client sends its response at once or when asked.
+
+        RFC 5034 section 4 allows both.
+        """
+        response = base64.b64encode(f"\0{user}\0{password}".encode())
+        heard = self.server.heard()
+        if heard == b"AUTH PLAIN\r\n":
+            self.server.say(b"+ \r\n")
+            heard = b"AUTH PLAIN " + self.server.heard()
+        self.assertEqual(heard, b"AUTH PLAIN %b\r\n" % response)
+        self.server.say(answer)
+
+    def refuse(self, opening: Any, kind: type[Any]) -> Any:
+        """Let the client go after a refusal, and return the error."""
+        if not self.server.transport.disconnecting:
+            # A client may say goodbye, but need not.
+            self.assertIn(self.server.heard(), (b"QUIT\r\n", b""))
+            self.server.say(b"+OK bye\r\n")
+        error = self.error(opening, kind)
+        self.assertClosed()
+        return error
+
+    def gave_up(self, opening: Any, kind: type[Any] = UsageError) -> Any:
+        """Return the error of a client that went without sending any more."""
+        sent = self.server.heard()
+        if sent == b"QUIT\r\n":
+            self.server.say(b"+OK bye\r\n")
+            sent = b""
+        self.assertEqual(sent, b"")
+        error = self.error(opening, kind)
+        self.assertClosed()
+        return error
+
+
+class CapabilitiesTests(LoginTestCase):
+    """CAPA around the login (RFC 2449 section 5)."""
+
+    def test_it_is_asked_before_and_after_the_login(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nIMPLEMENTATION shy\r\n.\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        # Gmail and others tell all only now.
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nUIDL\r\nTOP\r\n.\r\n")
+        handle = self.result(opening)
+        self.assertEqual(set(handle.capabilities), {"USER", "UIDL", "TOP"})
+        self.assertTrue(handle.capabilities.known)
+        self.assertEqual(self.server.heard(), b"")
+        self.assertIdle()
+
+    def test_a_server_without_it_is_logged_in_to(self) -> None:
+        # RFC 2449 section 4: no extension is needed for basic work.
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"-ERR unknown command\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", b"-ERR unknown command\r\n")
+        handle = self.result(opening)
+        self.assertEqual(dict(handle.capabilities), {})
+        self.assertFalse(handle.capabilities.known)
+
+    def test_those_from_before_count_if_it_is_refused_afterwards(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nUIDL\r\n.\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", b"-ERR not now\r\n")
+        self.assertIn("UIDL", self.result(opening).capabilities)
+
+    def test_junk_in_the_list_is_no_obstacle(self) -> None:
+        junk = b"+OK\r\n\r\n   \r\n\xff\xfe\x00=\r\n..dot\r\nsasl\r\nuser\r\n.\r\n"
+        opening = self.begin()
+        self.server.expect(b"CAPA", junk)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", junk)
+        handle = self.result(opening)
+        self.assertIn("USER", handle.capabilities)
+        self.assertTrue(repr(handle.capabilities).isprintable())
+
+    def test_an_answer_that_makes_no_sense(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"USER\r\nUIDL\r\n.\r\n")
+        error = self.error(opening, ProtocolError)
+        self.assertIn("CAPA", str(error))
+        self.assertClosed()
+
+    def test_too_many(self) -> None:
+        many = b"".join(b"X-%d\r\n" % number for number in range(5000))
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"+OK\r\n" + many + b".\r\n")
+        self.error(opening, ProtocolError)
+        self.assertClosed()
+
+    def test_a_list_without_end(self) -> None:
+        # RFC 2449 section 3: 512 octets a line; and no server has 1000 of them.
+        opening = self.begin()
+        self.server.expect(b"CAPA", b"+OK\r\n")
+        line = b"X" * 500 + b"\r\n"
+        for _ in range(1000):
+            self.server.say(line)
+        error = self.error(opening, ProtocolError)
+        self.assertIn("CAPA is more than 262144 octets", str(error))
+        # That is a remedy for messages.
+        self.assertNotIn("list()", str(error))
+        self.assertClosed()
+
+    def test_a_server_that_hangs_up_on_it(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA")
+        self.server.lose(ConnectionDone())
+        error = self.error(opening, ConnectionLostError)
+        self.assertEqual(error.verb, "CAPA")
+
+
+class UserTests(LoginTestCase):
+    """USER and PASS (RFC 1939 section 7)."""
+
+    def ask(self, capabilities: bytes = CAPA, **options: Any) -> Any:
+        opening = self.begin(**options)
+        self.server.expect(b"CAPA", capabilities)
+        return opening
+
+    def log_in_as(self, user: bytes, password: bytes, **options: Any) -> Handle:
+        opening = self.ask(
+            options.pop("capabilities", CAPA),
+            username=user.decode(),
+            password=password.decode(),
+            **options,
+        )
+        self.server.expect(b"USER " + user, b"+OK\r\n")
+        self.server.expect(b"PASS " + password, b"+OK\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        handle = self.result(opening)
+        assert isinstance(handle, Handle)
+        return handle
+
+    def test_the_handle_tells_how_it_went(self) -> None:
+        handle = self.log_in_as(b"ada", b"lovelace")
+        self.assertEqual(handle.login, LoginInfo("USER", True))
+        self.assertIsNone(handle.tls)
+        self.assertEqual(str(handle.server), NAME)
+
+    def test_the_password_is_not_sent_before_the_name_was_taken(self) -> None:
+        # Not even where commands may be pipelined: RFC 2449 section 6.6 counts on
+        # replies that do not change what comes next.
+        opening = self.ask(b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n")
+        self.server.expect(b"USER ada")
+        self.pending(opening)
+        self.assertEqual(self.server.heard(), b"")
+        opening.cancel()
+        self.error(opening, CancelledError)
+
+    def test_blanks_in_a_password_are_sent_as_they_are(self) -> None:
+        # RFC 1939 section 7: PASS has one argument, all after the blank.
+        self.log_in_as(b"ada", b" love  lace ")
+
+    def test_a_user_name_may_be_an_address(self) -> None:
+        self.log_in_as(b"ada@example.com", b"lovelace")
+
+    def test_it_is_used_where_it_is_not_announced(self) -> None:
+        # There are servers that leave USER out although it works.
+        self.log_in_as(b"ada", b"lovelace", capabilities=b"+OK\r\nUIDL\r\n.\r\n")
+
+    def test_it_is_used_when_asked_for(self) -> None:
+        self.log_in_as(b"ada", b"lovelace", capabilities=PLAIN, auth="user")
+
+    def test_a_password_without_tls_is_warned_about(self) -> None:
+        self.log_in_as(b"ada", b"lovelace")
+        warnings = [line for line in self.status if line.startswith("Warning")]
+        self.assertEqual(len(warnings), 1)
+        self.assertIn("without TLS", warnings[0])
+        # Before it is too late.
+        self.assertLess(
+            self.status.index(warnings[0]), self.status.index("C: PASS ********")
+        )
+
+    def refused(self, at: str, answer: bytes, capabilities: bytes = CAPA) -> LoginError:
+        opening = self.ask(capabilities, auth="USER")
+        if at == "PASS":
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(b"PASS lovelace", answer)
+        else:
+            self.server.expect(b"USER ada", answer)
+        error = self.refuse(opening, LoginError)
+        assert isinstance(error, LoginError)
+        self.assertEqual(error.verb, at)
+        self.assertEqual(error.mechanism, "USER")
+        self.assertIsInstance(error.__cause__, CommandError)
+        return error
+
+    def test_a_wrong_password(self) -> None:
+        # RFC 3206 section 4: the credentials are to blame.
+        error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n")
+        self.assertEqual(error.code, "AUTH")
+        self.assertEqual(error.text, "invalid")
+        self.assertIs(error.transient, False)
+        self.assertIsNone(error.retry_after)
+        self.assertIn("[AUTH] invalid", str(error))
+
+    def test_a_refused_name(self) -> None:
+        error = self.refused("USER", b"-ERR never heard of ada\r\n")
+        self.assertIsNone(error.code)
+        self.assertEqual(error.text, "never heard of ada")
+
+    def test_a_trouble_of_the_server(self) -> None:
+        error = self.refused("PASS", b"-ERR [SYS/TEMP] database is down\r\n")
+        self.assertEqual(error.code, "SYS/TEMP")
+        self.assertIs(error.transient, True)
+
+    def test_a_mailbox_in_use(self) -> None:
+        # RFC 2449 section 8.1.1: no failure of the password.
+        error = self.refused("PASS", b"-ERR [IN-USE] locked by another session\r\n")
+        self.assertEqual(error.code, "IN-USE")
+        self.assertIs(error.transient, True)
+
+    def test_a_login_that_comes_too_soon(self) -> None:
+        capabilities = b"+OK\r\nUSER\r\nLOGIN-DELAY 900 USER\r\n.\r\n"
+        error = self.refused(
+            "PASS", b"-ERR [LOGIN-DELAY] wait a little\r\n", capabilities
+        )
+        self.assertEqual(error.code, "LOGIN-DELAY")
+        # RFC 2449 section 6.5: seconds.
+        self.assertEqual(error.retry_after, 900)
+        self.assertIs(error.transient, True)
+
+    def test_a_login_that_comes_too_soon_for_who_knows_how_long(self) -> None:
+        error = self.refused("PASS", b"-ERR [LOGIN-DELAY/300] wait\r\n")
+        self.assertIsNone(error.retry_after)
+
+    def test_only_a_delay_has_a_time(self) -> None:
+        capabilities = b"+OK\r\nUSER\r\nLOGIN-DELAY 900\r\n.\r\n"
+        error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n", capabilities)
+        self.assertIsNone(error.retry_after)
+
+    def test_no_reason(self) -> None:
+        error = self.refused("PASS", b"-ERR\r\n")
+        self.assertEqual(error.text, "")
+        self.assertIsNone(error.code)
+
+    def test_a_refusal_and_then_the_connection_is_closed(self) -> None:
+        # Some servers allow one attempt only: the reason is still the refusal.
+        opening = self.ask(auth="USER")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"-ERR [AUTH] no\r\n")
+        self.server.lose(ConnectionDone())
+        self.assertEqual(self.error(opening, LoginError).code, "AUTH")
+        self.assertIdle()
+
+    def test_a_refusal_and_then_silence(self) -> None:
+        opening = self.ask(auth="USER")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"-ERR [AUTH] no\r\n")
+        for _ in range(30):
+            self.clock.advance(1)
+            self.server.settle()
+        self.assertEqual(self.error(opening, LoginError).code, "AUTH")
+        self.assertClosed()
+
+    def test_cancelling_while_a_refused_client_says_goodbye(self) -> None:
+        opening = self.ask(auth="USER")
+        self.server.expect(b"USER ada", b"-ERR no\r\n")
+        opening.cancel()
+        self.server.settle()
+        failure = self.failureResultOf(opening)
+        self.assertTrue(failure.check(LoginError, CancelledError))
+        self.assertClosed()
+
+    def test_a_challenge_instead_of_an_answer(self) -> None:
+        # "+ ..." belongs to AUTH: RFC 5034 section 4.
+        opening = self.ask()
+        self.server.expect(b"USER ada", b"+ \r\n")
+        self.error(opening, ProtocolError)
+        self.assertClosed()
+
+    def test_two_answers_to_the_name(self) -> None:
+        # The second would be taken for the answer to the password.
+        opening = self.ask()
+        self.server.expect(b"USER ada", b"+OK\r\n+OK\r\n")
+        self.error(opening, ProtocolError)
+        self.assertClosed()
+
+    def test_logged_in_and_then_lost(self) -> None:
+        opening = self.ask()
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.lose()
+        self.error(opening, ConnectionLostError)
+        self.assertIdle()
+
+    def test_logged_in_and_lost_in_one_go(self) -> None:
+        # A server that says +OK and dies before anything else is asked.
+        opening = self.ask()
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace")
+        self.server.client.dataReceived(b"+OK\r\n")
+        self.server.lose(ConnectionDone())
+        self.error(opening, ConnectionLostError)
+
+    def test_name_and_password_beyond_ascii_need_another_way(self) -> None:
+        # RFC 6856 section 2.2; and what the server makes of it is anybody's guess.
+        for options in ({"username": "adá"}, {"password": "geheimnß"}):
+            self.anew()
+            opening = self.ask(auth="USER", **options)
+            error = self.gave_up(opening)
+            self.assertIn("ASCII", str(error))
+            self.assertIn("PLAIN", str(error))
+            self.assertNotIn("geheimn", str(error))
+
+    def test_name_and_password_beyond_ascii_where_the_server_takes_them(self) -> None:
+        # RFC 6856 section 2.2: UTF8 with the argument USER.  The command UTF8 is not
+        # needed for it, and would change the messages too.
+        self.log_in_as(
+            "adá".encode(),
+            "geheimnß".encode(),
+            capabilities=b"+OK\r\nUSER\r\nUTF8 user\r\n.\r\n",
+        )
+
+    def test_the_capability_utf8_alone_is_not_enough(self) -> None:
+        opening = self.ask(
+            b"+OK\r\nUSER\r\nUTF8\r\n.\r\n", auth="USER", password="geheimnß"
+        )
+        self.gave_up(opening)
+
+    def test_what_is_not_even_text(self) -> None:
+        # What os.fsdecode() makes of a file that is not UTF-8.
+        opening = self.ask(auth="USER", password=lambda: "geheim\udcdf")
+        error = self.gave_up(opening)
+        self.assertNotIn("geheim", str(error))
+
+    def test_a_name_or_password_too_long_for_a_line(self) -> None:
+        # RFC 2449 section 4: 255 octets with CR LF.
+        for options in ({"username": "a" * 300}, {"password": "xyz" * 100}):
+            self.anew()
+            opening = self.ask(auth="USER", **options)
+            error = self.gave_up(opening)
+            self.assertIn("too long", str(error))
+            self.assertNotIn("xyz", str(error))
+
+    def test_the_longest_password_there_is(self) -> None:
+        self.log_in_as(b"ada", b"x" * (255 - len(b"PASS \r\n")))
+
+
+class APOPTests(LoginTestCase):
+    """APOP (RFC 1939 section 7)."""
+
+    def ask(self, greeting: bytes, **options: Any) -> Any:
+        options = {"username": "mrose", "password": "tanstaaf", **options}
+        opening = self.begin(greeting, auth="APOP", **options)
+        self.server.expect(b"CAPA", CAPA)
+        return opening
+
+    def test_the_example_of_the_rfc(self) -> None:
+        opening = self.ask(b"+OK POP3 server ready %b\r\n" % STAMP)
+        self.server.expect(b"APOP mrose " + DIGEST, b"+OK\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        handle = self.result(opening)
+        self.assertEqual(handle.login, LoginInfo("APOP", False))
+        self.assertFalse([line for line in self.status if "Warning" in line])
+
+    def test_without_a_timestamp_it_cannot_be_done(self) -> None:
+        error = self.gave_up(self.ask(b"+OK ready\r\n"))
+        self.assertIn("timestamp", str(error))
+        self.assertEqual(error.verb, "APOP")
+
+    def test_a_host_name_in_brackets_is_no_timestamp(self) -> None:
+        # RFC 1939 section 7: a msg-id, which has an @ in it.
+        self.gave_up(self.ask(b"+OK <pop.example.com> ready\r\n"))
+
+    def test_a_name_that_it_cannot_carry(self) -> None:
+        # The digest is what comes after the blank.
+        opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
+        self.assertIn("blank", str(self.gave_up(opening)))
+
+    def test_the_timestamp_from_before_tls_is_not_used_within(self) -> None:
+        # RFC 2595 section 4: what was learnt in the clear is forgotten, and there is no
+        # other greeting.  Whoever sent that one could have any digest made.
+        opening = self.begin(
+            b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="APOP"
+        )
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK begin\r\n")
+        self.server.start_tls(server_certificate())
+        self.server.expect(b"CAPA", CAPA)
+        self.assertNotIn(b"APOP", self.server.heard())
+        self.server.lose()
+        self.server.settle()
+        self.failureResultOf(opening, UsageError, ConnectionLostError)
+
+    def test_refused(self) -> None:
+        opening = self.ask(b"+OK %b\r\n" % STAMP)
+        self.server.expect(
+            b"APOP mrose " + DIGEST, b"-ERR [AUTH] permission denied\r\n"
+        )
+        error = self.refuse(opening, LoginError)
+        self.assertEqual(error.mechanism, "APOP")
+        self.assertEqual(error.verb, "APOP")
+        self.assertEqual(error.code, "AUTH")
+
+    def test_the_digest_is_masked(self) -> None:
+        # Who has it and the greeting can try passwords in his own time.
+        opening = self.ask(b"+OK %b\r\n" % STAMP)
+        self.server.expect(
+            b"APOP mrose " + DIGEST, b"-ERR no %b, tanstaaf\r\n" % DIGEST
+        )
+        error = self.refuse(opening, LoginError)
+        self.assertIn("C: APOP mrose ********", self.status)
+        for text in (*self.status, str(error), repr(error), error.text):
+            self.assertNotIn(DIGEST.decode(), text)
+            self.assertNotIn("tanstaaf", text)
+
+
+class PlainTests(LoginTestCase):
+    """SASL PLAIN (RFC 4616, RFC 5034)."""
+
+    def ask(self, **options: Any) -> Any:
+        opening = self.begin(auth="PLAIN", **options)
+        self.server.expect(b"CAPA", PLAIN)
+        return opening
+
+    def test_a_login(self) -> None:
+        opening = self.ask()
+        self.plain()
+        self.server.expect(b"CAPA", PLAIN)
+        handle = self.result(opening)
+        self.assertEqual(handle.login, LoginInfo("PLAIN", True))
+
+    def test_beyond_ascii_is_sent_in_utf8(self) -> None:
+        opening = self.ask(username="adá", password="geheimnß 🔑")
+        self.plain("geheimnß 🔑", "adá")
+        self.server.expect(b"CAPA", PLAIN)
+        self.assertEqual(self.result(opening).login.mechanism, "PLAIN")
+
+    def test_what_has_no_utf8(self) -> None:
+        opening = self.ask(password=lambda: "geheim\udcdf")
+        error = self.gave_up(opening)
+        self.assertNotIn("geheim", str(error))
+
+    def test_what_cannot_be_part_of_a_response(self) -> None:
+        # RFC 4616 section 2: NUL separates; and the line ends would be our own.
+        for value in ("love\0lace", "love\nlace", ""):
+            opening = self.ask(password=lambda value=value: value)
+            error = self.gave_up(opening)
+            self.assertIn("password", str(error))
+            self.assertNotIn("love", str(error))
+            self.anew()
+
+    def test_a_long_password(self) -> None:
+        # Longer than a command line may be: RFC 5034 section 4.
+        opening = self.ask(password="x" * 400)
+        self.plain("x" * 400)
+        self.server.expect(b"CAPA", PLAIN)
+        self.assertEqual(self.result(opening).login.mechanism, "PLAIN")
+
+    def test_refused_after_the_response(self) -> None:
+        opening = self.ask()
+        self.plain(answer=b"-ERR [AUTH] no\r\n")
+        error = self.refuse(opening, LoginError)
+        self.assertEqual(error.code, "AUTH")
+        self.assertEqual(error.mechanism, "PLAIN")
+        self.assertEqual(error.verb, "AUTH")
+
+    def test_refused_at_once(self) -> None:
+        opening = self.ask()
+        self.assertTrue(self.server.heard().startswith(b"AUTH PLAIN"))
+        self.server.say(b"-ERR unknown mechanism\r\n")
+        error = self.refuse(opening, LoginError)
+        self.assertEqual(error.text, "unknown mechanism")
+        self.assertEqual(error.mechanism, "PLAIN")
+
+    def test_the_response_is_masked(self) -> None:
+        opening = self.ask()
+        whole = base64.b64encode(b"\0ada\0lovelace")
+        self.plain(answer=b"-ERR [AUTH] what is %b?\r\n" % whole)
+        error = self.refuse(opening, LoginError)
+        for text in (*self.status, str(error), repr(error)):
+            self.assertNotIn(whole.decode(), text)
+            self.assertNotIn("lovelace", text)
+        self.assertEqual(error.text, "what is ********?")
+
+    def test_a_challenge_that_is_no_base64(self) -> None:
+        # RFC 5034 section 4: cancel with "*", and the server answers -ERR.
+        opening = self.ask()
+        self.server.heard()
+        self.server.say(b"+ !!! not base64 !!!\r\n")
+        self.server.expect(b"*", b"-ERR cancelled\r\n")
+        self.server.settle()
+        if not opening.called:
+            self.server.say(b"+OK bye\r\n")
+        self.server.settle()
+        # Whose fault it is may be told in either way; there is no login.
+        self.failureResultOf(opening, LoginError, ProtocolError)
+        self.assertClosed()
+
+    def test_challenges_without_end(self) -> None:
+        opening = self.ask()
+        for _ in range(100):
+            if opening.called or not self.server.heard():
+                break
+            self.server.say(b"+ \r\n")
+        self.server.settle()
+        self.failureResultOf(opening, LoginError, ProtocolError)
+        self.assertClosed()
+
+    def test_an_answer_that_is_none(self) -> None:
+        opening = self.ask()
+        self.server.heard()
+        self.server.say(b"go on\r\n")
+        error = self.error(opening, ProtocolError)
+        self.assertIn("AUTH", str(error))
+        self.assertClosed()
+
+
+class PasswordTests(LoginTestCase):
+    """A password that is made when it is needed."""
+
+    def ask(self, password: Callable[[], Any]) -> Any:
+        opening = self.begin(password=password, auth="USER")
+        self.server.expect(b"CAPA", CAPA)
+        return opening
+
+    def log_in_with(self, password: Callable[[], Any]) -> None:
+        opening = self.ask(password)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        self.assertEqual(self.result(opening).login.mechanism, "USER")
+        self.assertNotIn("lovelace", "\n".join(self.status))
+
+    def test_a_function(self) -> None:
+        self.log_in_with(lambda: "lovelace")
+
+    def test_a_function_that_returns_a_deferred(self) -> None:
+        self.log_in_with(lambda: succeed("lovelace"))
+
+    def test_a_coroutine_function(self) -> None:
+        async def password() -> str:
+            return await succeed("lovelace")
+
+        self.log_in_with(password)
+
+    def test_it_is_called_when_it_is_needed_and_only_then(self) -> None:
+        calls: list[str] = []
+
+        def password() -> str:
+            calls.append("called")
+            return "lovelace"
+
+        opening = self.open(password=password)
+        self.assertEqual(calls, [])
+        self.server.say(b"+OK ready\r\n")
+        self.assertEqual(calls, [])
+        self.server.expect(b"CAPA", CAPA)
+        self.assertEqual(calls, ["called"])
+        opening.cancel()
+        self.error(opening, CancelledError)
+        self.assertEqual(calls, ["called"])
+
+    def test_it_is_not_called_for_a_server_that_refuses_the_session(self) -> None:
+        opening = self.begin(b"-ERR [IN-USE]\r\n", password=self.fail)
+        self.error(opening, LoginError)
+
+    def test_it_may_take_as_long_as_it_likes(self) -> None:
+        # A person may be looking for a key; the server owes us nothing meanwhile.
+        answer: Deferred[str] = Deferred()
+        opening = self.ask(lambda: answer)
+        self.pending(opening)
+        self.assertIdle()
+        self.clock.advance(3600)
+        self.pending(opening)
+        answer.callback("lovelace")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        opening.cancel()
+        self.error(opening, CancelledError)
+
+    def test_the_connection_is_lost_meanwhile(self) -> None:
+        answer: Deferred[str] = Deferred()
+        opening = self.ask(lambda: answer)
+        self.server.lose()
+        if not answer.called:
+            answer.callback("lovelace")
+        self.error(opening, ConnectionLostError)
+        self.assertIdle()
+
+    def test_cancelling_meanwhile_cancels_it_too(self) -> None:
+        cancelled: list[object] = []
+        answer: Deferred[str] = Deferred(cancelled.append)
+        opening = self.ask(lambda: answer)
+        opening.cancel()
+        self.error(opening, CancelledError)
+        self.assertEqual(cancelled, [answer])
+        self.assertEqual(self.server.heard(), b"")
+        self.assertClosed()
+
+    def fails(self, password: Callable[[], Any]) -> UsageError:
+        error = self.gave_up(self.ask(password))
+        assert isinstance(error, UsageError)
+        return error
+
+    def test_it_raises(self) -> None:
+        reason = RuntimeError("the keyring is locked, its password is hunter2")
+
+        def password() -> str:
+            raise reason
+
+        error = self.fails(password)
+        self.assertIs(error.__cause__, reason)
+        self.assertIn("RuntimeError", str(error))
+        # Its text may have anything in it.
+        self.assertNotIn("hunter2", str(error))
+
+    def test_it_fails_later(self) -> None:
+        answer: Deferred[str] = Deferred()
+        opening = self.ask(lambda: answer)
+        reason = KeyError("ada")
+        answer.errback(reason)
+        error = self.gave_up(opening)
+        self.assertIs(error.__cause__, reason)
+
+    def test_a_coroutine_that_raises(self) -> None:
+        async def password() -> str:
+            raise KeyError("ada")
+
+        self.assertIsInstance(self.fails(password).__cause__, KeyError)
+
+    def test_it_returns_something_else(self) -> None:
+        wrong: list[Any] = [None, b"lovelace", 17, succeed(None)]
+        for value in wrong:
+            self.anew()
+            error = self.fails(lambda value=value: value)
+            self.assertIn("str", str(error))
+            self.assertNotIn("lovelace", str(error))
+
+    def test_it_returns_what_cannot_be_sent(self) -> None:
+        for value in ("", "love\rlace", "love\nlace", "love\0lace"):
+            self.anew()
+            error = self.fails(lambda value=value: value)
+            self.assertIn("password", str(error))
+            self.assertNotIn("love", str(error))
+
+
+class SecretsTests(LoginTestCase):
+    """What nobody is to see: rule 9 of the design."""
+
+    FORMS = (
+        "lovelace",
+        base64.b64encode(b"lovelace").decode(),
+        base64.b64encode(b"\0ada\0lovelace").decode(),
+    )
+
+    def assertMasked(self, *texts: str) -> None:
+        for text in (*self.status, *texts):
+            for secret in self.FORMS:
+                self.assertNotIn(secret, text)
+
+    def masked(self, error: POP3Error) -> None:
+        """Look at an error as closely as a debugger shows it."""
+        self.assertMasked(str(error), repr(error), repr(vars(error)))
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+        self.assertMasked("".join(shown.format()))
+        if error.__cause__ is not None:
+            self.assertMasked(str(error.__cause__), repr(error.__cause__))
+
+    def test_a_refusal_that_repeats_them(self) -> None:
+        for secret in self.FORMS:
+            self.anew()
+            opening = self.begin(auth="USER")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(
+                b"PASS lovelace", f"-ERR wrong: PASS {secret}.\r\n".encode()
+            )
+            error = self.refuse(opening, LoginError)
+            self.assertEqual(error.text, "wrong: PASS ********.")
+            self.assertIn("S: -ERR wrong: PASS ********.", self.status)
+            self.masked(error)
+
+    def test_a_refusal_that_repeats_what_a_callable_returned(self) -> None:
+        for secret in self.FORMS:
+            self.anew()
+            opening = self.begin(auth="USER", password=lambda: "lovelace")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", f"-ERR not with {secret}\r\n".encode())
+            error = self.refuse(opening, LoginError)
+            self.assertEqual(error.text, "not with ********")
+            self.masked(error)
+
+    def test_a_reply_that_cannot_be_read_and_repeats_them(self) -> None:
+        """Wherever in it: what is left after the cut is no half of them."""
+        for before in (0, 70, 75, 79, 80):
+            self.anew()
+            opening = self.begin(auth="USER")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(b"PASS lovelace", b"+OK\r\n")
+            self.server.expect(b"CAPA", CAPA)
+            asked = self.result(opening).stat()
+            text = b"x" * before
+            self.server.expect(b"STAT", b"+OK %b lovelace\r\n" % text)
+            error = self.error(asked, ProtocolError)
+            self.assertIn(text.decode(), str(error))
+            self.assertNotIn("love", str(error))
+            self.masked(error)
+
+    def test_a_welcome_that_repeats_them(self) -> None:
+        opening = self.begin(auth="USER")
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK lovelace it is\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        handle = self.result(opening)
+        self.assertIn("S: +OK ******** it is", self.status)
+        self.assertMasked(repr(handle), repr(handle.login))
+
+    def test_the_password_is_masked_when_it_is_sent(self) -> None:
+        self.log_in()
+        self.assertIn("C: PASS ********", self.status)
+        self.assertMasked()
+
+    def test_a_greeting_that_repeats_it(self) -> None:
+        # The server may know the only account there is; the handle keeps this.
+        opening = self.begin(b"+OK hello lovelace\r\n", auth="USER")
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        self.assertEqual(self.result(opening).greeting, "hello ********")
+
+    def test_a_refusal_instead_of_a_greeting_that_repeats_it(self) -> None:
+        opening = self.begin(b"-ERR [SYS/TEMP] you were told: not with lovelace\r\n")
+        error = self.error(opening, LoginError)
+        self.assertEqual(error.text, "you were told: not with ********")
+        self.assertNotIn("lovelace", "".join(self.status))
+
+    def test_nonsense_that_repeats_them(self) -> None:
+        for secret in self.FORMS:
+            self.anew()
+            opening = self.begin(auth="USER")
+            self.server.expect(b"CAPA", CAPA)
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(b"PASS lovelace", f"what is PASS {secret}?\r\n".encode())
+            error = self.error(opening, ProtocolError)
+            self.assertIn("what is PASS ********?", str(error))
+            self.masked(error)
+
+    def test_the_same_after_the_login(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"-ERR remember lovelace\r\n")
+        error = self.error(asked, CommandError)
+        self.assertEqual(error.text, "remember ********")
+        self.masked(error)
+
+    def test_nonsense_after_the_login(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"lovelace\r\n")
+        error = self.error(asked, ProtocolError)
+        self.masked(error)
+
+    def test_a_reply_that_cannot_be_read_after_the_login(self) -> None:
+        for secret in self.FORMS:
+            self.anew()
+            handle = self.log_in()
+            asked = handle.stat()
+            self.server.expect(b"STAT", f"+OK {secret} 17\r\n".encode())
+            self.masked(self.error(asked, ProtocolError))
+
+    def test_a_listing_that_cannot_be_read_after_the_login(self) -> None:
+        handle = self.log_in()
+        asked = handle.list()
+        self.server.expect(b"LIST", b"+OK\r\n1 lovelace\r\n.\r\n")
+        self.masked(self.error(asked, ProtocolError))
+
+    def test_a_long_line_is_not_cut_within_a_secret(self) -> None:
+        # A cut that leaves half of it would show that half.
+        for before in range(495, 520):
+            self.anew()
+            handle = self.log_in()
+            asked = handle.noop()
+            self.server.expect(
+                b"NOOP", b"-ERR " + b"x" * before + b"lovelace" + b"y" * 99 + b"\r\n"
+            )
+            error = self.error(asked, CommandError)
+            for text in (error.text, str(error), *self.status):
+                self.assertNotIn("xlove", text)
+                self.assertNotIn("lace", text)
+
+    def test_a_password_that_an_account_without_one_has(self) -> None:
+        # A short one is in every text; it is masked where it stands alone.
+        opening = self.begin(password="a", auth="USER")
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS a", b"-ERR bad password a\r\n")
+        error = self.refuse(opening, LoginError)
+        self.assertEqual(error.text, "bad password ********")
+
+
+class STLSTests(LoginTestCase):
+    """What becomes of STLS where it fails (RFC 2595), and the order where not."""
+
+    def begin_stls(self, capabilities: bytes = b"+OK\r\nSTLS\r\nUSER\r\n.\r\n") -> Any:
+        opening = self.begin(secure=Secure.STLS, verify=False)
+        self.server.expect(b"CAPA", capabilities)
+        return opening
+
+    def test_not_offered(self) -> None:
+        opening = self.begin_stls(CAPA)
+        error = self.gave_up(opening, STLSUnavailableError)
+        self.assertEqual(error.verb, "STLS")
+        self.assertNotIn("ada", "".join(self.status))
+
+    def test_refused(self) -> None:
+        opening = self.begin_stls()
+        self.server.expect(b"STLS", b"-ERR TLS is not available\r\n")
+        error = self.gave_up(opening, STLSUnavailableError)
+        self.assertIn("TLS is not available", str(error))
+        self.assertIsInstance(error.__cause__, CommandError)
+
+    def test_tried_where_capabilities_are_not_known(self) -> None:
+        opening = self.begin_stls(b"-ERR what?\r\n")
+        self.server.expect(b"STLS", b"-ERR what?\r\n")
+        self.gave_up(opening, STLSUnavailableError)
+
+    def test_more_in_the_clear_after_the_answer(self) -> None:
+        # Response injection: it would be read as if it had come through TLS.
+        for behind in (b"+OK\r\n", b"+", b"\r\n", b"\x16\x03\x01"):
+            self.anew()
+            opening = self.begin_stls()
+            self.server.expect(b"STLS", b"+OK begin\r\n" + behind)
+            error = self.gave_up(opening, ProtocolError)
+            self.assertEqual(error.verb, "STLS")
+            self.assertTrue(self.server.transport.aborting)
+
+    def test_no_tls_where_it_was_promised(self) -> None:
+        opening = self.begin_stls()
+        self.server.expect(b"STLS", b"+OK begin\r\n")
+        self.server.settle()
+        self.server.raw(b"+OK\r\nUSER\r\n.\r\n")
+        self.error(opening, TLSError)
+        self.assertClosed()
+
+    def upgrade(self) -> Any:
+        opening = self.begin_stls()
+        self.server.expect(b"STLS", b"+OK begin\r\n")
+        self.server.start_tls(server_certificate())
+        return opening
+
+    def test_what_was_learnt_in_the_clear_is_asked_again(self) -> None:
+        # RFC 2595 section 4.
+        opening = self.upgrade()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", CAPA)
+        handle = self.result(opening)
+        self.assertEqual(handle.login, LoginInfo("USER", False))
+        self.assertIs(handle.tls.verified, False)
+        self.assertFalse([line for line in self.status if "Warning" in line])
+        leaving = handle.disconnect()
+        self.server.expect(b"QUIT", b"+OK\r\n")
+        self.result(leaving)
+
+    def test_plain_is_used_within(self) -> None:
+        # RFC 5034 section 6: it takes any name and password.
+        opening = self.upgrade()
+        self.server.expect(b"CAPA", PLAIN)
+        self.plain()
+        self.server.expect(b"CAPA", PLAIN)
+        handle = self.result(opening)
+        self.assertEqual(handle.login, LoginInfo("PLAIN", False))
+        self.result(handle.abort())
+
+    def test_the_challenge_of_the_greeting_is_not_used_within(self) -> None:
+        # It was learnt in the clear; whoever sent it gets no digest for it.
+        opening = self.begin(
+            b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="auto"
+        )
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK begin\r\n")
+        self.server.start_tls(server_certificate())
+        self.server.expect(b"CAPA", b"+OK\r\nUIDL\r\n.\r\n")
+        self.assertNotIn(b"APOP", self.server.heard())
+        opening.cancel()
+        self.error(opening, CancelledError)
+
+
+# -- what can happen in every phase
+
+
+class EveryPhase(LoginTestCase):
+    """
+    What is asked of every phase of `connect`.
+
+    A subclass reaches its phase with `reach`.
+    """
+
+    verb: str | None = None
+    phase = "reply"
+    seconds = 7.0
+    losses: tuple[type[POP3Error], ...] = (ConnectionLostError,)
+
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    def reach(self) -> Deferred[Handle]:
+        raise NotImplementedError
+
+    def begin_phase(self, greeting: bytes = b"+OK ready\r\n") -> Any:
+        return self.begin(
+            greeting, **{"timeout": 7.0, "connect_timeout": 3.0, **self.options}
+        )
+
+
+class PhaseTests:
+    """The tests of `EveryPhase`, to be mixed in where there is a phase."""
+
+    def test_the_connection_is_lost(self: Any) -> None:
+        self.broken(ConnectionLost())
+
+    def test_the_server_closes(self: Any) -> None:
+        self.broken(ConnectionDone())
+
+    def broken(self: Any, reason: Exception) -> None:
+        opening = self.reach()
+        self.server.lose(reason)
+        error = self.failureResultOf(opening).value
+        self.assertIn(type(error), self.losses)
+        self.assertEqual(error.server, NAME)
+        if self.verb is not None:
+            self.assertEqual(error.verb, self.verb)
+        self.assertIdle()
+
+    def test_the_time_limit(self: Any) -> None:
+        opening = self.reach()
+        self.clock.advance(self.seconds - 0.1)
+        self.pending(opening)
+        self.clock.advance(0.2)
+        error = self.error(opening, TimedOutError)
+        self.assertEqual(error.phase, self.phase)
+        self.assertEqual(error.seconds, self.seconds)
+        self.assertEqual(error.verb, self.verb)
+        self.assertIn(f"{self.seconds:g} seconds", str(error))
+        self.assertIn(self.phase, str(error))
+        self.assertTrue(self.server.transport.aborting)
+        self.assertClosed()
+
+    def test_it_is_cancelled(self: Any) -> None:
+        opening = self.reach()
+        self.server.heard()
+        opening.cancel()
+        # Not one octet more, not even a QUIT, and no waiting for anybody.
+        self.assertTrue(self.server.transport.aborting)
+        self.error(opening, CancelledError)
+        self.assertClosed()
+
+    def test_it_is_cancelled_and_answered_all_the_same(self: Any) -> None:
+        opening = self.reach()
+        opening.cancel()
+        self.server.transport.clear()
+        self.server.client.dataReceived(b"+OK\r\n.\r\n")
+        self.error(opening, CancelledError)
+        self.assertEqual(self.server.transport.value(), b"")
+        self.assertClosed()
+
+
+class FirstCapabilitiesPhaseTests(PhaseTests, EveryPhase):
+    """Before the login."""
+
+    verb = "CAPA"
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA")
+        return opening
+
+
+class CapabilitiesBodyPhaseTests(PhaseTests, EveryPhase):
+    """In the middle of the capabilities."""
+
+    verb = "CAPA"
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nUI")
+        return opening
+
+
+class STLSPhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to STLS."""
+
+    verb = "STLS"
+    options = {"secure": Secure.STLS, "verify": False}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS")
+        return opening
+
+
+class HandshakePhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the server's side of the handshake."""
+
+    phase = "TLS handshake"
+    seconds = 3.0
+    losses = (ConnectionLostError, TLSError)
+    options = {"secure": Secure.STLS, "verify": False}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK\r\n")
+        self.server.settle()
+        return opening
+
+    def test_the_time_limit(self) -> None:
+        self.verb = "STLS"
+        super().test_the_time_limit()
+
+
+class CapabilitiesWithinTLSPhaseTests(PhaseTests, EveryPhase):
+    """After the handshake."""
+
+    verb = "CAPA"
+    options = {"secure": Secure.STLS, "verify": False}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK\r\n")
+        self.server.start_tls(server_certificate())
+        self.server.expect(b"CAPA")
+        return opening
+
+
+class UserPhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to USER."""
+
+    verb = "USER"
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada")
+        return opening
+
+
+class PassPhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to PASS."""
+
+    verb = "PASS"
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace")
+        return opening
+
+
+class APOPPhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to APOP."""
+
+    verb = "APOP"
+    options = {"auth": "APOP"}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase(b"+OK %b\r\n" % STAMP)
+        self.server.expect(b"CAPA", CAPA)
+        self.assertTrue(self.server.heard().startswith(b"APOP ada "))
+        return opening
+
+
+class AuthPhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to AUTH."""
+
+    verb = "AUTH"
+    options = {"auth": "PLAIN"}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", PLAIN)
+        self.assertTrue(self.server.heard().startswith(b"AUTH PLAIN"))
+        return opening
+
+
+class AuthResponsePhaseTests(PhaseTests, EveryPhase):
+    """Waiting for the answer to the response of PLAIN."""
+
+    verb = "AUTH"
+    options = {"auth": "PLAIN"}  # noqa: RUF012
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", PLAIN)
+        self.plain(answer=b"")
+        return opening
+
+
+class LastCapabilitiesPhaseTests(PhaseTests, EveryPhase):
+    """After the login."""
+
+    verb = "CAPA"
+
+    def reach(self) -> Any:
+        opening = self.begin_phase()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA")
+        return opening

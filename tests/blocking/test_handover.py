@@ -1,0 +1,201 @@
+"""What is handed from the reactor's thread to another one, and how much at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pop3connect import ConnectionLostError, Message
+from pop3connect.blocking.handover import BATCH, HELD, Batches, FileConsumer
+
+
+class BothThreads:
+    """The thread that waits and the reactor's, each of which works when it is told."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+        self.reactor: list[Callable[[], object]] = []
+
+    def hand(self, work: Callable[[], object]) -> None:
+        self.waiting.append(work)
+
+    def post(self, function: Callable[..., object], *arguments: object) -> None:
+        self.reactor.append(partial(function, *arguments))
+
+    @staticmethod
+    def work(queue: list[Callable[[], object]]) -> None:
+        while queue:
+            queue.pop(0)()
+
+
+class Producer:
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.asked.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.asked.append("resume")
+
+
+class FileConsumerTests(SynchronousTestCase):
+    """`FileConsumer`"""
+
+    def setUp(self) -> None:
+        self.threads = BothThreads()
+        self.written: list[bytes] = []
+        self.producer = Producer()
+        self.consumer = FileConsumer(self.threads, self.threads, self)  # type: ignore[arg-type]
+        self.consumer.registerProducer(self.producer, True)
+
+    def write(self, piece: bytes) -> None:
+        """Be the file."""
+        self.written.append(piece)
+
+    def test_it_is_a_consumer(self) -> None:
+        verifyObject(IConsumer, self.consumer)
+
+    def test_it_writes_nothing_in_the_reactors_thread(self) -> None:
+        self.consumer.write(b"a")
+        self.assertEqual(self.written, [])
+        self.threads.work(self.threads.waiting)
+        self.assertEqual(self.written, [b"a"])
+
+    def test_it_has_enough_when_so_much_is_held(self) -> None:
+        self.consumer.write(b"a" * (HELD - 1))
+        self.assertEqual(self.producer.asked, [])
+        self.consumer.write(b"b")
+        # The rest of the chunk that was being read.
+        self.consumer.write(b"c")
+        self.assertEqual(self.producer.asked, ["pause"])
+
+    def test_it_wants_more_when_half_of_it_is_written(self) -> None:
+        half = HELD // 2
+        for size in (half - 1, 1, half):
+            self.consumer.write(b"a" * size)
+        self.threads.waiting.pop(0)()
+        self.assertEqual(self.threads.reactor, [])
+        self.threads.waiting.pop(0)()
+        self.threads.work(self.threads.reactor)
+        self.assertEqual(self.producer.asked, ["pause", "resume"])
+        self.threads.work(self.threads.waiting)
+        self.assertEqual(self.threads.reactor, [])
+
+    def test_it_wants_no_more_if_it_is_full_again_by_then(self) -> None:
+        self.consumer.write(b"a" * HELD)
+        self.threads.work(self.threads.waiting)
+        self.consumer.write(b"b" * HELD)
+        self.threads.work(self.threads.reactor)
+        self.assertEqual(self.producer.asked, ["pause", "pause"])
+        self.threads.work(self.threads.waiting)
+        self.threads.work(self.threads.reactor)
+        self.assertEqual(self.producer.asked, ["pause", "pause", "resume"])
+
+    def test_it_wants_nothing_after_the_end(self) -> None:
+        self.consumer.write(b"a" * HELD)
+        self.consumer.unregisterProducer()
+        self.consumer.write(b"b" * HELD)
+        self.threads.work(self.threads.waiting)
+        self.threads.work(self.threads.reactor)
+        self.assertEqual(self.producer.asked, ["pause"])
+
+
+class BatchesTests(SynchronousTestCase):
+    """`Batches`"""
+
+    def setUp(self) -> None:
+        self.left = False
+
+    async def messages(self, *items: Any) -> AsyncGenerator[Message, None]:
+        """Yield messages, wait for Deferreds, raise errors."""
+        try:
+            for number, item in enumerate(items, 1):
+                if isinstance(item, Deferred):
+                    await item
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    yield Message(number, item, None)
+        finally:
+            self.left = True
+
+    def batches(self, *items: Any, most: int = 100) -> Batches:
+        return Batches(self.messages(*items), most)
+
+    def take(self, batches: Batches) -> list[int]:
+        batch = self.successResultOf(Deferred.fromCoroutine(batches.take()))
+        return [message.number for message in batch]
+
+    def stop(self, batches: Batches) -> None:
+        self.successResultOf(Deferred.fromCoroutine(batches.stop()))
+
+    def test_all_that_are_there_come_at_once(self) -> None:
+        batches = self.batches(b"a", b"b", b"c")
+        self.assertEqual(self.take(batches), [1, 2, 3])
+        self.assertEqual(self.take(batches), [])
+
+    def test_none_is_waited_for_while_there_are_others(self) -> None:
+        coming: Deferred[None] = Deferred()
+        batches = self.batches(b"a", coming, b"c")
+        self.assertEqual(self.take(batches), [1])
+        waiting = Deferred.fromCoroutine(batches.take())
+        self.assertNoResult(waiting)
+        coming.callback(None)
+        self.assertEqual(self.successResultOf(waiting), [Message(3, b"c", None)])
+
+    def test_they_are_not_more_than_asked_for(self) -> None:
+        batches = self.batches(b"a", b"b", b"c", most=2)
+        self.assertEqual(self.take(batches), [1, 2])
+        self.assertEqual(self.take(batches), [3])
+
+    def test_they_are_not_larger_than_a_batch_and_one_message(self) -> None:
+        batches = self.batches(b"a" * (BATCH - 1), b"b", b"c", b"d" * BATCH, b"e")
+        self.assertEqual(self.take(batches), [1, 2])
+        self.assertEqual(self.take(batches), [3, 4])
+        self.assertEqual(self.take(batches), [5])
+
+    def test_a_message_that_was_refused_has_no_size(self) -> None:
+        self.assertEqual(self.take(self.batches(None, b"b")), [1, 2])
+
+    def test_an_error_comes_after_the_messages_before_it(self) -> None:
+        batches = self.batches(b"a", ConnectionLostError("gone"))
+        self.assertEqual(self.take(batches), [1])
+        for _ in range(2):
+            self.failureResultOf(
+                Deferred.fromCoroutine(batches.take()), ConnectionLostError
+            )
+
+    def test_stopped_before_it_began(self) -> None:
+        batches = self.batches(b"a")
+        self.stop(batches)
+        self.assertEqual(self.take(batches), [])
+
+    def test_stopped_between_two_messages(self) -> None:
+        batches = self.batches(b"a", b"b", most=1)
+        self.take(batches)
+        self.assertFalse(self.left)
+        self.stop(batches)
+        self.assertTrue(self.left)
+
+    def test_stopped_while_the_next_is_coming(self) -> None:
+        batches = self.batches(b"a", Deferred(), b"c")
+        self.take(batches)
+        self.stop(batches)
+        self.assertTrue(self.left)
+
+    def test_cancelled_while_it_waits(self) -> None:
+        batches = self.batches(Deferred())
+        waiting = Deferred.fromCoroutine(batches.take())
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        self.stop(batches)
+        self.assertTrue(self.left)

@@ -1,0 +1,560 @@
+"""
+The blocking facade: in threads of this process, and in programs of their own.
+
+Trial's reactor runs in the main thread, so what blocks is in other threads here:
+that is a Twisted application with worker threads.  Where the facade runs the reactor
+itself there is a process for it, in `test_blocking_programs`.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import io
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from pop3connect import (
+    CommandError,
+    Committed,
+    ConnectionLostError,
+    Handle,
+    Listing,
+    LoginError,
+    Stat,
+    UsageError,
+    api,
+)
+from pop3connect.blocking import BlockingHandle, connect
+from pop3connect.blocking.reactor_thread import ReactorThread
+
+from ..support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, reactor
+
+T = TypeVar("T")
+
+USER = USERS[0]
+
+
+def bare(function: Callable[..., object]) -> list[tuple[str, object, object]]:
+    """Show the parameters of a function without their annotations."""
+    return [
+        (parameter.name, parameter.kind, parameter.default)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: thing for name, thing in vars(kind).items() if name[0] != "_"}
+
+
+class SurfaceTests(SynchronousTestCase):
+    """It looks like what it stands for."""
+
+    def test_connect_has_the_parameters_of_connect(self) -> None:
+        self.assertEqual(bare(connect), bare(api.connect))
+
+    def test_their_annotations_too(self) -> None:
+        ours, theirs = (
+            {
+                name: parameter.annotation
+                for name, parameter in inspect.signature(function).parameters.items()
+            }
+            for function in (connect, api.connect)
+        )
+        self.assertEqual(ours, theirs)
+
+    def test_the_handle_has_every_name(self) -> None:
+        self.assertEqual(sorted(public(BlockingHandle)), sorted(public(Handle)))
+
+    def test_its_methods_have_the_same_parameters(self) -> None:
+        methods = [
+            n for n, thing in public(Handle).items() if inspect.isfunction(thing)
+        ]
+        self.assertIn("retrieve", methods)
+        for name in methods:
+            ours = getattr(BlockingHandle, name)
+            self.assertEqual(bare(ours), bare(getattr(Handle, name)), name)
+
+    def test_its_attributes_are_attributes(self) -> None:
+        for name, thing in public(Handle).items():
+            if isinstance(thing, property):
+                self.assertIsInstance(getattr(BlockingHandle, name), property, name)
+
+    def test_all_of_it_is_documented(self) -> None:
+        for name in public(BlockingHandle):
+            self.assertTrue(inspect.getdoc(getattr(BlockingHandle, name)), name)
+
+
+class Recorder:
+    """A handle that notes what is asked of it, and answers with the name of that."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Deferred[str]]:
+        def method(*arguments: object) -> Deferred[str]:
+            self.asked.append((name, arguments))
+            return succeed(name)
+
+        return method
+
+
+class PassingTests(TestCase):
+    """What the methods pass on."""
+
+    #: These return nothing.
+    NOTHING = ("delete", "reset", "noop", "utf8", "abort", "when_closed")
+
+    async def test_every_method_passes_its_arguments_on(self) -> None:
+        recorder = Recorder()
+
+        def block() -> dict[str, object]:
+            handle = BlockingHandle(recorder, ReactorThread(reactor))  # type: ignore[arg-type]
+            recorder.asked.clear()
+            return {
+                name: getattr(handle, name)(*arguments)
+                for name, arguments in expected.items()
+            }
+
+        expected: dict[str, tuple[object, ...]] = {}
+        for name, thing in public(Handle).items():
+            # That one is no Deferred.
+            if inspect.isfunction(thing) and name != "messages":
+                expected[name] = tuple(range(1, len(bare(thing))))
+        # With a file, it is not the file that is passed on.
+        expected["retrieve"] = (1,)
+        returned = await deferToThread(block)
+        self.assertEqual(recorder.asked, list(expected.items()))
+        for name, value in returned.items():
+            self.assertEqual(value, None if name in self.NOTHING else name, name)
+
+
+class BlockingTestCase(LoopbackTestCase):
+    """A test case whose tests block, in other threads than the reactor's."""
+
+    def open(self, user: str = USER, **options: Any) -> BlockingHandle:
+        """Open a session; not in the reactor's thread."""
+        options.setdefault("password", PASSWORD)
+        return connect(self.server, user, reactor=reactor, **options)
+
+    def count(self, user: str = USER) -> int:
+        """Return how many messages a new session finds; that needs the lock."""
+        with self.open(user) as handle:
+            return handle.stat().count
+
+
+class MethodTests(BlockingTestCase):
+    """Every method, and the ends of a session."""
+
+    async def test_every_method_gives_what_the_library_gives(self) -> None:
+        def block() -> list[object]:
+            handle = self.open()
+            handle.capa()
+            handle.delete(1)
+            handle.reset()
+            handle.delete(2)
+            with self.assertRaises(UsageError):
+                handle.utf8()
+            with self.assertRaises(CommandError):
+                handle.lang()
+            seen: list[object] = [
+                handle.stat(),
+                handle.list(),
+                handle.size(1),
+                handle.uid(1) == handle.uidl()[0].uid,
+                handle.retrieve(1),
+                handle.top(3),
+                repr(handle),
+                handle.disconnect(),
+                handle.disconnect(),
+                handle.abort(),
+                handle.when_closed(),
+            ]
+            return seen
+
+        one, _, three = (len(message) for message in MESSAGES)
+        self.assertEqual(
+            await deferToThread(block),
+            [
+                Stat(2, one + three),
+                [Listing(1, one), Listing(3, three)],
+                one,
+                True,
+                MESSAGES[0],
+                b"Subject: three\r\n\r\n",
+                f"<BlockingHandle {self.server} logged in>",
+                Committed(frozenset({2})),
+                Committed(frozenset({2})),
+                None,
+                None,
+            ],
+        )
+
+    async def test_its_attributes_are_those_of_the_handle(self) -> None:
+        def block() -> list[object]:
+            with self.open() as handle:
+                return [
+                    str(handle.server),
+                    handle.greeting[:1],
+                    "PIPELINING" in handle.capabilities,
+                    handle.login.cleartext,
+                    handle.tls,
+                ]
+
+        self.assertEqual(
+            await deferToThread(block), [self.server, "<", True, False, None]
+        )
+
+    async def test_the_end_of_the_block_commits(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                handle.delete(1)
+            return self.count()
+
+        self.assertEqual(await deferToThread(block), 2)
+
+    async def test_an_exception_in_the_block_commits_nothing(self) -> None:
+        def block() -> int:
+            with self.assertRaises(KeyError), self.open() as handle:
+                handle.delete(1)
+                raise KeyError
+            return self.count()
+
+        self.assertEqual(await deferToThread(block), 3)
+
+    async def test_abort_in_the_block_commits_nothing(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                handle.delete(1)
+                handle.abort()
+            return self.count()
+
+        self.assertEqual(await deferToThread(block), 3)
+
+    async def test_a_handle_that_is_forgotten_lets_go_of_the_mailbox(self) -> None:
+        def block() -> None:
+            self.open().delete(1)
+            # It may be part of a cycle somewhere.
+            gc.collect()
+
+        await deferToThread(block)
+        await self.factory.when_left()
+        self.assertEqual(await deferToThread(self.count), 3)
+
+
+class MessagesTests(BlockingTestCase):
+    """Iterating."""
+
+    async def test_all_messages_by_iterating_over_the_handle(self) -> None:
+        def block() -> list[bytes | None]:
+            with self.open() as handle:
+                return [message.content for message in handle]
+
+        self.assertEqual(await deferToThread(block), list(MESSAGES))
+
+    async def test_some_of_them_in_any_order_and_step(self) -> None:
+        def block() -> list[tuple[int, bool]]:
+            with self.open() as handle:
+                return [
+                    (message.number, message.error is None)
+                    for ahead in (1, 2, 256)
+                    for message in handle.messages(iter([3, 9, 1]), ahead)
+                ]
+
+        self.assertEqual(
+            await deferToThread(block), [(3, True), (9, False), (1, True)] * 3
+        )
+
+    async def test_the_loop_may_be_left(self) -> None:
+        def block() -> Stat:
+            with self.open() as handle:
+                for message in handle:
+                    self.assertEqual(message.number, 1)
+                    break
+                return handle.stat()
+
+        self.assertEqual((await deferToThread(block)).count, 3)
+
+    async def test_deleting_in_the_loop(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                for message in handle.messages(ahead=1):
+                    handle.delete(message.number)
+            return self.count()
+
+        self.assertEqual(await deferToThread(block), 0)
+
+    async def test_what_ends_the_session_is_raised(self) -> None:
+        self.factory.halves = True
+
+        def block() -> list[int]:
+            numbers = []
+            with self.assertRaises(ConnectionLostError), self.open() as handle:
+                for message in handle:
+                    numbers.append(message.number)
+                    if message.number == 2:
+                        reactor.callFromThread(self.factory.drop_connections)
+            return numbers
+
+        self.assertEqual(await deferToThread(block), [1, 2])
+
+    async def test_wrong_arguments_are_told(self) -> None:
+        def block() -> Stat:
+            with self.open() as handle:
+                for ahead in (0, "x"):
+                    with self.assertRaises(UsageError):
+                        next(handle.messages(ahead=ahead))  # type: ignore[arg-type]
+                with self.assertRaises(UsageError):
+                    next(handle.messages([0]))
+                return handle.stat()
+
+        self.assertEqual((await deferToThread(block)).count, 3)
+
+
+class Sink:
+    """Something to write to that is no file."""
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self.write = take
+
+
+class RetrieveTests(BlockingTestCase):
+    """Messages written to files."""
+
+    messages = (*MESSAGES, b"Subject: long\r\n\r\n" + b"y" * 5_000_000 + b"\r\n")
+
+    async def test_a_message_is_written_in_the_callers_thread(self) -> None:
+        threads: set[threading.Thread] = set()
+        pieces: list[bytes] = []
+
+        def take(piece: bytes) -> None:
+            threads.add(threading.current_thread())
+            pieces.append(piece)
+
+        def block() -> threading.Thread:
+            with self.open() as handle:
+                self.assertEqual(handle.retrieve(4, Sink(take)), len(self.messages[3]))
+            return threading.current_thread()
+
+        caller = await deferToThread(block)
+        self.assertEqual(threads, {caller})
+        self.assertEqual(b"".join(pieces), self.messages[3])
+
+    async def test_a_file_that_takes_a_part_gets_the_rest(self) -> None:
+        written = io.BytesIO()
+
+        def block() -> None:
+            with self.open() as handle:
+                handle.retrieve(4, Sink(lambda piece: written.write(piece[:10_000])))
+
+        await deferToThread(block)
+        self.assertEqual(written.getvalue(), self.messages[3])
+
+    async def test_an_error_of_the_file_is_raised_and_ends_the_session(self) -> None:
+        """The rest of the message would have to be read otherwise."""
+
+        def fail(piece: bytes) -> None:
+            raise OSError("disk full")
+
+        def block() -> None:
+            self.factory.halves = True
+            handle = self.open()
+            with self.assertRaises(OSError) as caught:
+                handle.retrieve(4, Sink(fail))
+            self.assertEqual(str(caught.exception), "disk full")
+            with self.assertRaises(ConnectionLostError):
+                handle.stat()
+
+        await deferToThread(block)
+
+    async def test_a_file_that_takes_nothing_is_an_error(self) -> None:
+        def block() -> None:
+            with self.assertRaises(BlockingIOError), self.open() as handle:
+                handle.retrieve(1, Sink(lambda piece: 0))
+
+        await deferToThread(block)
+
+    async def test_what_is_no_binary_file_costs_nothing(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                for wrong in (io.StringIO(), "a-file.eml"):
+                    with self.assertRaises(UsageError) as caught:
+                        handle.retrieve(1, wrong)  # type: ignore[call-overload]
+                    self.assertIn("binary", str(caught.exception))
+                return handle.stat().count
+
+        self.assertEqual(await deferToThread(block), 4)
+
+
+class ErrorTests(BlockingTestCase):
+    """Errors are those of the library, raised where the call is."""
+
+    async def test_an_error_of_the_server(self) -> None:
+        def block() -> str:
+            with self.open() as handle:
+                try:
+                    handle.retrieve(99)
+                except CommandError as error:
+                    self.assertEqual(error.verb, "RETR")
+                    return "".join(traceback.format_exception(error))
+            raise AssertionError("it was not raised")
+
+        told = await deferToThread(block)
+        self.assertIn("handle.retrieve(99)", told)
+        self.assertIn("no such message", told)
+
+    async def test_errors_of_connect(self) -> None:
+        def block() -> None:
+            with self.assertRaises(LoginError):
+                self.open(password="wrong")
+            with self.assertRaises(UsageError):
+                self.open(timeout=-1)
+            with self.assertRaises(UsageError):
+                connect("", "", "", reactor=reactor)
+
+        await deferToThread(block)
+
+    def test_the_reactors_own_thread_is_refused(self) -> None:
+        for given in (None, reactor):
+            with self.assertRaises(UsageError) as caught:
+                connect(self.server, USER, PASSWORD, reactor=given)
+            self.assertIn("deferToThread", str(caught.exception))
+
+    async def test_a_handle_in_the_reactors_own_thread_is_refused(self) -> None:
+        handle = await deferToThread(self.open)
+        for call in (handle.stat, handle.disconnect, lambda: next(iter(handle))):
+            with self.assertRaises(UsageError) as caught:
+                call()
+            self.assertIn("deferToThread", str(caught.exception))
+        self.assertEqual((await deferToThread(handle.stat)).count, 3)
+        await deferToThread(handle.disconnect)
+
+
+class CallableTests(BlockingTestCase):
+    """In which thread the caller's own functions run."""
+
+    async def test_a_password_callable_runs_in_the_callers_thread(self) -> None:
+        def block() -> list[threading.Thread]:
+            threads = [threading.current_thread()]
+
+            def password() -> str:
+                threads.append(threading.current_thread())
+                # It may block, and even ask somebody else by mail.
+                self.assertEqual(self.count(USERS[1]), 3)
+                return PASSWORD
+
+            self.open(password=password).disconnect()
+            return threads
+
+        caller, *threads = await deferToThread(block)
+        self.assertEqual(threads, [caller])
+
+    async def test_a_coroutine_function_runs_in_the_reactors(self) -> None:
+        threads = []
+
+        async def password() -> str:
+            threads.append(threading.current_thread())
+            return PASSWORD
+
+        handle = await deferToThread(self.open, password=password)
+        await deferToThread(handle.disconnect)
+        self.assertEqual(threads, [threading.current_thread()])
+
+    async def test_an_error_of_the_callable_is_the_cause(self) -> None:
+        def password() -> str:
+            raise KeyError("no such key")
+
+        def block() -> BaseException | None:
+            with self.assertRaises(UsageError) as caught:
+                self.open(password=password)
+            return caught.exception.__cause__
+
+        self.assertIsInstance(await deferToThread(block), KeyError)
+        await self.factory.when_left()
+
+    async def test_what_ends_the_callable_otherwise_ends_connect(self) -> None:
+        """As Ctrl-C does, at the prompt of getpass."""
+
+        def password() -> str:
+            raise KeyboardInterrupt
+
+        def block() -> None:
+            with self.assertRaises(KeyboardInterrupt):
+                self.open(password=password)
+
+        await deferToThread(block)
+        await self.factory.when_left()
+
+    async def test_the_status_procedure_runs_in_the_reactors(self) -> None:
+        threads = set()
+        handle = await deferToThread(
+            self.open, stsproc=lambda _: threads.add(threading.current_thread())
+        )
+        await deferToThread(handle.disconnect)
+        self.assertEqual(threads, {threading.current_thread()})
+
+
+class ManyThreadsTests(BlockingTestCase):
+    """Several threads at once."""
+
+    async def test_several_sessions(self) -> None:
+        def block(user: str) -> list[bytes | None]:
+            with self.open(user) as handle:
+                return [message.content for message in handle]
+
+        found = await gatherResults([deferToThread(block, user) for user in USERS])
+        self.assertEqual(found, [list(MESSAGES)] * len(USERS))
+
+    async def test_several_threads_on_one_handle(self) -> None:
+        """Each gets its own answers, whatever the others do meanwhile."""
+        handle = await deferToThread(self.open)
+        together = threading.Barrier(4)
+
+        def retrieve(number: int) -> set[bytes]:
+            together.wait(10)
+            return {handle.retrieve(number) for _ in range(25)}
+
+        def iterate() -> set[bytes | None]:
+            together.wait(10)
+            return {message.content for _ in range(25) for message in handle}
+
+        found = await gatherResults(
+            [
+                *(deferToThread(retrieve, number) for number in (1, 2, 3)),
+                deferToThread(iterate),
+            ]
+        )
+        self.assertEqual(found, [*({message} for message in MESSAGES), set(MESSAGES)])
+        await deferToThread(handle.disconnect)
+
+    async def test_one_waits_while_others_go_on(self) -> None:
+        self.factory.silent = (b"NOOP",)
+        stuck = self.factory.when_stuck()
+        idle, busy = await gatherResults(
+            [deferToThread(self.open, user) for user in USERS[:2]]
+        )
+        waiting = deferToThread(idle.noop)
+        await stuck
+        self.assertEqual((await deferToThread(busy.stat)).count, 3)
+        await deferToThread(busy.disconnect)
+        await deferToThread(idle.abort)
+        await self.assertFailure(waiting, ConnectionLostError)
+
+    async def test_without_the_facade(self) -> None:
+        """`blockingCallFromThread` does for a handle of the reactor's thread."""
+        handle = await api.connect(self.server, USER, PASSWORD)
+
+        def block(number: int) -> bytes:
+            return blockingCallFromThread(reactor, handle.retrieve, number)
+
+        found = await gatherResults(
+            [deferToThread(block, number) for number in (1, 2, 3)]
+        )
+        self.assertEqual(found, list(MESSAGES))
+        await handle.disconnect()

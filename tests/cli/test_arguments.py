@@ -1,0 +1,333 @@
+"""
+What is on the command line, and what it comes to: passwords, numbers, headers.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import click
+import keyring
+from click.testing import CliRunner
+from keyring.errors import KeyringError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from pop3connect import (
+    CommandError,
+    ConnectError,
+    ConnectionLostError,
+    LoginError,
+    ProtocolError,
+    Secure,
+    STLSUnavailableError,
+    TimedOutError,
+    TLSError,
+    UsageError,
+    VerificationError,
+)
+from pop3connect.cli import opening, passwords
+from pop3connect.cli.access import Access, access_options
+from pop3connect.cli.app import main, pop3connect
+from pop3connect.cli.exits import Exit, exit_status, words
+from pop3connect.cli.headers import Summary, summary
+from pop3connect.cli.numbers import NUMBERS, choose
+from pop3connect.cli.passwords import read_password
+
+from ..support.loopback import ROOT
+
+
+def access(*arguments: str, server: str = "pop.example.com") -> Access:
+    """Return what the common options say."""
+    found: list[Access] = []
+    command = click.command()(access_options(found.append))
+    result = CliRunner().invoke(command, [server, *arguments])
+    assert result.exit_code == 0, result.output
+    return found[0]
+
+
+class AccessTests(SynchronousTestCase):
+    def test_the_defaults_are_safe(self) -> None:
+        default = access()
+        self.assertIs(default.secure, Secure.TLS)
+        self.assertIs(default.verify, True)
+        self.assertIs(default.allow_cleartext, False)
+        self.assertEqual(default.address.port, 995)
+        self.assertIs(default.pipeline, True)
+        self.assertIs(default.capa, True)
+
+    def test_the_opposite(self) -> None:
+        flags = ("--no-verify", "--no-pipeline", "--no-capa", "--secure", "stls")
+        other = access(*flags)
+        self.assertEqual(other.address.port, 110)
+        self.assertEqual((other.verify, other.pipeline, other.capa), (False,) * 3)
+
+    def test_there_is_no_option_for_a_password(self) -> None:
+        command = click.command()(access_options(lambda access: None))
+        for option in ("--password", "--pass", "-p"):
+            result = CliRunner().invoke(command, ["host", option, "secret"])
+            self.assertEqual(result.exit_code, 2)
+
+    def passed_on(self, server: str, *arguments: str) -> dict[str, Any]:
+        """Return what connect() gets."""
+        calls: list[tuple[Any, Any]] = []
+        self.patch(opening, "connect", lambda *a, **options: calls.append((a, options)))
+        opening.log_in(
+            access("--user", "ada", *arguments, server=server), "secret", Clock()
+        )
+        [(positional, options)] = calls
+        return {"positional": positional, **options}
+
+    def test_a_password_goes_in_the_clear_on_this_computer_only(self) -> None:
+        for server, allowed in (
+            ("pop.example.com", False),
+            ("192.0.2.1", False),
+            ("notlocalhost", False),
+            ("localhost.example.com", False),
+            ("localhost", True),
+            ("LOCALHOST.:110", True),
+            ("127.0.0.1:110", True),
+            ("[::1]:110", True),
+        ):
+            options = self.passed_on(server, "--secure", "none")
+            self.assertIs(options["allow_cleartext"], allowed, server)
+        options = self.passed_on("192.0.2.1", "--secure", "none", "--allow-cleartext")
+        self.assertIs(options["allow_cleartext"], True)
+
+    def test_all_options_reach_the_library(self) -> None:
+        options = self.passed_on(
+            "host",
+            *("--auth", "APOP", "--timeout", "7", "--cacerts", "folder"),
+            *("--system-trust", "--no-pipeline", "--no-capa", "--no-verify"),
+            *("--client-certificate", "ours.pem"),
+        )
+        self.assertEqual(
+            options["positional"], ("host", "ada", "secret", None, Secure.TLS, False)
+        )
+        del options["positional"], options["reactor"]
+        self.assertEqual(
+            options,
+            {
+                "auth": "APOP",
+                "timeout": 7.0,
+                "cacerts": "folder",
+                "system_trust": True,
+                "pipeline": False,
+                "capa": False,
+                "client_certificate": "ours.pem",
+                "allow_cleartext": False,
+            },
+        )
+
+
+def from_keyring(service: str, user: str) -> str | None:
+    """Look into a keyring for these tests."""
+    if service == "broken.example.com":
+        raise KeyringError("it is locked")
+    return {("pop.example.com", "ada"): "from-keyring"}.get((service, user))
+
+
+class MainTests(SynchronousTestCase):
+    def run_main(self, *arguments: str) -> tuple[int, str]:
+        errors = io.StringIO()
+        self.patch(sys, "argv", ["pop3connect", *arguments])
+        self.patch(sys, "stderr", errors)
+        return main(), errors.getvalue()
+
+    def test_wrong_arguments(self) -> None:
+        status, errors = self.run_main("stat")
+        self.assertEqual(status, Exit.USAGE)
+        self.assertIn("Missing argument 'SERVER'", errors)
+
+    def test_ctrl_c_at_a_question(self) -> None:
+        def interrupt(*arguments: Any, **options: Any) -> bool:
+            raise KeyboardInterrupt
+
+        self.patch(click, "confirm", interrupt)
+        status, errors = self.run_main("delete", "host", "1", "--user", "ada")
+        self.assertEqual((status, errors.strip()), (Exit.INTERRUPTED, ""))
+
+
+class PasswordTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(sys, "stdin", self)
+        self.patch(keyring, "get_password", from_keyring)
+        self.environment: dict[str, str] = {}
+        self.patch(passwords.os, "environ", self.environment)
+
+    def isatty(self) -> bool:
+        return False
+
+    def refusal(self, *arguments: str, **rest: Any) -> str:
+        error = self.assertRaises(
+            click.UsageError, read_password, access(*arguments, **rest)
+        )
+        return error.message
+
+    def program(self, source: str) -> tuple[str, ...]:
+        command = f'"{sys.executable}" -c "{source}"'
+        return ("--user", "ada", "--password-command", command)
+
+    def test_the_environment(self) -> None:
+        self.environment["POP3CONNECT_PASSWORD"] = "from-environment"
+        self.assertEqual(read_password(access("--user", "ada")), "from-environment")
+
+    def test_nobody_to_ask(self) -> None:
+        refusal = self.refusal("--user", "ada")
+        self.assertIn("POP3CONNECT_PASSWORD", refusal)
+        self.assertIn("--keyring", refusal)
+
+    def test_no_user(self) -> None:
+        self.assertIn("--user", self.refusal())
+
+    def test_the_keyring(self) -> None:
+        self.environment["POP3CONNECT_PASSWORD"] = "from-environment"
+        password = read_password(access("--user", "ada", "--keyring"))
+        self.assertEqual(password, "from-keyring")
+
+    def test_a_keyring_without_it(self) -> None:
+        refusal = self.refusal("--user", "bob", "--keyring")
+        self.assertIn("'keyring set pop.example.com bob'", refusal)
+        refusal = self.refusal(
+            "--user", "ada", "--keyring", server="broken.example.com"
+        )
+        self.assertIn("it is locked", refusal)
+
+    def test_no_keyring(self) -> None:
+        self.addCleanup(sys.modules.update, {"keyring": keyring})
+        sys.modules["keyring"] = None  # type: ignore[assignment]
+        self.assertIn("pip install keyring", self.refusal("--user", "ada", "--keyring"))
+
+    def test_a_program(self) -> None:
+        password = read_password(access(*self.program("print('a b'); print('more')")))
+        self.assertEqual(password, "a b")
+        self.assertNotIn("a b", repr(password))
+
+    def test_a_program_that_fails(self) -> None:
+        for source, reason in (
+            ("raise SystemExit(3)", "exit status was 3"),
+            ("pass", "printed no password"),
+            ("import os; os.write(1, bytes([255]) + b'secret')", "not UTF-8"),
+        ):
+            refusal = self.refusal(*self.program(source))
+            self.assertIn(reason, refusal)
+            self.assertNotIn("secret", refusal)
+        refusal = self.refusal("--user", "ada", "--password-command", "/no/such/file")
+        self.assertIn("No such file", refusal)
+
+    def test_one_source(self) -> None:
+        self.assertIn("not both", self.refusal(*self.program("pass"), "--keyring"))
+
+
+class NumbersTests(SynchronousTestCase):
+    def chosen(self, *arguments: str) -> list[int]:
+        given = [NUMBERS.convert(argument, None, None) for argument in arguments]
+        return choose(given, [1, 2, 3, 5, 8])
+
+    def test_what_is_meant(self) -> None:
+        for arguments, numbers in (
+            ((), [1, 2, 3, 5, 8]),
+            (("3",), [3]),
+            (("8", "1"), [1, 8]),
+            (("2-5",), [2, 3, 5]),
+            (("3-",), [3, 5, 8]),
+            (("1,5-", "2,2"), [1, 2, 5, 8]),
+            (("6-7",), []),
+            (("1-99999999999999999",), [1, 2, 3, 5, 8]),
+        ):
+            self.assertEqual(self.chosen(*arguments), numbers, arguments)
+
+    def test_nonsense(self) -> None:
+        for argument in ("", "x", "0", "-3", "5-2", "1,,2", "1-2-3", "\u0663", "1 "):
+            self.assertRaises(click.BadParameter, self.chosen, argument)
+
+    def test_one_that_is_not_there(self) -> None:
+        error = self.assertRaises(UsageError, self.chosen, "1", "4")
+        self.assertIn("there is no message 4; there are 5", str(error))
+
+
+class HeaderTests(SynchronousTestCase):
+    def test_decoded(self) -> None:
+        header = (
+            b"subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n =?utf-8?q?_aus_K=C3=B6ln?=\r\n"
+            b'From: "A, B" <a@example.org>\r\n'
+            b"Date: Thu, 07 Mar 2024 09:04:00 +0100 (CET)\r\n\r\n"
+        )
+        self.assertEqual(
+            summary(header),
+            Summary(
+                "Grüße aus Köln",
+                '"A, B" <a@example.org>',
+                "2024-03-07T09:04:00+01:00",
+            ),
+        )
+
+    def test_nothing_there(self) -> None:
+        for header in (b"", b"\r\n", b"no header at all"):
+            self.assertEqual(summary(header), Summary("", "", ""))
+
+    def test_what_strangers_write(self) -> None:
+        for subject in (
+            b"=?utf-8?b?///?=",
+            b"=?no-such-charset?q?a?=",
+            b"=?utf-8?q?=FF=FE?=",
+            b"=?utf-8?q?=1B]0;title=07?=",
+            "roh: Grüße".encode(),
+            b"\xff\xfe\x00",
+            b"=?utf-8?q?=E2=80=AEgnp.exe?=",
+            b"=?utf-8?b?=?= =?" * 50,
+        ):
+            about = summary(
+                b"Subject: %s\r\nFrom: %s\r\nDate: %s\r\n\r\n" % ((subject,) * 3)
+            )
+            for text in (about.subject, about.sender, about.date):
+                self.assertTrue(text, subject)
+                self.assertTrue(text.isprintable(), (subject, text))
+
+
+class ExitTests(SynchronousTestCase):
+    def test_each_kind_of_error(self) -> None:
+        for error, status in (
+            (UsageError("x"), 2),
+            (ConnectError("x"), 3),
+            (ConnectionLostError("x"), 4),
+            (TimedOutError("x", phase="reply", seconds=1), 4),
+            (TLSError("x"), 5),
+            (STLSUnavailableError("x"), 5),
+            (VerificationError("x"), 6),
+            (LoginError("x"), 7),
+            (LoginError("x", code="AUTH"), 7),
+            (CommandError("x"), 8),
+            (ProtocolError("x"), 9),
+            (OSError("x"), 10),
+            (LoginError("x", code="IN-USE"), 75),
+            (CommandError("x", code="SYS/TEMP"), 75),
+        ):
+            self.assertEqual(exit_status(error), status, error)
+
+    def test_the_documented_numbers(self) -> None:
+        self.assertEqual((Exit.DONE, Exit.BROKEN_PIPE, Exit.INTERRUPTED), (0, 1, 130))
+
+    def test_the_documentation_has_all_of_them_and_all_options(self) -> None:
+        page = ROOT / "docs" / "command-line.rst"
+        if not page.exists():
+            raise SkipTest("these are tests of an installed package")
+        text = page.read_text(encoding="utf-8")
+        for status in Exit:
+            self.assertRegex(text, rf"(?m)^{status.value}  ")
+        for name, command in pop3connect.commands.items():
+            self.assertIn(f"\n``{name} SERVER", text)
+            for parameter in command.params:
+                for option in parameter.opts:
+                    if option.startswith("--"):
+                        self.assertIn(option, text, name)
+
+    def test_remedies_are_options_of_the_command_line(self) -> None:
+        error = UsageError("allow_cleartext=False forbids; set secure to 1 or 2")
+        self.assertEqual(
+            words(error),
+            "is refused without --allow-cleartext; use --secure tls or --secure stls",
+        )
+        self.assertEqual(words(ProtocolError("use secure=1")), "use --secure tls")

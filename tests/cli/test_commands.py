@@ -1,0 +1,414 @@
+"""
+The commands that look and single out: each against a demo server on loopback.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet import reactor as global_reactor
+
+from pop3connect.cli.exits import Exit
+from pop3connect.testing import MailboxServer, Script
+
+from ..support.certificates import (
+    ServerTLS,
+    Shown,
+    authority,
+    certificate_of,
+    client_identity,
+    intermediate,
+    leaf,
+    unknown_ca,
+)
+from ..support.command import USER, CommandTestCase
+from ..support.loopback import MESSAGES, PASSWORD
+
+reactor: Any = global_reactor
+
+LETTER = (
+    b"From: =?utf-8?q?Zo=C3=AB?= <zoe@example.org>\r\n"
+    b"Subject: =?iso-8859-1?q?Gr=FC=DFe?= \x1b[31m\r\n"
+    b"Date: Thu, 07 Mar 2024 09:04:00 +0000\r\n\r\nHello\r\n"
+)
+
+
+class ScriptedTestCase(CommandTestCase):
+    """With scripts that begin in the same way."""
+
+    def logged_in(self, capabilities: tuple[str, ...] = ("TOP", "UIDL")) -> Script:
+        return Script().greet().log_in(USER, PASSWORD, capabilities)
+
+
+class StatTests(CommandTestCase):
+    async def test_stat(self) -> None:
+        result = await self.run_command("stat")
+        size = sum(map(len, MESSAGES))
+        self.assertEqual(result.output, f"3 messages, {size} octets\n")
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_json(self) -> None:
+        result = await self.run_command("stat", "--json")
+        self.assertEqual(
+            json.loads(result.output), {"count": 3, "size": sum(map(len, MESSAGES))}
+        )
+
+
+class ListTests(ScriptedTestCase):
+    messages = (LETTER, *MESSAGES)
+
+    async def test_headers_are_decoded_and_printable(self) -> None:
+        result = await self.run_command("list", "1")
+        self.assertEqual(
+            " ".join(result.output.split()),
+            f"1 {len(LETTER)} 2024-03-07 09:04 Zoë <zoe@example.org> Grüße \\x1b[31m",
+        )
+
+    async def test_json_has_a_line_for_each(self) -> None:
+        result = await self.run_command("list", "--json", "1", "3-")
+        rows = [json.loads(line) for line in result.output.splitlines()]
+        self.assertEqual([row["number"] for row in rows], [1, 3, 4])
+        self.assertEqual(
+            rows[0],
+            {
+                "number": 1,
+                "size": len(LETTER),
+                "subject": "Grüße \\x1b[31m",
+                "sender": "Zoë <zoe@example.org>",
+                "date": "2024-03-07T09:04:00+00:00",
+            },
+        )
+
+    async def test_the_headers_are_asked_for_at_once(self) -> None:
+        script = self.logged_in(("TOP", "PIPELINING")).expect("LIST")
+        script.reply("+OK", lines=["1 10", "2 20"]).expect("TOP 1 0").expect("TOP 2 0")
+        script.message(b"Subject: a\r\n\r\n").message(b"Subject: b\r\n\r\n").quit()
+        result = await self.run_command("list", server=self.scripted(script))
+        self.assertEqual(result.output.split(), ["1", "10", "a", "2", "20", "b"])
+
+    async def test_a_server_without_top_has_sizes_only(self) -> None:
+        script = self.logged_in(("UIDL",)).expect("LIST")
+        script.reply("+OK", lines=["1 10", "2 20"]).quit()
+        result = await self.run_command("list", server=self.scripted(script))
+        self.assertEqual(result.stdout.split(), ["1", "10", "2", "20"])
+        self.assertIn("has no TOP", result.stderr)
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_a_server_that_does_not_say_what_it_can_do(self) -> None:
+        for answer, shown in (
+            (b"+OK\r\nSubject: a\r\n\r\n.\r\n", ["1", "10", "a"]),
+            (b"-ERR what\r\n", ["1", "10"]),
+        ):
+            script = Script().greet().expect(f"USER {USER}").reply()
+            script.expect(f"PASS {PASSWORD}").reply().expect("LIST")
+            script.reply("+OK", lines=["1 10"]).expect("TOP 1 0").say(answer)
+            if answer.startswith(b"+"):
+                script.expect("TOP 1 0").say(answer)
+            result = await self.run_command(
+                "list", "--no-capa", server=self.scripted(script.quit())
+            )
+            self.assertEqual(result.stdout.split(), shown)
+            self.assertEqual(result.exit_code, 0)
+
+    async def test_a_header_that_is_refused_is_told(self) -> None:
+        script = self.logged_in().expect("LIST").reply("+OK", lines=["1 10", "2 20"])
+        script.expect("TOP 1 0").reply("-ERR broken").expect("TOP 2 0")
+        script.message(b"Subject: b\r\n\r\n").quit()
+        result = await self.run_command("list", server=self.scripted(script))
+        self.assertEqual(result.stdout.split(), ["1", "10", "2", "20", "b"])
+        self.assertIn("message 1: ", result.stderr)
+        self.assertEqual(result.exit_code, Exit.REFUSED)
+
+    async def test_a_number_that_is_not_there(self) -> None:
+        result = await self.run_command("list", "9")
+        self.assertIn("there is no message 9; there are 4", result.stderr)
+        self.assertEqual(result.exit_code, Exit.USAGE)
+
+
+class GetTests(CommandTestCase):
+    async def test_get_writes_the_octets(self) -> None:
+        for number, message in enumerate(MESSAGES, 1):
+            result = await self.run_command("get", str(number))
+            self.assertEqual(result.stdout_bytes, message)
+            self.assertEqual(result.exit_code, 0)
+
+    async def test_top(self) -> None:
+        result = await self.run_command("top", "1", "0")
+        self.assertEqual(result.stdout_bytes, b"Subject: one\r\n\r\n")
+        result = await self.run_command("top", "1")
+        self.assertEqual(result.stdout_bytes, MESSAGES[0])
+
+    async def test_a_message_that_is_not_there(self) -> None:
+        result = await self.run_command("get", "9")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
+        self.assertIn("no such message", result.stderr)
+
+
+class DeleteTests(ScriptedTestCase):
+    async def test_delete(self) -> None:
+        result = await self.run_command("delete", "--yes", "1", "3")
+        self.assertEqual((result.exit_code, result.output), (0, "deleted: 2\n"))
+        self.assertEqual([text for _, text in self.drop.messages], [MESSAGES[1]])
+
+    async def test_it_asks(self) -> None:
+        result = await self.run_command("delete", "1-2", answer="n\n")
+        self.assertIn("Delete 1-2 of ann at", result.stderr)
+        self.assertEqual(result.exit_code, 0)
+        self.assertEqual(len(self.drop.messages), 3)
+        await self.run_command("delete", "1-2", answer="y\n")
+        self.assertEqual(len(self.drop.messages), 1)
+
+    async def test_all_that_are_named_or_none(self) -> None:
+        script = self.logged_in(("PIPELINING",)).expect("LIST")
+        script.reply("+OK", lines=["1 10", "2 20"]).expect("DELE 1").expect("DELE 2")
+        script.reply("-ERR no").reply("+OK").expect_close()
+        result = await self.run_command(
+            "delete", "--yes", "1-", server=self.scripted(script)
+        )
+        self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
+        self.assertIn("nothing was deleted", result.stderr)
+
+    async def test_quit_has_to_be_confirmed(self) -> None:
+        for answer, status in (("-ERR busy", Exit.REFUSED), (None, Exit.LOST)):
+            script = self.logged_in().expect("LIST").reply("+OK", lines=["1 10"])
+            script.expect("DELE 1").reply().expect("QUIT")
+            if answer:
+                script.reply(answer)
+            script.close()
+            result = await self.run_command(
+                "delete", "--yes", "1", server=self.scripted(script)
+            )
+            self.assertEqual((result.exit_code, result.stdout), (status, ""))
+
+
+class AccessTests(ScriptedTestCase):
+    """How a session is opened, and what is said if it is not."""
+
+    async def test_a_wrong_password(self) -> None:
+        wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
+        result = await self.run_command("stat", "--trace", environment=wrong)
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOGIN_REFUSED, ""))
+        self.assertIn("[AUTH]", result.stderr)
+        self.assertIn("C: APOP ann ********", result.stderr)
+        self.assertNotIn("wrong-as-can-be", result.output)
+
+    async def test_later_is_another_status(self) -> None:
+        script = Script().greet().expect("CAPA").reply("-ERR").expect(f"USER {USER}")
+        script.reply().expect(f"PASS {PASSWORD}").reply("-ERR [IN-USE] wait").quit()
+        result = await self.run_command("stat", server=self.scripted(script))
+        self.assertEqual(result.exit_code, Exit.TRY_LATER)
+
+    async def test_nothing_there(self) -> None:
+        result = await self.run_command("stat", server="127.0.0.1:1")
+        self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
+
+    async def test_not_pop3(self) -> None:
+        script = Script().greet("220 smtp").expect_close()
+        result = await self.run_command("stat", server=self.scripted(script))
+        self.assertEqual(result.exit_code, Exit.NONSENSE)
+
+    async def test_no_stls(self) -> None:
+        result = await self.run_click(
+            "stat", self.server, "--secure", "stls", "--user", USER
+        )
+        self.assertEqual(result.exit_code, Exit.NO_TLS)
+        self.assertIn("use --secure tls", result.stderr)
+        self.assertNotIn("secure=1", result.stderr)
+
+    async def test_the_default_is_tls(self) -> None:
+        result = await self.run_click("stat", self.server, "--user", USER)
+        self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+    async def test_a_bad_server(self) -> None:
+        result = await self.run_click("info", "host:0")
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn("is not a port", result.stderr)
+
+    async def test_nobody(self) -> None:
+        result = await self.run_click("stat", self.server)
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn("--user", result.stderr)
+
+    async def test_no_capa(self) -> None:
+        script = Script().greet().expect(f"USER {USER}").reply()
+        script.expect(f"PASS {PASSWORD}").reply().expect("STAT").reply("+OK 1 2").quit()
+        result = await self.run_command(
+            "stat", "--no-capa", server=self.scripted(script)
+        )
+        self.assertEqual(result.stdout, "1 messages, 2 octets\n")
+
+
+class InfoTests(ScriptedTestCase):
+    """What is told of a server, trusted or not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (Path(self.folder) / "ca.pem").write_bytes(authority().cert_pem.bytes())
+        self.shown = leaf("localhost", "127.0.0.1")
+
+    def under_tls(self, shown: Shown, **options: Any) -> str:
+        """Return where there is a mailbox under TLS."""
+        mailbox = MailboxServer(
+            [LETTER],
+            username=USER,
+            password=PASSWORD,
+            certificate=ServerTLS(shown),
+            **options,
+        )
+        port = mailbox.listen(reactor)
+        self.addCleanup(port.stopListening)
+        return f"localhost:{port.getHost().port}"
+
+    async def test_trusted_and_logged_in(self) -> None:
+        server = self.under_tls(self.shown, tls_at_once=True)
+        result = await self.run_click(
+            "info", server, "--cacerts", self.folder, "--user", USER, "--json"
+        )
+        told = json.loads(result.stdout)
+        self.assertEqual(result.exit_code, 0)
+        self.assertIs(told["trusted"], True)
+        self.assertIsNone(told["reason"])
+        self.assertEqual(told["tls"]["version"], "TLSv1.3")
+        self.assertEqual(told["login"], {"mechanism": "PLAIN", "cleartext": False})
+        own = told["certificates"][0]
+        self.assertEqual(own["names"], ["localhost", "127.0.0.1"])
+        self.assertIn("Our CA", own["issuer"])
+        self.assertEqual(own["not_after"][:10], "2999-01-01")
+        self.assertEqual(own["sha256"], hashlib.sha256(self.shown.der).hexdigest())
+        spki = self.shown.certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        self.assertEqual(
+            base64.b64decode(told["spki_sha256"]), hashlib.sha256(spki).digest()
+        )
+
+    async def test_the_whole_chain_is_shown(self) -> None:
+        chain = (certificate_of(intermediate()),)
+        shown = leaf("localhost", by=intermediate(), chain=chain)
+        server = self.under_tls(shown)
+        result = await self.run_click(
+            "info", server, "--secure", "stls", "--cacerts", self.folder
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual(result.stdout.count("certificate  "), 2)
+        self.assertIn("trusted       yes", result.stdout)
+        self.assertIn("in the clear", result.stdout)
+        self.assertIn("under TLS", result.stdout)
+
+    async def test_a_server_that_is_not_trusted_gets_no_credential(self) -> None:
+        shown = leaf("localhost", by=authority("Somebody Else's CA"))
+        certificate = ServerTLS(shown)
+        seen = Script().start_tls(certificate).greet().expect("CAPA")
+        seen = seen.reply("+OK", lines=["USER"]).quit()
+        checked = Script().start_tls(certificate).greet()
+        server = self.scripted(seen, checked).replace("127.0.0.1", "localhost")
+        result = await self.run_click(
+            "info", server, "--cacerts", self.folder, "--user", USER
+        )
+        self.assertEqual(result.exit_code, Exit.NOT_TRUSTED, result.output)
+        self.assertIn("trusted       NO: the server's certificate", result.stdout)
+        self.assertIn("Somebody Else's CA", result.stdout)
+        self.assertNotIn(PASSWORD, result.output)
+
+    async def test_not_trusted_is_an_exit_status_of_its_own(self) -> None:
+        server = self.under_tls(unknown_ca(), tls_at_once=True)
+        result = await self.run_click("stat", server, "--user", USER)
+        self.assertEqual(result.exit_code, Exit.NOT_TRUSTED)
+        self.assertIn("name the folder with --cacerts", result.stderr)
+
+    async def test_without_verification_nothing_is_checked(self) -> None:
+        server = self.under_tls(unknown_ca(), tls_at_once=True)
+        result = await self.run_click("info", server, "--no-verify")
+        self.assertIn("trusted       not checked", result.stdout)
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_without_verification_there_is_no_login(self) -> None:
+        result = await self.run_click(
+            "info", self.server, "--no-verify", "--user", USER
+        )
+        self.assertEqual(result.exit_code, Exit.USAGE)
+
+    async def test_a_client_certificate(self) -> None:
+        ours = client_identity(USER)
+        file = Path(self.folder) / "ours"
+        file.write_bytes(ours.pem + ours.key_pem)
+        asking = ServerTLS(self.shown, client_ca=authority())
+        offer = ["SASL EXTERNAL"]
+        look = Script().start_tls(asking).greet().expect("CAPA")
+        look = look.reply("+OK", lines=offer).quit()
+        check = Script().start_tls(asking).greet().quit()
+        login = Script().start_tls(asking).greet().expect("CAPA")
+        login = login.reply("+OK", lines=offer)
+        login = login.expect(
+            f"AUTH EXTERNAL {base64.b64encode(USER.encode()).decode()}"
+        )
+        login = login.reply().expect("CAPA").reply("+OK", lines=offer).quit()
+        server = self.scripted(look, check, login).replace("127.0.0.1", "localhost")
+        result = await self.run_click(
+            "info",
+            server,
+            *("--cacerts", self.folder, "--user", USER, "--auth", "external"),
+            *("--client-certificate", str(file)),
+            environment={"POP3CONNECT_PASSWORD": ""},
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertIn("login         EXTERNAL", result.stdout)
+        self.assertEqual(asking.client_chain[0], ours.certificate)
+
+    async def test_a_client_certificate_that_is_none(self) -> None:
+        file = Path(self.folder) / "ours"
+        file.write_bytes(b"nothing")
+        result = await self.run_click(
+            "info", self.server, "--client-certificate", str(file)
+        )
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn(f"--client-certificate: '{file}' cannot be used", result.stderr)
+
+    async def test_in_the_clear(self) -> None:
+        result = await self.run_click("info", self.server, "--secure", "none")
+        self.assertIn("pop3connect.demo>", result.stdout)
+        self.assertIn("in the clear  TOP", result.stdout)
+        self.assertNotIn("login", result.stdout)
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_in_the_clear_with_a_login(self) -> None:
+        result = await self.run_command("info", "--json")
+        told = json.loads(result.stdout)
+        self.assertEqual(told["login"], {"mechanism": "APOP", "cleartext": False})
+        self.assertIn("UIDL", told["capabilities"]["after_login"])
+        self.assertIsNone(told["tls"])
+
+    async def test_no_stls(self) -> None:
+        result = await self.run_click("info", self.server, "--secure", "stls")
+        self.assertIn("the server does not offer STLS", result.stdout)
+        self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+    async def test_what_is_known_is_shown_also_if_the_login_fails(self) -> None:
+        wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
+        result = await self.run_command("info", environment=wrong)
+        self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED)
+        self.assertIn("in the clear  TOP", result.stdout)
+        self.assertNotIn("after login", result.stdout)
+        self.assertNotIn("wrong-as-can-be", result.output)
+
+    async def test_what_is_known_after_the_login(self) -> None:
+        result = await self.run_command("info")
+        self.assertIn("login         APOP\nafter login   TOP\n", result.stdout)
+
+    async def test_not_pop3(self) -> None:
+        script = Script().greet("220 smtp").expect_close()
+        result = await self.run_click("info", self.scripted(script), "--secure", "none")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.NONSENSE, ""))
+
+    async def test_stls_is_refused(self) -> None:
+        script = Script().greet().expect("CAPA").reply("-ERR what").expect("STLS")
+        script.reply("-ERR not now").quit()
+        result = await self.run_click("info", self.scripted(script), "--secure", "stls")
+        self.assertIn("or refuses it", result.stdout)
+        self.assertIn("the server does not know CAPA", result.stdout)
+        self.assertEqual(result.exit_code, Exit.NO_TLS)

@@ -1,0 +1,170 @@
+"""
+The command line in a process of its own: signals, pipes, terminals, what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+
+from pop3connect.cli.exits import Exit
+
+from ..support.loopback import (
+    MESSAGES,
+    PASSWORD,
+    ROOT,
+    USERS,
+    LoopbackTestCase,
+    Program,
+)
+
+reactor: Any = global_reactor
+
+USER = USERS[0]
+
+
+class Reader(Program):
+    """A program whose output is read for a while, and then no more."""
+
+    def outReceived(self, data: bytes) -> None:
+        super().outReceived(data)
+        assert self.transport is not None
+        self.transport.closeStdout()
+
+
+class ProgramTestCase(LoopbackTestCase):
+    def spawn(
+        self, program: Program, *arguments: str, terminal: bool = False, **more: str
+    ) -> Program:
+        """Start a command, logged in in the clear."""
+        command, *rest = arguments
+        common = (self.server, "--secure", "none", "--user", USER)
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, "-m", "pop3connect", command, *common, *rest],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+            usePTY=terminal,
+        )
+        self.addCleanup(program.kill)
+        return program
+
+    def command(self, *arguments: str, password: str = PASSWORD) -> Program:
+        return self.spawn(Program(), *arguments, POP3CONNECT_PASSWORD=password)
+
+
+class ProgramTests(ProgramTestCase):
+    async def test_help(self) -> None:
+        program = self.start("-m", "pop3connect", "--help")
+        self.assertEqual((await program.ended, program.errors), (0, ""))
+        for name in ("info", "stat", "list", "fetch", "top", "get", "delete"):
+            self.assertIn(f"\n  {name} ", program.output)
+
+    async def test_without_the_extra(self) -> None:
+        program = self.start(
+            "-c",
+            "import importlib.util as util, sys\n"
+            "find = util.find_spec\n"
+            "util.find_spec = lambda name: None if name == 'click' else find(name)\n"
+            "from pop3connect.__main__ import main\n"
+            "sys.exit(main())",
+        )
+        self.assertEqual(await program.ended, Exit.USAGE)
+        self.assertIn("needs click, which is not installed", program.errors)
+        self.assertIn("pip install 'pop3connect[cli]'", program.errors)
+
+    async def test_fetch(self) -> None:
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target), "--trace", "--delete")
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(program.output, "fetched: 3, there already: 0, deleted: 3\n")
+        self.assertIn("C: APOP ann ********", program.errors)
+        self.assertNotIn(PASSWORD, program.errors)
+        self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
+
+    async def test_a_refused_login(self) -> None:
+        program = self.command("stat", password="wrong-as-can-be")
+        self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
+        self.assertEqual(program.output, "")
+        self.assertEqual(len(program.errors.splitlines()), 1)
+        self.assertNotIn("wrong-as-can-be", program.errors)
+
+    async def test_ctrl_c_closes_the_session(self) -> None:
+        self.factory.silent = (b"QUIT",)
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target), "--delete")
+        await self.factory.when_stuck()
+        program.interrupt()
+        self.assertEqual(await program.ended, Exit.INTERRUPTED)
+        self.assertIn("QUIT was not confirmed", program.errors)
+        await self.factory.when_left()
+        self.assertEqual(program.output, "")
+        self.assertNotIn("Traceback", program.errors)
+        self.assertIn("3 messages are on disk", program.errors)
+        self.assertEqual(len(self.factory.drops[USER].messages), 3)
+
+    async def test_a_signal_in_the_middle_of_a_message(self) -> None:
+        self.factory.halves = True
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target), "--delete")
+        await self.factory.when_stuck()
+        assert program.transport is not None
+        program.transport.signalProcess("TERM")
+        self.assertEqual(await program.ended, 128 + signal.SIGTERM)
+        self.assertEqual(len(self.factory.drops[USER].messages), 3)
+        self.assertNotIn("Traceback", program.errors)
+        self.assertEqual(list((target / "tmp").iterdir()), [])
+
+    async def test_killed_and_begun_again(self) -> None:
+        self.factory.silent = (b"QUIT",)
+        target = Path(self.mktemp()).absolute()
+        program = self.command("fetch", str(target))
+        await self.factory.when_stuck()
+        await program.kill()
+        await self.factory.when_left()
+        self.factory.silent = ()
+        program = self.command("fetch", str(target))
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(program.output, "fetched: 0, there already: 3, deleted: 0\n")
+
+    async def test_a_terminal(self) -> None:
+        """The password is asked for, and a bar is shown; neither goes to stdout."""
+        target = Path(self.mktemp()).absolute()
+        terminal = self.spawn(
+            Program(), "fetch", str(target), terminal=True, POP3CONNECT_PASSWORD=""
+        )
+        await terminal.says("Password of ann at 127.0.0.1: ")
+        assert terminal.transport is not None
+        terminal.transport.write(PASSWORD.encode() + b"\n")
+        self.assertEqual(await terminal.ended, 0, terminal.output)
+        self.assertIn("fetching", terminal.output)
+        self.assertIn("fetched: 3", terminal.output)
+        self.assertNotIn(PASSWORD, terminal.output)
+
+
+class TerminalTests(ProgramTestCase):
+    messages = (b"Subject: \x1b[31mred\r\n\r\n\x07\r\n",)
+
+    async def test_a_header_cannot_control_the_terminal(self) -> None:
+        terminal = self.spawn(
+            Program(), "top", "1", terminal=True, POP3CONNECT_PASSWORD=PASSWORD
+        )
+        self.assertEqual(await terminal.ended, 0, terminal.output)
+        self.assertIn("Subject: \\x1b[31mred\r\n\r\n\\x07", terminal.output)
+        self.assertNotIn("\x1b", terminal.output)
+
+
+class PipeTests(ProgramTestCase):
+    """Who reads the output goes away."""
+
+    messages = (b"Subject: long\r\n\r\n" + b"x" * 70 + b"\r\n" * 400_000,)
+
+    async def test_a_broken_pipe_is_quiet(self) -> None:
+        program = self.spawn(Reader(), "get", "1", POP3CONNECT_PASSWORD=PASSWORD)
+        self.assertEqual(await program.ended, Exit.BROKEN_PIPE)
+        self.assertEqual(program.errors, "")

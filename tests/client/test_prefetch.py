@@ -1,0 +1,708 @@
+"""
+`Handle.messages`: one message after another, fetched ahead of the reader.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from pop3connect import (
+    CommandError,
+    ConnectionLostError,
+    Handle,
+    Message,
+    ProtocolError,
+    TimedOutError,
+    UsageError,
+)
+
+from ..support.memory import SessionTestCase
+
+
+def numbers_asked(heard: bytes) -> list[int]:
+    """Return the numbers in these RETR commands; there must be no others."""
+    lines = heard.split(b"\r\n")
+    assert lines.pop() == b""
+    numbers = []
+    for line in lines:
+        verb, number = line.split()
+        assert verb == b"RETR", line
+        numbers.append(int(number))
+    return numbers
+
+
+def letter(number: int) -> bytes:
+    """Return the text of a message."""
+    return b"Subject: %d\r\n\r\ntext\r\n" % number
+
+
+def reply(number: int) -> bytes:
+    """Return what the server says to RETR."""
+    return b"+OK\r\n" + letter(number) + b".\r\n"
+
+
+class Reader:
+    """
+    Somebody who reads messages, one at a time when told to.
+    """
+
+    def __init__(self, messages: AsyncIterator[Message]) -> None:
+        self._messages = messages
+
+    def next(self) -> Deferred[Message]:
+        async def one() -> Message:
+            return await self._messages.__anext__()
+
+        return Deferred.fromCoroutine(one())
+
+    def leave(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(
+            self._messages.aclose()  # type: ignore[attr-defined]
+        )
+
+
+class FetchTestCase(SessionTestCase):
+    """Reads messages."""
+
+    def collect(
+        self, handle: Handle, *arguments: Any, **options: Any
+    ) -> tuple[list[Message], Deferred[None]]:
+        """Begin to read them all into a list."""
+        seen: list[Message] = []
+
+        async def read() -> None:
+            async for message in handle.messages(*arguments, **options):
+                seen.append(message)
+
+        return seen, Deferred.fromCoroutine(read())
+
+    def serve(self) -> None:
+        """Answer all that is asked, until nothing more is."""
+        while heard := self.server.heard():
+            for number in numbers_asked(heard):
+                self.server.say(reply(number))
+
+    def in_step(self, handle: Handle) -> None:
+        """Check that the next command gets its own answer."""
+        asked = handle.stat()
+        self.server.expect(b"STAT", b"+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        self.assertIdle()
+
+
+class MessagesTests(FetchTestCase):
+    """All goes well."""
+
+    def test_all_that_list_names_in_its_order(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle)
+        self.server.expect(b"LIST", b"+OK\r\n1 17\r\n7 17\r\n3 17\r\n.\r\n")
+        self.serve()
+        self.result(reading)
+        self.assertEqual(
+            seen, [Message(number, letter(number), None) for number in (1, 7, 3)]
+        )
+        self.in_step(handle)
+
+    def test_an_empty_mailbox(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle)
+        self.server.expect(b"LIST", b"+OK\r\n.\r\n")
+        self.result(reading)
+        self.assertEqual(seen, [])
+        self.in_step(handle)
+
+    def test_those_that_are_named(self) -> None:
+        wanted: list[Any] = [
+            [5, 2, 9],
+            (number for number in (5, 2, 9)),
+            {5: "", 2: "", 9: ""},
+        ]
+        for numbers in wanted:
+            handle = self.log_in("PIPELINING")
+            seen, reading = self.collect(handle, numbers)
+            self.assertEqual(numbers_asked(self.server.heard()), [5, 2, 9])
+            self.server.say(reply(5) + reply(2) + reply(9))
+            self.result(reading)
+            self.assertEqual([message.number for message in seen], [5, 2, 9])
+            self.assertEqual([message.content for message in seen][2], letter(9))
+            self.anew()
+
+    def test_none_at_all(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [])
+        self.result(reading)
+        self.assertEqual(seen, [])
+        self.in_step(handle)
+
+    def test_the_same_one_twice(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 1])
+        self.serve()
+        self.result(reading)
+        self.assertEqual(seen, [Message(1, letter(1), None)] * 2)
+
+    def test_a_refused_message_is_one_with_its_error(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2, 3])
+        self.server.heard()
+        self.server.say(reply(1) + b"-ERR [SYS/TEMP] it is broken\r\n" + reply(3))
+        self.result(reading)
+        self.assertEqual([message.number for message in seen], [1, 2, 3])
+        self.assertEqual(seen[0], Message(1, letter(1), None))
+        self.assertIsNone(seen[1].content)
+        error = seen[1].error
+        assert isinstance(error, CommandError)
+        self.assertEqual((error.code, error.verb), ("SYS/TEMP", "RETR"))
+        self.assertEqual(seen[2], Message(3, letter(3), None))
+        self.in_step(handle)
+
+    def test_an_empty_message_is_no_error(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2])
+        self.server.heard()
+        self.server.say(b"+OK\r\n.\r\n" + reply(2))
+        self.result(reading)
+        self.assertEqual(seen[0], Message(1, b"", None))
+
+    def test_one_at_a_time_where_the_server_does_not_pipeline(self) -> None:
+        handle = self.log_in()
+        seen, reading = self.collect(handle, [1, 2, 3])
+        for number in (1, 2, 3):
+            self.server.expect(b"RETR %d" % number)
+            self.assertEqual(self.server.heard(), b"")
+            self.server.say(reply(number))
+            self.assertEqual(len(seen), number)
+        self.result(reading)
+
+    def test_in_any_pieces(self) -> None:
+        for size in (1, 2, 3, 7, 20):
+            handle = self.log_in("PIPELINING")
+            seen, reading = self.collect(handle, [1, 2, 3])
+            self.server.heard()
+            self.server.say(reply(1) + b"-ERR\r\n" + reply(3), size=size)
+            self.result(reading)
+            self.assertEqual(
+                [message.content for message in seen], [letter(1), None, letter(3)]
+            )
+            self.anew()
+
+    def test_hundreds(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, range(1, 1001))
+        most = 0
+        while heard := self.server.heard():
+            numbers = numbers_asked(heard)
+            most = max(most, len(numbers))
+            self.server.say(b"".join(map(reply, numbers)))
+        self.result(reading)
+        self.assertEqual(
+            seen, [Message(number, letter(number), None) for number in range(1, 1001)]
+        )
+        # Many round trips at once are what it is for.
+        self.assertGreater(most, 10)
+        self.in_step(handle)
+
+    def test_a_message_is_told_as_soon_as_it_is_there(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2])
+        self.server.heard()
+        self.server.say(reply(1))
+        self.assertEqual([message.number for message in seen], [1])
+        self.pending(reading)
+        self.server.say(reply(2))
+        self.result(reading)
+
+    def test_other_commands_in_between(self) -> None:
+        # The usual way to empty a mailbox.
+        handle = self.log_in("PIPELINING")
+        deleting: list[Deferred[None]] = []
+
+        async def work() -> int:
+            async for message in handle.messages([1, 2]):
+                deleting.append(handle.delete(message.number))
+            return len((await handle.disconnect()).deleted)
+
+        working = Deferred.fromCoroutine(work())
+        self.assertEqual(numbers_asked(self.server.heard()), [1, 2])
+        self.server.say(reply(1))
+        self.assertEqual(self.server.heard(), b"DELE 1\r\n")
+        self.server.say(reply(2) + b"+OK\r\n")
+        self.assertEqual(self.server.heard(), b"DELE 2\r\nQUIT\r\n")
+        self.server.say(b"+OK\r\n+OK bye\r\n")
+        self.assertEqual(self.result(working), 2)
+        self.assertEqual([self.result(one) for one in deleting], [None, None])
+
+    def test_two_readers_at_once(self) -> None:
+        handle = self.log_in("PIPELINING")
+        first, reading_first = self.collect(handle, [1, 2])
+        second, reading_second = self.collect(handle, [3, 4])
+        self.serve()
+        self.result(reading_first)
+        self.result(reading_second)
+        self.assertEqual([message.content for message in first], [letter(1), letter(2)])
+        self.assertEqual([message.number for message in second], [3, 4])
+        self.in_step(handle)
+
+    def test_a_marked_message_is_no_content(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = handle.delete(1)
+        self.server.expect(b"DELE 1", b"+OK\r\n")
+        self.result(asked)
+        seen, reading = self.collect(handle, [1, 2])
+        for number in numbers_asked(self.server.heard()):
+            # Whether it is asked for or not: RFC 1939 section 5.
+            self.server.say(b"-ERR deleted\r\n" if number == 1 else reply(number))
+        self.result(reading)
+        self.assertIsNotNone(seen[0].error)
+        self.assertEqual(seen[1], Message(2, letter(2), None))
+
+
+class AheadTests(FetchTestCase):
+    """How far it runs ahead of its reader."""
+
+    def test_so_many_are_asked_for_and_no_more(self) -> None:
+        # Nor is more taken from what names them: it may be endless.
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(itertools.count(1), ahead=5))
+        first = reader.next()
+        asked = numbers_asked(self.server.heard())
+        self.assertEqual(asked, [1, 2, 3, 4, 5])
+        self.server.say(b"".join(map(reply, asked)))
+        self.assertEqual(self.result(first).number, 1)
+        read = 1
+        for _ in range(50):
+            asked += numbers_asked(self.server.heard())
+            # What is asked for and not read yet.
+            self.assertLessEqual(len(asked) - read, 5)
+            following = reader.next()
+            for number in numbers_asked(self.server.heard()):
+                asked.append(number)
+                self.server.say(reply(number))
+            self.assertEqual(self.result(following), (read + 1, letter(read + 1), None))
+            read += 1
+        self.assertEqual(asked, list(range(1, len(asked) + 1)))
+        self.result(reader.leave())
+        self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
+        self.in_step(handle)
+
+    def test_fewer_are_asked_for_where_they_are_known_to_be_large(self) -> None:
+        # 4 MB each, says LIST: hundreds of them need not be on their way at once.
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages())
+        first = reader.next()
+        rows = b"".join(b"%d 4194304\r\n" % number for number in range(1, 301))
+        self.server.expect(b"LIST", b"+OK\r\n" + rows + b".\r\n")
+        asked = numbers_asked(self.server.heard())
+        self.assertLess(len(asked), 20)
+        # And yet all of them in the end; LIST need not have told the truth.
+        self.server.say(b"".join(map(reply, asked)))
+        self.assertEqual(self.result(first).number, 1)
+        for number in range(2, 301):
+            following = reader.next()
+            self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
+            self.assertEqual(self.result(following).number, number)
+        self.error(reader.next(), StopAsyncIteration)
+        self.in_step(handle)
+
+    def test_one_by_one(self) -> None:
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages([1, 2], ahead=1))
+        for number in (1, 2):
+            following = reader.next()
+            self.server.expect(b"RETR %d" % number, reply(number))
+            self.assertEqual(self.result(following).number, number)
+        self.error(reader.next(), StopAsyncIteration)
+
+    def test_without_a_word_about_it_it_is_bounded_too(self) -> None:
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(itertools.count(1)))
+        first = reader.next()
+        asked = 0
+        # However much is answered: who reads nothing gets no more than a bound.
+        for _ in range(20):
+            numbers = numbers_asked(self.server.heard())
+            asked += len(numbers)
+            self.server.say(b"".join(map(reply, numbers)))
+        self.assertEqual(self.result(first).number, 1)
+        self.assertLess(asked, 2000)
+        self.result(reader.leave())
+
+    def test_nothing_is_asked_before_somebody_reads(self) -> None:
+        handle = self.log_in("PIPELINING")
+        messages = handle.messages()
+        self.assertEqual(self.server.heard(), b"")
+        self.result(Reader(messages).leave())
+        self.in_step(handle)
+
+    def test_a_reader_who_stops_reading_stops_the_server(self) -> None:
+        # Large messages: memory is bounded whatever `ahead` says.
+        megabyte = b"x" * 1_048_574 + b"\r\n"
+        handle = self.log_in("PIPELINING", timeout=7)
+        reader = Reader(handle.messages(range(1, 101)))
+        following = reader.next()
+        served = 0
+        unserved: list[int] = []
+        while self.server.transport.producerState == "producing":
+            unserved += numbers_asked(self.server.heard())
+            self.assertLess(served, 64, "all of it is kept in memory")
+            if not unserved:
+                break
+            self.server.say(b"+OK\r\n" + megabyte + b".\r\n")
+            del unserved[0]
+            served += 1
+        # It is the reader who keeps us waiting now.
+        self.assertIdle()
+        self.clock.advance(3600)
+        self.assertEqual(self.result(following), (1, megabyte, None))
+        read = 1
+        while read < 100:
+            following = reader.next()
+            if not following.called:
+                self.assertEqual(self.server.transport.producerState, "producing")
+                unserved += numbers_asked(self.server.heard())
+                self.server.say(b"+OK\r\n" + megabyte + b".\r\n")
+                del unserved[0]
+            read += 1
+            self.assertEqual(self.result(following).number, read)
+        self.error(reader.next(), StopAsyncIteration)
+        self.in_step(handle)
+
+    def stopped(self) -> tuple[Handle, Reader, int]:
+        """Return a reader who has stopped the server, and how many are unanswered."""
+        megabyte = b"x" * 1_048_574 + b"\r\n"
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(range(1, 101)))
+        following = reader.next()
+        unserved = 0
+        for _ in range(64):
+            unserved += len(numbers_asked(self.server.heard()))
+            if not unserved or self.server.transport.producerState == "paused":
+                break
+            self.server.say(b"+OK\r\n" + megabyte + b".\r\n")
+            unserved -= 1
+        self.result(following)
+        return handle, reader, unserved
+
+    def test_another_command_does_not_wait_for_the_reader(self) -> None:
+        handle, reader, unserved = self.stopped()
+        asked = handle.stat()
+        self.assertEqual(self.server.transport.producerState, "producing")
+        self.assertEqual(self.server.heard(), b"STAT\r\n")
+        self.server.say(b"+OK\r\n\r\n.\r\n" * unserved + b"+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        self.result(reader.leave())
+
+    def test_the_session_ends_while_the_server_is_stopped(self) -> None:
+        handle, reader, _ = self.stopped()
+        self.assertIsNone(self.result(handle.abort()))
+        seen = 0
+        while True:
+            following = reader.next()
+            self.server.settle()
+            if not isinstance(getattr(following, "result", None), Message):
+                break
+            self.result(following)
+            seen += 1
+        # All that had come is told first.
+        self.assertGreater(seen, 5)
+        self.error(following, ConnectionLostError)
+        self.assertIdle()
+
+    def test_the_reader_leaves_while_the_server_is_stopped(self) -> None:
+        handle, reader, unserved = self.stopped()
+        self.result(reader.leave())
+        self.assertEqual(self.server.transport.producerState, "producing")
+        asked = handle.stat()
+        self.assertEqual(self.server.heard(), b"STAT\r\n")
+        self.server.say(b"+OK\r\n\r\n.\r\n" * unserved + b"+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        self.assertIdle()
+
+
+class LeavingTests(FetchTestCase):
+    """The loop is left early: the session stays in step."""
+
+    def test_with_break(self) -> None:
+        handle = self.log_in("PIPELINING")
+
+        async def work() -> Any:
+            async for message in handle.messages([1, 2, 3, 4, 5], ahead=3):
+                if message.number == 2:
+                    break
+            return await handle.stat()
+
+        working = Deferred.fromCoroutine(work())
+        asked = numbers_asked(self.server.heard())
+        self.server.say(reply(1))
+        self.server.say(reply(2))
+        # Some may run without reference counting.
+        gc.collect()
+        heard = self.server.heard()
+        self.assertTrue(heard.endswith(b"STAT\r\n"))
+        asked += numbers_asked(heard[: -len(b"STAT\r\n")])
+        # What is on its way is read and dropped, whatever it is.
+        for number in asked[2:]:
+            self.server.say(b"-ERR gone\r\n" if number == 3 else reply(number))
+        self.server.say(b"+OK 2 320\r\n")
+        self.assertEqual(self.result(working), (2, 320))
+        self.assertIdle()
+
+    def test_in_the_middle_of_a_message(self) -> None:
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages([1, 2, 3]))
+        first = reader.next()
+        self.server.heard()
+        self.server.say(reply(1) + reply(2)[:20])
+        self.result(first)
+        self.result(reader.leave())
+        asked = handle.stat()
+        self.server.expect(b"STAT")
+        self.server.say(reply(2)[20:] + reply(3) + b"+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        self.assertIdle()
+
+    def test_what_was_not_asked_for_yet_is_not_asked_for_any_more(self) -> None:
+        handle = self.log_in()
+        reader = Reader(handle.messages([1, 2, 3]))
+        first = reader.next()
+        self.server.expect(b"RETR 1", reply(1))
+        self.result(first)
+        self.result(reader.leave())
+        heard = self.server.heard()
+        if heard:
+            self.assertEqual(heard, b"RETR 2\r\n")
+            self.server.say(reply(2))
+        self.in_step(handle)
+
+    def test_with_an_exception(self) -> None:
+        handle = self.log_in("PIPELINING")
+
+        async def work() -> None:
+            async for _ in handle.messages([1, 2, 3]):
+                raise KeyError("oops")
+
+        working = Deferred.fromCoroutine(work())
+        self.server.heard()
+        self.server.say(reply(1))
+        self.error(working, KeyError)
+        gc.collect()
+        self.server.say(reply(2) + reply(3))
+        self.in_step(handle)
+
+    def test_by_cancelling_who_waits(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2, 3])
+        self.server.heard()
+        self.server.say(reply(1))
+        reading.cancel()
+        self.error(reading, CancelledError)
+        self.assertEqual(len(seen), 1)
+        self.server.say(reply(2) + reply(3))
+        self.in_step(handle)
+
+    def test_by_cancelling_who_waits_for_the_list(self) -> None:
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(handle)
+        self.server.expect(b"LIST")
+        reading.cancel()
+        self.error(reading, CancelledError)
+        self.server.say(b"+OK\r\n1 17\r\n.\r\n")
+        self.in_step(handle)
+
+    def test_what_goes_wrong_with_dropped_messages_ends_the_session(self) -> None:
+        # Rule 4 does not ask who is waiting.
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages([1, 2]))
+        first = reader.next()
+        self.server.heard()
+        self.server.say(reply(1))
+        self.result(first)
+        self.result(reader.leave())
+        self.server.say(b"nonsense\r\n")
+        self.error(handle.stat(), ProtocolError)
+        self.assertClosed()
+
+
+class BrokenTests(FetchTestCase):
+    """What ends the session is raised, after the messages that had come."""
+
+    def test_the_connection_is_lost(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2, 3, 4])
+        self.server.heard()
+        self.server.say(reply(1) + b"-ERR no\r\n" + reply(3)[:-1])
+        self.server.lose()
+        error = self.error(reading, ConnectionLostError)
+        self.assertEqual(error.verb, "RETR")
+        # The third may look whole; it is not known to be.
+        self.assertEqual([message.number for message in seen], [1, 2])
+        self.assertIdle()
+
+    def test_a_slow_reader_gets_those_that_had_come_first(self) -> None:
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages([1, 2, 3, 4]))
+        first = reader.next()
+        self.server.heard()
+        self.server.say(reply(1) + reply(2) + reply(3))
+        self.server.lose()
+        self.assertEqual(self.result(first).number, 1)
+        for number in (2, 3):
+            self.assertEqual(
+                self.result(reader.next()), Message(number, letter(number), None)
+            )
+        self.error(reader.next(), ConnectionLostError)
+
+    def test_more_were_to_be_asked_for(self) -> None:
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(itertools.count(1), ahead=3))
+        first = reader.next()
+        asked = numbers_asked(self.server.heard())
+        self.server.say(b"".join(map(reply, asked)))
+        self.server.lose()
+        self.assertEqual(self.result(first).number, 1)
+        seen = [1]
+        while True:
+            following = reader.next()
+            if not isinstance(getattr(following, "result", None), Message):
+                break
+            seen.append(self.result(following).number)
+        self.assertEqual(seen, [1, 2, 3])
+        self.error(following, ConnectionLostError)
+
+    def test_the_server_makes_no_sense(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2, 3])
+        self.server.heard()
+        self.server.say(reply(1) + b"Subject: not a reply\r\n")
+        self.error(reading, ProtocolError)
+        self.assertEqual([message.number for message in seen], [1])
+        self.assertClosed()
+
+    def test_a_message_is_too_large(self) -> None:
+        handle = self.log_in("PIPELINING", max_message_size=100)
+        seen, reading = self.collect(handle, [1, 2, 3])
+        self.server.heard()
+        self.server.say(reply(1) + b"+OK\r\n" + b"x" * 1000)
+        self.assertIn("max_message_size", str(self.error(reading, ProtocolError)))
+        self.assertEqual([message.number for message in seen], [1])
+        self.assertClosed()
+
+    def test_the_server_takes_too_long(self) -> None:
+        handle = self.log_in("PIPELINING", timeout=7)
+        seen, reading = self.collect(handle, [1, 2, 3])
+        self.server.heard()
+        self.server.say(reply(1))
+        self.clock.advance(7.1)
+        self.error(reading, TimedOutError)
+        self.assertEqual([message.number for message in seen], [1])
+        self.assertClosed()
+
+    def test_the_session_is_aborted_by_who_reads(self) -> None:
+        handle = self.log_in("PIPELINING")
+
+        async def work() -> None:
+            async for _ in handle.messages([1, 2, 3]):
+                handle.abort()
+
+        working = Deferred.fromCoroutine(work())
+        self.server.heard()
+        self.server.say(reply(1))
+        self.error(working, ConnectionLostError)
+        self.assertClosed()
+
+    def test_the_session_is_aborted_when_a_command_is_shown(self) -> None:
+        handles: list[Handle] = []
+
+        def procedure(text: str) -> None:
+            if text == "C: RETR 2":
+                handles[0].abort()
+
+        handle = self.log_in("PIPELINING", stsproc=procedure)
+        handles.append(handle)
+        _, reading = self.collect(handle, [1, 2, 3])
+        self.error(reading, ConnectionLostError)
+        self.assertClosed()
+
+    def test_the_list_is_refused(self) -> None:
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(handle)
+        self.server.expect(b"LIST", b"-ERR not now\r\n")
+        self.assertEqual(self.error(reading, CommandError).verb, "LIST")
+        self.in_step(handle)
+
+    def test_the_session_has_ended_before(self) -> None:
+        for arguments in ((), ([1, 2],)):
+            handle = self.log_in("PIPELINING")
+            self.server.lose()
+            _, reading = self.collect(handle, *arguments)
+            self.error(reading, ConnectionLostError)
+            self.anew()
+
+    def test_quit_was_sent_before(self) -> None:
+        handle = self.log_in("PIPELINING")
+        leaving = handle.disconnect()
+        _, reading = self.collect(handle, [1, 2])
+        self.error(reading, UsageError)
+        self.server.expect(b"QUIT", b"+OK bye\r\n")
+        self.result(leaving)
+
+
+class ArgumentsTests(FetchTestCase):
+    """What cannot be meant is refused."""
+
+    def test_how_far_ahead(self) -> None:
+        wrong: tuple[Any, ...] = (0, -1, True, 2.0, "3", None)
+        for ahead in wrong:
+            handle = self.log_in("PIPELINING")
+            _, reading = self.collect(handle, [1], ahead=ahead)
+            self.server.settle()
+            failure = self.failureResultOf(reading, UsageError)
+            self.assertIn(repr(ahead), str(failure.value))
+            self.assertEqual(self.server.heard(), b"")
+            self.in_step(handle)
+            self.anew()
+
+    def test_numbers(self) -> None:
+        wrong: tuple[Any, ...] = (0, -1, True, 1.0, "1", "1\r\nDELE 1", None)
+        for number in wrong:
+            handle = self.log_in("PIPELINING")
+            _, reading = self.collect(handle, [number])
+            error = self.error(reading, UsageError)
+            self.assertIn(repr(number), str(error))
+            self.assertEqual(self.server.heard(), b"")
+            self.in_step(handle)
+            self.anew()
+
+    def test_a_wrong_number_among_good_ones(self) -> None:
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(handle, [1, 2, 0, 3])
+        for number in numbers_asked(self.server.heard()):
+            self.server.say(reply(number))
+        self.error(reading, UsageError)
+        # What was sent before is read, so that the session stays in step.
+        self.in_step(handle)
+
+    def test_numbers_that_fail(self) -> None:
+        def numbers() -> Any:
+            yield 1
+            raise KeyError("no more")
+
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(handle, numbers())
+        for number in numbers_asked(self.server.heard()):
+            self.server.say(reply(number))
+        self.error(reading, KeyError)
+        self.in_step(handle)
+
+    def test_no_numbers_at_all(self) -> None:
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(handle, 7)
+        self.server.settle()
+        self.failureResultOf(reading, TypeError, UsageError)
+        self.in_step(handle)

@@ -1,0 +1,900 @@
+"""
+The conversation: pipelining, what makes no sense, time limits, cancellation, loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+
+from pop3connect import (
+    CommandError,
+    ConnectionLostError,
+    Handle,
+    ProtocolError,
+    Stat,
+    TimedOutError,
+)
+
+from ..support.memory import NAME, SessionTestCase
+
+
+class PipeliningTests(SessionTestCase):
+    """Several commands at once (RFC 2449 section 6.6)."""
+
+    def ask_three(self, handle: Handle) -> list[Deferred[Any]]:
+        return [handle.noop(), handle.stat(), handle.size(7)]
+
+    def one_at_a_time(self, handle: Handle) -> None:
+        asked = self.ask_three(handle)
+        self.server.expect(b"NOOP")
+        self.pending(*asked)
+        self.assertEqual(self.server.heard(), b"")
+        self.server.say(b"+OK\r\n")
+        self.server.expect(b"STAT", b"+OK 2 320\r\n")
+        self.server.expect(b"LIST 7", b"+OK 7 200\r\n")
+        self.assertEqual([self.result(one) for one in asked], [None, (2, 320), 200])
+        self.assertIdle()
+
+    def test_commands_go_out_together_where_the_server_says_so(self) -> None:
+        asked = self.ask_three(self.log_in("PIPELINING"))
+        self.assertEqual(self.server.heard(), b"NOOP\r\nSTAT\r\nLIST 7\r\n")
+        self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
+        self.assertEqual([self.result(one) for one in asked], [None, (2, 320), 200])
+        self.assertIdle()
+
+    def test_one_at_a_time_where_it_does_not(self) -> None:
+        self.one_at_a_time(self.log_in())
+
+    def test_one_at_a_time_if_told_so(self) -> None:
+        self.one_at_a_time(self.log_in("PIPELINING", pipeline=False))
+
+    def begin(self, before: bytes, after: bytes) -> Handle:
+        opening = self.open()
+        self.server.say(b"+OK\r\n")
+        self.server.expect(b"CAPA", before)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", after)
+        handle = self.result(opening)
+        assert isinstance(handle, Handle)
+        return handle
+
+    def test_announced_after_the_login_only(self) -> None:
+        # As Gmail does.
+        handle = self.begin(b"+OK\r\n.\r\n", b"+OK\r\nPIPELINING\r\n.\r\n")
+        asked = self.ask_three(handle)
+        self.assertEqual(self.server.heard(), b"NOOP\r\nSTAT\r\nLIST 7\r\n")
+        self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
+        self.result(asked[2])
+
+    def test_announced_before_the_login_only(self) -> None:
+        self.one_at_a_time(
+            self.begin(b"+OK\r\nPIPELINING\r\n.\r\n", b"+OK\r\nUIDL\r\n.\r\n")
+        )
+
+    def test_announced_before_the_login_and_not_told_after(self) -> None:
+        handle = self.begin(b"+OK\r\nPIPELINING\r\n.\r\n", b"-ERR not now\r\n")
+        asked = self.ask_three(handle)
+        self.assertEqual(self.server.heard(), b"NOOP\r\nSTAT\r\nLIST 7\r\n")
+        self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
+        self.result(asked[2])
+
+    def test_not_known_at_all(self) -> None:
+        self.one_at_a_time(self.begin(b"-ERR\r\n", b"-ERR\r\n"))
+
+    def conversation(self, size: int | None) -> None:
+        handle = self.log_in("PIPELINING")
+        order: list[int] = []
+        asked: list[Deferred[Any]] = [
+            handle.stat(),
+            handle.retrieve(1),
+            handle.retrieve(2),
+            handle.list(),
+            handle.delete(3),
+            handle.top(4, 0),
+            handle.uidl(),
+            handle.uid(5),
+        ]
+        for index, one in enumerate(asked):
+            one.addBoth(lambda result, index=index: (order.append(index), result)[1])
+        self.server.heard()
+        self.server.say(
+            b"+OK 2 320\r\n"
+            b"+OK\r\nSubject: one\r\n\r\n..\r\n.\r\n"
+            b"-ERR no such message\r\n"
+            b"+OK\r\n1 120\r\n2 200\r\n.\r\n"
+            b"+OK\r\n"
+            b"+OK\r\n.\r\n"
+            b"+OK\r\n1 whqtswO00WBw418f9t5JxYwZ\r\n.\r\n"
+            b"+OK 5 QhdPYR:00WBw1Ph7x7\r\n",
+            size=size,
+        )
+        self.assertEqual(order, list(range(8)))
+        self.assertEqual(self.result(asked[0]), (2, 320))
+        self.assertEqual(self.result(asked[1]), b"Subject: one\r\n\r\n.\r\n")
+        refused = self.error(asked[2], CommandError)
+        self.assertEqual((refused.verb, refused.text), ("RETR", "no such message"))
+        self.assertEqual(self.result(asked[3]), [(1, 120), (2, 200)])
+        self.assertIsNone(self.result(asked[4]))
+        self.assertEqual(self.result(asked[5]), b"")
+        self.assertEqual(self.result(asked[6]), [(1, "whqtswO00WBw418f9t5JxYwZ")])
+        self.assertEqual(self.result(asked[7]), "QhdPYR:00WBw1Ph7x7")
+        self.assertIdle()
+
+    def test_answers_come_in_one_piece(self) -> None:
+        self.conversation(None)
+
+    def test_answers_come_octet_by_octet(self) -> None:
+        self.conversation(1)
+
+    def test_answers_come_in_odd_pieces(self) -> None:
+        for size in range(2, 40):
+            self.conversation(size)
+            self.anew()
+
+    def test_a_refusal_strikes_its_own_command_only(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.size(number) for number in (1, 2, 3)]
+        self.server.heard()
+        self.server.say(b"+OK 1 10\r\n-ERR [SYS/TEMP] hm\r\n+OK 3 30\r\n")
+        self.assertEqual(self.result(asked[0]), 10)
+        self.assertEqual(self.error(asked[1], CommandError).code, "SYS/TEMP")
+        self.assertEqual(self.result(asked[2]), 30)
+
+    def test_a_bad_listing_strikes_its_own_command_only(self) -> None:
+        handle = self.log_in("PIPELINING")
+        listing, uids, stat = handle.list(), handle.uidl(), handle.stat()
+        self.server.heard()
+        self.server.say(
+            b"+OK\r\n1 120\r\nnonsense\r\n.\r\n+OK\r\nx\r\n.\r\n+OK 2 320\r\n"
+        )
+        self.assertEqual(self.error(listing, ProtocolError).verb, "LIST")
+        self.assertEqual(self.error(uids, ProtocolError).verb, "UIDL")
+        self.assertEqual(self.result(stat), Stat(2, 320))
+        # And the session goes on.
+        again = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(again))
+
+    def test_the_window_is_bounded(self) -> None:
+        # RFC 2449 section 6.6: a client must not fill the server's receive buffer
+        # while it does not read; both would wait for each other for ever.
+        handle = self.log_in("PIPELINING")
+        asked = [handle.size(number) for number in range(1, 10_001)]
+        answered = 0
+        most = 0
+        heard = self.server.heard()
+        waves = 0
+        while heard:
+            waves += 1
+            lines = heard.split(b"\r\n")[:-1]
+            most = max(most, len(heard))
+            self.assertEqual(
+                lines,
+                [b"LIST %d" % (answered + 1 + at) for at in range(len(lines))],
+            )
+            self.pending(asked[answered])
+            answered += len(lines)
+            self.server.say(
+                b"".join(b"+OK %b 17\r\n" % line.split()[1] for line in lines)
+            )
+            heard = self.server.heard()
+        self.assertEqual(answered, 10_000)
+        self.assertEqual([self.result(one) for one in asked], [17] * 10_000)
+        # 4 kB are less than any receive buffer there is.
+        self.assertLessEqual(most, 4096)
+        # And yet far from one at a time.
+        self.assertLess(waves, 1000)
+        self.assertIdle()
+
+    def test_the_window_is_filled_before_it_is_empty(self) -> None:
+        # Or the line would be idle for a round trip each time.
+        handle = self.log_in("PIPELINING")
+        asked = [handle.noop() for _ in range(2000)]
+        lines = self.server.heard().count(b"\r\n")
+        self.assertGreater(lines, 10)
+        self.server.say(b"+OK\r\n" * (lines - 1))
+        self.assertGreater(self.server.heard().count(b"\r\n"), 10)
+        self.result(handle.abort())
+        self.errors(asked[lines - 1 :], ConnectionLostError)
+
+    def test_never_part_of_a_command_in_a_write(self) -> None:
+        # A command in two segments confuses some servers.
+        handle = self.log_in("PIPELINING")
+        asked = [handle.noop() for _ in range(3000)]
+        for _ in range(3000):
+            lines = self.server.heard().count(b"\r\n")
+            if not lines:
+                break
+            self.server.say(b"+OK\r\n" * lines)
+        self.result(asked[-1])
+        for write in self.server.transport.writes:
+            self.assertTrue(write.endswith(b"\r\n"))
+        # And not a write for each, either: a packet for each would follow.
+        self.assertLess(len(self.server.transport.writes), 1000)
+
+    def test_a_callback_may_ask_for_more(self) -> None:
+        handle = self.log_in("PIPELINING")
+        second: list[Deferred[Any]] = []
+        first = handle.stat()
+        first.addCallback(lambda _: second.append(handle.noop()))
+        third = handle.size(3)
+        self.server.heard()
+        self.server.say(b"+OK 2 320\r\n+OK 3 30\r\n")
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertEqual(self.result(third), 30)
+        self.assertIsNone(self.result(second[0]))
+
+    def test_a_callback_may_end_it_all(self) -> None:
+        handle = self.log_in("PIPELINING")
+        first, second = handle.retrieve(1), handle.retrieve(2)
+        first.addCallback(lambda _: handle.abort())
+        self.server.heard()
+        self.server.say(b"+OK\r\n\r\n.\r\n+OK\r\n\r\n.\r\n")
+        self.result(first)
+        self.error(second, ConnectionLostError)
+        self.assertClosed()
+
+
+class BrokenPipeliningTests(SessionTestCase):
+    """
+    Servers that announce PIPELINING and cannot do it: the error names the switch.
+    """
+
+    def ask(self) -> list[Deferred[Any]]:
+        handle = self.log_in("PIPELINING")
+        asked: list[Deferred[Any]] = [handle.stat(), handle.noop(), handle.stat()]
+        self.assertEqual(self.server.heard(), b"STAT\r\nNOOP\r\nSTAT\r\n")
+        return asked
+
+    def test_out_of_step(self) -> None:
+        asked = self.ask()
+        self.server.say(b"+OK 2 320\r\nSubject: what was never asked for\r\n")
+        self.assertEqual(self.result(asked[0]), (2, 320))
+        for lost in asked[1:]:
+            self.assertIn("pipeline=False", str(self.error(lost, ProtocolError)))
+
+    def test_too_few(self) -> None:
+        asked = self.ask()
+        self.server.say(b"+OK 2 320\r\n")
+        self.clock.advance(61)
+        self.assertEqual(self.result(asked[0]), (2, 320))
+        for lost in asked[1:]:
+            self.assertIn("pipeline=False", str(self.error(lost, TimedOutError)))
+
+    def test_it_is_not_blamed_for_nothing(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = handle.stat()
+        self.server.say(b"what?\r\n")
+        self.assertNotIn("pipeline=False", str(self.error(asked, ProtocolError)))
+
+
+class SenseTests(SessionTestCase):
+    """What makes no sense ends the session: rule 4 of the design."""
+
+    def over(self, handle: Handle) -> None:
+        """Check that the session is over, for all that may come."""
+        self.assertTrue(self.server.transport.aborting)
+        self.assertClosed()
+        self.server.heard()
+        self.assertIsNone(self.result(handle.when_closed()))
+        later = handle.size(3)
+        error = self.error(later, ProtocolError)
+        self.assertEqual(error.verb, "LIST")
+        self.assertEqual(self.server.heard(), b"")
+
+    def test_a_reply_while_nothing_is_owed(self) -> None:
+        handle = self.log_in()
+        self.server.say(b"-ERR autologout; idle for too long\r\n")
+        self.over(handle)
+        # What the server had to say is what the next one is told.
+        self.assertIn("autologout", str(self.error(handle.noop(), ProtocolError)))
+
+    def test_the_beginning_of_a_reply_while_nothing_is_owed(self) -> None:
+        # It began before the question, so it is no answer to it.
+        handle = self.log_in()
+        self.server.say(b"+OK 9 99")
+        asked = handle.stat()
+        self.server.say(b"9\r\n")
+        self.error(asked, ProtocolError)
+        self.over(handle)
+
+    def test_two_answers_to_one_command(self) -> None:
+        handle = self.log_in()
+        asked, waiting = handle.stat(), handle.noop()
+        self.server.expect(b"STAT", b"+OK 2 320\r\n+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        # It had come before NOOP was sent, so it cannot answer that.
+        self.assertEqual(self.error(waiting, ProtocolError).verb, "NOOP")
+        self.over(handle)
+
+    def test_an_answer_too_many_where_commands_are_pipelined(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.noop(), handle.noop()]
+        self.server.heard()
+        self.server.say(b"+OK\r\n+OK\r\n+OK\r\n")
+        self.assertEqual([self.result(one) for one in asked], [None, None])
+        self.over(handle)
+
+    def test_more_behind_a_body(self) -> None:
+        handle = self.log_in()
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\n\r\n.\r\n+OK\r\n")
+        self.assertEqual(self.result(asked), b"\r\n")
+        self.over(handle)
+
+    def more_behind_a_body_of_several_chunks(self, rest: bytes) -> None:
+        handle = self.log_in()
+        asked, waiting = handle.retrieve(1), handle.delete(2)
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: one\r\n")
+        self.server.say(b"\r\n.\r\n" + rest)
+        self.assertEqual(self.result(asked), b"Subject: one\r\n\r\n")
+        # It had come before DELE was sent, so it cannot answer that.
+        self.assertEqual(self.error(waiting, ProtocolError).verb, "DELE")
+        self.over(handle)
+
+    def test_more_behind_a_body_of_several_chunks(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"+OK\r\n")
+
+    def test_a_blank_line_and_more_behind_a_body(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"\r\n+OK\r\n")
+
+    def test_half_a_line_behind_a_body(self) -> None:
+        self.more_behind_a_body_of_several_chunks(b"+OK")
+
+    def test_a_blank_line_behind_a_body_of_several_chunks(self) -> None:
+        handle = self.log_in()
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: one\r\n")
+        self.server.say(b"\r\n.\r\n\r\n")
+        self.assertEqual(self.result(asked), b"Subject: one\r\n\r\n")
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(asked))
+
+    def test_a_blank_line_in_two_pieces(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n\r")
+        self.assertIsNone(self.result(asked))
+        self.server.say(b"\n")
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n\r")
+        self.assertIsNone(self.result(asked))
+        # What it was the beginning of is no blank line then.
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.error(asked, ProtocolError)
+        self.over(handle)
+
+    def test_mail_text_is_no_reply(self) -> None:
+        # A server that does not stuff dots ends its message too early.  The rest of it
+        # must not be taken for answers, whatever its writer has put there.
+        handle = self.log_in("PIPELINING")
+        asked = [handle.retrieve(number) for number in (1, 2, 3)]
+        self.server.heard()
+        self.server.say(
+            b"+OK\r\nSubject: one\r\n\r\n.\r\n"
+            b"an alien line\r\n+OK\r\nnot what it seems\r\n.\r\n"
+        )
+        self.assertEqual(self.result(asked[0]), b"Subject: one\r\n\r\n")
+        for error in self.errors(asked[1:], ProtocolError):
+            self.assertEqual(error.verb, "RETR")
+            self.assertIn("an alien line", str(error))
+            self.assertNotIn("seems", str(error))
+        self.over(handle)
+
+    def nonsense(self, answer: bytes) -> str:
+        handle = self.log_in()
+        asked, waiting = handle.noop(), handle.stat()
+        self.server.expect(b"NOOP", answer)
+        errors = self.errors([asked, waiting], ProtocolError)
+        # Each hears of its own command.
+        self.assertEqual([error.verb for error in errors], ["NOOP", "STAT"])
+        self.assertIsNot(errors[0], errors[1])
+        self.over(handle)
+        return str(errors[0])
+
+    def test_an_answer_that_is_none(self) -> None:
+        self.assertIn("HELLO", self.nonsense(b"HELLO\r\n"))
+
+    def test_an_answer_that_looks_nearly_like_one(self) -> None:
+        for answer in (b" +OK\r\n", b"OK\r\n", b"+ERRor\r\n", b"-OK\r\n"):
+            self.nonsense(answer)
+            self.anew()
+
+    def test_a_challenge_where_there_is_no_login(self) -> None:
+        self.nonsense(b"+ bW9yZQ==\r\n")
+
+    def test_control_characters_are_escaped(self) -> None:
+        text = self.nonsense(b"\x1b]0;you are hacked\x07\r\n")
+        self.assertIn("0;you are hacked", text)
+        self.assertTrue(text.isprintable())
+
+    def test_a_line_without_end(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.heard()
+        self.server.say(b"+OK " + b"x" * 100_000, size=1460)
+        error = self.error(asked, ProtocolError)
+        self.assertLess(len(str(error)), 2000)
+        self.over(handle)
+
+    def test_a_line_whose_end_comes_too_late(self) -> None:
+        self.assertLess(len(self.nonsense(b"+OK " + b"x" * 100_000 + b"\r\n")), 2000)
+
+    def test_the_same_between_two_bodies(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.retrieve(1), handle.retrieve(2)]
+        self.server.heard()
+        self.server.say(b"+OK\r\n\r\n.\r\n+OK " + b"x" * 100_000 + b"\r\n.\r\n")
+        self.assertEqual(self.result(asked[0]), b"\r\n")
+        self.error(asked[1], ProtocolError)
+        self.over(handle)
+
+    def test_a_line_longer_than_allowed_is_read_all_the_same(self) -> None:
+        # RFC 2449 section 4 allows 512 octets; servers pass it.
+        handle = self.log_in()
+        asked = handle.stat()
+        self.server.expect(b"STAT", b"+OK 2 320 " + b"x" * 2000 + b"\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+
+    def test_what_comes_after_the_end_is_ignored(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.noop(), handle.noop()]
+        self.server.heard()
+        self.server.say(b"nonsense\r\n+OK\r\n")
+        self.server.client.dataReceived(b"+OK\r\n")
+        self.errors(asked, ProtocolError)
+        self.assertEqual(self.status[-1], "S: nonsense")
+        self.over(handle)
+
+
+class TimeLimitTests(SessionTestCase):
+    """Nobody waits for ever: rule 7 of the design."""
+
+    def over(self, asked: list[Deferred[Any]]) -> None:
+        for error in self.errors(asked, TimedOutError):
+            self.assertEqual(error.phase, "reply")
+            self.assertEqual(error.seconds, 7)
+            self.assertIn("7 seconds", str(error))
+        self.assertTrue(self.server.transport.aborting)
+        self.assertClosed()
+
+    def test_an_answer_that_never_comes(self) -> None:
+        handle = self.log_in(timeout=7)
+        asked: list[Deferred[Any]] = [handle.stat(), handle.noop()]
+        self.clock.advance(6.9)
+        self.pending(*asked)
+        self.clock.advance(0.2)
+        self.over(asked)
+        verbs = [error.verb for error in self.errors([handle.uidl()], TimedOutError)]
+        self.assertEqual(verbs, ["UIDL"])
+
+    def test_the_errors_name_their_own_commands(self) -> None:
+        handle = self.log_in("PIPELINING", timeout=7)
+        asked: list[Deferred[Any]] = [handle.stat(), handle.retrieve(3)]
+        self.clock.advance(7.1)
+        verbs = [error.verb for error in self.errors(asked, TimedOutError)]
+        self.assertEqual(verbs, ["STAT", "RETR"])
+
+    def test_no_limit_while_nothing_is_owed(self) -> None:
+        handle = self.log_in(timeout=7)
+        self.clock.advance(100_000)
+        asked = handle.noop()
+        # It begins with the question, not with the last answer.
+        self.clock.advance(6.9)
+        self.pending(asked)
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(asked))
+        self.assertIdle()
+
+    def test_each_answer_has_the_whole_time(self) -> None:
+        handle = self.log_in("PIPELINING", timeout=7)
+        asked: list[Deferred[Any]] = [handle.noop() for _ in range(10)]
+        for one in asked[:9]:
+            self.clock.advance(6)
+            self.server.say(b"+OK\r\n")
+            self.assertIsNone(self.result(one))
+        self.clock.advance(6.9)
+        self.pending(asked[9])
+        self.clock.advance(0.2)
+        self.over(asked[9:])
+
+    def test_asking_more_does_not_extend_the_time(self) -> None:
+        handle = self.log_in("PIPELINING", timeout=7)
+        asked: list[Deferred[Any]] = []
+        for _ in range(8):
+            asked.append(handle.noop())
+            self.clock.advance(1)
+        self.over(asked)
+
+    def test_an_answer_that_trickles(self) -> None:
+        handle = self.log_in(timeout=7)
+        asked = handle.noop()
+        for octet in b"+OK this takes a while":
+            self.server.say(bytes([octet]))
+            self.clock.advance(1)
+        self.over([asked])
+
+    def test_a_body_that_trickles(self) -> None:
+        # A server that sends an octet now and then would hold us for ever.
+        handle = self.log_in(timeout=7)
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\n")
+        for _ in range(30):
+            self.clock.advance(1)
+            self.server.say(b"x")
+        self.over([asked])
+
+    def test_a_body_that_stops(self) -> None:
+        handle = self.log_in(timeout=7)
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\n" + b"x" * 100_000)
+        self.clock.advance(6.9)
+        self.pending(asked)
+        self.clock.advance(0.2)
+        self.over([asked])
+
+    def test_a_body_that_comes_slowly_but_surely(self) -> None:
+        # Ten minutes, as over a bad line; each second has its share.
+        handle = self.log_in(timeout=7)
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\n")
+        for _ in range(600):
+            self.clock.advance(1)
+            self.server.say(b"x" * 100)
+        self.server.say(b"\r\n.\r\n")
+        self.assertEqual(len(self.result(asked)), 60_002)
+        self.assertIdle()
+
+    def test_a_cancelled_command_is_still_waited_for(self) -> None:
+        handle = self.log_in(timeout=7)
+        asked = handle.noop()
+        asked.cancel()
+        self.error(asked, CancelledError)
+        self.clock.advance(7.1)
+        self.over([handle.stat()])
+
+    def test_no_timer_is_left_after_a_failed_listing(self) -> None:
+        handle = self.log_in()
+        asked = handle.list()
+        self.server.expect(b"LIST", b"+OK\r\nx\r\n.\r\n")
+        self.error(asked, ProtocolError)
+        self.assertIdle()
+
+
+class CancellationTests(SessionTestCase):
+    """Cancelling a command leaves a defined state: rule 8 of the design."""
+
+    def test_not_yet_sent_it_is_removed(self) -> None:
+        handle = self.log_in()
+        first, second, third = handle.stat(), handle.delete(2), handle.noop()
+        second.cancel()
+        self.error(second, CancelledError)
+        self.server.expect(b"STAT", b"+OK 2 320\r\n")
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertEqual(self.result(first), (2, 320))
+        self.assertIsNone(self.result(third))
+
+    def test_all_that_waits_is_removed(self) -> None:
+        handle = self.log_in()
+        first = handle.noop()
+        others = [handle.delete(number) for number in range(1, 6)]
+        for other in others:
+            other.cancel()
+        self.errors(others, CancelledError)
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(first))
+        self.assertEqual(self.server.heard(), b"")
+        self.assertIdle()
+
+    def test_sent_its_answer_is_dropped(self) -> None:
+        for answer in (b"+OK 2 320\r\n", b"-ERR no\r\n", b"+OK nonsense\r\n"):
+            handle = self.log_in()
+            first, second = handle.stat(), handle.size(7)
+            first.cancel()
+            self.error(first, CancelledError)
+            # Nothing moves before the answer has come.
+            self.server.expect(b"STAT")
+            self.assertEqual(self.server.heard(), b"")
+            self.server.say(answer)
+            self.server.expect(b"LIST 7", b"+OK 7 200\r\n")
+            self.assertEqual(self.result(second), 200)
+            self.assertIdle()
+            self.anew()
+
+    def test_the_answers_to_the_others_still_match(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.size(number) for number in range(1, 6)]
+        for index in (0, 2, 3):
+            asked[index].cancel()
+            self.error(asked[index], CancelledError)
+        self.server.heard()
+        self.server.say(
+            b"".join(b"+OK %d %d\r\n" % (number, number) for number in range(1, 6))
+        )
+        self.assertEqual(self.result(asked[1]), 2)
+        self.assertEqual(self.result(asked[4]), 5)
+        self.assertIdle()
+
+    def test_a_body_that_has_not_begun_is_read_and_dropped(self) -> None:
+        for size in (None, 1):
+            handle = self.log_in("PIPELINING")
+            first, second, third = handle.retrieve(1), handle.list(), handle.noop()
+            first.cancel()
+            second.cancel()
+            self.errors([first, second], CancelledError)
+            self.server.heard()
+            self.server.say(
+                b"+OK\r\n" + b"line\r\n..\r\n" * 99 + b".\r\n"
+                b"+OK\r\n1 120\r\n.\r\n"
+                b"+OK\r\n",
+                size=size,
+            )
+            self.assertIsNone(self.result(third))
+            self.assertIdle()
+            self.anew()
+
+    def test_a_message_in_transfer_ends_the_session(self) -> None:
+        # The rest could be of any length.
+        handle = self.log_in("PIPELINING")
+        first, second = handle.retrieve(1), handle.noop()
+        self.server.heard()
+        self.server.say(b"+OK\r\nSubject: lo")
+        first.cancel()
+        self.assertTrue(self.server.transport.aborting)
+        self.error(first, CancelledError)
+        error = self.error(second, ConnectionLostError)
+        self.assertEqual(error.verb, "NOOP")
+        self.assertIn("cancelled", str(error))
+        self.error(handle.stat(), ConnectionLostError)
+        self.assertClosed()
+
+    def test_in_transfer_with_others_waiting(self) -> None:
+        handle = self.log_in()
+        first = handle.retrieve(1)
+        others: list[Deferred[Any]] = [handle.retrieve(2), handle.stat()]
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: lo")
+        first.cancel()
+        self.error(first, CancelledError)
+        self.errors(others, ConnectionLostError)
+        self.assertEqual(self.server.heard(), b"")
+        self.assertClosed()
+
+    def test_from_within_a_callback(self) -> None:
+        handle = self.log_in("PIPELINING")
+        second: list[Deferred[Any]] = []
+        first = handle.stat().addCallback(lambda _: second[0].cancel())
+        second.append(handle.size(2))
+        third = handle.size(3)
+        self.server.heard()
+        self.server.say(b"+OK 2 320\r\n+OK 2 200\r\n+OK 3 300\r\n")
+        self.result(first)
+        self.error(second[0], CancelledError)
+        self.assertEqual(self.result(third), 300)
+
+    def test_a_callback_of_a_cancelled_one_may_ask_for_more(self) -> None:
+        handle = self.log_in()
+        first = handle.stat()
+        again: list[Deferred[Any]] = []
+        first.addErrback(lambda _: again.append(handle.noop()))
+        first.cancel()
+        self.server.expect(b"STAT", b"+OK 2 320\r\n")
+        self.server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.result(again[0]))
+
+    def test_at_the_end_of_the_session_a_cancelled_one_hears_nothing_more(
+        self,
+    ) -> None:
+        handle = self.log_in()
+        results: list[Any] = []
+        sent, waiting = handle.stat(), handle.noop()
+        for one in (sent, waiting):
+            one.addBoth(results.append)
+            one.cancel()
+        self.server.lose()
+        self.assertEqual([type(one.value) for one in results], [CancelledError] * 2)
+
+
+class LossTests(SessionTestCase):
+    """The connection goes away: rule 3 of the design."""
+
+    def lost(self, begin: Callable[[Handle], Any], *said: bytes) -> None:
+        for reason in (ConnectionLost(), ConnectionDone()):
+            handle = self.log_in("PIPELINING")
+            asked: list[Deferred[Any]] = [begin(handle), handle.stat(), handle.noop()]
+            self.server.heard()
+            for data in said:
+                self.server.say(data)
+            closed = handle.when_closed()
+            self.pending(closed, *asked)
+            self.server.lose(reason)
+            errors = self.errors(asked, ConnectionLostError)
+            self.assertEqual([error.verb for error in errors[1:]], ["STAT", "NOOP"])
+            self.assertEqual(len({id(error) for error in errors}), 3)
+            for error in errors:
+                self.assertIs(error.__cause__, reason)
+            self.assertIsNone(self.result(closed))
+            # Later ones hear the same.
+            later = self.error(handle.uidl(), ConnectionLostError)
+            self.assertEqual(later.verb, "UIDL")
+            self.assertIs(later.__cause__, reason)
+            self.assertIdle()
+            self.anew()
+
+    def test_before_an_answer(self) -> None:
+        self.lost(lambda handle: handle.size(1))
+
+    def test_in_the_middle_of_an_answer(self) -> None:
+        self.lost(lambda handle: handle.size(1), b"+OK 1 1")
+
+    def test_after_an_answer_without_its_end_of_line(self) -> None:
+        # It could be the half of "1 120".
+        self.lost(lambda handle: handle.size(1), b"+OK 1 12\r")
+
+    def test_at_the_beginning_of_a_body(self) -> None:
+        self.lost(lambda handle: handle.retrieve(1), b"+OK\r\n")
+
+    def test_in_the_middle_of_a_body(self) -> None:
+        self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: ", b"lo\r\n")
+
+    def test_in_the_middle_of_an_end_marker(self) -> None:
+        # What is there may look whole; it is not known to be.
+        self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: lo\r\n.\r")
+
+    def test_in_the_middle_of_a_listing(self) -> None:
+        self.lost(lambda handle: handle.list(), b"+OK\r\n1 120\r\n")
+
+    def test_while_nothing_is_owed(self) -> None:
+        handle = self.log_in()
+        self.server.lose()
+        error = self.error(handle.stat(), ConnectionLostError)
+        self.assertEqual(error.verb, "STAT")
+        self.assertEqual(error.server, NAME)
+
+    def test_with_thousands_waiting(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = [handle.noop() for _ in range(5000)]
+        self.server.lose()
+        self.errors(asked, ConnectionLostError)
+
+    def test_who_hears_of_it_may_ask_again_and_hears_it_again(self) -> None:
+        handle = self.log_in()
+        again: list[Deferred[Any]] = []
+        first = handle.stat()
+        first.addErrback(lambda _: again.append(handle.noop()))
+        second = handle.noop()
+        self.server.lose()
+        self.error(again[0], ConnectionLostError)
+        self.error(second, ConnectionLostError)
+        self.assertIsNone(self.result(first))
+
+
+class StatusTests(SessionTestCase):
+    """What the status procedure is told."""
+
+    def test_the_conversation(self) -> None:
+        handle = self.log_in()
+        asked = handle.retrieve(3)
+        self.server.expect(
+            b"RETR 3", b"+OK 17 octets\r\nSubject: lo\r\n\r\n..\r\n.\r\n"
+        )
+        self.result(asked)
+        refused = handle.delete(4)
+        self.server.expect(b"DELE 4", b"-ERR [SYS/TEMP] no\r\n")
+        self.error(refused, CommandError)
+        leaving = handle.disconnect()
+        self.server.expect(b"QUIT", b"+OK bye\r\n")
+        self.result(leaving)
+        warnings = [line for line in self.status if line.startswith("Warning: ")]
+        self.assertEqual(len(warnings), 1)
+        self.status.remove(warnings[0])
+        self.assertEqual(
+            self.status,
+            [
+                "S: +OK ready",
+                "C: CAPA",
+                "S: +OK",
+                "S: (6 octets)",
+                "C: USER ada",
+                "S: +OK",
+                "C: PASS ********",
+                "S: +OK",
+                "C: CAPA",
+                "S: +OK",
+                "S: (6 octets)",
+                "C: RETR 3",
+                "S: +OK 17 octets",
+                "S: (18 octets)",
+                "C: DELE 4",
+                "S: -ERR [SYS/TEMP] no",
+                "C: QUIT",
+                "S: +OK bye",
+            ],
+        )
+
+    def test_an_exception_in_it_is_harmless(self) -> None:
+        told: list[str] = []
+
+        def procedure(text: str) -> None:
+            told.append(text)
+            raise RuntimeError("no more room on this screen")
+
+        handle = self.log_in("PIPELINING", stsproc=procedure)
+        asked = handle.retrieve(1), handle.noop()
+        self.server.heard()
+        self.server.say(b"+OK\r\n\r\n.\r\n+OK\r\n")
+        self.assertEqual(self.result(asked[0]), b"\r\n")
+        self.assertIsNone(self.result(asked[1]))
+        # It is logged each time, and asked again each time.
+        logged = self.flushLoggedErrors(RuntimeError)
+        self.assertEqual(len(logged), len(told))
+        self.assertGreater(len(told), 10)
+
+    def test_without_one_nothing_is_told_to_anybody(self) -> None:
+        handle = self.log_in(stsproc=None)
+        asked = handle.retrieve(1)
+        self.server.expect(b"RETR 1", b"+OK\r\n\r\n.\r\n")
+        self.assertEqual(self.result(asked), b"\r\n")
+        self.assertEqual(self.status, [])
+
+    def test_control_characters_are_escaped(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK \x1b[2J\x9b2J\x00\t\xe2\x80\xae\x7f\r\n")
+        self.result(asked)
+        line = self.status[-1]
+        self.assertTrue(line.isprintable())
+        self.assertTrue(line.startswith("S: +OK \\x1b[2J"))
+
+    def test_a_long_line_is_cut(self) -> None:
+        handle = self.log_in()
+        asked = handle.noop()
+        self.server.expect(b"NOOP", b"+OK " + b"x" * 15_000 + b"\r\n")
+        self.result(asked)
+        self.assertLess(len(self.status[-1]), 600)
+        self.assertTrue(self.status[-1].endswith("..."))
+
+    def test_it_may_end_the_session_when_a_command_is_sent(self) -> None:
+        # A person who sees enough presses a button.
+        handles: list[Handle] = []
+
+        def procedure(text: str) -> None:
+            if text == "C: STAT":
+                handles[0].abort()
+
+        handle = self.log_in(stsproc=procedure)
+        handles.append(handle)
+        self.error(handle.stat(), ConnectionLostError)
+        self.assertClosed()
+
+    def test_it_may_end_the_session_when_an_answer_comes(self) -> None:
+        for said in ("S: +OK 2 320", "S: +OK go", "S: (2 octets)"):
+            handles: list[Handle] = []
+
+            def procedure(
+                text: str, said: str = said, handles: list[Handle] = handles
+            ) -> None:
+                if text == said and handles:
+                    handles[0].abort()
+
+            handle = self.log_in("PIPELINING", stsproc=procedure)
+            handles.append(handle)
+            asked: list[Deferred[Any]] = [
+                handle.stat(),
+                handle.retrieve(1),
+                handle.noop(),
+            ]
+            self.server.heard()
+            self.server.say(b"+OK 2 320\r\n+OK go\r\n\r\n.\r\n+OK\r\n")
+            self.assertClosed()
+            for one in asked:
+                # Which of the first have been told before is left open; none hangs.
+                one.addErrback(lambda failure: failure.trap(ConnectionLostError))
+                self.result(one)
+            self.anew()

@@ -1,0 +1,404 @@
+"""The commands as values: the line that goes out, and the reply that comes in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import UID, Listing, Stat, UsageError
+from pop3connect.redaction import MASK
+from pop3connect.sansio import commands
+from pop3connect.sansio.commands import (
+    MAX_LINE,
+    Apop,
+    Auth,
+    AuthReply,
+    Capa,
+    Command,
+    Dele,
+    Lang,
+    LangList,
+    List,
+    ListOne,
+    Noop,
+    Pass,
+    Quit,
+    Retrieve,
+    Rset,
+    Shape,
+    StatCommand,
+    Stls,
+    Top,
+    Uidl,
+    UidlOne,
+    User,
+    Utf8,
+    check_text,
+    command_line,
+)
+from pop3connect.sansio.replies import BadReplyError, Status
+
+OK = Status(True, b"")
+
+DIGEST = "c4c9334bac560ecc979e58001b3e22fb"
+
+# A command, its line, what the status procedure may see, the shape of the reply.
+EVERY: list[tuple[Command[Any], bytes, str, Shape]] = [
+    (Capa(), b"CAPA", "CAPA", Shape.BODY),
+    (Stls(), b"STLS", "STLS", Shape.LINE),
+    (User("mrose"), b"USER mrose", "USER mrose", Shape.LINE),
+    (Pass("tan staaf"), b"PASS tan staaf", f"PASS {MASK}", Shape.LINE),
+    (
+        Apop("mrose", DIGEST),
+        f"APOP mrose {DIGEST}".encode(),
+        f"APOP mrose {MASK}",
+        Shape.LINE,
+    ),
+    (Auth("PLAIN"), b"AUTH PLAIN", "AUTH PLAIN", Shape.CHALLENGE),
+    (Auth("PLAIN", "AGE="), b"AUTH PLAIN AGE=", f"AUTH PLAIN {MASK}", Shape.CHALLENGE),
+    (Auth("X", "="), b"AUTH X =", f"AUTH X {MASK}", Shape.CHALLENGE),
+    (AuthReply("AGEAYg=="), b"AGEAYg==", MASK, Shape.CHALLENGE),
+    (AuthReply(""), b"", MASK, Shape.CHALLENGE),
+    (AuthReply("*"), b"*", "*", Shape.CHALLENGE),
+    (Utf8(), b"UTF8", "UTF8", Shape.LINE),
+    (Lang("pt-BR"), b"LANG pt-BR", "LANG pt-BR", Shape.LINE),
+    (Lang("*"), b"LANG *", "LANG *", Shape.LINE),
+    (LangList(), b"LANG", "LANG", Shape.BODY),
+    (StatCommand(), b"STAT", "STAT", Shape.LINE),
+    (List(), b"LIST", "LIST", Shape.BODY),
+    (ListOne(2), b"LIST 2", "LIST 2", Shape.LINE),
+    (Uidl(), b"UIDL", "UIDL", Shape.BODY),
+    (UidlOne(2), b"UIDL 2", "UIDL 2", Shape.LINE),
+    (Retrieve(3), b"RETR 3", "RETR 3", Shape.BODY),
+    (Retrieve(14_000_000), b"RETR 14000000", "RETR 14000000", Shape.BODY),
+    (Top(3), b"TOP 3 0", "TOP 3 0", Shape.BODY),
+    (Top(3, 10), b"TOP 3 10", "TOP 3 10", Shape.BODY),
+    (Dele(1), b"DELE 1", "DELE 1", Shape.LINE),
+    (Rset(), b"RSET", "RSET", Shape.LINE),
+    (Noop(), b"NOOP", "NOOP", Shape.LINE),
+    (Quit(), b"QUIT", "QUIT", Shape.LINE),
+]
+
+NUMBERED: list[Callable[[Any], Command[Any]]] = [
+    ListOne,
+    UidlOne,
+    Retrieve,
+    Top,
+    Dele,
+]
+
+
+class EveryCommandTests(SynchronousTestCase):
+    """What all of them have."""
+
+    def test_none_is_missing_here(self) -> None:
+        exported = {getattr(commands, name) for name in commands.__all__}
+        classes = {thing for thing in exported if issubclass(thing, Command)}
+        self.assertEqual({type(row[0]) for row in EVERY}, classes - {Command})
+
+    def test_the_line_that_is_sent(self) -> None:
+        for command, line, _, _ in EVERY:
+            self.assertEqual(command.line(), line + b"\r\n")
+
+    def test_the_line_that_is_shown(self) -> None:
+        for command, _, shown, _ in EVERY:
+            self.assertEqual(command.shown(), shown)
+
+    def test_the_shape_of_the_reply(self) -> None:
+        for command, line, _, shape in EVERY:
+            self.assertIs(command.shape, shape, line)
+
+    def test_the_verb_is_the_first_word_of_the_line(self) -> None:
+        for command, line, _, _ in EVERY:
+            if not isinstance(command, AuthReply):
+                self.assertEqual(command.verb, line.split()[0].decode())
+        # An answer to a challenge has no verb; it belongs to AUTH.
+        self.assertEqual(AuthReply("").verb, "AUTH")
+
+    def test_every_listing_has_a_bound_and_a_message_the_callers(self) -> None:
+        for command, _, _, shape in EVERY:
+            if shape is Shape.BODY:
+                bounded = not isinstance(command, (Retrieve, Top))
+                self.assertEqual(command.max_octets is not None, bounded, command)
+
+    def test_they_are_values(self) -> None:
+        for command, _, _, _ in EVERY:
+            same = copy(command)
+            self.assertIsNot(command, same)
+            self.assertEqual(command, same)
+            self.assertEqual(hash(command), hash(same))
+        self.assertNotEqual(Retrieve(1), Retrieve(2))
+        self.assertNotEqual(Retrieve(1), Dele(1))
+        self.assertNotEqual(Top(1, 1), Top(1, 2))
+        self.assertNotEqual(Retrieve(1), b"RETR 1\r\n")
+
+    def test_the_base_cannot_read_a_reply(self) -> None:
+        with self.assertRaises(NotImplementedError):
+            Command().parse(OK, b"")
+
+    def test_no_repr_shows_a_secret(self) -> None:
+        for command, secret in [
+            (Pass("hidden"), "hidden"),
+            (Apop("mrose", DIGEST), DIGEST),
+            (Auth("PLAIN", "aGlkZGVu"), "aGlkZGVu"),
+            (AuthReply("aGlkZGVu"), "aGlkZGVu"),
+        ]:
+            for text in (repr(command), str(command), command.shown()):
+                self.assertNotIn(secret, text)
+
+
+class TextArgumentTests(SynchronousTestCase):
+    """Rule 5 of the design: what reaches the wire is one line, and not too long."""
+
+    # Each argument of each command that is text.
+    BUILDERS: tuple[Callable[[str], Command[Any]], ...] = (
+        User,
+        Pass,
+        lambda text: Apop(text, DIGEST),
+        lambda text: Apop("mrose", text),
+        Auth,
+        lambda text: Auth("PLAIN", text),
+        AuthReply,
+        Lang,
+    )
+    NAMES = BUILDERS[:3]
+
+    def refused(self, build: Callable[[Any], Command[Any]], value: Any) -> UsageError:
+        try:
+            command = build(value)
+        except UsageError as error:
+            return error
+        return self.fail(f"{value!a:.60} was taken by {type(command)}")
+
+    def test_none_of_the_builders_is_forgotten(self) -> None:
+        built = {type(build("x")) for build in self.BUILDERS}
+        textual = {
+            type(row[0])
+            for row in EVERY
+            if "str" in str(inspect.get_annotations(type(row[0]).__init__))
+        }
+        self.assertEqual(built, textual)
+
+    def test_a_line_end_or_a_nul_is_refused_when_the_command_is_built(self) -> None:
+        for build in self.BUILDERS:
+            for char in "\r\n\0":
+                for text in (f"hidden{char}DELE 1", char, f"{char}x", f"x{char}"):
+                    self.refused(build, text)
+
+    def test_which_one_and_where_is_told(self) -> None:
+        for text, words in [
+            ("ab\rc", "a CR at index 2"),
+            ("\nabc", "a LF at index 0"),
+            ("abc\0", "a NUL at index 3"),
+        ]:
+            self.assertIn(words, str(self.refused(Pass, text)))
+
+    def test_an_empty_name_or_password_is_refused(self) -> None:
+        for build in self.NAMES:
+            self.assertIn("is empty", str(self.refused(build, "")))
+
+    def test_what_is_no_str_is_refused(self) -> None:
+        for build in self.NAMES:
+            for wrong in (None, b"hidden", 42, ["hidden"]):
+                error = self.refused(build, wrong)
+                self.assertIn(type(wrong).__name__, str(error))
+
+    def test_the_error_names_the_verb_and_does_not_repeat_the_secret(self) -> None:
+        for value in ("hid\rden", "hidden" * 100, b"hidden", "hidden\udfff\ud800"):
+            error = self.refused(Pass, value)
+            self.assertEqual(error.verb, "PASS")
+            for text in (str(error), repr(error), repr(error.__dict__)):
+                self.assertNotIn("hidden", text)
+                self.assertNotIn("hid\rden", text)
+
+    def test_a_line_has_at_most_255_octets_with_its_end(self) -> None:
+        room = MAX_LINE - len("PASS \r\n")
+        self.assertEqual(len(Pass("x" * room).line()), 255)
+        self.assertEqual(len(User("x" * room).line()), 255)
+        self.refused(Pass, "x" * (room + 1))
+        self.refused(User, "x" * (room + 1))
+        room = MAX_LINE - len(f"APOP  {DIGEST}\r\n")
+        self.assertEqual(len(Apop("x" * room, DIGEST).line()), 255)
+        self.refused(lambda name: Apop(name, DIGEST), "x" * (room + 1))
+
+    def test_the_initial_response_counts_when_the_command_is_built(self) -> None:
+        """RFC 5034 section 4: one that is longer is not sent with AUTH."""
+        room = MAX_LINE - len("AUTH PLAIN \r\n")
+        self.assertEqual(len(Auth("PLAIN", "A" * room).line()), 255)
+        self.refused(lambda initial: Auth("PLAIN", initial), "A" * (room + 1))
+
+    def test_the_answer_to_a_challenge_may_have_any_length(self) -> None:
+        self.assertEqual(len(AuthReply("A" * 16_000).line()), 16_002)
+
+    def test_octets_are_counted_and_not_characters(self) -> None:
+        self.assertEqual(User("ü" * 124).line(), b"USER " + b"\xc3\xbc" * 124 + b"\r\n")
+        self.refused(User, "ü" * 125)
+
+    def test_a_password_goes_out_as_it_is(self) -> None:
+        """RFC 1939 section 7: everything after the one blank, blanks included."""
+        for password in (" ", " a b  c ", "a\tb", "PASS", "%s{0}", "*", "ü€"):
+            self.assertEqual(
+                Pass(password).line(), b"PASS %b\r\n" % password.encode("utf-8")
+            )
+
+    def test_a_surrogate_is_a_usage_error(self) -> None:
+        for build in self.BUILDERS:
+            for text in ("x\ud800", "\udfff", "caf\udce9"):
+                self.refused(build, text)
+
+    def test_a_language_tag_is_one(self) -> None:
+        """RFC 5646 section 2.1"""
+        for tag in (
+            "en",
+            "de-CH-1996",
+            "i-default",
+            "x-klingon",
+            "*",
+            "EN",
+            "a1b2c3d4",
+        ):
+            self.assertEqual(Lang(tag).line(), f"LANG {tag}\r\n".encode())
+        for tag in (
+            "",
+            "en ",
+            "en us",
+            "en-",
+            "-en",
+            "en--us",
+            "**",
+            "\u00e9n",
+            "en\n",
+        ):
+            self.refused(Lang, tag)
+        self.refused(Lang, "a" * 9)
+
+    def test_a_name_for_apop_is_one_word(self) -> None:
+        self.assertIn("blank", str(self.refused(lambda n: Apop(n, DIGEST), "m rose")))
+        self.assertEqual(User("m rose").line(), b"USER m rose\r\n")
+
+    def test_text_is_checked_by_name(self) -> None:
+        check_text("thing", "fine")
+        with self.assertRaises(UsageError) as caught:
+            check_text("thing", "", "VERB")
+        self.assertEqual(str(caught.exception), "VERB: the thing is empty")
+
+    def test_a_command_line_is_joined_by_single_blanks(self) -> None:
+        self.assertEqual(command_line("NOOP"), b"NOOP\r\n")
+        self.assertEqual(command_line("A", "b", "c d"), b"A b c d\r\n")
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(
+        st.sampled_from(BUILDERS), st.text("ab =*\r\n\0\tü€\ud800\udcff", max_size=90)
+    )
+    @example(AuthReply, "\u00fc")
+    @example(Auth, "\u00fc" * 122)
+    def test_whatever_is_taken_is_one_line(
+        self, build: Callable[[str], Command[Any]], text: str
+    ) -> None:
+        try:
+            line = build(text).line()
+        except UsageError:
+            return
+        self.assertTrue(line.endswith(b"\r\n"))
+        self.assertFalse(set(line[:-2]) & set(b"\r\n\0"))
+        self.assertLessEqual(len(line), 255)
+
+
+class NumberTests(SynchronousTestCase):
+    """Message numbers and counts of lines."""
+
+    def test_a_message_number_is_an_int_from_1(self) -> None:
+        for build in NUMBERED:
+            for wrong in (0, -1, True, False, 1.0, "1", b"1", None, [1], float("nan")):
+                with self.assertRaises(UsageError) as caught:
+                    build(wrong)
+                self.assertIn(repr(wrong), str(caught.exception))
+                self.assertIn(
+                    caught.exception.verb, ("LIST", "UIDL", "RETR", "TOP", "DELE")
+                )
+
+    def test_a_number_too_long_for_a_line_is_refused_when_it_is_built(self) -> None:
+        # The second is also too long for int's own conversion to a text.
+        for number in (10**300, 10**5000):
+            for build in NUMBERED:
+                with self.assertRaises(UsageError):
+                    build(number)
+            with self.assertRaises(UsageError):
+                Top(1, number)
+
+    def test_a_count_of_lines_is_an_int_from_0(self) -> None:
+        for wrong in (-1, True, 1.0, "1", None):
+            with self.assertRaises(UsageError) as caught:
+                Top(1, wrong)  # type: ignore[arg-type]
+            self.assertIn(repr(wrong), str(caught.exception))
+            self.assertEqual(caught.exception.verb, "TOP")
+
+
+class ReplyTests(SynchronousTestCase):
+    """Reading what ``+OK`` brings."""
+
+    def read(self, command: Command[Any], text: bytes = b"", body: bytes = b"") -> Any:
+        return command.parse(Status(True, text), body)
+
+    def test_commands_whose_ok_says_it_all(self) -> None:
+        login = (Stls(), Utf8(), Lang("en"), User("x"), Pass("x"), Apop("x", "y"))
+        for command in (*login, Dele(1), Rset(), Noop(), Quit()):
+            self.assertIs(self.read(command, b"any text"), None, command)
+
+    def test_listings(self) -> None:
+        self.assertEqual(self.read(StatCommand(), b"2 320 x"), Stat(2, 320))
+        self.assertEqual(self.read(List(), b"2 messages", b"1 9\r\n"), [Listing(1, 9)])
+        self.assertEqual(self.read(Uidl(), b"", b"1 a b\r\n"), [UID(1, "a b")])
+        self.assertEqual(
+            list(self.read(Capa(), b"", b"TOP\r\nUIDL\r\n")), ["TOP", "UIDL"]
+        )
+
+    def test_one_listing(self) -> None:
+        self.assertEqual(self.read(ListOne(2), b"2 200"), Listing(2, 200))
+        self.assertEqual(self.read(UidlOne(2), b"2 QhdP"), UID(2, "QhdP"))
+
+    def test_a_listing_of_another_message_is_refused(self) -> None:
+        for command, text in [(ListOne(2), b"3 200"), (UidlOne(2), b"3 QhdP")]:
+            with self.assertRaises(BadReplyError) as caught:
+                self.read(command, text)
+            self.assertEqual(
+                str(caught.exception), "asked for message 2, the reply is about 3"
+            )
+
+    def test_a_listing_that_cannot_be_read_is_refused(self) -> None:
+        for command, text, body in [
+            (StatCommand(), b"none", b""),
+            (List(), b"", b"x\r\n"),
+            (Uidl(), b"", b"x\r\n"),
+            (ListOne(2), b"", b""),
+            (UidlOne(2), b"", b""),
+        ]:
+            with self.assertRaises(BadReplyError):
+                self.read(command, text, body)
+
+    def test_a_message_is_given_back_as_it_is(self) -> None:
+        content = b"\0\xff.\r\n\n"
+        self.assertIs(self.read(Retrieve(1), b"5 octets", content), content)
+        self.assertIs(self.read(Top(1), b"", content), content)
+
+    def test_languages(self) -> None:
+        body = b"en English\r\nde Deutsch\r\n"
+        self.assertEqual(
+            self.read(LangList(), b"there are", body),
+            {"en": "English", "de": "Deutsch"},
+        )
+
+    def test_what_a_step_of_auth_brings_is_for_the_mechanism_to_read(self) -> None:
+        for command in (Auth("PLAIN"), AuthReply("")):
+            for status in (
+                Status(True, b"Y2hh", challenge=True),
+                Status(True, b"", challenge=True),
+                Status(True, b"welcome"),
+            ):
+                self.assertIs(command.parse(status, b""), status)

@@ -1,0 +1,203 @@
+"""One command on its way, and where the body of its answer goes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pop3connect import CommandError
+from pop3connect.client.streaming import Streamed
+from pop3connect.sansio.commands import Noop, Retrieve
+from pop3connect.sansio.exchange import Exchange, Sink
+
+
+class Flow:
+    """A connection that notes what a body does to it."""
+
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+
+    def pause_body(self) -> None:
+        self._log.append("pause")
+
+    def resume_body(self) -> None:
+        self._log.append("resume")
+
+    def abandon_body(self) -> None:
+        self._log.append("abandon")
+
+
+@implementer(IConsumer)
+class Consumer:
+    """A consumer that notes what is done to it, and takes one producer at a time."""
+
+    producer: IPushProducer | None = None
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.pieces: list[bytes] = []
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError("there is a producer already")
+        self.log.append(f"register streaming={streaming}")
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.log.append("unregister")
+        self.producer = None
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+
+class StreamedTests(SynchronousTestCase):
+    """`Streamed`"""
+
+    def setUp(self) -> None:
+        self.log: list[str] = []
+        self.flow = Flow(self.log)
+        self.consumer = Consumer(self.log)
+        self.sink = Streamed(self.consumer)
+
+    def test_it_is_a_push_producer(self) -> None:
+        verifyObject(IPushProducer, self.sink)
+
+    def test_a_body_goes_to_the_consumer_piece_by_piece(self) -> None:
+        self.sink.begin(self.flow)
+        self.assertIs(self.consumer.producer, self.sink)
+        self.sink.write(b"one")
+        self.sink.write(b"two")
+        self.assertEqual(self.consumer.pieces, [b"one", b"two"])
+        self.sink.end(6)
+        self.assertEqual(self.sink.octets, 6)
+        self.assertIs(self.consumer.producer, None)
+        self.assertEqual(self.log, ["register streaming=True", "unregister", "resume"])
+
+    def test_before_a_body_the_consumer_is_left_alone(self) -> None:
+        self.assertEqual((self.log, self.consumer.producer), ([], None))
+        self.assertEqual(self.sink.octets, 0)
+
+    def test_a_consumer_slows_the_connection_down(self) -> None:
+        self.sink.begin(self.flow)
+        producer = self.consumer.producer
+        assert producer is not None
+        del self.log[:]
+        producer.pauseProducing()
+        producer.resumeProducing()
+        producer.stopProducing()
+        self.assertEqual(self.log, ["pause", "resume", "abandon"])
+
+    def test_a_consumer_that_was_left_has_no_say_any_more(self) -> None:
+        for leave in (lambda: self.sink.end(0), self.sink.lost):
+            self.sink.begin(self.flow)
+            leave()
+            del self.log[:]
+            self.sink.pauseProducing()
+            self.sink.resumeProducing()
+            self.sink.stopProducing()
+            self.assertEqual(self.log, [])
+
+    def test_nor_has_one_that_was_not_told_yet(self) -> None:
+        self.sink.pauseProducing()
+        self.sink.resumeProducing()
+        self.sink.stopProducing()
+        self.assertEqual(self.log, [])
+
+    def test_whoever_comes_next_finds_the_connection_reading(self) -> None:
+        """A consumer may pause at the last piece, and is not asked again."""
+        for leave in (lambda: self.sink.end(3), self.sink.lost):
+            self.sink.begin(self.flow)
+            self.sink.pauseProducing()
+            leave()
+            self.assertEqual(self.log[-1], "resume")
+
+    def test_even_after_a_consumer_that_fails_to_let_go(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        for leave in (lambda sink: sink.end(3), Streamed.lost):
+            consumer = Consumer(self.log)
+            consumer.unregisterProducer = fail  # type: ignore[method-assign]
+            sink = Streamed(consumer)
+            sink.begin(self.flow)
+            sink.pauseProducing()
+            with self.assertRaises(ZeroDivisionError):
+                leave(sink)
+            self.assertEqual(self.log[-1], "resume")
+
+    def test_a_consumer_that_has_another_producer_keeps_it(self) -> None:
+        other = Streamed(Consumer([]))
+        self.consumer.producer = other
+        with self.assertRaises(RuntimeError):
+            self.sink.begin(self.flow)
+        self.sink.lost()
+        self.assertIs(self.consumer.producer, other)
+
+
+class ExchangeTests(SynchronousTestCase):
+    """`Exchange`"""
+
+    def test_it_holds_what_was_asked_and_where_the_body_goes(self) -> None:
+        command, sink = Retrieve(1), Streamed(Consumer([]))
+        exchange = Exchange(command, sink=sink)
+        self.assertIs(exchange.command, command)
+        self.assertIs(exchange.sink, sink)
+        self.assertIs(exchange.noted, None)
+        self.assertFalse(exchange.dropped)
+
+    def test_without_a_place_for_it_a_body_is_kept_by_who_reads_it(self) -> None:
+        self.assertIs(Exchange(Retrieve(1)).sink, None)
+
+    def test_without_anybody_who_waits_the_answer_is_taken_all_the_same(self) -> None:
+        exchange = Exchange(Noop())
+        exchange.succeed(None)
+        exchange.fail(CommandError("no"))
+
+    def test_once_dropped_nobody_hears_of_the_answer(self) -> None:
+        for begun in (False, True):
+            heard: list[object] = []
+            exchange = Exchange(Noop(), noted=heard.append)
+            exchange.succeed = exchange.fail = heard.append
+            exchange.drop(begun=begun)
+            self.assertTrue(exchange.dropped)
+            exchange.succeed(None)
+            exchange.fail(CommandError("no"))
+            self.assertEqual(heard, [])
+
+    def test_but_what_has_happened_on_the_server_is_noted(self) -> None:
+        heard: list[object] = []
+        exchange = Exchange(Noop(), noted=heard.append)
+        exchange.drop(begun=False)
+        assert exchange.noted is not None
+        exchange.noted("done")
+        self.assertEqual(heard, ["done"])
+
+    def test_once_dropped_nothing_of_its_body_is_kept(self) -> None:
+        log: list[str] = []
+        for place in (None, Streamed(Consumer(log))):
+            exchange = Exchange(Retrieve(1), sink=place)
+            exchange.drop(begun=False)
+            sink: Sink | None = exchange.sink
+            assert sink is not None
+            sink.begin(Flow(log))
+            piece = bytes(100)
+            held = sys.getrefcount(piece)
+            sink.write(piece)
+            self.assertEqual(sys.getrefcount(piece), held)
+            sink.end(100)
+            sink.begin(Flow(log))
+            sink.lost()
+            # The consumer, if there is one, hears nothing of it.
+            self.assertEqual(log, [])
+
+    def test_a_body_that_has_begun_has_its_place_to_leave(self) -> None:
+        sink = Streamed(Consumer([]))
+        exchange = Exchange(Retrieve(1), sink=sink)
+        exchange.drop(begun=True)
+        self.assertIs(exchange.sink, sink)

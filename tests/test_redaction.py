@@ -1,0 +1,346 @@
+"""What the status procedure is told, and what it is never told."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import pickle
+import traceback
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect.redaction import MASK, Secret, SecretBytes, Transcript, printable
+
+log = Logger()
+
+SHOWN = 512
+
+
+def transcript(*secrets: bytes) -> Transcript:
+    """Make a transcript that knows these secrets, and that nobody hears."""
+    made = Transcript(None, log)
+    made.keep_secret(*secrets)
+    return made
+
+
+class SecretTests(SynchronousTestCase):
+    """`Secret`"""
+
+    def test_it_is_a_str_whose_repr_shows_nothing(self) -> None:
+        secret = Secret("hidden")
+        self.assertEqual(secret, "hidden")
+        self.assertIsInstance(secret, str)
+        self.assertEqual(repr(secret), MASK)
+        self.assertEqual(f"{secret!r} {[secret]} {secret!a}", f"{MASK} [{MASK}] {MASK}")
+        self.assertEqual(secret.encode(), b"hidden")
+
+    def test_there_is_one_for_bytes_too(self) -> None:
+        secret = SecretBytes(b"hidden")
+        self.assertEqual(secret, b"hidden")
+        self.assertEqual(f"{secret!r} {[secret]}", f"{MASK} [{MASK}]")
+        # The str of bytes is their repr: it gets into messages by mistake.
+        self.assertEqual(str(secret), MASK)
+
+    def test_a_traceback_with_local_variables_does_not_show_it(self) -> None:
+        def log_in(password: str) -> None:
+            raise ZeroDivisionError
+
+        try:
+            log_in(Secret("hidden"))
+        except ZeroDivisionError as error:
+            shown = traceback.TracebackException.from_exception(
+                error, capture_locals=True
+            )
+        text = "".join(shown.format())
+        self.assertIn(MASK, text)
+        self.assertNotIn("password = 'hidden'", text)
+
+    def test_it_stays_one_when_copied_through_pickle(self) -> None:
+        self.assertEqual(repr(pickle.loads(pickle.dumps(Secret("hidden")))), MASK)
+
+
+class PrintableTests(SynchronousTestCase):
+    """`printable`"""
+
+    def test_text_stays_as_it_is(self) -> None:
+        for text in ("", "+OK ready", "caf\u00e9 \u4f8b\u3048 \U0001f4ec", r"C:\new"):
+            self.assertEqual(printable(text.encode("utf-8")), text)
+
+    def test_what_could_move_a_terminal_or_forge_a_line_is_escaped(self) -> None:
+        for octets, shown in [
+            (b"a\r\nb", r"a\r\nb"),
+            (b"a\tb\0", r"a\tb\x00"),
+            (b"\x1b[2J\x07\x7f", r"\x1b[2J\x07\x7f"),
+            ("\x9b2J".encode(), r"\x9b2J"),
+            ("\u202egpj.exe".encode(), r"\u202egpj.exe"),
+            ("\u2066\u200f\u061c".encode(), r"\u2066\u200f\u061c"),
+            ("a\u200bb\ufeff".encode(), r"a\u200bb\ufeff"),
+            ("\u2028\u2029\x85".encode(), r"\u2028\u2029\x85"),
+            ("\U000e0041".encode(), r"\U000e0041"),
+        ]:
+            self.assertEqual(printable(octets), shown)
+
+    def test_octets_that_are_no_utf_8_are_escaped_one_by_one(self) -> None:
+        for octets, shown in [
+            (b"caf\xe9", r"caf\xe9"),
+            (b"\xff\xfe", r"\xff\xfe"),
+            # too long a form, a surrogate, a character cut in half
+            (b"\xc0\xae", r"\xc0\xae"),
+            (b"\xed\xa0\x80", r"\xed\xa0\x80"),
+            (b"\xe2\x82", r"\xe2\x82"),
+        ]:
+            self.assertEqual(printable(octets), shown)
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(st.binary(max_size=40))
+    def test_whatever_comes_is_one_printable_line(self, octets: bytes) -> None:
+        shown = printable(octets)
+        self.assertTrue(shown.isprintable())
+        self.assertLessEqual(len(shown.splitlines()), 1)
+
+
+class MaskTests(SynchronousTestCase):
+    """Secrets in what a server says."""
+
+    def test_a_secret_is_masked_wherever_it_stands(self) -> None:
+        clean = transcript(b"s3cret").clean
+        for text, shown in [
+            (b"", ""),
+            (b"no such user", "no such user"),
+            (b"s3cret", MASK),
+            (b"s3cret at the start", f"{MASK} at the start"),
+            (b"at the end s3cret", f"at the end {MASK}"),
+            (b"bad password 's3cret' for x", f"bad password '{MASK}' for x"),
+            (b"xs3cretx", f"x{MASK}x"),
+            (b"s3crets3cret", MASK * 2),
+            (b"s3cret s3cret s3cre", f"{MASK} {MASK} s3cre"),
+            (b"S3CRET", "S3CRET"),
+        ]:
+            self.assertEqual(clean(text), shown)
+
+    def test_all_the_forms_that_were_kept_are_masked(self) -> None:
+        encoded = base64.b64encode(b"\0mrose\0s3cret")
+        made = transcript(b"s3cret", encoded)
+        made.keep_secret(b"0123456789abcdef0123456789abcdef")
+        self.assertEqual(
+            made.clean(
+                b"got " + encoded + b" / s3cret / 0123456789abcdef0123456789abcdef"
+            ),
+            f"got {MASK} / {MASK} / {MASK}",
+        )
+
+    def test_a_secret_that_holds_another_is_masked_as_a_whole(self) -> None:
+        clean = transcript(b"pass", b"password", b"word").clean
+        self.assertEqual(clean(b"password"), MASK)
+        self.assertEqual(clean(b"passport, wordy"), f"{MASK}port, {MASK}y")
+
+    def test_secrets_that_overlap_are_both_gone(self) -> None:
+        clean = transcript(b"abcdef", b"defghi").clean
+        for text in (b"abcdefghi", b"abcabcdefghi", b"<defghidefabcdef>"):
+            shown = clean(text)
+            self.assertNotIn("abcdef", shown)
+            self.assertNotIn("defghi", shown)
+        self.assertNotIn("abab", transcript(b"abab").clean(b"ababab"))
+
+    def test_a_short_secret_is_masked_as_a_word_only(self) -> None:
+        for secret, text, shown in [
+            (b"a", b"a", MASK),
+            (b"a", b"bad a: banana", f"bad {MASK}: banana"),
+            (b"a", b"a<a>a", f"{MASK}<{MASK}>{MASK}"),
+            (b"in", b"login failed in vain", f"login failed {MASK} vain"),
+            (b"in", b"in login", f"{MASK} login"),
+            (b"in", b"bin tin-in", f"bin tin-{MASK}"),
+            (b"in", b"ins a int (in)", f"ins a int ({MASK})"),
+            (b"log", b"login", "login"),
+            (b"ing", b"logging", "logging"),
+            (b"ing", b"'ing'", f"'{MASK}'"),
+            (b"1", b"2 octets of 1234, 1.", f"2 octets of 1234, {MASK}."),
+        ]:
+            self.assertEqual(transcript(secret).clean(text), shown, (secret, text))
+
+    def test_from_four_octets_on_a_secret_is_masked_within_words_too(self) -> None:
+        self.assertEqual(transcript(b"pass").clean(b"compassion"), f"com{MASK}ion")
+
+    def test_a_secret_that_looks_like_the_mask_does_no_harm(self) -> None:
+        for secret in (b"*", b"**", b"****", b"********", b"*********"):
+            shown = transcript(secret, b"s3cret").clean(b"s3cret is " + secret)
+            self.assertNotIn("s3cret", shown)
+            self.assertIn(MASK, shown)
+
+    def test_secrets_beyond_ascii_are_masked_before_anything_is_escaped(self) -> None:
+        for secret in (
+            "p\u00e4ssw\u00f6rd".encode(),
+            b"p\xe4ss",
+            b"a\x1bbcd",
+            b"\0\xff\0\xfe",
+        ):
+            self.assertEqual(
+                transcript(secret).clean(b"<" + secret + b">"), f"<{MASK}>"
+            )
+
+    def test_nothing_to_keep_is_no_secret(self) -> None:
+        self.assertEqual(transcript(b"", b"").clean(b"as it is"), "as it is")
+
+    def test_the_transcript_does_not_keep_the_secret_itself(self) -> None:
+        """Nothing that can be reached from it has the secret in it."""
+        made = transcript(b"s3cret-s3cret")
+        seen, todo = set[int](), list[object]([made])
+        while todo:
+            thing = todo.pop()
+            if id(thing) in seen:
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, (str, bytes)):
+                self.assertNotIn("s3cret-s3cret", repr(thing))
+            elif isinstance(thing, (dict, list, tuple, set, frozenset)) or type(
+                thing
+            ).__module__.startswith("pop3connect."):
+                todo += gc.get_referents(thing)
+        self.assertGreater(len(seen), 3)
+
+
+class CutTests(SynchronousTestCase):
+    """Long lines of a server are cut."""
+
+    def test_512_octets_are_shown_and_more_are_cut(self) -> None:
+        clean = transcript().clean
+        self.assertEqual(clean(b"x" * SHOWN), "x" * SHOWN)
+        self.assertEqual(clean(b"x" * (SHOWN + 1)), "x" * SHOWN + "...")
+        self.assertEqual(clean(b"x" * 100_000), "x" * SHOWN + "...")
+
+    def test_a_cut_through_a_character_leaves_a_printable_line(self) -> None:
+        shown = transcript().clean(b"x" * (SHOWN - 1) + "\u20ac".encode())
+        self.assertEqual(shown, "x" * (SHOWN - 1) + r"\xe2" + "...")
+
+    def test_no_part_of_a_secret_is_bared_wherever_the_cut_is(self) -> None:
+        """
+        Masks shorten the text, so what is cut off must not move into sight.
+        """
+        secret = b"0123456789abcdefghij"
+        transcript = Transcript(None, log)
+        transcript.keep_secret(secret, b"0123456789")
+        for before in range(440, 560):
+            for repeated in (1, 3):
+                text = secret * repeated + b"x" * before + secret + b"y" * 50
+                shown = transcript.clean(text)
+                for length in (4, 8):
+                    self.assertNotIn(secret[:length].decode(), shown, before)
+
+    def test_a_cut_does_not_bare_half_of_a_secret(self) -> None:
+        for secret in (b"0123456789abcdefghij", b"QRST", b"\xc3\xa9t\xc3\xa9"):
+            clean = transcript(secret).clean
+            for before in range(SHOWN - len(secret) - 2, SHOWN + 3):
+                shown = clean(b"x" * before + secret + b"y" * 20)
+                self.assertEqual(shown.strip("xy.*"), "", before)
+
+    def test_nor_when_masks_have_made_the_line_shorter(self) -> None:
+        for secret in (b"0123456789abcdefghij", b"0123456789" * 10):
+            clean = transcript(secret).clean
+            for before in range(SHOWN + 2):
+                shown = clean(secret + b"x" * before + secret)
+                self.assertEqual(shown.strip("x.*"), "", before)
+            for count in range(2, 60):
+                self.assertEqual(clean(secret * count).strip("*."), "", count)
+
+    def test_nor_when_masks_have_made_it_longer(self) -> None:
+        clean = transcript(b"QRST").clean
+        for count in (63, 64, 65, 127, 128, 129, 500):
+            for before in range(4):
+                shown = clean(b"x" * before + b"QRST" * count)
+                self.assertEqual(shown.strip("x*."), "")
+
+
+_WORDS = st.sampled_from([b"s3cret", b"pw", b"s3cre", b"t", b" ", b"x", b"\xc3", b"\n"])
+
+
+class AnyTextTests(SynchronousTestCase):
+    """Whatever a server says: no secret, and one printable line."""
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(
+        st.lists(_WORDS, max_size=12).map(b"".join),
+        st.sampled_from([b"", b"x" * 500, b"s3cret" * 80]),
+    )
+    def test_no_secret_comes_through(self, text: bytes, before: bytes) -> None:
+        shown = transcript(b"s3cret", b"pw").clean(before + text)
+        self.assertNotIn("s3cret", shown)
+        self.assertTrue(shown.isprintable())
+        # as a word
+        padded = f" {shown} "
+        self.assertNotIn(" pw ", padded)
+
+
+class TellingTests(SynchronousTestCase):
+    """What is told, and to whom."""
+
+    def setUp(self) -> None:
+        self.told: list[str] = []
+        self.transcript = Transcript(self.told.append, log)
+
+    def test_every_kind_of_line(self) -> None:
+        self.transcript.client(f"PASS {MASK}")
+        self.transcript.server(b"+OK ready")
+        self.transcript.challenge()
+        self.transcript.body(120)
+        self.transcript.tls("TLSv1.3, verified")
+        self.transcript.warning("no TLS")
+        self.assertEqual(
+            self.told,
+            [
+                f"C: PASS {MASK}",
+                "S: +OK ready",
+                f"S: + {MASK}",
+                "S: (120 octets)",
+                "TLS: TLSv1.3, verified",
+                "Warning: no TLS",
+            ],
+        )
+
+    def test_what_the_server_says_is_cleaned(self) -> None:
+        self.transcript.keep_secret(b"s3cret")
+        self.transcript.server(b"-ERR no s3cret\x1b[2J \xe2\x80\xae\xff" + b"x" * 600)
+        (line,) = self.told
+        self.assertTrue(
+            line.startswith(rf"S: -ERR no {MASK}\x1b[2J \u202e\xffxxx"), line
+        )
+        self.assertTrue(line.endswith("xxx..."))
+        self.assertTrue(line.isprintable())
+
+    def test_secrets_of_one_session_are_none_of_another(self) -> None:
+        self.transcript.keep_secret(b"s3cret")
+        self.assertEqual(transcript().clean(b"s3cret"), "s3cret")
+
+    def test_whether_anybody_listens(self) -> None:
+        self.assertTrue(self.transcript.listening)
+        self.assertFalse(transcript().listening)
+
+    def test_with_nobody_listening_nothing_happens(self) -> None:
+        silent = transcript(b"s3cret")
+        silent.client("CAPA")
+        silent.server(b"+OK")
+        silent.challenge()
+        silent.body(1)
+        silent.tls("fact")
+        silent.warning("text")
+        # Server text for an exception is cleaned all the same.
+        self.assertEqual(silent.clean(b"no s3cret"), f"no {MASK}")
+
+    def test_a_procedure_that_fails_is_logged_and_harmless(self) -> None:
+        def procedure(line: str) -> None:
+            self.told.append(line)
+            raise ZeroDivisionError(line)
+
+        failing = Transcript(procedure, log)
+        failing.client("CAPA")
+        failing.server(b"+OK")
+        self.assertEqual(self.told, ["C: CAPA", "S: +OK"])
+        logged = self.flushLoggedErrors(ZeroDivisionError)
+        self.assertEqual([str(each.value) for each in logged], ["C: CAPA", "S: +OK"])
+
+    def test_what_the_procedure_returns_is_ignored(self) -> None:
+        Transcript(lambda line: 1 / 1, log).client("CAPA")
+        Transcript(len, log).client("CAPA")
+        self.assertEqual(self.flushLoggedErrors(), [])

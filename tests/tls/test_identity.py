@@ -1,0 +1,675 @@
+"""
+That a server is who it should be: names, refusals in words, and failing closed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from OpenSSL import SSL, crypto
+from twisted.internet import defer
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import TLSError, VerificationError
+from pop3connect.address import ServerAddress
+from pop3connect.tls.context import ClientContext
+from pop3connect.tls.identity import IdentityCheck
+from pop3connect.tls.trust import Trust
+
+from ..support.certificates import (
+    HOST,
+    ServerTLS,
+    Shown,
+    TLSTestCase,
+    authority,
+    authority_without_key_usage,
+    behind_intermediate,
+    certificate_of,
+    common_name_only,
+    expired,
+    expired_authority,
+    intermediate,
+    leaf,
+    name,
+    nameless,
+    not_an_authority,
+    not_yet_valid,
+    raw_names,
+    right,
+    self_signed,
+    shake_hands,
+    unknown_ca,
+    wrong_host,
+)
+from ..support.memory import Server
+
+DNS, IP = 2, 7
+"""The tags of a subjectAltName (RFC 5280 section 4.2.1.6)."""
+
+
+class NameTests(TLSTestCase):
+    """
+    Which name a certificate must have (RFC 9525 section 6).
+    """
+
+    def test_exact(self) -> None:
+        self.accepts(right())
+
+    def test_one_of_many(self) -> None:
+        self.accepts(leaf("imap.example.com", HOST, "192.0.2.1"))
+
+    def test_another(self) -> None:
+        self.refuses(wrong_host())
+
+    def test_part_of_the_name(self) -> None:
+        """Neither a domain above, nor a name below, nor one that ends alike."""
+        for other in ("example.com", f"x.{HOST}", f"x{HOST}", "pop.example.co", "pop"):
+            self.refuses(leaf(other))
+
+    def test_case(self) -> None:
+        """Case does not count, on either side (section 6.3)."""
+        self.accepts(leaf("POP.Example.COM"))
+        self.accepts(right(), "Pop.EXAMPLE.com")
+
+    def test_final_dot(self) -> None:
+        """The dot that says "this is the whole name" is not part of it."""
+        self.accepts(right(), "pop.example.com.")
+
+    def test_port(self) -> None:
+        """The port is no part of the identity."""
+        self.accepts(right(), "pop.example.com:1995")
+
+    def test_wildcard(self) -> None:
+        """A wildcard stands for just one label (section 6.3)."""
+        shown = leaf("*.example.com")
+        self.accepts(shown)
+        self.accepts(shown, "other.example.com")
+        for host in ("example.com", "a.pop.example.com", "pop.example.org", "pop"):
+            self.refuses(shown, host)
+
+    def test_wildcard_in_a_part_of_a_label(self) -> None:
+        """A wildcard is a whole label, or nothing (RFC 7817 section 3)."""
+        for pattern in ("p*.example.com", "*p.example.com", "po*p.example.com"):
+            self.refuses(leaf(pattern))
+
+    def test_wildcard_in_another_label(self) -> None:
+        """A wildcard is the left-most label, or nothing."""
+        for pattern in ("pop.*.com", "pop.example.*", "*.*.com", "*.pop.*.com"):
+            self.refuses(leaf(pattern))
+
+    def test_wildcard_for_everything(self) -> None:
+        """Nobody is the whole world, nor a top-level domain."""
+        self.refuses(leaf("*"))
+        self.refuses(leaf("*"), "localhost")
+        self.refuses(leaf("*.com"), "example.com")
+
+    def test_invalid_beside_valid(self) -> None:
+        """What is invalid is ignored, and the rest counts (section 6.3)."""
+        for invalid in ("a*.example.org", "*", "*.*.example.org", "192.0.2.1", ""):
+            raw = raw_names((DNS, invalid.encode()), (DNS, HOST.encode()))
+            self.accepts(leaf(raw=raw))
+            self.refuses(leaf(raw=raw), "other.example.org")
+
+    def test_kinds_beside_valid(self) -> None:
+        """Names of kinds that we know nothing of do no harm."""
+        self.accepts(
+            leaf(
+                HOST,
+                names=(
+                    x509.RFC822Name("postmaster@example.com"),
+                    x509.UniformResourceIdentifier("pop://other.example.com"),
+                    x509.DirectoryName(name("x")),
+                    x509.RegisteredID(ObjectIdentifier("1.2.3.4")),
+                    x509.OtherName(
+                        ObjectIdentifier("1.3.6.1.5.5.7.8.7"), b"\x16\x03abc"
+                    ),
+                    x509.IPAddress(ipaddress.ip_network("192.0.2.0/24")),
+                ),
+            )
+        )
+
+    def test_utf_8_beside_valid(self) -> None:
+        """A name in UTF-8, which it must not be, is no name (RFC 5280 section 7.2)."""
+        shown = leaf(
+            raw=raw_names((DNS, "bücher.example.com".encode()), (DNS, HOST.encode()))
+        )
+        self.accepts(shown)
+        self.refuses(shown, "bücher.example.com")
+
+    def test_nul(self) -> None:
+        """A name does not end at a NUL (CVE-2009-2408)."""
+        self.refuses(leaf(raw=raw_names((DNS, b"pop.example.com\0.evil.test"))))
+
+    def test_common_name(self) -> None:
+        """The common name is not looked at (section 2)."""
+        self.refuses(common_name_only())
+
+    def test_common_name_beside_others(self) -> None:
+        """Not even if there are other names."""
+        self.refuses(leaf("other.example.com", subject=name(common_name=HOST)))
+
+    def test_no_name(self) -> None:
+        self.refuses(nameless())
+
+    def test_kinds_that_do_not_count(self) -> None:
+        """A URI is never looked at (RFC 7817 section 3), nor is a mail address."""
+        for other in (
+            x509.UniformResourceIdentifier(f"pop://{HOST}"),
+            x509.UniformResourceIdentifier(f"https://{HOST}/"),
+            x509.RFC822Name(f"postmaster@{HOST}"),
+            x509.RFC822Name(HOST),
+            x509.DirectoryName(name(HOST)),
+            # An SRV-ID (RFC 4985): we do not look up SRV records.
+            x509.OtherName(
+                ObjectIdentifier("1.3.6.1.5.5.7.8.7"), b"\x16\x11_pop3.example.com"
+            ),
+        ):
+            self.refuses(leaf(names=(other,)))
+
+    def test_international_name(self) -> None:
+        """Names are compared as A-labels (section 6.3)."""
+        shown = leaf("xn--bcher-kva.example.com")
+        self.accepts(shown, "bücher.example.com")
+        self.accepts(shown, "BÜCHER.example.com")
+        self.accepts(shown, "xn--bcher-kva.example.com")
+        self.refuses(shown, "bucher.example.com")
+
+    def test_international_domain_behind_wildcard(self) -> None:
+        self.accepts(leaf("*.xn--bcher-kva.example"), "pop.bücher.example")
+
+    def test_no_wildcard_for_an_international_label(self) -> None:
+        """
+        No wildcard stands for an A-label: so service-identity has it.
+
+        That is stricter than RFC 9525 section 6.3, and safe; a certificate can have
+        the name itself.
+        """
+        check = IdentityCheck(
+            ServerAddress.parse("bücher.example.com"), Trust(None, True)
+        )
+        wildcard = crypto.X509.from_cryptography(leaf("*.example.com").certificate)
+        self.assertFalse(check.judge(wildcard, 0, 0, True))
+        self.assertFalse(check.proven)
+
+    def test_underscore(self) -> None:
+        """Private networks have such names."""
+        self.accepts(leaf("mail_server.lan"), "mail_server.lan")
+
+    def test_single_label(self) -> None:
+        self.accepts(leaf("localhost"), "localhost")
+
+
+class AddressTests(TLSTestCase):
+    """
+    An IP address is proven by that address alone (RFC 9525 section 6.5).
+    """
+
+    def test_version_4(self) -> None:
+        shown = leaf("192.0.2.1")
+        self.accepts(shown, "192.0.2.1")
+        self.accepts(shown, "192.0.2.1:1995")
+        self.refuses(shown, "192.0.2.2")
+
+    def test_version_6(self) -> None:
+        """However it is written, the octets are compared."""
+        shown = leaf("2001:db8::1")
+        for host in ("2001:db8::1", "[2001:DB8:0::1]:1995", "2001:db8:0:0:0:0:0:1"):
+            self.accepts(shown, host)
+        self.refuses(shown, "2001:db8::2")
+
+    def test_zone(self) -> None:
+        """A zone is the business of this computer (RFC 4007 section 11)."""
+        self.accepts(leaf("fe80::1"), "fe80::1%eth0")
+
+    def test_mapped(self) -> None:
+        """An IPv4 address in IPv6's clothes is another address."""
+        self.refuses(leaf("192.0.2.1"), "::ffff:192.0.2.1")
+
+    def test_as_a_name(self) -> None:
+        """An address in a dNSName is no address."""
+        shown = leaf(names=(x509.DNSName("192.0.2.1"),))
+        self.refuses(shown, "192.0.2.1")
+
+    def test_behind_wildcard(self) -> None:
+        self.refuses(leaf(names=(x509.DNSName("*.0.2.1"),)), "192.0.2.1")
+
+    def test_network(self) -> None:
+        """A network is none of its addresses."""
+        network = x509.IPAddress(ipaddress.ip_network("192.0.2.1/32"))
+        self.refuses(leaf(names=(network,)), "192.0.2.1")
+
+    def test_address_only(self) -> None:
+        """An address says nothing about a name, and the other way round."""
+        self.refuses(leaf("192.0.2.1"))
+        self.refuses(right(), "192.0.2.1")
+
+    def test_common_name(self) -> None:
+        self.refuses(leaf(subject=name(common_name="192.0.2.1")), "192.0.2.1")
+
+
+class RefusalTests(TLSTestCase):
+    """
+    A refusal says which it is, and what the user can do.
+    """
+
+    def test_everything_about_it(self) -> None:
+        """The error has the server and the certificate that it is about."""
+        for shown in (expired(), wrong_host(), unknown_ca(), common_name_only()):
+            error = self.refuses(shown)
+            self.assertEqual(error.server, "pop.example.com:995")
+            self.assertSays(error, "pop.example.com:995: the server's certificate")
+            self.assertEqual(error.certificate, shown.certificate)
+
+    def test_unknown_issuer(self) -> None:
+        """By whom it was issued, and where the issuer's certificate has to go."""
+        folder = self.folder([authority()])
+        error = self.refuses(unknown_ca(), cacerts=folder)
+        self.assertSays(error, "is not trusted", "issued by OU=Somebody Else's CA")
+        self.assertSays(error, "put the issuer's certificate", folder)
+        # There is a folder: nobody needs another one.
+        self.assertNotIn("cacerts=", str(error))
+
+    def test_unknown_issuer_and_remedy(self) -> None:
+        """The remedy is one."""
+        folder = self.folder([authority()])
+        self.refuses(unknown_ca(), cacerts=folder)
+        theirs = authority("Somebody Else's CA").cert_pem.bytes()
+        (folder / "theirs.pem").write_bytes(theirs)
+        self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_root_sent_along(self) -> None:
+        """A chain with its root is refused because of the root."""
+        theirs = authority("Somebody Else's CA")
+        shown = leaf(HOST, by=theirs, chain=(certificate_of(theirs),))
+        error = self.refuses(shown)
+        self.assertSays(error, "OU=Somebody Else's CA", "not trusted")
+
+    def test_same_name_as_ours(self) -> None:
+        """A CA that merely calls itself like ours is not ours."""
+        impostor = leaf(HOST, signer=authority("An Impostor"))
+        self.assertSays(self.refuses(impostor), "signature is wrong")
+
+    def test_missing_intermediate(self) -> None:
+        """The error names the certificate that is missing, and so the remedy."""
+        folder = self.folder([authority()])
+        shown = behind_intermediate(sent=False)
+        error = self.refuses(shown, cacerts=folder)
+        self.assertSays(error, "not trusted", "issued by OU=Our Intermediate")
+        (folder / "it.pem").write_bytes(intermediate().cert_pem.bytes())
+        self.accepts(shown, cacerts=folder)
+
+    def test_intermediate_sent(self) -> None:
+        self.accepts(behind_intermediate(sent=True))
+
+    def test_self_signed(self) -> None:
+        """The folder is named, and putting the certificate there helps."""
+        for shown in (self_signed(), self_signed(ca=True)):
+            folder = self.folder([authority()])
+            error = self.refuses(shown, cacerts=folder)
+            self.assertSays(error, "self-signed", "not trusted", "put it")
+            (folder / "it.pem").write_bytes(shown.pem)
+            self.accepts(shown, cacerts=folder)
+            self.assertSays(error, folder)
+
+    def test_expired(self) -> None:
+        error = self.refuses(expired())
+        self.assertSays(error, "expired on 2011-12-13 14:15 UTC", "needs a new one")
+
+    def test_not_yet_valid(self) -> None:
+        """Most often it is the clock."""
+        error = self.refuses(not_yet_valid())
+        self.assertSays(error, "not valid before 2987-06-05 04:03 UTC", "clock")
+
+    def test_expired_and_unknown(self) -> None:
+        """Where nothing is right, one thing is said, and it is true."""
+        shown = leaf(
+            "other.example.com",
+            by=authority("Somebody Else's CA"),
+            end=expired().certificate.not_valid_after_utc.replace(tzinfo=None),
+        )
+        error = self.refuses(shown)
+        self.assertSays(error, "not trusted")
+
+    def test_expired_authority(self) -> None:
+        """Which certificate it is that has expired: not the server's."""
+        ca = expired_authority()
+        error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
+        self.assertSays(error, "certificate of OU=Expired CA", "expired on 2011-12-13")
+        self.assertEqual(error.certificate, certificate_of(ca))
+
+    def test_wrong_name(self) -> None:
+        """Which names it has."""
+        error = self.refuses(wrong_host())
+        self.assertSays(error, "is not for pop.example.com")
+        self.assertSays(error, "imap.example.com", "smtp.example.com")
+        self.assertSays(error, "connect to the server by a name that its certificate")
+
+    def test_wrong_name_with_addresses(self) -> None:
+        error = self.refuses(leaf("192.0.2.1", "2001:db8::1"))
+        self.assertSays(error, "192.0.2.1", "2001:db8::1")
+
+    def test_many_names(self) -> None:
+        """Not all of a thousand names are listed, and how many are not is said."""
+        shown = leaf(*(f"host{number}.example.com" for number in range(1000)))
+        error = self.refuses(shown)
+        self.assertSays(error, "host0.example.com", "more")
+        self.assertLess(len(str(error)), 1000)
+
+    def test_long_name(self) -> None:
+        """What the server sends is bounded where it is shown, a single name too."""
+        shown = leaf(raw=raw_names((DNS, b"x" * 20000), (DNS, b"other.example.com")))
+        self.assertLess(len(str(self.refuses(shown))), 5000)
+
+    def test_no_usable_name(self) -> None:
+        """Who has only a common name learns that it is not enough."""
+        for shown in (common_name_only(), nameless()):
+            error = self.refuses(shown)
+            self.assertSays(error, "is not for pop.example.com", "no usable name")
+
+    def test_control_characters(self) -> None:
+        """Names are escaped: they may be written to a terminal or to a log."""
+        evil = "evil\x1b[2J\r\nS: +OK"
+        error = self.refuses(leaf(raw=raw_names((DNS, evil.encode()))))
+        self.assertTrue(str(error).isprintable(), str(error))
+        self.assertSays(error, "evil")
+        theirs = authority(f"CA {evil}")
+        error = self.refuses(leaf(HOST, by=theirs))
+        self.assertTrue(str(error).isprintable(), str(error))
+        self.assertSays(error, "CA evil")
+
+    def test_weak_key(self) -> None:
+        error = self.refuses(leaf(HOST, weak=True))
+        self.assertSays(error, "not acceptable", "key is too weak")
+
+    def test_wrong_purpose(self) -> None:
+        """A client's certificate does not make a server."""
+        error = self.refuses(leaf(HOST, purpose=ExtendedKeyUsageOID.CLIENT_AUTH))
+        self.assertSays(error, "not acceptable", "not for a TLS server")
+
+    def test_issuer_is_no_authority(self) -> None:
+        """Who has a certificate of our CA is no CA by that."""
+        issuer = not_an_authority()
+        shown = leaf(HOST, by=issuer, chain=(certificate_of(issuer),))
+        error = self.refuses(shown)
+        self.assertSays(error, "OU=No CA", "not acceptable", "CA certificate")
+
+    def test_strict(self) -> None:
+        """
+        Chains are held to RFC 5280, as Python's own ssl does since 3.13.
+
+        Section 4.2.1.3: a CA's certificate has a keyUsage.
+        """
+        ca = authority_without_key_usage()
+        self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
+
+    def test_authority_without_key_usage(self) -> None:
+        """
+        A home-made CA that is not as RFC 5280 section 4.2.1.3 wants it.
+
+        This is the one that users will meet: ``openssl req -x509`` makes them.  The
+        number of an error in OpenSSL tells nobody what to do.
+        """
+        ca = authority_without_key_usage()
+        error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
+        self.assertSays(error, "OU=Home-made CA", "not acceptable", "key usage")
+
+    def test_reaches_the_caller_of_stls(self) -> None:
+        """With STLS the error is the same, about that command."""
+        opening = self.server.open(secure=2, cacerts=self.folder([authority()]))
+        self.server.say(b"+OK\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK\r\n")
+        self.server.start_tls(ServerTLS(wrong_host()))
+        error = self.error(opening, VerificationError)
+        self.assertSays(error, "imap.example.com", "smtp.example.com")
+        self.assertEqual(error.certificate, wrong_host().certificate)
+        self.assertIsNotNone(error.__cause__)
+        self.assertEqual(error.verb, "STLS")
+        self.assertEqual(self.server.heard(), b"")
+
+
+class UnreadableTests(TLSTestCase):
+    """
+    A certificate that passes OpenSSL, and that cannot be read, is refused.
+    """
+
+    def refuses_unreadable(self, shown: Shown) -> None:
+        error = self.refuses(shown)
+        self.assertIsInstance(error.__cause__, ValueError)
+        self.assertSays(error, "certificate", "cannot be read")
+
+    def test_address_of_five_octets(self) -> None:
+        self.refuses_unreadable(leaf(raw=raw_names((IP, b"\xc0\x00\x02\x01\x01"))))
+
+    def test_latin_1(self) -> None:
+        self.refuses_unreadable(leaf(raw=raw_names((DNS, b"b\xfccher.example.com"))))
+
+    def test_not_a_list_of_names(self) -> None:
+        """Where OpenSSL cannot read it either, it is not trusted."""
+        self.refuses(leaf(HOST, raw=b"\x04\x02no"))
+        self.refuses(leaf(HOST, raw=b"junk"))
+
+    def test_empty(self) -> None:
+        """No name at all, in so many words."""
+        self.refuses(leaf(raw=raw_names()))
+
+
+class Broken:
+    """
+    A certificate that fails when it is asked.
+
+    :param once: whether it does so only the first time.
+    """
+
+    def __init__(self, error: BaseException, *, once: bool) -> None:
+        self.error: BaseException | None = error
+        self.once = once
+
+    def to_cryptography(self) -> x509.Certificate:
+        error = self.error
+        if error is None:
+            return right().certificate
+        if self.once:
+            self.error = None
+        raise error
+
+
+class FailsClosedTests(SynchronousTestCase):
+    """
+    Whatever goes wrong while a certificate is judged is a refusal, and its cause.
+    """
+
+    errors = (
+        ValueError("cannot parse this"),
+        TypeError(),
+        KeyError("issuer"),
+        UnicodeDecodeError("ascii", b"\xff", 0, 1, "no"),
+        AssertionError(),
+        RecursionError(),
+        MemoryError(),
+        SSL.Error([("x", "y", "z")]),
+        crypto.Error(),
+        defer.CancelledError(),
+    )
+    # What is none of Exception comes from outside, and once.
+    interruptions = (KeyboardInterrupt(), SystemExit(1), GeneratorExit())
+
+    def check(self) -> IdentityCheck:
+        return IdentityCheck(ServerAddress.parse(HOST), Trust(None, True))
+
+    def assertRefuses(
+        self, cause: BaseException, once: bool, errno: int, depth: int, ok: bool
+    ) -> VerificationError:
+        check = self.check()
+        broken = cast(crypto.X509, Broken(cause, once=once))
+        try:
+            verdict = check.judge(broken, errno, depth, ok)
+        except BaseException as error:
+            raise AssertionError(f"not caught: {error!r}") from None
+        self.assertIs(verdict, False)
+        self.assertFalse(check.proven)
+        refusal = check.refusal
+        assert refusal is not None
+        self.assertIs(type(refusal), VerificationError)
+        self.assertIs(refusal.__cause__, cause)
+        return refusal
+
+    def test_trusted_chain(self) -> None:
+        """OpenSSL is content, and we cannot read the name."""
+        for error in self.errors:
+            for once in (False, True):
+                self.assertRefuses(error, once, 0, 0, True)
+
+    def test_untrusted_chain(self) -> None:
+        """OpenSSL is not content, and we cannot put into words why."""
+        for error in self.errors:
+            for once in (False, True):
+                self.assertRefuses(error, once, 20, 1, False)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C at the wrong moment does not make a server trusted."""
+        for error in self.interruptions:
+            self.assertRefuses(error, True, 0, 0, True)
+            self.assertRefuses(error, True, 20, 0, False)
+
+    def test_in_words(self) -> None:
+        """A failure of ours is not told as a wrong name, which it is not."""
+        cause = ValueError("cannot parse this")
+        for errno, ok in ((0, True), (20, False)):
+            refusal = self.assertRefuses(cause, True, errno, 0, ok)
+            self.assertIn("cannot parse this", str(refusal))
+            self.assertNotIn("it is for pop.example.com", str(refusal))
+
+    def test_until_when(self) -> None:
+        """A proof is good for as long as the certificate."""
+        check = self.check()
+        certificate = leaf(HOST, end=datetime.datetime(2987, 6, 5)).certificate
+        check.judge(crypto.X509.from_cryptography(certificate), 0, 0, True)
+        end = datetime.datetime.fromtimestamp(check.not_after, datetime.timezone.utc)
+        self.assertEqual(end, certificate.not_valid_after_utc)
+
+    def test_refusal_stays(self) -> None:
+        """What comes after a refusal does not undo it."""
+        check = self.check()
+        good = crypto.X509.from_cryptography(right().certificate)
+        self.assertFalse(check.judge(good, 10, 1, False))
+        refusal = check.refusal
+        self.assertFalse(check.judge(good, 0, 0, True))
+        self.assertIs(check.refusal, refusal)
+
+    def test_refusal_after_proof(self) -> None:
+        """OpenSSL looks at some things last; they count as well."""
+        check = self.check()
+        good = crypto.X509.from_cryptography(right().certificate)
+        self.assertTrue(check.judge(good, 0, 0, True))
+        self.assertFalse(check.judge(good, 47, 0, False))
+        self.assertIsNotNone(check.refusal)
+
+    def test_authority_proves_nothing(self) -> None:
+        """A CA in the chain that has the right name is not the server."""
+        check = self.check()
+        good = crypto.X509.from_cryptography(right().certificate)
+        self.assertTrue(check.judge(good, 0, 1, True))
+        self.assertFalse(check.proven)
+
+    def test_every_error_of_openssl(self) -> None:
+        """Each number is a refusal in words, the unknown ones too."""
+        certificate = crypto.X509.from_cryptography(right().certificate)
+        for number in range(1, 120):
+            check = self.check()
+            self.assertFalse(check.judge(certificate, number, 0, False))
+            self.assertIsInstance(check.refusal, VerificationError)
+            self.assertIn("certificate", str(check.refusal))
+
+
+class HandshakeTests(TLSTestCase):
+    """
+    The proof is part of the handshake, and each connection has its own.
+    """
+
+    def context(self) -> ClientContext:
+        return ClientContext(Trust.choose(self.folder([authority()]), False, {}))
+
+    def test_proven(self) -> None:
+        check = shake_hands(self.context(), ServerTLS())
+        self.assertTrue(check.proven)
+        self.assertIsNone(check.refusal)
+
+    def test_refused_inside(self) -> None:
+        """The handshake itself fails, and the server learns of it by an alert."""
+        for shown in (wrong_host(), expired(), unknown_ca()):
+            server = ServerTLS(shown)
+            with self.assertRaises(SSL.Error):
+                shake_hands(self.context(), server)
+            assert server.connection is not None
+            with self.assertRaises(SSL.Error) as caught:
+                server.connection.do_handshake()
+            self.assertIn("alert", str(caught.exception))
+
+    def test_name_per_connection(self) -> None:
+        """Connections to several servers share a context, and no proof."""
+        context = self.context()
+        shown = ServerTLS(leaf("a.example.com"))
+        for _ in range(2):
+            self.assertTrue(shake_hands(context, shown, "a.example.com").proven)
+            with self.assertRaises(SSL.Error):
+                shake_hands(context, shown, "b.example.com")
+
+    def test_interleaved(self) -> None:
+        """Also if their handshakes happen at the same time."""
+        folder = self.folder([authority()])
+        sessions = []
+        for letter in "abc":
+            server = Server(Clock())
+            host = f"{letter}.example.com"
+            opening = server.open(host, secure=1, cacerts=folder)
+            sessions.append((host, server, opening))
+        for _, server, _ in sessions:
+            server.start_tls(ServerTLS(leaf("b.example.com")))
+        for host, server, opening in sessions:
+            self.server = server
+            if host == "b.example.com":
+                self.greet()
+                self.assertTrue(self.successResultOf(opening).tls.verified)
+                server.lose()
+            else:
+                error = self.error(opening, VerificationError)
+                self.assertSays(error, f"is not for {host}")
+
+    def test_connection_of_somebody_else(self) -> None:
+        """A connection of this context that nobody checks is refused."""
+        creator = self.context().creator(ServerAddress.parse(HOST))
+        ours = creator.clientConnectionForTLS(cast(Any, None))
+
+        class Context:
+            def connection(self, _: object) -> tuple[SSL.Connection, IdentityCheck]:
+                check = IdentityCheck(ServerAddress.parse(HOST), Trust(None, True))
+                return SSL.Connection(ours.get_context(), None), check
+
+        with self.assertRaises(SSL.Error):
+            shake_hands(cast(ClientContext, Context()), ServerTLS())
+
+    def test_nothing_proven(self) -> None:
+        """Without a proof, whoever says that the handshake is complete is not heard."""
+        creator = self.context().creator(ServerAddress.parse(HOST))
+        creator.clientConnectionForTLS(cast(Any, None))
+        with self.assertRaises(VerificationError) as caught:
+            creator.finish()
+        self.assertEqual(caught.exception.server, "pop.example.com:110")
+
+    def test_error_without_a_check(self) -> None:
+        """An error of TLS itself is a `TLSError`, with its cause."""
+        creator = self.context().creator(ServerAddress.parse(HOST))
+        cause = SSL.Error([("SSL routines", "", "something new")])
+        error = creator.failure(cause)
+        assert error is not None
+        self.assertIs(type(error), TLSError)
+        self.assertIs(error.__cause__, cause)
+        self.assertSays(error, "something new")
+        self.assertIsNone(creator.failure(OSError()))
+        self.assertIsNone(creator.failure(None))

@@ -1,0 +1,903 @@
+"""
+Whom we trust: the cacerts folder with whatever users put into it, and its changes.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import SkipTest, skipIf
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from OpenSSL import SSL
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+
+from pop3connect import TLSError, UsageError, VerificationError
+from pop3connect.tls.context import ClientContext, shared_context
+from pop3connect.tls.trust import CACERTS_VARIABLE, Trust
+
+from ..support.certificates import (
+    HOST,
+    ServerTLS,
+    Shown,
+    TLSTestCase,
+    authority,
+    behind_intermediate,
+    certificate_of,
+    client_identity,
+    intermediate,
+    leaf,
+    right,
+    shake_hands,
+    unknown_ca,
+)
+
+JUNK = b"\x00\x01 this is no certificate \xff\xfe" * 50
+
+BAD_PEM = (
+    b"-----BEGIN CERTIFICATE-----\n"
+    b"MIIBszCCAVmgAwIBAgIUNoCertificateAtAll\n"
+    b"-----END CERTIFICATE-----\n"
+)
+
+
+def pem(ca: trustme.CA) -> bytes:
+    return ca.cert_pem.bytes()
+
+
+def der(ca: trustme.CA) -> bytes:
+    return certificate_of(ca).public_bytes(Encoding.DER)
+
+
+def bundle(encoding: Encoding, *cas: trustme.CA) -> bytes:
+    """
+    Return a PKCS #7 bundle, as Windows and some CAs hand them out.
+    """
+    return pkcs7.serialize_certificates([*map(certificate_of, cas)], encoding)
+
+
+def somebody() -> trustme.CA:
+    return authority("Somebody Else's CA")
+
+
+def trusting(folder: Path) -> Trust:
+    return Trust.choose(folder, False, {})
+
+
+@contextmanager
+def not_forever() -> Iterator[None]:
+    """
+    Fail where something would block for ever.
+    """
+
+    def give_up(*_: object) -> None:
+        raise AssertionError("it blocks")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """
+    Be somebody whom file permissions concern: they mean nothing to root.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    try:
+        os.seteuid(65534)
+    except OSError as error:  # pragma: no cover
+        raise SkipTest(f"cannot give up privileges: {error}") from None
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class TrustTestCase(TLSTestCase):
+    def environment(self, **variables: str) -> None:
+        """
+        Set environment variables for one test.
+        """
+        for variable, value in variables.items():
+            self.addCleanup(self._put_back, variable, os.environ.get(variable))
+            os.environ[variable] = value
+
+    @staticmethod
+    def _put_back(variable: str, value: str | None) -> None:
+        os.environ.pop(variable, None)
+        if value is not None:
+            os.environ[variable] = value
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.environment(**{CACERTS_VARIABLE: ""})
+
+    def reads(self, files: Mapping[str, bytes]) -> list[str]:
+        """
+        Check that a folder with these files makes us trust `authority`.
+
+        :return: the warnings.
+        """
+        return self.reads_folder(self.folder(files))
+
+    def reads_folder(self, folder: Path) -> list[str]:
+        with capturedLogs() as events:
+            self.accepts(right(), cacerts=folder)
+        warnings = [event for event in events if event["log_level"] is LogLevel.warn]
+        return [text for event in warnings if "cacerts" in (text := formatEvent(event))]
+
+
+class FileTests(TrustTestCase):
+    """
+    What a file in the folder may be.
+    """
+
+    def test_pem(self) -> None:
+        """PEM is read."""
+        self.assertEqual(self.reads({"ca.pem": pem(authority())}), [])
+
+    def test_der(self) -> None:
+        """DER is read."""
+        self.assertEqual(self.reads({"ca.der": der(authority())}), [])
+
+    def test_suffixes(self) -> None:
+        """Each of the four endings is read, in either case, with either encoding."""
+        for suffix in (".pem", ".crt", ".cer", ".der", ".PEM", ".Crt", ".CER", ".DER"):
+            for content in (pem(authority()), der(authority())):
+                self.assertEqual(self.reads({f"ca{suffix}": content}), [], suffix)
+
+    def test_any_name(self) -> None:
+        """A name is a name: no hash of the subject is wanted in it."""
+        for name in ("our own CA (new).pem", "zoë.crt", ".pem", "a.b.c.cer", "-x.der"):
+            self.assertEqual(self.reads({name: pem(authority())}), [], name)
+
+    def test_other_endings(self) -> None:
+        """A file with another ending is not looked at, nor complained about."""
+        files = {
+            "README.txt": JUNK,
+            "old.pem.bak": pem(somebody()),
+            "ca.key": JUNK,
+            "pem": pem(somebody()),
+            "ca.pem": pem(authority()),
+        }
+        self.assertEqual(self.reads(files), [])
+        self.refuses(unknown_ca(), cacerts=self.folder(files))
+
+    def test_text_around(self) -> None:
+        """Text before, between and after PEM blocks is what many bundles have."""
+        content = b"# Our CA\r\n\xc3\xbc\r\n" + pem(authority()) + b"\nthat was it"
+        self.assertEqual(self.reads({"ca.pem": content}), [])
+
+    def test_text_like_der(self) -> None:
+        """The text may begin with a zero, which is how DER begins."""
+        self.assertEqual(
+            self.reads({"ca.pem": b"0001 Our CA\n" + pem(authority())}), []
+        )
+
+    def test_windows(self) -> None:
+        """CRLF line ends and a byte order mark do no harm."""
+        content = b"\xef\xbb\xbf" + pem(authority()).replace(b"\n", b"\r\n")
+        self.assertEqual(self.reads({"ca.crt": content}), [])
+
+    def test_old_label(self) -> None:
+        """``X509 CERTIFICATE`` is an old label of the same thing."""
+        content = pem(authority()).replace(b"CERTIFICATE", b"X509 CERTIFICATE")
+        self.assertEqual(self.reads({"ca.crt": content}), [])
+
+    def test_key_beside(self) -> None:
+        """A file may have the key of the CA in it as well."""
+        content = authority().private_key_pem.bytes() + pem(authority())
+        self.assertEqual(self.reads({"ca.pem": content}), [])
+
+    def test_bundle(self) -> None:
+        """All of a bundle is trusted."""
+        for order in ((authority(), somebody()), (somebody(), authority())):
+            folder = self.folder({"all.pem": b"".join(map(pem, order))})
+            self.accepts(right(), cacerts=folder)
+            self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_pkcs7(self) -> None:
+        """So is all of a PKCS #7 bundle, in PEM and in DER."""
+        for encoding in (Encoding.PEM, Encoding.DER):
+            folder = self.folder({"all.cer": bundle(encoding, authority(), somebody())})
+            self.assertEqual(self.reads_folder(folder), [])
+            self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_several_files(self) -> None:
+        """All files are trusted."""
+        folder = self.folder({"a.pem": pem(somebody()), "b.der": der(authority())})
+        self.accepts(right(), cacerts=folder)
+        self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_twice(self) -> None:
+        """The same certificate in two files is no problem."""
+        files = {"a.pem": pem(authority()), "b.der": der(authority())}
+        self.assertEqual(self.reads(files), [])
+
+    def test_link(self) -> None:
+        """A link is followed."""
+        elsewhere = self.folder({"real": pem(authority())})
+        folder = self.folder({})
+        (folder / "link.pem").symlink_to(elsewhere / "real")
+        self.assertEqual(self.reads_folder(folder), [])
+
+    def test_linked_folder(self) -> None:
+        """So is a link to the folder itself."""
+        link = self.folder({}) / "cacerts"
+        link.symlink_to(self.folder([authority()]))
+        self.assertEqual(self.reads_folder(link), [])
+
+    def test_intermediate(self) -> None:
+        """A certificate is trusted as it stands there, be it a root or not."""
+        self.accepts(
+            behind_intermediate(sent=False), cacerts=self.folder([intermediate()])
+        )
+
+    def test_only_these(self) -> None:
+        """With a folder, nobody else is trusted."""
+        error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
+        self.assertSays(error, "not trusted")
+
+
+class BadFileTests(TrustTestCase):
+    """
+    One bad file is named, and does no harm to the others.
+    """
+
+    def warns(self, name: str, content: bytes, *words: str) -> None:
+        """
+        Check that a file is named in the only warning.
+        """
+        files = {"good.pem": pem(authority()), name: content}
+        (warning,) = self.reads(files)
+        for word in (name, *words):
+            self.assertIn(word, warning)
+
+    def test_junk(self) -> None:
+        self.warns("junk.pem", JUNK, "no certificate")
+
+    def test_empty(self) -> None:
+        self.warns("empty.crt", b"", "no certificate")
+
+    def test_half_a_block(self) -> None:
+        """A block without an end, as of a copy that broke off, is none."""
+        self.warns("half.pem", pem(somebody())[:200], "no certificate")
+
+    def test_half_a_block_before_a_whole_one(self) -> None:
+        """The whole one behind it is used."""
+        content = pem(somebody())[:200] + b"\n" + pem(authority())
+        (warning,) = self.reads({"ca.pem": content})
+        self.assertIn("1 certificate(s)", warning)
+
+    def test_half_a_block_behind_a_whole_one(self) -> None:
+        """A bundle whose copy broke off is told of, for somebody is missing."""
+        content = pem(authority()) + pem(somebody())[:200]
+        (warning,) = self.reads({"ca.pem": content})
+        self.assertIn("1 certificate(s)", warning)
+
+    def test_end_of_something_else(self) -> None:
+        """A block ends with the words that it began with."""
+        content = pem(somebody()).replace(b"END CERTIFICATE", b"END PKCS7")
+        self.warns("odd.pem", content, "no certificate")
+
+    def test_key_only(self) -> None:
+        """A key is none, and is not shown."""
+        key = authority().private_key_pem.bytes()
+        self.warns("key.pem", key, "no certificate")
+
+    def test_bad_pem(self) -> None:
+        self.warns("bad.pem", BAD_PEM, "invalid")
+
+    def test_bad_der(self) -> None:
+        """Something that begins like DER is counted as a bad certificate."""
+        self.warns("bad.der", der(somebody())[:-20], "invalid")
+
+    def test_bad_pkcs7(self) -> None:
+        block = bundle(Encoding.PEM, somebody())
+        self.warns("bad.cer", block[:60] + block[100:], "invalid")
+
+    def test_good_and_bad_in_one_file(self) -> None:
+        """What is good in a bundle is used, and the bad counted."""
+        for content in (
+            BAD_PEM + pem(authority()),
+            pem(authority()) + BAD_PEM,
+            BAD_PEM + pem(authority()) + BAD_PEM,
+        ):
+            (warning,) = self.reads({"mixed.pem": content})
+            bad = content.count(BAD_PEM)
+            self.assertIn("mixed.pem", warning)
+            self.assertIn(f"{bad} certificate(s)", warning)
+
+    def test_each_is_named(self) -> None:
+        """Several bad files are several warnings, and all that is good is used."""
+        files = {
+            "1.pem": JUNK,
+            "2.pem": pem(authority()),
+            "3.pem": BAD_PEM,
+            "4.pem": pem(somebody()),
+            "5.pem": b"",
+        }
+        folder = self.folder(files)
+        warnings = self.reads_folder(folder)
+        self.assertEqual(len(warnings), 3)
+        for name, warning in zip(("1.pem", "3.pem", "5.pem"), warnings, strict=True):
+            self.assertIn(str(folder / name), warning)
+        self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_folder_of_that_name(self) -> None:
+        """A folder in the folder is no file, and not entered."""
+        folder = self.folder([authority()])
+        (folder / "more.pem").mkdir()
+        (folder / "more.pem" / "x.pem").write_bytes(pem(somebody()))
+        (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "more.pem"), warning)
+        self.refuses(unknown_ca(), cacerts=folder)
+
+    def test_dangling_link(self) -> None:
+        folder = self.folder([authority()])
+        (folder / "gone.pem").symlink_to(folder / "nowhere")
+        (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "gone.pem"), warning)
+
+    def test_link_to_itself(self) -> None:
+        folder = self.folder([authority()])
+        (folder / "loop.pem").symlink_to(folder / "loop.pem")
+        (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "loop.pem"), warning)
+
+    def test_pipe(self) -> None:
+        """A pipe would block the reactor until somebody writes to it."""
+        folder = self.folder([authority()])
+        os.mkfifo(folder / "pipe.pem")
+        with not_forever():
+            (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "pipe.pem"), warning)
+
+    def test_unreadable(self) -> None:
+        """A file that only another user may read is named."""
+        # Whoever we become may not be allowed to import what is still missing.
+        self.accepts(right())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        (folder / "good.pem").write_bytes(pem(authority()))
+        (folder / "secret.pem").write_bytes(pem(somebody()))
+        (folder / "good.pem").chmod(0o644)
+        (folder / "secret.pem").chmod(0)
+        with without_privileges():
+            (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "secret.pem"), warning)
+        self.assertIn("ermission", warning)
+
+    def test_large_junk(self) -> None:
+        """10 MB of junk are read, and named, and that is all."""
+        self.warns("junk.pem", os.urandom(1 << 20) * 10, "no certificate")
+
+    def test_large_der_junk(self) -> None:
+        """Also if it begins as DER does."""
+        self.warns("junk.der", b"\x30\x83\x98\x96\x80" + bytes(10_000_000), "invalid")
+
+    def test_too_large(self) -> None:
+        """No bundle has 65 MB; nobody reads such a file in one go."""
+        folder = self.folder([authority()])
+        with (folder / "disk.der").open("wb") as disk:
+            disk.truncate(65 * 1024 * 1024 + 1)
+        (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "disk.der"), warning)
+        self.assertIn("too large", warning)
+
+    def test_beginnings_without_end(self) -> None:
+        """
+        100 KB of beginnings of PEM without an end are read in no time.
+
+        If each of them is followed to the end of the file, these take seconds, and
+        10 MB of them hours in which the reactor stands still.
+        """
+        junk = b"-----BEGIN CERTIFICATE-----\nMIIB\n" * 3000
+        trust = trusting(self.folder({"x.pem": junk}))
+        start = time.process_time()
+        with self.assertRaises(TLSError):
+            trust.load_into(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        # It should be a few thousandths.
+        self.assertLess(time.process_time() - start, 0.25)
+
+    def test_warned_once(self) -> None:
+        """The warning comes when the folder is read, not with each connection."""
+        folder = self.folder({"good.pem": pem(authority()), "bad.pem": JUNK})
+        self.assertEqual(len(self.reads_folder(folder)), 1)
+        self.assertEqual(self.reads_folder(folder), [])
+
+
+class NoUsableFolderTests(TrustTestCase):
+    """
+    A folder that is of no use is an error before anybody is called, with a remedy.
+    """
+
+    def test_missing(self) -> None:
+        folder = self.folder({}) / "missing"
+        error = self.rejects(UsageError, cacerts=folder)
+        self.assertSays(error, folder, "does not exist", "cacerts", "CAs to trust")
+
+    def test_file_instead(self) -> None:
+        """A file is not a folder, be it the right certificate."""
+        file = self.folder([authority()]) / "ca 0.pem"
+        error = self.rejects(UsageError, cacerts=file)
+        self.assertSays(error, file, "is not a folder", "CAs to trust")
+
+    def test_dangling_link(self) -> None:
+        link = self.folder({}) / "link"
+        link.symlink_to(link.with_name("nowhere"))
+        self.assertSays(self.rejects(UsageError, cacerts=link), link)
+
+    def test_empty(self) -> None:
+        folder = self.folder({})
+        error = self.rejects(TLSError, cacerts=folder)
+        self.assertSays(error, folder, "no usable certificate")
+        self.assertSays(error, "put the CA's certificate there", "PEM or DER", ".pem")
+
+    def test_junk_only(self) -> None:
+        """The files are named, for there the error is."""
+        folder = self.folder({"junk.pem": JUNK, "bad.crt": BAD_PEM})
+        error = self.rejects(TLSError, cacerts=folder)
+        self.assertSays(error, folder, "no usable certificate", "put the CA's")
+        self.assertSays(error, folder / "junk.pem", folder / "bad.crt")
+
+    def test_much_junk(self) -> None:
+        """Not all of hundreds of files are named."""
+        folder = self.folder({f"{number}.pem": JUNK for number in range(300)})
+        error = self.rejects(TLSError, cacerts=folder)
+        self.assertLess(len(str(error)), 3000)
+
+    def test_wrong_endings_only(self) -> None:
+        """Who gave his file another ending is told the right ones."""
+        folder = self.folder({"ca.txt": pem(authority())})
+        error = self.rejects(TLSError, cacerts=folder)
+        self.assertSays(error, folder, ".pem", ".crt", ".cer", ".der")
+
+    def test_system_trust_is_no_excuse(self) -> None:
+        """
+        An empty folder is an error with ``system_trust`` too.
+
+        Who names a folder wants what is in it to count.
+        """
+        error = self.rejects(TLSError, cacerts=self.folder({}), system_trust=True)
+        self.assertSays(error, "no usable certificate")
+
+    def test_unreadable(self) -> None:
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        (folder / "ca.pem").write_bytes(pem(authority()))
+        folder.chmod(0)
+        with without_privileges():
+            error = self.rejects(TLSError, cacerts=folder)
+        self.assertSays(error, folder, "cannot be read", "ermission")
+
+    def test_behind_a_closed_door(self) -> None:
+        """A folder inside one that we may not enter is an error of ours too."""
+        outside = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, outside)
+        (outside / "cacerts").mkdir()
+        outside.chmod(0)
+        with without_privileges():
+            error = self.rejects(UsageError, cacerts=outside / "cacerts")
+        self.assertSays(error, outside / "cacerts")
+
+    def test_name_too_long(self) -> None:
+        """What the system says about a path is no reason for an exception of its."""
+        name = "x" * 300
+        self.assertSays(self.rejects(UsageError, cacerts=name), name)
+
+    def test_not_a_path(self) -> None:
+        for cacerts in (3, b"folder", ["folder"], True):
+            error = self.rejects(UsageError, cacerts=cacerts)
+            self.assertSays(error, "cacerts", "path")
+
+    def test_empty_name(self) -> None:
+        """
+        An empty setting is a mistake, and not the folder we happen to be in.
+
+        ``Path("")`` is that; whoever can write there could make himself trusted.
+        """
+        self.assertSays(self.rejects(UsageError, cacerts=""), "cacerts")
+
+    def test_nul(self) -> None:
+        self.assertSays(self.rejects(UsageError, cacerts="a\0b"), "cacerts")
+
+    def test_names_the_server(self) -> None:
+        """The error says for which server it was."""
+        self.assertEqual(self.rejects(TLSError, cacerts=self.folder({})).server, HOST)
+
+
+class ChangeTests(TrustTestCase):
+    """
+    A change of the folder counts at the next connection, without a restart.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.folder({"somebody.pem": pem(somebody())})
+
+    def test_added(self) -> None:
+        """The remedy in the error works at once."""
+        self.refuses(right(), cacerts=self.there)
+        (self.there / "ours.pem").write_bytes(pem(authority()))
+        self.accepts(right(), cacerts=self.there)
+        self.accepts(unknown_ca(), cacerts=self.there)
+
+    def test_removed(self) -> None:
+        """Trust is withdrawn."""
+        (self.there / "ours.pem").write_bytes(pem(authority()))
+        self.accepts(right(), cacerts=self.there)
+        (self.there / "ours.pem").unlink()
+        self.refuses(right(), cacerts=self.there)
+        self.accepts(unknown_ca(), cacerts=self.there)
+
+    def test_renamed_away(self) -> None:
+        """Another ending withdraws trust as well."""
+        self.accepts(unknown_ca(), cacerts=self.there)
+        (self.there / "ours.pem").write_bytes(pem(authority()))
+        (self.there / "somebody.pem").rename(self.there / "somebody.pem.off")
+        self.refuses(unknown_ca(), cacerts=self.there)
+
+    def test_replaced_in_place(self) -> None:
+        self.accepts(unknown_ca(), cacerts=self.there)
+        (self.there / "somebody.pem").write_bytes(pem(authority()))
+        self.refuses(unknown_ca(), cacerts=self.there)
+        self.accepts(right(), cacerts=self.there)
+
+    def test_replaced_by_renaming(self) -> None:
+        self.accepts(unknown_ca(), cacerts=self.there)
+        (self.there / "new").write_bytes(pem(authority()))
+        (self.there / "new").replace(self.there / "somebody.pem")
+        self.refuses(unknown_ca(), cacerts=self.there)
+        self.accepts(right(), cacerts=self.there)
+
+    def test_replaced_with_the_same_facts(self) -> None:
+        """
+        Another file of the same size and time of modification is another file.
+
+        Tools that set all times to one value (reproducible images, packages) and
+        write in place leave nothing else behind than the time of change.
+        """
+        file = self.there / "somebody.pem"
+        size = max(map(len, map(pem, (somebody(), authority()))))
+
+        def put(ca: trustme.CA) -> None:
+            file.write_bytes(pem(ca).ljust(size, b"\n"))
+            os.utime(file, (1, 1))
+
+        put(somebody())
+        self.accepts(unknown_ca(), cacerts=self.there)
+        before = file.stat()
+        put(authority())
+        after = file.stat()
+        self.assertEqual(
+            (before.st_size, before.st_mtime_ns, before.st_ino),
+            (after.st_size, after.st_mtime_ns, after.st_ino),
+        )
+        self.refuses(unknown_ca(), cacerts=self.there)
+        self.accepts(right(), cacerts=self.there)
+
+    def test_target_of_a_link_replaced(self) -> None:
+        """What counts is the file behind a link."""
+        link, target = self.there / "link.pem", self.there / "target"
+        target.write_bytes(pem(authority()))
+        link.symlink_to(target)
+        self.accepts(right(), cacerts=self.there)
+        target.write_bytes(pem(intermediate()))
+        self.refuses(right(), cacerts=self.there)
+
+    def test_link_turned(self) -> None:
+        """Kubernetes changes a mounted folder by turning one link inside it."""
+        for version, ca in (("1", somebody()), ("2", authority())):
+            (self.there / version).mkdir()
+            (self.there / version / "ca").write_bytes(pem(ca))
+        (self.there / "somebody.pem").unlink()
+        (self.there / "data").symlink_to("1")
+        (self.there / "ca.pem").symlink_to(Path("data") / "ca")
+        self.accepts(unknown_ca(), cacerts=self.there)
+        (self.there / "data").unlink()
+        (self.there / "data").symlink_to("2")
+        self.refuses(unknown_ca(), cacerts=self.there)
+        self.accepts(right(), cacerts=self.there)
+
+    def test_emptied_and_refilled(self) -> None:
+        """The error of one connection does not stay."""
+        self.accepts(unknown_ca(), cacerts=self.there)
+        (self.there / "somebody.pem").unlink()
+        self.rejects(TLSError, cacerts=self.there)
+        (self.there / "again.pem").write_bytes(pem(somebody()))
+        self.accepts(unknown_ca(), cacerts=self.there)
+
+    def test_folder_gone(self) -> None:
+        self.accepts(unknown_ca(), cacerts=self.there)
+        shutil.rmtree(self.there)
+        self.assertSays(self.rejects(UsageError, cacerts=self.there), self.there)
+
+    def test_bad_file_mended(self) -> None:
+        file = self.there / "ours.pem"
+        file.write_bytes(pem(authority())[:-30])
+        self.refuses(right(), cacerts=self.there)
+        file.write_bytes(pem(authority()))
+        self.accepts(right(), cacerts=self.there)
+
+    def test_open_sessions_stay(self) -> None:
+        """An open session is not concerned."""
+        handle = self.log_in(ServerTLS(unknown_ca()), cacerts=self.there)
+        server = self.server
+        (self.there / "somebody.pem").write_bytes(pem(authority()))
+        self.accepts(right(), cacerts=self.there)
+        answer = handle.noop()
+        server.expect(b"NOOP", b"+OK\r\n")
+        self.assertIsNone(self.successResultOf(answer))
+        server.lose()
+
+
+class SharingTests(TrustTestCase):
+    """
+    Contexts are shared where the trust is the same, and only there.
+    """
+
+    def test_shared_while_unchanged(self) -> None:
+        """A thousand connections read the certificates once."""
+        folder = self.folder([authority()])
+        self.assertIs(
+            shared_context(trusting(folder)), shared_context(trusting(folder))
+        )
+
+    def test_same_folder_by_another_path(self) -> None:
+        """A relative path leads to the same folder."""
+        folder = self.folder([authority()])
+        other = Trust.choose(os.path.relpath(folder), False, {})
+        self.assertIs(shared_context(trusting(folder)), shared_context(other))
+
+    def test_other_files_change(self) -> None:
+        """A file that is none of ours is no change."""
+        folder = self.folder([authority()])
+        before = shared_context(trusting(folder))
+        (folder / "notes.txt").write_bytes(b"")
+        self.assertIs(shared_context(trusting(folder)), before)
+
+    def test_not_after_a_change(self) -> None:
+        folder = self.folder([authority()])
+        before = shared_context(trusting(folder))
+        (folder / "more.pem").write_bytes(pem(somebody()))
+        after = shared_context(trusting(folder))
+        self.assertIsNot(after, before)
+        self.assertIs(shared_context(trusting(folder)), after)
+
+    def test_not_over_folders(self) -> None:
+        """Two folders with the same in them are two folders."""
+        one, two = self.folder([authority()]), self.folder([authority()])
+        self.assertIsNot(shared_context(trusting(one)), shared_context(trusting(two)))
+
+    def test_not_with_system_trust(self) -> None:
+        folder = self.folder([authority()])
+        more = Trust.choose(folder, True, {})
+        self.assertIsNot(shared_context(trusting(folder)), shared_context(more))
+
+    def test_not_without_verification(self) -> None:
+        """A session without verification makes no other one lose it."""
+        folder = self.folder([authority()])
+        checked = shared_context(trusting(folder))
+        self.assertIsNot(shared_context(None), checked)
+        self.log_in(ServerTLS(unknown_ca()), verify=False)
+        self.server.lose()
+        self.refuses(unknown_ca(), cacerts=folder)
+
+    def test_not_over_client_certificates(self) -> None:
+        """A client certificate is for its account only (RFC 8314 section 4.5)."""
+        folder = self.folder([authority()])
+        files = []
+        for who in ("ada", "grace"):
+            identity = client_identity(who)
+            content = {f"{who}.txt": identity.pem + identity.key_pem}
+            files.append(str(self.folder(content) / f"{who}.txt"))
+        trust = trusting(folder)
+        contexts = {shared_context(trust, file) for file in (None, *files)}
+        self.assertEqual(len(contexts), 3)
+        self.assertIs(shared_context(trust, files[0]), shared_context(trust, files[0]))
+
+    def test_two_folders_at_once(self) -> None:
+        """Sessions under different trust do not get mixed up."""
+        ours, others = self.folder([authority()]), self.folder([somebody()])
+        for _ in range(2):
+            self.accepts(right(), cacerts=ours)
+            self.refuses(right(), cacerts=others)
+            self.accepts(unknown_ca(), cacerts=others)
+            self.refuses(unknown_ca(), cacerts=ours)
+
+    def test_bounded(self) -> None:
+        """A process that makes a folder for each connection does not keep them all."""
+        contexts = [
+            weakref.ref(shared_context(trusting(self.folder([authority()]))))
+            for _ in range(150)
+        ]
+        gc.collect()
+        alive = [context for context in contexts if context() is not None]
+        self.assertLess(len(alive), 100)
+        # Those which are left are the last ones, so that what is in use stays.
+        for context in contexts[-20:]:
+            self.assertIsNotNone(context())
+
+
+class ChoiceTests(TrustTestCase):
+    """
+    The argument, the environment, the platform: which of them counts.
+    """
+
+    def client_certificate(self) -> Path:
+        """
+        Return one that only this test has, and so a context that only it has.
+        """
+        identity = client_identity()
+        return self.folder({"x": identity.pem + identity.key_pem}) / "x"
+
+    def system(self, *cas: trustme.CA) -> None:
+        """
+        Let the platform's store have these CAs: OpenSSL itself looks here for it.
+        """
+        file = self.folder({"system": b"".join(map(pem, cas))}) / "system"
+        self.environment(SSL_CERT_FILE=str(file), SSL_CERT_DIR=str(self.folder({})))
+
+    def test_argument(self) -> None:
+        """A str and a path are both fine, relative ones too."""
+        folder = self.folder([authority()])
+        for cacerts in (folder, str(folder), os.path.relpath(folder)):
+            self.accepts(right(), cacerts=cacerts)
+
+    def test_variable(self) -> None:
+        """The variable names the folder where no argument does."""
+        self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
+        self.accepts(right(), cacerts=None)
+        self.refuses(unknown_ca(), cacerts=None)
+
+    def test_name_of_the_variable(self) -> None:
+        """The name of the variable is part of the contract."""
+        self.assertEqual(CACERTS_VARIABLE, "POP3CONNECT_CACERTS")
+
+    def test_variable_changed(self) -> None:
+        """The variable is read for each connection."""
+        self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
+        self.accepts(right(), cacerts=None)
+        self.environment(**{CACERTS_VARIABLE: str(self.folder([somebody()]))})
+        self.refuses(right(), cacerts=None)
+
+    def test_argument_beats_variable(self) -> None:
+        self.environment(**{CACERTS_VARIABLE: str(self.folder([somebody()]))})
+        folder = self.folder([authority()])
+        self.accepts(right(), cacerts=folder)
+        self.refuses(unknown_ca(), cacerts=folder)
+
+    def test_bad_variable_beaten(self) -> None:
+        """Nobody looks at the variable where there is an argument."""
+        self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
+        self.accepts(right(), cacerts=self.folder([authority()]))
+
+    def test_bad_variable(self) -> None:
+        """The error names the variable, for there the user has to look."""
+        self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
+        error = self.rejects(UsageError)
+        self.assertSays(error, CACERTS_VARIABLE, "/nowhere/at/all", "does not exist")
+
+    def test_platform(self) -> None:
+        """Without both, the platform's store counts."""
+        self.system(somebody())
+        own = self.client_certificate()
+        self.accepts(unknown_ca(), cacerts=None, client_certificate=own)
+        error = self.refuses(right(), cacerts=None, client_certificate=own)
+        self.assertSays(error, "the CA certificates of this system", "cacerts=")
+
+    def test_empty_variable(self) -> None:
+        """An empty variable is as good as none."""
+        self.system(authority())
+        self.environment(**{CACERTS_VARIABLE: ""})
+        own = self.client_certificate()
+        self.accepts(right(), cacerts=None, client_certificate=own)
+
+    def test_folder_only(self) -> None:
+        """With a folder the platform's store does not count."""
+        self.system(somebody())
+        error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
+        self.assertNotIn("this system", str(error))
+
+    def test_both(self) -> None:
+        """With ``system_trust`` both count, and the refusal says so."""
+        self.system(somebody())
+        folder = self.folder([authority()])
+        self.accepts(right(), cacerts=folder, system_trust=True)
+        self.accepts(unknown_ca(), cacerts=folder, system_trust=True)
+        third = leaf(HOST, by=authority("A Third CA"))
+        error = self.refuses(third, cacerts=folder, system_trust=True)
+        self.assertSays(error, folder, "the CA certificates of this system")
+
+    def test_both_by_variable(self) -> None:
+        self.system(somebody())
+        self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
+        self.accepts(right(), cacerts=None, system_trust=True)
+        self.accepts(unknown_ca(), cacerts=None, system_trust=True)
+
+    def test_relative_path_stays(self) -> None:
+        """A folder is the one it was when it was named, wherever we go."""
+        folder = self.folder([authority()])
+        trust = Trust.choose(os.path.relpath(folder), False, {})
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder({}))
+        self.assertTrue(shake_hands(ClientContext(trust), ServerTLS()).proven)
+
+    @skipIf(sys.platform in ("win32", "darwin"), "OpenSSL finds no store there")
+    def test_platform_without_certifi(self) -> None:
+        """Where OpenSSL has a store, certifi's list does not come in."""
+        self.system(authority())
+        context = ClientContext(Trust.choose(None, False, {}))
+        self.assertTrue(shake_hands(context, ServerTLS()).proven)
+        with self.assertRaises(SSL.Error):
+            shake_hands(context, ServerTLS(unknown_ca()))
+
+    def test_words(self) -> None:
+        """Trust can be named in a sentence."""
+        folder = self.folder({})
+        self.assertEqual(
+            str(Trust(folder, True)),
+            f"the certificates in the folder {folder} and the CA certificates of "
+            "this system",
+        )
+
+
+class OddCertificateTests(TrustTestCase):
+    """
+    Certificates that are readable and yet of no use as a CA.
+    """
+
+    def test_server_certificate_itself(self) -> None:
+        """The server's own certificate in the folder is enough."""
+        shown: Shown = unknown_ca()
+        self.accepts(shown, cacerts=self.folder({"server.pem": shown.pem}))
+
+    def test_server_certificate_is_no_ca(self) -> None:
+        """A server certificate in the folder vouches for itself alone."""
+        pinned = unknown_ca()
+        folder = self.folder({"server.pem": pinned.pem})
+        error = self.refuses(right(), cacerts=folder)
+        self.assertSays(error, "not trusted")
+        self.assertIsInstance(error.certificate, x509.Certificate)
+
+    def test_name_still_counts(self) -> None:
+        """Trust in a certificate is no excuse for its name."""
+        shown = leaf("imap.example.com", by=somebody())
+        folder = self.folder({"server.pem": shown.pem})
+        error = self.refuses(shown, cacerts=folder)
+        self.assertSays(error, "is not for pop.example.com")
+        self.assertIsInstance(error, VerificationError)
+
+    def test_mutations(self) -> None:
+        """
+        Whatever a damaged certificate looks like, it is not fatal to the rest.
+
+        Some of these can still be parsed; OpenSSL has to cope with them too.
+        """
+        whole = der(somebody())
+        for position in range(0, len(whole), 7):
+            damaged = bytearray(whole)
+            damaged[position] ^= 0x55
+            folder = self.folder({"x.der": bytes(damaged), "y.der": der(authority())})
+            context = ClientContext(trusting(folder))
+            self.assertTrue(shake_hands(context, ServerTLS()).proven, position)
