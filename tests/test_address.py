@@ -118,19 +118,19 @@ def refusal(case: SynchronousTestCase, server: object) -> UsageError:
 class ParseTests(SynchronousTestCase):
     """`ServerAddress.parse`"""
 
-    def test_every_form_of_the_contract_is_read(self) -> None:
+    def test_every_accepted_form_is_parsed(self) -> None:
         for text, host, port, is_ip in TAKEN:
             self.assertEqual(
                 ServerAddress.parse(text), ServerAddress(host, port, is_ip), text
             )
 
-    def test_whatever_is_malformed_is_a_usage_error_that_names_the_input(self) -> None:
+    def test_malformed_address_is_a_usage_error_that_names_the_input(self) -> None:
         for text in REFUSED:
             error = refusal(self, text)
             if text.strip():
                 self.assertEqual(error.server, text)
 
-    def test_the_message_says_what_is_wrong(self) -> None:
+    def test_error_for_malformed_address_says_what_is_wrong(self) -> None:
         for text, words in [
             ("", "is empty"),
             ("h:70000", "'70000' is not a port: give a number from 1 to 65535"),
@@ -141,11 +141,11 @@ class ParseTests(SynchronousTestCase):
         ]:
             self.assertIn(words, str(refusal(self, text)))
 
-    def test_what_is_no_str_is_refused_with_its_type(self) -> None:
+    def test_non_str_is_refused_with_its_type_in_the_error(self) -> None:
         for wrong in (None, b"pop.example.com", 110, ("pop.example.com", 110)):
             self.assertIn(type(wrong).__name__, str(refusal(self, wrong)))
 
-    def test_the_default_port_is_the_callers(self) -> None:
+    def test_address_without_port_takes_the_default_of_the_caller(self) -> None:
         self.assertEqual((POP3_PORT, POP3S_PORT), (110, 995))
         for text, port in [
             ("pop.example.com", 995),
@@ -156,11 +156,11 @@ class ParseTests(SynchronousTestCase):
         ]:
             self.assertEqual(ServerAddress.parse(text, POP3S_PORT).port, port)
 
-    def test_leading_zeros_do_not_smuggle_in_a_port_out_of_range(self) -> None:
+    def test_port_out_of_range_is_refused_despite_leading_zeros(self) -> None:
         for port in ("0000655361", "00001" + "0" * 5000):
             refusal(self, f"pop.example.com:{port}")
 
-    def test_digits_of_other_scripts_are_no_way_around_the_check_of_addresses(
+    def test_non_ascii_digits_that_become_an_ip_address_are_refused(
         self,
     ) -> None:
         """
@@ -170,7 +170,7 @@ class ParseTests(SynchronousTestCase):
         for text in ("127.0.0.\u2460", "\u2460", "127.0.0.\uff11", "pop.\u2461"):
             refusal(self, text)
 
-    def test_the_zone_of_an_ipv6_address_is_printable(self) -> None:
+    def test_ipv6_zone_with_control_character_or_blank_is_refused(self) -> None:
         for text in ("fe80::1%a\r\nb", "[fe80::1%a\0]:110", "fe80::1%a b"):
             refusal(self, text)
 
@@ -199,7 +199,7 @@ class ParseTests(SynchronousTestCase):
 class ServerAddressTests(SynchronousTestCase):
     """The value."""
 
-    def test_its_text_is_host_and_port(self) -> None:
+    def test_str_is_host_and_port(self) -> None:
         for text, shown in [
             ("POP.example.com.", "pop.example.com:110"),
             ("192.0.2.1:1100", "192.0.2.1:1100"),
@@ -208,7 +208,7 @@ class ServerAddressTests(SynchronousTestCase):
         ]:
             self.assertEqual(str(ServerAddress.parse(text)), shown)
 
-    def test_it_is_a_frozen_value(self) -> None:
+    def test_address_is_hashable_comparable_and_frozen(self) -> None:
         one, same = ServerAddress.parse("A:1"), ServerAddress.parse("a:1")
         self.assertEqual(one, same)
         self.assertEqual(hash(one), hash(same))

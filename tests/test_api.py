@@ -143,7 +143,7 @@ class ArgumentsTests(ApiTestCase):
             self.assertEqual(self.reactor.getDelayedCalls(), [])
         return str(error)
 
-    def test_servers(self) -> None:
+    def test_invalid_server_is_a_usage_error(self) -> None:
         wrong: tuple[Any, ...] = (
             "",
             "   ",
@@ -173,7 +173,7 @@ class ArgumentsTests(ApiTestCase):
         for server in wrong:
             self.refused(server)
 
-    def test_ports(self) -> None:
+    def test_invalid_port_is_a_usage_error(self) -> None:
         wrong = (
             "0",
             "-1",
@@ -190,10 +190,10 @@ class ArgumentsTests(ApiTestCase):
             self.refused(f"pop.example.com:{port}")
             self.refused(f"[2001:db8::1]:{port}")
 
-    def test_the_error_names_the_server(self) -> None:
+    def test_error_for_invalid_port_names_the_server(self) -> None:
         self.assertIn("pop.example.com:0", self.refused("pop.example.com:0"))
 
-    def test_secure(self) -> None:
+    def test_invalid_secure_is_refused_with_the_choices(self) -> None:
         wrong: tuple[Any, ...] = (3, -1, "1", "TLS", None, 1.0, [1], 10**400)
         for secure in wrong:
             text = self.refused(secure=secure)
@@ -201,7 +201,7 @@ class ArgumentsTests(ApiTestCase):
             # And what it can be.
             self.assertIn("STLS", text)
 
-    def test_auth(self) -> None:
+    def test_invalid_auth_is_refused_with_the_choices(self) -> None:
         wrong: tuple[Any, ...] = (
             "",
             "MAGIC",
@@ -214,7 +214,7 @@ class ArgumentsTests(ApiTestCase):
         for auth in wrong:
             self.assertIn("PLAIN", self.refused(auth=auth))
 
-    def test_time_limits(self) -> None:
+    def test_invalid_time_limit_is_a_usage_error(self) -> None:
         wrong: tuple[Any, ...] = (
             0,
             -1,
@@ -231,18 +231,18 @@ class ArgumentsTests(ApiTestCase):
             self.assertIn("timeout", self.refused(timeout=seconds))
             self.assertIn("connect_timeout", self.refused(connect_timeout=seconds))
 
-    def test_message_sizes(self) -> None:
+    def test_invalid_max_message_size_is_a_usage_error(self) -> None:
         wrong: tuple[Any, ...] = (0, -1, True, 1.5, "5", math.inf)
         for octets in wrong:
             text = self.refused(max_message_size=octets)
             self.assertIn("max_message_size", text)
 
-    def test_status_procedures(self) -> None:
+    def test_stsproc_that_is_not_callable_is_a_usage_error(self) -> None:
         wrong: tuple[Any, ...] = ("print", 7, [print])
         for procedure in wrong:
             self.assertIn("stsproc", self.refused(stsproc=procedure))
 
-    def test_user_names(self) -> None:
+    def test_invalid_user_name_is_a_usage_error(self) -> None:
         wrong: tuple[Any, ...] = (
             "",
             "a\rb",
@@ -257,7 +257,7 @@ class ArgumentsTests(ApiTestCase):
         for username in wrong:
             self.assertIn("user name", self.refused(username=username))
 
-    def test_passwords(self) -> None:
+    def test_invalid_password_is_a_usage_error_that_hides_it(self) -> None:
         wrong: tuple[Any, ...] = (
             "",
             "sesame\r",
@@ -275,16 +275,16 @@ class ArgumentsTests(ApiTestCase):
             self.assertIn("password", text)
             self.assertNotIn("sesame", text)
 
-    def test_a_client_certificate_without_tls(self) -> None:
+    def test_client_certificate_without_tls_is_a_usage_error(self) -> None:
         text = self.refused(client_certificate="me.pem", secure=0)
         self.assertIn("client_certificate", text)
 
-    def test_a_client_certificate_that_is_not_there(self) -> None:
+    def test_missing_client_certificate_is_a_usage_error(self) -> None:
         missing = os.path.join(self.mktemp(), "me.pem")
         text = self.refused(client_certificate=missing, secure=1, verify=False)
         self.assertIn(missing, text)
 
-    def test_a_folder_that_is_not_there(self) -> None:
+    def test_missing_cacerts_folder_is_an_error_naming_it(self) -> None:
         missing = self.mktemp()
         for secure in (1, 2):
             text = self.refused(
@@ -292,7 +292,7 @@ class ArgumentsTests(ApiTestCase):
             )
             self.assertIn(missing, text)
 
-    def test_a_folder_without_certificates(self) -> None:
+    def test_empty_cacerts_folder_is_an_error_naming_it(self) -> None:
         empty = self.mktemp()
         os.mkdir(empty)
         text = self.refused(cacerts=empty, secure=1, kind=(UsageError, TLSError))
@@ -322,21 +322,21 @@ class SecureTests(ApiTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         return attempt, said
 
-    def test_plain(self) -> None:
+    def test_secure_none_uses_port_110_and_logs_in_without_tls(self) -> None:
         for secure in (Secure.NONE, 0, False):
             attempt, said = self.first(secure)
             # RFC 1939 section 3.
             self.assertEqual(attempt, ("192.0.2.1", 110))
             self.assertEqual(said, b"USER ada\r\n")
 
-    def test_tls(self) -> None:
+    def test_secure_tls_uses_port_995_and_starts_a_handshake(self) -> None:
         for secure in (Secure.TLS, 1, True):
             attempt, said = self.first(secure)
             # RFC 8314 section 3.2; and a handshake record: RFC 8446 section 5.1.
             self.assertEqual(attempt, ("192.0.2.1", 995))
             self.assertEqual(said[:2], b"\x16\x03")
 
-    def test_stls(self) -> None:
+    def test_secure_stls_uses_port_110_and_sends_stls(self) -> None:
         for secure in (Secure.STLS, 2):
             attempt, said = self.first(secure)
             self.assertEqual(attempt, ("192.0.2.1", 110))
@@ -353,7 +353,7 @@ class ServerTests(ApiTestCase):
         self.give_up(opening)
         return attempt
 
-    def test_addresses(self) -> None:
+    def test_ip_address_is_connected_to_without_lookup(self) -> None:
         expected = {
             "192.0.2.1": ("192.0.2.1", 110),
             "192.0.2.1:1100": ("192.0.2.1", 1100),
@@ -365,7 +365,7 @@ class ServerTests(ApiTestCase):
             self.assertEqual(self.attempt(server), attempt)
             self.assertEqual(self.reactor.resolver.asked, [])
 
-    def test_names(self) -> None:
+    def test_host_name_is_normalized_and_looked_up(self) -> None:
         expected = {
             "pop.example.com": ("pop.example.com", 110),
             "pop.example.com:1100": ("pop.example.com", 1100),
@@ -377,7 +377,7 @@ class ServerTests(ApiTestCase):
             self.assertEqual(self.attempt(server), ("192.0.2.7", port))
             self.assertEqual(self.reactor.resolver.asked, [name])
 
-    def test_the_port_of_tls(self) -> None:
+    def test_default_port_with_tls_is_995(self) -> None:
         expected = {
             "192.0.2.1": ("192.0.2.1", 995),
             "192.0.2.1:1100": ("192.0.2.1", 1100),
@@ -417,7 +417,7 @@ class ConnectingTests(ApiTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         return error
 
-    def test_a_connection_that_is_refused(self) -> None:
+    def test_refused_connection_is_a_connect_error(self) -> None:
         opening = self.open()
         reason = ConnectionRefusedError("no")
         self.reactor.refuse(reason)
@@ -426,12 +426,12 @@ class ConnectingTests(ApiTestCase):
         self.assertIs(error.__cause__, reason)
         self.assertIn("refused", str(error))
 
-    def test_a_name_that_is_not_known(self) -> None:
+    def test_unknown_host_name_is_a_connect_error(self) -> None:
         self.reactor = Reactor([])
         error = self.failed(self.open(), ConnectError)
         self.assertIsInstance(error.__cause__, DNSLookupError)
 
-    def test_one_of_two_addresses_is_enough(self) -> None:
+    def test_second_address_is_used_if_the_first_fails(self) -> None:
         # RFC 8305.
         self.reactor = Reactor(["2001:db8::1", "192.0.2.7"])
         opening = self.open()
@@ -460,16 +460,16 @@ class ConnectingTests(ApiTestCase):
         self.assertIn("3 seconds", str(error))
         self.assertIn("connect", str(error))
 
-    def test_a_connection_that_takes_too_long(self) -> None:
+    def test_slow_connection_times_out(self) -> None:
         self.too_late(self.open(connect_timeout=3))
 
-    def test_a_name_that_takes_too_long(self) -> None:
+    def test_slow_name_lookup_times_out(self) -> None:
         self.reactor = Reactor(None)
         opening = self.open(connect_timeout=3)
         self.assertEqual(self.reactor.attempts(), [])
         self.too_late(opening)
 
-    def test_an_address_that_takes_too_long(self) -> None:
+    def test_slow_connection_to_ip_address_times_out(self) -> None:
         for server in ("192.0.2.1", "2001:db8::1"):
             self.reactor = Reactor()
             opening = self.open(server, connect_timeout=3)
@@ -479,12 +479,12 @@ class ConnectingTests(ApiTestCase):
             self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
             self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_an_endpoint_that_takes_too_long(self) -> None:
+    def test_slow_endpoint_times_out_and_is_cancelled(self) -> None:
         endpoint = Endpoint()
         self.too_late(self.open(endpoint=endpoint, connect_timeout=3))
         self.assertEqual(endpoint.cancelled, 1)
 
-    def test_an_endpoint_that_has_a_limit_of_its_own(self) -> None:
+    def test_time_limit_of_the_endpoint_is_a_timed_out_error(self) -> None:
         endpoint = Endpoint()
         opening = self.open(endpoint=endpoint)
         reason = ConnectTimeoutError()
@@ -493,7 +493,7 @@ class ConnectingTests(ApiTestCase):
         self.assertEqual(error.phase, "connecting")
         self.assertIs(error.__cause__, reason)
 
-    def test_a_connection_that_comes_about_after_all(self) -> None:
+    def test_connection_made_after_the_timeout_is_discarded(self) -> None:
         # An endpoint that can't be stopped; nobody waits for it any more.
         for secure in (0, 2):
             self.reactor = Reactor()
@@ -505,7 +505,7 @@ class ConnectingTests(ApiTestCase):
             self.assertIsNone(endpoint.factory.buildProtocol(None))
             self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_an_endpoint_that_fails(self) -> None:
+    def test_endpoint_failure_is_a_connect_error_with_its_cause(self) -> None:
         for reason in (
             ConnectionRefusedError("no"),
             RuntimeError("the proxy says no"),
@@ -517,7 +517,7 @@ class ConnectingTests(ApiTestCase):
             error = self.failed(opening, ConnectError)
             self.assertIs(error.__cause__, reason)
 
-    def test_an_endpoint_that_fails_at_once(self) -> None:
+    def test_endpoint_that_fails_immediately_is_a_connect_error(self) -> None:
         class Broken(Endpoint):
             def connect(self, factory: Any) -> Deferred[Any]:
                 return fail(ConnectionRefusedError())
@@ -530,23 +530,23 @@ class ConnectingTests(ApiTestCase):
         endpoint.connecting.errback(RuntimeError("proxy: \x1b[2J\r\n"))
         self.assertTrue(str(self.failed(opening, ConnectError)).isprintable())
 
-    def test_cancelling_while_the_name_is_looked_up(self) -> None:
+    def test_cancelling_during_name_lookup_makes_no_connection(self) -> None:
         self.reactor = Reactor(None)
         self.give_up(self.open())
         self.assertEqual(self.reactor.attempts(), [])
 
-    def test_cancelling_while_connecting(self) -> None:
+    def test_cancelling_while_connecting_stops_the_connection(self) -> None:
         self.give_up(self.open())
         self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
 
-    def test_cancelling_while_an_endpoint_connects(self) -> None:
+    def test_cancelling_connect_cancels_the_endpoint(self) -> None:
         endpoint = Endpoint()
         opening = self.open(endpoint=endpoint)
         self.give_up(opening)
         self.assertEqual(endpoint.cancelled, 1)
         self.assertIsNone(endpoint.factory.buildProtocol(None))
 
-    def test_an_endpoint_is_used_instead_of_tcp(self) -> None:
+    def test_endpoint_is_used_instead_of_tcp_if_given(self) -> None:
         server = Server(self.reactor)
         handle = server.log_in()
         self.assertEqual(server.connects, 1)
@@ -556,7 +556,7 @@ class ConnectingTests(ApiTestCase):
         self.assertEqual(str(handle.server), "pop.example.com:110")
         server.lose()
 
-    def test_a_proxy_that_wraps_our_protocol(self) -> None:
+    def test_protocol_wrapped_by_the_endpoint_is_found(self) -> None:
         # What an endpoint fires with may have our protocol inside.
         class Wrapper:
             def __init__(self, wrapped: Any) -> None:
@@ -574,7 +574,7 @@ class ConnectingTests(ApiTestCase):
         protocol.connectionLost(Failure(ConnectionRefusedError()))
         self.failureResultOf(opening, CancelledError)
 
-    def test_a_connection_that_has_ended_when_it_is_told(self) -> None:
+    def test_connection_closed_before_endpoint_fires_reports_the_refusal(self) -> None:
         # The greeting and the end came before the endpoint said anything.
         endpoint = Endpoint()
         opening = self.open(endpoint=endpoint)
@@ -587,7 +587,7 @@ class ConnectingTests(ApiTestCase):
         self.assertIn("go away", str(error))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_a_greeting_that_came_before_the_connection_was_told(self) -> None:
+    def test_greeting_received_before_endpoint_fires_is_used(self) -> None:
         endpoint = Endpoint()
         opening = self.open(endpoint=endpoint)
         protocol = endpoint.factory.buildProtocol(None)
@@ -600,7 +600,7 @@ class ConnectingTests(ApiTestCase):
         protocol.connectionLost(Failure(ConnectionRefusedError()))
         self.failureResultOf(opening, CancelledError)
 
-    def test_without_a_reactor_the_global_one_is_taken(self) -> None:
+    def test_global_reactor_is_used_if_none_is_given(self) -> None:
         def timers() -> set[Any]:
             return set(global_reactor.getDelayedCalls())  # type: ignore[attr-defined]
 
@@ -611,7 +611,7 @@ class ConnectingTests(ApiTestCase):
         self.failureResultOf(opening, CancelledError)
         self.assertEqual(timers(), before)
 
-    def test_any_clock_will_do_for_an_endpoint(self) -> None:
+    def test_plain_clock_suffices_as_reactor_for_an_endpoint(self) -> None:
         # Nothing else is asked of the reactor then.
         clock = Clock()
         endpoint = Endpoint()
@@ -671,13 +671,13 @@ class SocketTests(TestCase):
         self.assertEqual(committed.deleted, {1})
         await handle.when_closed()
 
-    async def test_a_session_with_an_address(self) -> None:
+    async def test_session_with_ip_address_retrieves_and_deletes(self) -> None:
         await self.session(f"127.0.0.1:{self.serve()}")
 
-    async def test_a_session_with_a_name(self) -> None:
+    async def test_session_with_host_name_retrieves_and_deletes(self) -> None:
         await self.session(f"localhost:{self.serve()}")
 
-    async def test_a_session_over_a_unix_socket(self) -> None:
+    async def test_session_over_unix_socket_retrieves_and_deletes(self) -> None:
         if not IReactorUNIX.providedBy(global_reactor):
             self.skipTest("this reactor has no UNIX sockets")
         # The names of UNIX sockets are short: 108 octets on Linux.
@@ -688,7 +688,7 @@ class SocketTests(TestCase):
         endpoint = UNIXClientEndpoint(global_reactor, path)
         await self.session("pop.example.com", endpoint=endpoint)
 
-    async def test_a_connection_that_is_refused(self) -> None:
+    async def test_refused_connection_is_a_connect_error_naming_server(self) -> None:
         port = global_reactor.listenTCP(  # type: ignore[attr-defined]
             0, Factory.forProtocol(SmallServer), interface="127.0.0.1"
         )

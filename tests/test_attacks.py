@@ -138,7 +138,7 @@ class OfferTests(AttackTestCase):
     What is offered in the clear was perhaps not said by the server.
     """
 
-    def test_stls_stripped_from_the_offer(self) -> None:
+    def test_stripped_stls_ends_session_before_user_is_sent(self) -> None:
         """
         Gained: nothing.  The session ends before a name is sent.
         """
@@ -154,7 +154,7 @@ class OfferTests(AttackTestCase):
             server, opening, STLSUnavailableError, "does not offer STLS", "secure=1"
         )
 
-    def test_an_offer_forged_before_tls(self) -> None:
+    def test_capabilities_forged_before_tls_are_not_used(self) -> None:
         """
         Gained: nothing.  Within TLS it is the server's own that counts.
         """
@@ -178,7 +178,7 @@ class OfferTests(AttackTestCase):
         )
         self.nothing_gained(server, opening, LoginError, "[AUTH] no", "CRAM-MD5")
 
-    def test_no_connection_is_made_that_was_not_asked_for(self) -> None:
+    def test_referral_from_server_opens_no_other_connection(self) -> None:
         """
         Gained: nothing.  No text of a server leads anywhere.
         """
@@ -196,7 +196,7 @@ class OfferTests(AttackTestCase):
         )
         self.nothing_gained(server, opening, LoginError, "log in there")
 
-    def test_only_the_clear_on_offer_where_it_is_forbidden(self) -> None:
+    def test_stripped_scram_sends_no_password_if_cleartext_is_forbidden(self) -> None:
         """
         Gained: nothing.  SCRAM was stripped, and no password follows.
         """
@@ -214,7 +214,7 @@ class OfferTests(AttackTestCase):
             server, opening, UsageError, "allow_cleartext=False", "secure to 1 or 2"
         )
 
-    def test_a_session_that_claims_to_be_open_already(self) -> None:
+    def test_greeting_that_claims_to_be_logged_in_does_not_skip_stls(self) -> None:
         """
         Gained: nothing.  Whoever says that there is no need to log in, so that STLS
         comes too late, has a client that asks for it all the same.
@@ -246,7 +246,7 @@ class LoginTests(AttackTestCase):
     The login, as an attacker plays it.
     """
 
-    def test_a_login_that_nobody_asked_for(self) -> None:
+    def test_replies_sent_with_the_greeting_are_a_protocol_error(self) -> None:
         """
         Gained: nothing.  A greeting with the answers to a login behind it is none.
         """
@@ -256,7 +256,7 @@ class LoginTests(AttackTestCase):
             self.nothing_gained(server, opening, ProtocolError, "nobody asked for")
             self.assertEqual(self.heard(server), "")
 
-    def test_a_refusal_is_not_followed_by_another_connection(self) -> None:
+    def test_refused_login_opens_no_other_connection(self) -> None:
         """
         Gained: nothing.  Nobody can make it try another level, or go without TLS.
         """
@@ -283,7 +283,7 @@ class LoginTests(AttackTestCase):
                 )
                 self.nothing_gained(server, opening, LoginError, "CRAM-MD5")
 
-    def test_a_refusal_is_not_followed_by_another_port(self) -> None:
+    def test_refusal_naming_another_port_opens_no_connection_to_it(self) -> None:
         """
         Gained: nothing.  The one connection is to the address and port that were given.
         """
@@ -308,7 +308,7 @@ class LoginTests(AttackTestCase):
         self.assertNoOther(reactor, 1)
         self.assertEqual(reactor.getDelayedCalls(), [])
 
-    def test_a_token_endpoint_of_the_server_is_not_visited(self) -> None:
+    def test_openid_url_from_server_is_reported_but_not_fetched(self) -> None:
         """
         Gained: nothing.  Where to get a token is told, and is the application's choice.
         """
@@ -340,7 +340,7 @@ class LoginTests(AttackTestCase):
         error = self.over(server, opening, LoginError, "status=invalid_token")
         self.assertEqual(error.details, told)
 
-    def test_the_password_is_not_even_asked_for(self) -> None:
+    def test_unverified_server_does_not_trigger_the_password_callable(self) -> None:
         """
         Gained: nothing.  Who is not verified does not make the user type.
         """
@@ -371,7 +371,7 @@ class TextTests(AttackTestCase):
         texts += [formatEvent(event) for event in logs]
         return "\0".join(texts)
 
-    def test_codes_that_move_a_terminal(self) -> None:
+    def test_control_codes_are_escaped_in_errors_status_and_logs(self) -> None:
         """
         Gained: nothing.  All of it is escaped, wherever it stands.
         """
@@ -392,7 +392,7 @@ class TextTests(AttackTestCase):
             self.assertTrue(said.replace("\0", "").isprintable())
             self.assertIn("owned", said)
 
-    def test_codes_in_a_session(self) -> None:
+    def test_control_codes_are_escaped_in_texts_of_an_open_session(self) -> None:
         """
         Gained: nothing.  What is handed on as text is escaped too.
         """
@@ -418,7 +418,7 @@ class TextTests(AttackTestCase):
             self.assertTrue(text.isprintable(), text)
         self.successResultOf(ending)
 
-    def test_the_password_repeated(self) -> None:
+    def test_password_repeated_by_server_is_masked(self) -> None:
         """
         Gained: nothing.  What the server says of a password is masked where it is told.
         """
@@ -457,7 +457,7 @@ class FloodTests(AttackTestCase):
 
         return script.step("flood", play).expect_close()
 
-    def test_lines_without_end(self) -> None:
+    def test_endless_line_ends_the_session(self) -> None:
         """
         Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
         """
@@ -481,7 +481,7 @@ class FloodTests(AttackTestCase):
             error = self.nothing_gained(server, opening, ProtocolError, words)
             self.assertLess(len(str(error)), 2000)
 
-    def test_capabilities_without_end(self) -> None:
+    def test_endless_capabilities_end_the_session(self) -> None:
         """
         Gained: nothing.  256 KiB and 512 lines are more than any server has.
         """
@@ -492,7 +492,7 @@ class FloodTests(AttackTestCase):
             server, opening, ProtocolError, "CAPA", "more than 262144 octets"
         )
 
-    def test_a_listing_without_end(self) -> None:
+    def test_endless_listing_ends_the_session(self) -> None:
         """
         Gained: nothing.  A listing has a limit, for fourteen million messages.
         """
@@ -509,7 +509,7 @@ class FloodTests(AttackTestCase):
         )
         self.assertNotIn("list()", str(error))
 
-    def test_a_body_without_end(self) -> None:
+    def test_endless_body_ends_the_session_at_max_message_size(self) -> None:
         """
         Gained: nothing, where ``max_message_size`` is given.
         """
@@ -523,7 +523,7 @@ class FloodTests(AttackTestCase):
             server, asked, ProtocolError, "max_message_size=100000", "list() first"
         )
 
-    def test_answers_that_nobody_asked_for(self) -> None:
+    def test_flood_of_unexpected_replies_ends_the_session(self) -> None:
         """
         Gained: nothing.  The first one ends the session; nothing is kept of the others.
         """
@@ -544,7 +544,7 @@ class SlowTests(AttackTestCase):
             server.advance(1)
         return self.nothing_gained(server, opening, TimedOutError, "took too long")
 
-    def test_an_octet_a_second(self) -> None:
+    def test_reply_at_one_byte_a_second_times_out_after_60_seconds(self) -> None:
         """
         Gained: a minute.  The time is for all of an answer, not for an octet of it.
         """
@@ -564,7 +564,7 @@ class SlowTests(AttackTestCase):
             error = self.hold(script, 70)
             self.assertEqual(error.seconds, 60)
 
-    def test_a_handshake_an_octet_a_second(self) -> None:
+    def test_handshake_at_one_byte_a_second_times_out_after_30_seconds(self) -> None:
         """
         Gained: half a minute.
         """
@@ -576,7 +576,7 @@ class SlowTests(AttackTestCase):
         )
         self.assertEqual((error.phase, error.seconds), ("TLS handshake", 30))
 
-    def test_a_message_an_octet_a_second(self) -> None:
+    def test_message_at_one_byte_a_second_times_out(self) -> None:
         """
         Gained: a minute.  512 octets of a message have to come within the time.
         """
@@ -605,7 +605,7 @@ class MailTests(AttackTestCase):
         b".\r\n..\r\n...\r\n\r\n.\r\n"
     )
 
-    def test_replies_in_a_mail(self) -> None:
+    def test_forged_replies_inside_a_message_stay_in_the_message(self) -> None:
         """
         Gained: nothing.  A mail is a mail, however it is cut.
         """
@@ -631,7 +631,7 @@ class MailTests(AttackTestCase):
             self.successResultOf(ending)
             server.check()
 
-    def test_replies_in_a_mail_of_a_server_that_does_not_stuff(self) -> None:
+    def test_unstuffed_message_with_forged_replies_confirms_no_deletion(self) -> None:
         """
         Gained: the end of the session.  No deletion is taken for confirmed.
         """
@@ -664,7 +664,7 @@ class TrustTests(AttackTestCase):
     Certificates of somebody else.
     """
 
-    def test_a_certificate_for_another_name(self) -> None:
+    def test_certificate_for_another_name_is_refused(self) -> None:
         """
         Gained: nothing.  A certificate of our CA, for another of its servers.
         """
@@ -680,7 +680,7 @@ class TrustTests(AttackTestCase):
             "is not for pop.example.com: it is for www.example.com",
         )
 
-    def test_the_connection_breaks_in_the_handshake(self) -> None:
+    def test_connection_dropped_in_tls_handshake_is_reported_as_lost(self) -> None:
         """
         Gained: nothing.
         """

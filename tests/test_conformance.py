@@ -40,7 +40,7 @@ class ImplementationTests(ConformanceTestCase):
     The text of IMPLEMENTATION (RFC 2449 section 6.9).
     """
 
-    def test_nothing_goes_by_the_name_of_a_server(self) -> None:
+    def test_implementation_name_does_not_change_the_dialogue(self) -> None:
         # One script, that is one dialogue, whatever the name.
         for name in ("Dovecot", "Microsoft Exchange", "Cyrus", "gmail", "x" * 400):
             offer = ["USER", "PIPELINING", f"IMPLEMENTATION {name}"]
@@ -70,12 +70,12 @@ class InitialResponseTests(ConformanceTestCase):
         script.expect("CAPA").reply(lines=["TOP"]).quit()
         self.leave(*self.play(script, **options))
 
-    def test_an_empty_one_is_an_equals_sign(self) -> None:
+    def test_empty_initial_response_is_sent_as_an_equals_sign(self) -> None:
         self.logged_in(
             ("AUTH EXTERNAL =", "+OK"), auth="EXTERNAL", username="", password=""
         )
 
-    def test_a_challenge_of_twelve_thousand_octets(self) -> None:
+    def test_challenge_line_of_12284_bytes_is_accepted(self) -> None:
         """
         RFC 4954 section 4 has 12,288 octets for such a line; RFC 5034 has no limit.
         """
@@ -89,7 +89,7 @@ class InitialResponseTests(ConformanceTestCase):
             auth="CRAM-MD5",
         )
 
-    def test_what_stands_behind_the_last_ok_is_not_read(self) -> None:
+    def test_text_after_the_final_ok_is_ignored(self) -> None:
         """
         It is text: neither a challenge nor a proof (section 4).
         """
@@ -107,7 +107,7 @@ class RefusalTests(ConformanceTestCase):
     Refusals with a response code.
     """
 
-    def test_a_message_that_needs_utf_8(self) -> None:
+    def test_retr_refused_with_utf8_code_keeps_session_open(self) -> None:
         """
         RFC 6856 section 5: the code is told, and the session goes on.
         """

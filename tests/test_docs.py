@@ -28,7 +28,7 @@ class ReadmeTests(SynchronousTestCase):
     The front page.
     """
 
-    def test_its_examples_are_python_and_use_what_there_is(self) -> None:
+    def test_readme_examples_compile_and_use_existing_names(self) -> None:
         path = DOCS.parent / "README.rst"
         blocks = re.findall(
             r"code-block:: python\n\n((?:    .*\n|\n)+)", path.read_text("utf-8")
@@ -68,7 +68,7 @@ class DiagramTests(SynchronousTestCase):
         spec.loader.exec_module(module)
         return module
 
-    def test_it_has_each_state_and_verb_of_the_table(self) -> None:
+    def test_diagram_shows_every_state_and_its_verbs(self) -> None:
         picture = ElementTree.fromstring(self.diagram().draw())
         texts = [
             "".join(each.itertext())
@@ -88,7 +88,7 @@ class DiagramTests(SynchronousTestCase):
         for state, verbs in ALLOWED.items():
             self.assertEqual(shown[state.name], set(verbs) or {"no", "command"})
 
-    def test_nothing_lies_outside(self) -> None:
+    def test_diagram_elements_lie_within_its_height(self) -> None:
         picture = ElementTree.fromstring(self.diagram().draw())
         height = float(picture.attrib["height"])
         for each in picture.iter():

@@ -65,16 +65,16 @@ FlV3iazAMAUGAytlcANBAH9YMxKBfeK4dEh2qJtAJQYZtWrIPCjaZR34HKUzjN3K
 class FamilyTests(SynchronousTestCase):
     """Who catches what."""
 
-    def test_none_is_missing_here(self) -> None:
+    def test_examples_cover_every_exported_error(self) -> None:
         self.assertEqual(
             sorted(type(error).__name__ for error, _ in EVERY), sorted(errors.__all__)
         )
 
-    def test_one_except_catches_them_all(self) -> None:
+    def test_every_error_is_a_pop3error(self) -> None:
         for error, _ in EVERY:
             self.assertIsInstance(error, POP3Error)
 
-    def test_kinds_are_caught_by_their_kind(self) -> None:
+    def test_specific_errors_are_caught_by_their_base_class(self) -> None:
         for kind, base in [
             (UsageError, ValueError),
             (VerificationError, TLSError),
@@ -83,7 +83,7 @@ class FamilyTests(SynchronousTestCase):
         ]:
             self.assertTrue(issubclass(kind, base), kind)
 
-    def test_and_by_no_other(self) -> None:
+    def test_no_error_has_an_unintended_base_class(self) -> None:
         kinds = [type(error) for error, _ in EVERY]
         related = {
             (kind.__name__, other.__name__)
@@ -104,7 +104,7 @@ class FamilyTests(SynchronousTestCase):
 class MessageTests(SynchronousTestCase):
     """What is read by people."""
 
-    def test_the_text_says_where_which_command_and_what(self) -> None:
+    def test_str_is_server_verb_and_message_where_known(self) -> None:
         for server, verb, text in [
             (None, None, "it broke"),
             ("h:110", None, "h:110: it broke"),
@@ -115,14 +115,14 @@ class MessageTests(SynchronousTestCase):
             self.assertEqual(str(error), text)
             self.assertEqual(error.message, "it broke")
 
-    def test_every_error_carries_what_it_was_given(self) -> None:
+    def test_every_error_carries_the_attributes_it_was_given(self) -> None:
         for error, attributes in EVERY:
             self.assertEqual(str(error), "pop.example.com:110: RETR: message")
             expected = {"message": "message", **WHERE, **attributes}
             carried = {name: getattr(error, name) for name in expected}
             self.assertEqual(carried, expected, type(error))
 
-    def test_nothing_else_rides_along(self) -> None:
+    def test_errors_have_no_attributes_they_were_not_given(self) -> None:
         """No command, and so no secret, can be reached from an error."""
         for error, attributes in EVERY:
             # A certificate is kept as its octets.
@@ -130,7 +130,7 @@ class MessageTests(SynchronousTestCase):
             self.assertEqual(set(vars(error)), {"message", *WHERE, *kept})
             self.assertEqual(error.args, ("message",))
 
-    def test_what_was_not_given_is_none(self) -> None:
+    def test_attributes_not_given_are_none_or_empty(self) -> None:
         for kind in (POP3Error, UsageError, ConnectError, ProtocolError, LoginError):
             error = kind("message")
             self.assertEqual((error.server, error.verb), (None, None))
@@ -141,7 +141,7 @@ class MessageTests(SynchronousTestCase):
         )
         self.assertIs(VerificationError("message").certificate, None)
 
-    def test_a_server_that_becomes_known_later_is_told(self) -> None:
+    def test_server_set_later_appears_in_str(self) -> None:
         error = UsageError("the password is empty")
         error.server = "h:110"
         self.assertEqual(str(error), "h:110: the password is empty")
@@ -156,7 +156,7 @@ class TransientTests(SynchronousTestCase):
     def transient(self, code: str | None) -> bool | None:
         return CommandError("message", code=code).transient
 
-    def test_by_the_response_code(self) -> None:
+    def test_response_code_determines_transient(self) -> None:
         for code, transient in [
             ("IN-USE", True),
             ("LOGIN-DELAY", True),
@@ -171,7 +171,7 @@ class TransientTests(SynchronousTestCase):
         ]:
             self.assertIs(self.transient(code), transient, code)
 
-    def test_levels_that_are_not_known_count_for_the_one_above(self) -> None:
+    def test_unknown_sublevel_of_a_code_counts_as_its_parent(self) -> None:
         """RFC 2449 section 8: the text after a "/" may be ignored."""
         for code, transient in [
             ("SYS/TEMP/DISK", True),
@@ -182,11 +182,11 @@ class TransientTests(SynchronousTestCase):
         ]:
             self.assertIs(self.transient(code), transient, code)
 
-    def test_a_code_that_only_begins_alike_is_another_one(self) -> None:
+    def test_code_that_only_shares_a_prefix_is_unknown(self) -> None:
         for code in ("AUTHORITY", "SYS/TEMPLATE", "SYS/PERMIT", "IN-USEX"):
             self.assertIs(self.transient(code), None, code)
 
-    def test_a_login_error_knows_it_too(self) -> None:
+    def test_login_error_with_in_use_code_is_transient(self) -> None:
         self.assertIs(LoginError("message", code="IN-USE").transient, True)
 
 
@@ -200,17 +200,17 @@ class CopyTests(SynchronousTestCase):
         self.assertEqual(vars(one), vars(two))
         self.assertEqual(str(one), str(two))
 
-    def test_pickled_whole(self) -> None:
+    def test_pickled_errors_are_equal_to_the_original(self) -> None:
         for error, _ in EVERY:
             for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
                 self.same(error, pickle.loads(pickle.dumps(error, protocol)))
 
-    def test_copied_whole(self) -> None:
+    def test_copied_errors_are_equal_to_the_original(self) -> None:
         for error, _ in EVERY:
             self.same(error, copy.copy(error))
             self.same(error, copy.deepcopy(error))
 
-    def test_a_certificate_survives(self) -> None:
+    def test_certificate_survives_copy_and_pickle(self) -> None:
         certificate = x509.load_pem_x509_certificate(CERTIFICATE)
         error = VerificationError("message", certificate=certificate, **WHERE)
         for twin in (
@@ -221,7 +221,7 @@ class CopyTests(SynchronousTestCase):
             self.assertEqual(twin.certificate, certificate)
             self.assertEqual(str(twin), str(error))
 
-    def test_the_same_error_about_another_command(self) -> None:
+    def test_about_returns_a_copy_with_another_verb(self) -> None:
         for error, _ in EVERY:
             cause = OSError("broken pipe")
             error = copy.copy(error)
@@ -235,11 +235,11 @@ class CopyTests(SynchronousTestCase):
             self.assertEqual(error.verb, "RETR")
             self.assertEqual(str(twin), "pop.example.com:110: STAT: message")
 
-    def test_about_no_command_at_all(self) -> None:
+    def test_about_none_returns_a_copy_without_verb(self) -> None:
         twin = ConnectionLostError("message", **WHERE).about(None)
         self.assertEqual(str(twin), "pop.example.com:110: message")
 
-    def test_each_twin_is_raised_by_itself(self) -> None:
+    def test_about_returns_a_copy_without_traceback(self) -> None:
         """A traceback is the way of one error, and not of its twins."""
         error = ConnectionLostError("message", **WHERE)
         try:

@@ -137,54 +137,54 @@ class ScriptTests(ExampleTestCase):
     Scripts with a main function.
     """
 
-    async def test_first_steps(self) -> None:
+    async def test_first_steps_reads_mailbox_and_deletes_nothing(self) -> None:
         output = await self.printed("first_steps", self.server, USER, PASSWORD)
         self.assertIn("Stat(count=2, size=", output)
         self.assertIn("Subject: one", output)
         self.assertIn("Committed(deleted=frozenset())", output)
 
-    async def test_read_mailbox(self) -> None:
+    async def test_read_mailbox_prints_senders_and_subjects(self) -> None:
         output = await self.printed("read_mailbox", self.server, USER, PASSWORD)
         self.assertIn("2 messages", output)
         self.assertIn("1 bob@example.com - one", output)
         self.assertIn("2 eve@example.com - zwölf", output)
         self.assertEqual(self.mailbox.messages, MAIL)
 
-    async def test_read_mailbox_with_a_wrong_password(self) -> None:
+    async def test_read_mailbox_hides_a_wrong_password_in_its_error(self) -> None:
         with self.assertRaises(SystemExit) as caught:
             await self.printed("read_mailbox", self.server, USER, "babbage")
         self.assertIn(self.server, str(caught.exception))
         self.assertNotIn("babbage", str(caught.exception))
 
-    async def test_take_mail(self) -> None:
+    async def test_take_mail_empties_the_mailbox(self) -> None:
         folder = self.mktemp()
         output = await self.printed("take_mail", self.server, USER, folder, PASSWORD)
         self.assertIn("there are 2 messages", output)
         self.assertEqual(self.mailbox.messages, [])
 
-    async def test_headers(self) -> None:
+    async def test_headers_prints_decoded_subjects(self) -> None:
         output = await self.printed("headers", self.server, USER)
         self.assertEqual(output, "one\nzwölf\n")
 
-    async def test_stls(self) -> None:
+    async def test_stls_shows_the_upgrade_and_hides_the_password(self) -> None:
         self.serve(self.secure_mailbox(tls_at_once=False))
         output = await self.printed("stls", self.server, USER)
         self.assertIn("C: STLS", output)
         self.assertIn("TLS: TLSv1", output)
         self.assertNotIn(PASSWORD, output)
 
-    async def test_stls_that_is_not_to_be_had(self) -> None:
+    async def test_stls_sends_no_password_if_server_lacks_stls(self) -> None:
         self.serve(MailboxServer(MAIL))
         output = await self.printed("stls", self.server, USER)
         self.assertIn("no password was sent", output)
 
-    async def test_own_ca(self) -> None:
+    async def test_own_ca_verifies_the_server(self) -> None:
         folder = str(self.cacerts)
         output = await self.printed("own_ca", self.server, USER, folder)
         self.assertIn("verified=True", output)
 
     @skipIf(shutil.which("openssl") is None, "there is no openssl to make a CA with")
-    async def test_make_ca(self) -> None:
+    async def test_make_ca_creates_certificate_that_own_ca_verifies(self) -> None:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         subprocess.run(
@@ -206,21 +206,21 @@ class ScriptTests(ExampleTestCase):
         )
         self.assertIn("verified=True", output)
 
-    async def test_somebody_elses_ca(self) -> None:
+    async def test_own_ca_explains_an_untrusted_certificate(self) -> None:
         (self.cacerts / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
         output = await self.printed("own_ca", self.server, USER, str(self.cacerts))
         self.assertIn("is not trusted", output)
         self.assertIn(str(self.cacerts), output)
         self.assertIn("valid until", output)
 
-    async def test_save_messages(self) -> None:
+    async def test_save_messages_writes_files_and_empties_the_mailbox(self) -> None:
         folder = Path(self.mktemp())
         output = await self.printed("save_messages", self.server, USER, str(folder))
         self.assertIn("done", output)
         self.assertEqual(sorted(p.read_bytes() for p in folder.iterdir()), sorted(MAIL))
         self.assertEqual(self.mailbox.messages, [])
 
-    async def test_save_messages_after_it_was_broken_off(self) -> None:
+    async def test_save_messages_skips_saved_and_leaves_refused_messages(self) -> None:
         """What is there already is not fetched again, and half of one is no file."""
         server = self.serve(
             ScriptedServer(
@@ -246,14 +246,14 @@ class ScriptTests(ExampleTestCase):
         self.assertFalse((folder / "62.eml").exists())
         server.check()
 
-    async def test_small_ones(self) -> None:
+    async def test_small_ones_prints_small_and_leaves_large_messages(self) -> None:
         limit = str(len(MAIL[0]))
         self.assertEqual(
             await self.printed("small_ones", self.server, USER, limit),
             f"1 {limit} octets\n2 is left there: =?utf-8?q?zw=C3=B6lf?=\n",
         )
 
-    async def test_delete_after(self) -> None:
+    async def test_delete_after_deletes_messages_after_given_days(self) -> None:
         file = self.mktemp()
         module = load("delete_after")
         for day, deleted in ((1, 0), (14, 0), (15, 2), (16, 0)):
@@ -266,7 +266,7 @@ class ScriptTests(ExampleTestCase):
             self.assertEqual(output.getvalue(), f"deleted: {deleted}\n")
         self.assertEqual(json.loads(Path(file).read_text()), {})
 
-    async def test_unix_socket(self) -> None:
+    async def test_unix_socket_reaches_the_server(self) -> None:
         # The name of a UNIX socket has to be short.
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -277,7 +277,7 @@ class ScriptTests(ExampleTestCase):
         output = await self.printed("unix_socket", path, USER)
         self.assertIn("Stat(count=2, size=", output)
 
-    async def test_leave_on_server(self) -> None:
+    async def test_leave_on_server_prints_each_new_message_once(self) -> None:
         file = str(Path(self.mktemp()).absolute())
         output = await self.printed("leave_on_server", self.server, USER, file)
         self.assertIn("message 2 has", output)
@@ -323,7 +323,7 @@ class ProxyTests(ExampleTestCase):
         self.addCleanup(listening.stopListening)
         return f"127.0.0.1:{listening.getHost().port}"
 
-    async def test_a_session(self) -> None:
+    async def test_session_through_proxy_connects_to_server_by_name(self) -> None:
         proxy = self.proxy(b"HTTP/1.1 200 OK\r\nVia: us\r\n\r\n")
         output = await self.printed("proxy", proxy, NAME, USER)
         self.assertIn("Stat(count=2", output)
@@ -331,13 +331,13 @@ class ProxyTests(ExampleTestCase):
             self.heard[0].split(b"\r\n")[0], b"CONNECT pop.example.com:995 HTTP/1.1"
         )
 
-    async def test_a_proxy_that_refuses(self) -> None:
+    async def test_refusal_by_proxy_is_a_connect_error(self) -> None:
         proxy = self.proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n")
         with self.assertRaises(ConnectError) as caught:
             await self.printed("proxy", proxy, NAME, USER)
         self.assertIn("403 Forbidden", str(caught.exception))
 
-    async def test_nobody_there(self) -> None:
+    async def test_unreachable_proxy_is_a_connect_error(self) -> None:
         with self.assertRaises(ConnectError):
             await self.printed("proxy", "127.0.0.1:1", NAME, USER)
 
@@ -418,7 +418,7 @@ class OAuthTests(ExampleTestCase):
         patch.start()
         self.addCleanup(patch.stop)
 
-    async def test_a_token_that_has_expired(self) -> None:
+    async def test_oauth2_gets_a_new_token_when_first_is_refused(self) -> None:
         self.serve_one_who_refuses_the_first_token()
         tokens = TokenEndpoint()
         listening = reactor.listenTCP(0, Site(tokens), interface="127.0.0.1")
@@ -429,7 +429,7 @@ class OAuthTests(ExampleTestCase):
         self.assertEqual(output, "7 messages\n")
         self.assertEqual(tokens.count, 2)
 
-    async def test_oauth2_microsoft(self) -> None:
+    async def test_oauth2_microsoft_gets_new_token_when_first_is_refused(self) -> None:
         class Application:
             kept = ""
             made = 0
@@ -454,7 +454,7 @@ class OAuthTests(ExampleTestCase):
         output = await self.printed("oauth2_microsoft", USER, self.server)
         self.assertEqual(output, "7 messages\n")
 
-    async def test_oauth2_microsoft_has_no_token(self) -> None:
+    async def test_oauth2_microsoft_reports_why_it_has_no_token(self) -> None:
         application = mock.Mock()
         application().acquire_token_for_client.return_value = {
             "error": "invalid_client",
@@ -468,7 +468,7 @@ class OAuthTests(ExampleTestCase):
             await self.printed("oauth2_microsoft", USER, self.server)
         self.assertIn("the secret has expired", str(caught.exception.__cause__))
 
-    async def test_oauth2_google(self) -> None:
+    async def test_oauth2_google_gets_new_token_when_first_is_refused(self) -> None:
         class Credentials:
             made = 0
             valid = False
@@ -497,7 +497,7 @@ class OAuthTests(ExampleTestCase):
         output = await self.printed("oauth2_google", USER, self.server)
         self.assertEqual(output, "7 messages\n")
 
-    def test_a_token_is_kept(self) -> None:
+    def test_oauth2_reuses_a_token_that_is_still_valid(self) -> None:
         module = load("oauth2")
         tokens = module.Tokens("http://127.0.0.1:1/")
         tokens.token, tokens.until = "good", float("inf")
@@ -533,7 +533,7 @@ class ServiceTests(ExampleTestCase):
         server.advance(700)
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
-    def test_mail_is_taken_in(self) -> None:
+    def test_mail_is_taken_in_at_start_and_after_each_interval(self) -> None:
         taken: list[bytes] = []
 
         async def take_in(content: bytes) -> None:
@@ -548,7 +548,7 @@ class ServiceTests(ExampleTestCase):
         self.assertEqual(taken, [*MAIL, MAIL[0]])
         self.stop(server, service)
 
-    def test_what_is_not_taken_in_stays(self) -> None:
+    def test_message_stays_on_server_if_taking_it_in_fails(self) -> None:
         async def take_in(content: bytes) -> None:
             if content == MAIL[0]:
                 raise ValueError("no")
@@ -559,7 +559,7 @@ class ServiceTests(ExampleTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.stop(server, service)
 
-    def test_a_server_that_is_broken_is_asked_again(self) -> None:
+    def test_failed_login_is_logged_and_retried_after_interval(self) -> None:
         async def take_in(content: bytes) -> None:
             raise AssertionError("there is nothing")
 
@@ -573,7 +573,7 @@ class ServiceTests(ExampleTestCase):
         server.check()
         self.stop(server, service)
 
-    def test_it_is_stopped_in_the_middle(self) -> None:
+    def test_stopping_while_taking_in_leaves_mail_on_server(self) -> None:
         stuck: list[Deferred[None]] = []
 
         async def take_in(content: bytes) -> None:
@@ -612,12 +612,12 @@ class WebHookTests(ExampleTestCase):
         super().setUp()
         self.taken: list[bytes] = []
 
-    async def test_mail_is_taken_in(self) -> None:
+    async def test_post_takes_in_and_deletes_all_mail(self) -> None:
         self.assertEqual(await self.post(), (200, {"taken": 2, "left": {}}))
         self.assertEqual(self.taken, MAIL)
         self.assertEqual(self.mailbox.messages, [])
 
-    async def test_errors_are_told(self) -> None:
+    async def test_failed_login_gives_500_and_failed_connection_502(self) -> None:
         code, answer = await self.post(password="babbage")
         self.assertEqual((code, list(answer)), (500, ["error"]))
         code, answer = await self.post(server="127.0.0.1:1")
@@ -635,7 +635,7 @@ class PortingTests(ExampleTestCase):
         self.assertEqual(tuple(map(str, subjects)), self.SUBJECTS)
         self.assertEqual(self.mailbox.messages, [])
 
-    async def test_poplib(self) -> None:
+    async def test_from_poplib_fetches_same_mail_before_and_after(self) -> None:
         module = load("from_poplib")
         context = ssl.create_default_context(cadata=self.authority.decode())
         account = "127.0.0.1", self.port, USER, PASSWORD
@@ -643,7 +643,7 @@ class PortingTests(ExampleTestCase):
         self.mailbox.deliver(*MAIL)
         self.check(await module.after(*account))
 
-    async def test_pop3client(self) -> None:
+    async def test_from_pop3client_fetches_same_mail_before_and_after(self) -> None:
         module = load("from_pop3client")
         trusted = trustRootFromCertificates([Certificate.loadPEM(self.authority)])
         account = reactor, "127.0.0.1", self.port, USER, PASSWORD
@@ -673,14 +673,14 @@ class AsyncioTests(ExampleTestCase):
         output: str = program.output
         return output
 
-    async def test_with_asyncio(self) -> None:
+    async def test_with_asyncio_fetches_mail_while_other_task_runs(self) -> None:
         octets = sum(map(len, MAIL))
         self.assertEqual(
             await self.printed("with_asyncio", self.server, USER),
             f"meanwhile\n{octets} octets\n",
         )
 
-    async def test_asyncio_thread(self) -> None:
+    async def test_asyncio_thread_prints_number_of_messages(self) -> None:
         self.assertEqual(
             await self.printed("asyncio_thread", self.server, USER), "2 messages\n"
         )
@@ -691,7 +691,7 @@ class EachTests(TestCase):
     No example without a test and a page.
     """
 
-    def test_each_is_in_the_documentation_and_in_a_test(self) -> None:
+    def test_every_example_has_a_documentation_page_and_a_test(self) -> None:
         if not EXAMPLES.exists():
             raise SkipTest("these are tests of an installed package")
         pages = "".join(page.read_text("utf-8") for page in DOCS.rglob("*.rst"))

@@ -118,37 +118,37 @@ def signature(function: object) -> str:
 class PackageTests(SynchronousTestCase):
     """The names of the package."""
 
-    def test_the_names_are_these_and_no_others(self) -> None:
+    def test_package_exports_exactly_the_listed_names(self) -> None:
         self.assertEqual(sorted(pop3connect.__all__), sorted(NAMES))
 
-    def test_each_of_them_is_there(self) -> None:
+    def test_every_exported_name_can_be_imported(self) -> None:
         names: dict[str, object] = {}
         exec("from pop3connect import *", names)
         for name in NAMES:
             self.assertIs(names[name], getattr(pop3connect, name))
 
-    def test_each_of_them_is_documented(self) -> None:
+    def test_every_exported_name_has_a_docstring(self) -> None:
         for name in NAMES:
             if name != "__version__":
                 self.assertTrue(getattr(pop3connect, name).__doc__, name)
 
-    def test_the_names_of_other_modules(self) -> None:
+    def test_public_modules_export_exactly_the_listed_names(self) -> None:
         for name, names in MODULES.items():
             module = import_module(f"pop3connect.{name}")
             self.assertEqual(sorted(module.__all__), names, name)
 
-    def test_every_error_is_among_them(self) -> None:
+    def test_package_exports_every_error_class(self) -> None:
         self.assertLessEqual(set(errors.__all__), set(pop3connect.__all__))
 
-    def test_what_is_not_there_is_an_attribute_error(self) -> None:
+    def test_unknown_name_raises_attribute_error(self) -> None:
         with self.assertRaises(AttributeError) as caught:
             pop3connect.disconnect  # noqa: B018
         self.assertIn("disconnect", str(caught.exception))
 
-    def test_the_version_is_one(self) -> None:
+    def test_version_begins_with_three_numbers(self) -> None:
         self.assertTrue(re.match(r"\d+\.\d+\.\d+", pop3connect.__version__))
 
-    def test_importing_it_installs_no_reactor(self) -> None:
+    def test_importing_the_package_installs_no_reactor(self) -> None:
         """Which reactor there is, is the business of the application."""
         code = (
             "import sys, pop3connect\n"
@@ -165,15 +165,15 @@ class PackageTests(SynchronousTestCase):
 class ConnectTests(SynchronousTestCase):
     """`connect`"""
 
-    def test_its_signature(self) -> None:
+    def test_connect_has_the_listed_signature(self) -> None:
         self.assertEqual(signature(connect), SIGNATURE)
 
-    def test_it_returns_a_deferred_whatever_is_wrong(self) -> None:
+    def test_connect_with_wrong_arguments_returns_a_failed_deferred(self) -> None:
         answer = connect("", "", "")
         self.assertIsInstance(answer, Deferred)
         self.failureResultOf(answer, pop3connect.UsageError)
 
-    def test_the_ways_to_be_secure(self) -> None:
+    def test_secure_has_the_listed_members(self) -> None:
         self.assertTrue(issubclass(Secure, IntEnum))
         self.assertEqual(
             list(Secure.__members__.items()), [("NONE", 0), ("TLS", 1), ("STLS", 2)]
@@ -190,7 +190,7 @@ class HandleTests(SynchronousTestCase):
             if not name.startswith("_")
         }
 
-    def test_its_methods_and_their_signatures(self) -> None:
+    def test_methods_have_the_listed_signatures(self) -> None:
         methods = {
             name: re.sub(r"ahead=\d+", "ahead=...", signature(thing))
             for name, thing in self.public().items()
@@ -198,7 +198,7 @@ class HandleTests(SynchronousTestCase):
         }
         self.assertEqual(methods, METHODS)
 
-    def test_its_properties_which_cannot_be_set(self) -> None:
+    def test_properties_are_the_listed_ones_and_read_only(self) -> None:
         properties = {
             name: thing
             for name, thing in self.public().items()
@@ -208,17 +208,17 @@ class HandleTests(SynchronousTestCase):
         for name, thing in properties.items():
             self.assertIs(thing.fset, None, name)
 
-    def test_there_is_nothing_else(self) -> None:
+    def test_handle_has_no_other_public_names(self) -> None:
         self.assertEqual(sorted(self.public()), sorted([*METHODS, *PROPERTIES]))
 
-    def test_all_of_it_is_documented(self) -> None:
+    def test_every_public_name_has_a_docstring(self) -> None:
         for name in self.public():
             self.assertTrue(inspect.getdoc(getattr(Handle, name)), name)
 
-    def test_messages_come_by_an_async_iterator(self) -> None:
+    def test_messages_is_an_async_generator(self) -> None:
         self.assertTrue(inspect.isasyncgenfunction(Handle.messages))
 
-    def test_it_is_an_async_context_manager(self) -> None:
+    def test_handle_is_an_async_context_manager(self) -> None:
         for name in ("__aenter__", "__aexit__"):
             self.assertTrue(inspect.iscoroutinefunction(getattr(Handle, name)))
 
@@ -226,7 +226,7 @@ class HandleTests(SynchronousTestCase):
 class ResultTests(SynchronousTestCase):
     """The fields of the results, in their order."""
 
-    def test_tuples(self) -> None:
+    def test_result_tuples_have_the_listed_fields(self) -> None:
         for kind, fields in [
             (pop3connect.Stat, ("count", "size")),
             (pop3connect.Listing, ("number", "size")),
@@ -235,24 +235,24 @@ class ResultTests(SynchronousTestCase):
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 
-    def test_values(self) -> None:
+    def test_login_info_and_committed_have_the_listed_signatures(self) -> None:
         self.assertEqual(signature(pop3connect.LoginInfo), "(mechanism, cleartext)")
         self.assertEqual(signature(pop3connect.Committed), "(deleted)")
 
-    def test_what_is_known_of_tls(self) -> None:
+    def test_tls_info_has_the_listed_fields(self) -> None:
         info = pop3connect.TLSInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", True)
         self.assertEqual(
             (info.version, info.cipher, info.verified, info.peer_certificate),
             ("TLSv1.3", "TLS_AES_256_GCM_SHA384", True, None),
         )
 
-    def test_what_is_known_of_capabilities(self) -> None:
+    def test_capabilities_have_the_listed_attributes(self) -> None:
         shown = {name for name in dir(pop3connect.Capabilities) if name[0] != "_"}
         self.assertLessEqual(
             {"sasl", "login_delay", "expire", "implementation", "known"}, shown
         )
 
-    def test_errors_take_the_same_words(self) -> None:
+    def test_error_classes_share_one_signature(self) -> None:
         for name in errors.__all__:
             text = signature(getattr(pop3connect, name))
             self.assertTrue(text.startswith("(message, *, "), text)

@@ -41,20 +41,20 @@ class CommandsTests(SessionTestCase):
         self.assertIdle()
         return result
 
-    def test_stat(self) -> None:
+    def test_stat_returns_count_and_size(self) -> None:
         handle = self.log_in()
         stat = self.ask(handle.stat(), b"STAT", b"+OK 2 320\r\n")
         self.assertIsInstance(stat, Stat)
         self.assertEqual((stat.count, stat.size), (2, 320))
 
-    def test_stat_of_a_very_large_mailbox_and_with_more_text(self) -> None:
+    def test_stat_reads_very_large_numbers_and_ignores_extra_text(self) -> None:
         # RFC 1939 section 5: further information is left to the server.
         handle = self.log_in()
         answer = b"+OK 14000000 9876543210123 and no more\r\n"
         stat = self.ask(handle.stat(), b"STAT", answer)
         self.assertEqual(stat, (14_000_000, 9_876_543_210_123))
 
-    def test_list(self) -> None:
+    def test_list_keeps_server_order_with_gaps_and_large_sizes(self) -> None:
         # With holes, out of order, larger than 32 bits: all of it is seen.
         handle = self.log_in()
         body = b"1 120\r\n7 200 more\r\n3   4294967800\r\n"
@@ -64,11 +64,11 @@ class CommandsTests(SessionTestCase):
         self.assertEqual(listing, [(1, 120), (7, 200), (3, 4_294_967_800)])
         self.assertIsInstance(listing[0], Listing)
 
-    def test_list_of_an_empty_mailbox(self) -> None:
+    def test_list_of_empty_mailbox_returns_empty_list(self) -> None:
         handle = self.log_in()
         self.assertEqual(self.ask(handle.list(), b"LIST", b"+OK\r\n.\r\n"), [])
 
-    def test_list_of_a_large_mailbox(self) -> None:
+    def test_list_of_20000_messages_is_complete(self) -> None:
         handle = self.log_in()
         body = b"".join(b"%d 17\r\n" % number for number in range(1, 20_001))
         asked = handle.list()
@@ -78,11 +78,11 @@ class CommandsTests(SessionTestCase):
             self.result(asked), [(number, 17) for number in range(1, 20_001)]
         )
 
-    def test_size(self) -> None:
+    def test_size_returns_size_of_one_message(self) -> None:
         handle = self.log_in()
         self.assertEqual(self.ask(handle.size(7), b"LIST 7", b"+OK 7 200\r\n"), 200)
 
-    def test_uidl(self) -> None:
+    def test_uidl_returns_ids_with_blanks_and_undecodable_bytes(self) -> None:
         handle = self.log_in()
         body = b"1 whqtswO00WBw418f9t5JxYwZ\r\n2 with blank\r\n3 \xff\r\n"
         uids = self.ask(handle.uidl(), b"UIDL", b"+OK\r\n" + body + b".\r\n")
@@ -91,18 +91,18 @@ class CommandsTests(SessionTestCase):
         )
         self.assertIsInstance(uids[0], UID)
 
-    def test_uid(self) -> None:
+    def test_uid_returns_unique_id_of_one_message(self) -> None:
         handle = self.log_in()
         answer = b"+OK 7 QhdPYR:00WBw1Ph7x7\r\n"
         uid = self.ask(handle.uid(7), b"UIDL 7", answer)
         self.assertEqual(uid, "QhdPYR:00WBw1Ph7x7")
 
-    def test_retrieve(self) -> None:
+    def test_retrieve_returns_message_content(self) -> None:
         handle = self.log_in()
         answer = b"+OK 27 octets\r\n" + LETTER + b".\r\n"
         self.assertEqual(self.ask(handle.retrieve(7), b"RETR 7", answer), LETTER)
 
-    def test_a_message_is_what_was_stored(self) -> None:
+    def test_retrieved_message_equals_stored_message_byte_for_byte(self) -> None:
         # RFC 1939 section 3: a dot is taken from each line that starts with one, and
         # nothing else is touched.
         stored = (
@@ -119,11 +119,11 @@ class CommandsTests(SessionTestCase):
             self.assertEqual(self.result(asked), stored)
             self.anew()
 
-    def test_an_empty_message(self) -> None:
+    def test_empty_message_is_returned_as_empty_bytes(self) -> None:
         handle = self.log_in()
         self.assertEqual(self.ask(handle.retrieve(1), b"RETR 1", b"+OK\r\n.\r\n"), b"")
 
-    def test_a_body_follows_whatever_stands_behind_ok(self) -> None:
+    def test_body_is_read_whatever_follows_ok_in_status_line(self) -> None:
         # Anything but a blank is odd there, and no reason to take the body for more.
         for odd in (b"+OK\t2 octets", b"+OK, here", b"+OK:", b"+OK\xa0", b"+OK  "):
             handle = self.log_in()
@@ -134,7 +134,7 @@ class CommandsTests(SessionTestCase):
             self.assertEqual(self.result(rows), [(1, 3)])
             self.anew()
 
-    def test_a_message_of_one_very_long_line(self) -> None:
+    def test_message_of_one_very_long_line_is_complete(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n")
@@ -144,7 +144,7 @@ class CommandsTests(SessionTestCase):
         self.server.say(b"\r\n.\r\n")
         self.assertEqual(self.result(asked), chunk * 100 + b"\r\n")
 
-    def test_top(self) -> None:
+    def test_top_sends_line_count_and_returns_header(self) -> None:
         handle = self.log_in()
         answer = b"+OK\r\nSubject: lo\r\n\r\n.\r\n"
         self.assertEqual(
@@ -154,13 +154,13 @@ class CommandsTests(SessionTestCase):
             self.ask(handle.top(7, 20), b"TOP 7 20", answer), b"Subject: lo\r\n\r\n"
         )
 
-    def test_delete_reset_noop(self) -> None:
+    def test_delete_reset_and_noop_return_none(self) -> None:
         handle = self.log_in()
         self.assertIsNone(self.ask(handle.delete(7), b"DELE 7", b"+OK\r\n"))
         self.assertIsNone(self.ask(handle.reset(), b"RSET", b"+OK\r\n"))
         self.assertIsNone(self.ask(handle.noop(), b"NOOP", b"+OK\r\n"))
 
-    def test_capa_is_asked_afresh(self) -> None:
+    def test_capa_asks_server_again_and_updates_capabilities(self) -> None:
         handle = self.log_in("UIDL")
         answer = b"+OK\r\nUIDL\r\nTOP\r\nEXPIRE 30\r\nLOGIN-DELAY 60\r\n.\r\n"
         capabilities = self.ask(handle.capa(), b"CAPA", answer)
@@ -170,14 +170,14 @@ class CommandsTests(SessionTestCase):
         # And remembered.
         self.assertIs(handle.capabilities, capabilities)
 
-    def test_capa_that_is_refused_changes_nothing(self) -> None:
+    def test_refused_capa_keeps_known_capabilities(self) -> None:
         handle = self.log_in("UIDL")
         asked = handle.capa()
         self.server.expect(b"CAPA", b"-ERR not now\r\n")
         self.error(asked, CommandError)
         self.assertIn("UIDL", handle.capabilities)
 
-    def test_a_refusal(self) -> None:
+    def test_refused_command_raises_command_error_with_code_and_text(self) -> None:
         handle = self.log_in()
         commands: list[tuple[Callable[[], Deferred[Any]], str]] = [
             (handle.stat, "STAT"),
@@ -205,7 +205,7 @@ class CommandsTests(SessionTestCase):
             )
             self.assertIdle()
 
-    def test_an_answer_about_another_message(self) -> None:
+    def test_reply_about_another_message_fails_only_that_command(self) -> None:
         # It strikes this command only: the session is in step.
         handle = self.log_in()
         size, uid = handle.size(7), handle.uid(7)
@@ -215,7 +215,7 @@ class CommandsTests(SessionTestCase):
             self.assertIn("8", str(error))
         self.assertEqual(self.ask(handle.size(7), b"LIST 7", b"+OK 7 200\r\n"), 200)
 
-    def test_what_is_not_to_be_read(self) -> None:
+    def test_unreadable_reply_fails_only_that_command(self) -> None:
         bad: list[tuple[str, bytes]] = [
             ("stat", b"+OK\r\n"),
             ("stat", b"+OK two 320\r\n"),
@@ -237,13 +237,13 @@ class CommandsTests(SessionTestCase):
             self.assertLess(len(str(error)), 1000)
         self.assertEqual(self.ask(handle.stat(), b"STAT", b"+OK 0 0\r\n"), (0, 0))
 
-    def test_control_characters_in_a_bad_answer_are_escaped(self) -> None:
+    def test_control_characters_in_unreadable_reply_are_escaped(self) -> None:
         handle = self.log_in()
         asked = handle.stat()
         self.server.expect(b"STAT", b"+OK \x1b[2J\r\n")
         self.assertTrue(str(self.error(asked, ProtocolError)).isprintable())
 
-    def test_from_a_coroutine(self) -> None:
+    def test_commands_can_be_awaited_in_a_coroutine(self) -> None:
         handle = self.log_in()
 
         async def work() -> tuple[int, bytes]:
@@ -255,7 +255,7 @@ class CommandsTests(SessionTestCase):
         self.server.expect(b"RETR 2", b"+OK\r\n" + LETTER + b".\r\n")
         self.assertEqual(self.result(working), (2, LETTER))
 
-    def test_what_it_shows_of_itself(self) -> None:
+    def test_repr_shows_server_and_whether_session_ended(self) -> None:
         handle = self.log_in()
         self.assertEqual(repr(handle), f"<Handle {NAME} logged in>")
         self.result(handle.abort())
@@ -292,7 +292,7 @@ class ArgumentsTests(SessionTestCase):
         [1],
     )
 
-    def test_message_numbers(self) -> None:
+    def test_invalid_message_number_is_rejected_before_sending(self) -> None:
         commands: list[tuple[Callable[[Handle, Any], Deferred[Any]], str]] = [
             (lambda handle, number: handle.size(number), "LIST"),
             (lambda handle, number: handle.uid(number), "UIDL"),
@@ -307,24 +307,24 @@ class ArgumentsTests(SessionTestCase):
                 )
                 self.assertIn(repr(number), text)
 
-    def test_numbers_of_lines(self) -> None:
+    def test_invalid_line_count_is_rejected_before_sending(self) -> None:
         wrong: tuple[Any, ...] = (-1, False, 1.0, "1", "1\r\nDELE 2", None)
         for lines in wrong:
             self.refused(lambda handle, n=lines: handle.top(1, n), "TOP")
 
-    def test_numbers_too_long_for_a_line(self) -> None:
+    def test_number_too_long_for_a_command_line_is_rejected(self) -> None:
         # RFC 2449 section 4: 255 octets with CR LF.
         self.refused(lambda handle: handle.retrieve(10**300), "RETR")
         self.refused(lambda handle: handle.delete(10**300), "DELE")
         self.refused(lambda handle: handle.top(1, 10**300), "TOP")
 
-    def test_numbers_too_long_for_python(self) -> None:
+    def test_number_too_long_for_python_to_format_is_rejected(self) -> None:
         # Above 4300 digits int does not even become text.
         self.refused(lambda handle: handle.retrieve(10**5000), "RETR")
         self.refused(lambda handle: handle.top(1, 10**5000), "TOP")
         self.refused(lambda handle: handle.retrieve(-(10**5000)), "RETR")
 
-    def test_the_consumer_of_a_refused_call_is_left_alone(self) -> None:
+    def test_consumer_is_untouched_when_arguments_are_rejected(self) -> None:
         consumer = Consumer()
         self.refused(lambda handle: handle.retrieve(0, consumer), "RETR")
         self.assertEqual(consumer.events, [])
@@ -388,7 +388,7 @@ class StreamingTestCase(SessionTestCase):
 class StreamingTests(StreamingTestCase):
     """A message into an `IConsumer` goes well."""
 
-    def test_it_is_written_as_it_comes(self) -> None:
+    def test_message_is_written_to_consumer_as_it_arrives(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"Subject: ")
         self.assertEqual(consumer.content, b"Subject: ")
@@ -405,7 +405,7 @@ class StreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.assertIdle()
 
-    def test_octet_by_octet(self) -> None:
+    def test_message_arriving_byte_by_byte_is_written_completely(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer)
         self.server.say(LETTER + b".\r\n", size=1)
@@ -413,7 +413,7 @@ class StreamingTests(StreamingTestCase):
         self.assertEqual(consumer.content, LETTER)
         self.assertReleased(consumer)
 
-    def test_an_empty_message(self) -> None:
+    def test_empty_message_only_registers_and_unregisters(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b".\r\n")
         self.assertEqual(self.result(asked), 0)
@@ -427,14 +427,14 @@ class StreamingTests(StreamingTestCase):
         self.error(asked, CommandError)
         self.assertEqual(consumer.events, [])
 
-    def test_any_consumer_will_do(self) -> None:
+    def test_string_transport_works_as_consumer(self) -> None:
         transport = StringTransport()
         _, asked = self.stream(transport, said=LETTER + b".\r\n")
         self.assertEqual(self.result(asked), len(LETTER))
         self.assertEqual(transport.value(), LETTER)
         self.assertIsNone(transport.producer)
 
-    def test_one_after_another_into_the_same_consumer(self) -> None:
+    def test_two_messages_can_be_streamed_into_one_consumer(self) -> None:
         handle = self.log_in("PIPELINING")
         consumer = Consumer()
         asked = [handle.retrieve(number, consumer) for number in (1, 2)]
@@ -453,7 +453,7 @@ class StreamingTests(StreamingTestCase):
             ],
         )
 
-    def test_the_consumer_is_released_before_it_is_told(self) -> None:
+    def test_consumer_is_unregistered_before_deferred_fires(self) -> None:
         # Rule 3: the Deferred fires last.
         consumer = Consumer()
         _, asked = self.stream(consumer)
@@ -471,7 +471,7 @@ class StreamingTests(StreamingTestCase):
         self.server.say(b".\r\n")
         self.assertEqual(self.result(asked), 13)
 
-    def test_no_time_runs_while_the_consumer_pauses(self) -> None:
+    def test_timeout_is_suspended_while_consumer_is_paused(self) -> None:
         # It is not the server that keeps us waiting.
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"Subject: lo\r\n", timeout=7)
@@ -487,7 +487,7 @@ class StreamingTests(StreamingTestCase):
         self.error(asked, TimedOutError)
         self.assertReleased(consumer)
 
-    def test_no_time_runs_for_other_commands_either(self) -> None:
+    def test_paused_consumer_suspends_timeout_of_other_commands(self) -> None:
         handle_consumer = Consumer()
         handle, asked = self.stream(
             handle_consumer, "PIPELINING", said=b"Subject: lo\r\n", timeout=7
@@ -502,7 +502,7 @@ class StreamingTests(StreamingTestCase):
         self.assertEqual(self.result(asked), 13)
         self.assertIsNone(self.result(other))
 
-    def test_pausing_and_resuming_twice(self) -> None:
+    def test_pausing_or_resuming_twice_has_no_further_effect(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"Subject: lo\r\n")
         for _ in range(2):
@@ -515,7 +515,7 @@ class StreamingTests(StreamingTestCase):
         self.assertEqual(self.result(asked), 13)
         self.assertIdle()
 
-    def test_what_is_on_its_way_already_is_written_while_paused(self) -> None:
+    def test_data_arriving_while_paused_is_not_lost(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"Subject: lo\r\n")
         consumer.producer.pauseProducing()
@@ -525,7 +525,7 @@ class StreamingTests(StreamingTestCase):
         self.assertEqual(self.result(asked), 21)
         self.assertEqual(consumer.content, b"Subject: lo\r\n\r\ntext\r\n")
 
-    def test_the_end_comes_while_paused(self) -> None:
+    def test_transport_resumes_when_message_ends_while_paused(self) -> None:
         # Whoever comes next does not suffer for it.
         consumer = Consumer(lambda _: consumer.producer.pauseProducing())
         handle, asked = self.stream(consumer, said=LETTER + b".\r\n")
@@ -537,7 +537,7 @@ class StreamingTests(StreamingTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(other))
 
-    def test_a_consumer_that_pauses_as_soon_as_it_is_registered(self) -> None:
+    def test_consumer_can_pause_while_being_registered(self) -> None:
         class Shy(Consumer):
             def registerProducer(self, producer: Any, streaming: bool) -> None:
                 super().registerProducer(producer, streaming)
@@ -551,7 +551,7 @@ class StreamingTests(StreamingTestCase):
         self.server.say(LETTER + b".\r\n")
         self.assertEqual(self.result(asked), len(LETTER))
 
-    def test_a_producer_has_no_say_after_the_end(self) -> None:
+    def test_producer_calls_after_message_end_have_no_effect(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer)
         producer = consumer.producer
@@ -578,7 +578,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertIdle()
         self.assertIsNone(self.result(handle.when_closed()))
 
-    def test_a_consumer_that_raises(self) -> None:
+    def test_exception_in_consumer_reaches_caller_and_ends_session(self) -> None:
         # Who asked gets the consumer's own exception; the rest of the message
         # would have to be read, so the session ends.
         reason = ConsumerError("disk full")
@@ -598,7 +598,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_a_consumer_that_refuses_us(self) -> None:
+    def test_failed_registration_ends_session_without_unregistering(self) -> None:
         class Busy(Consumer):
             def registerProducer(self, producer: Any, streaming: bool) -> None:
                 raise ConsumerError("busy")
@@ -622,7 +622,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertIs(transport.producer, theirs)
         self.over(handle, [])
 
-    def test_a_consumer_that_does_not_let_go(self) -> None:
+    def test_failed_unregistration_reaches_caller_and_keeps_session(self) -> None:
         # The message is there, and all of it has been read: the session goes on.
         class Sticky(Consumer):
             def unregisterProducer(self) -> None:
@@ -634,7 +634,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(other))
 
-    def test_a_consumer_that_does_not_let_go_at_the_end_of_the_session(self) -> None:
+    def test_failed_unregistration_after_connection_loss_is_logged(self) -> None:
         class Sticky(Consumer):
             def unregisterProducer(self) -> None:
                 raise ConsumerError("no")
@@ -645,7 +645,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.errors([asked, other], ConnectionLostError)
         self.assertEqual(len(self.flushLoggedErrors(ConsumerError)), 1)
 
-    def test_a_consumer_that_stops(self) -> None:
+    def test_consumer_calling_stop_producing_ends_session(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER)
         other = handle.noop()
@@ -654,7 +654,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [other])
 
-    def test_a_consumer_that_stops_when_it_is_written_to(self) -> None:
+    def test_consumer_stopping_during_write_ends_session(self) -> None:
         for end in (b"", b".\r\n"):
             consumer = Consumer(lambda _: consumer.producer.stopProducing())  # noqa: B023
             handle, asked = self.stream(consumer, said=LETTER + end)
@@ -675,7 +675,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertEqual(consumer.events[-1], "unregistered")
         self.over(handle, [])
 
-    def test_a_consumer_that_stops_as_soon_as_it_is_registered(self) -> None:
+    def test_consumer_stopping_while_being_registered_receives_nothing(self) -> None:
         class Unwilling(Consumer):
             def registerProducer(self, producer: Any, streaming: bool) -> None:
                 super().registerProducer(producer, streaming)
@@ -688,14 +688,14 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_a_consumer_that_stops_at_a_message_that_is_too_large(self) -> None:
+    def test_consumer_stopping_on_too_large_message_ends_session(self) -> None:
         consumer = Consumer(lambda _: consumer.producer.stopProducing())
         handle, asked = self.stream(consumer, said=LETTER, max_message_size=5)
         self.error(asked, ConnectionLostError)
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_a_consumer_that_ends_the_session_and_raises(self) -> None:
+    def test_consumer_that_aborts_and_raises_is_unregistered_once(self) -> None:
         handles: list[Handle] = []
 
         def furious(_: bytes) -> None:
@@ -713,7 +713,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_the_connection_is_lost(self) -> None:
+    def test_connection_loss_unregisters_consumer(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER)
         self.server.lose()
@@ -722,7 +722,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [], aborting=False)
 
-    def test_the_connection_is_lost_while_paused(self) -> None:
+    def test_connection_loss_while_paused_unregisters_consumer(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER)
         consumer.producer.pauseProducing()
@@ -731,7 +731,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [], aborting=False)
 
-    def test_the_session_is_aborted_while_paused(self) -> None:
+    def test_abort_while_paused_unregisters_consumer(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER)
         consumer.producer.pauseProducing()
@@ -741,7 +741,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_it_is_cancelled(self) -> None:
+    def test_cancelling_during_transfer_unregisters_and_ends_session(self) -> None:
         consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER)
         asked.cancel()
@@ -749,7 +749,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_it_is_cancelled_before_it_begins(self) -> None:
+    def test_cancelling_before_reply_leaves_consumer_untouched(self) -> None:
         consumer = Consumer()
         handle = self.log_in()
         asked, other = handle.retrieve(1, consumer), handle.noop()
@@ -760,7 +760,7 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertIsNone(self.result(other))
         self.assertEqual(consumer.events, [])
 
-    def test_it_takes_too_long(self) -> None:
+    def test_timeout_unregisters_consumer_and_ends_session(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=LETTER, timeout=7)
         self.clock.advance(7.1)
@@ -778,7 +778,7 @@ class MessageSizeTests(StreamingTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_a_message_that_is_longer(self) -> None:
+    def test_message_above_limit_ends_session(self) -> None:
         handle = self.log_in(max_message_size=1000)
         asked, other = handle.retrieve(1), handle.noop()
         self.server.expect(b"RETR 1", b"+OK\r\n")
@@ -786,20 +786,20 @@ class MessageSizeTests(StreamingTestCase):
         self.too_large(asked)
         self.error(other, ProtocolError)
 
-    def test_a_message_that_is_longer_and_all_there(self) -> None:
+    def test_message_above_limit_in_one_chunk_ends_session(self) -> None:
         handle = self.log_in(max_message_size=1000)
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n" + b"x" * 999 + b"\r\n.\r\n")
         self.too_large(asked)
 
-    def test_a_message_that_just_fits(self) -> None:
+    def test_message_of_exactly_the_limit_is_returned(self) -> None:
         # Octets of the message, without what the transfer adds.
         handle = self.log_in(max_message_size=1000)
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n...\r\n" + b"x" * 994 + b"\r\n.\r\n")
         self.assertEqual(len(self.result(asked)), 1000)
 
-    def test_a_stream_that_is_longer(self) -> None:
+    def test_streamed_message_above_limit_ends_session(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"x" * 600, max_message_size=1000)
         self.pending(asked)
@@ -807,20 +807,20 @@ class MessageSizeTests(StreamingTestCase):
         self.too_large(asked)
         self.assertReleased(consumer)
 
-    def test_the_top_of_a_message(self) -> None:
+    def test_top_above_limit_ends_session(self) -> None:
         handle = self.log_in(max_message_size=1000)
         asked = handle.top(1, 100)
         self.server.expect(b"TOP 1 100", b"+OK\r\n" + b"x" * 1001)
         self.too_large(asked)
 
-    def test_a_listing_is_no_message(self) -> None:
+    def test_limit_does_not_apply_to_listings(self) -> None:
         handle = self.log_in(max_message_size=1000)
         asked = handle.list()
         body = b"".join(b"%d 17\r\n" % number for number in range(1, 501))
         self.server.expect(b"LIST", b"+OK\r\n" + body + b".\r\n")
         self.assertEqual(len(self.result(asked)), 500)
 
-    def test_without_one_there_is_no_limit(self) -> None:
+    def test_size_is_unlimited_without_max_message_size(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n" + b"x" * 5_000_000 + b"\r\n.\r\n")
@@ -844,13 +844,13 @@ class DeletionTests(SessionTestCase):
         deleted: frozenset[int] = committed.deleted
         return deleted
 
-    def test_what_was_deleted_is_told(self) -> None:
+    def test_disconnect_returns_numbers_of_deleted_messages(self) -> None:
         handle = self.log_in()
         for number in (3, 1):
             self.answer(handle.delete(number), b"DELE %d" % number)
         self.assertEqual(self.deleted(handle), {1, 3})
 
-    def test_what_was_refused_is_not(self) -> None:
+    def test_refused_deletion_is_not_in_deleted(self) -> None:
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
         refused = handle.delete(2)
@@ -858,7 +858,7 @@ class DeletionTests(SessionTestCase):
         self.error(refused, CommandError)
         self.assertEqual(self.deleted(handle), {1})
 
-    def test_what_was_unmarked_is_not(self) -> None:
+    def test_deletion_undone_by_reset_is_not_in_deleted(self) -> None:
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
         self.answer(handle.reset(), b"RSET")
@@ -874,7 +874,7 @@ class DeletionTests(SessionTestCase):
         self.error(handle.retrieve(1), UsageError)
         self.assertEqual(self.deleted(handle), {1})
 
-    def test_all_of_it_at_once(self) -> None:
+    def test_pipelined_deletions_and_reset_are_counted_correctly(self) -> None:
         handle = self.log_in("PIPELINING")
         asked: list[Deferred[Any]] = [
             handle.delete(1),
@@ -892,7 +892,7 @@ class DeletionTests(SessionTestCase):
         self.error(asked[3], CommandError)
         self.assertEqual(self.result(asked[5]).deleted, {1, 3})
 
-    def test_a_deletion_cancelled_too_late_counts(self) -> None:
+    def test_deletion_cancelled_after_sending_is_counted(self) -> None:
         # It was sent, so it has happened.
         handle = self.log_in()
         asked = handle.delete(1)
@@ -901,7 +901,7 @@ class DeletionTests(SessionTestCase):
         self.server.expect(b"DELE 1", b"+OK\r\n")
         self.assertEqual(self.deleted(handle), {1})
 
-    def test_a_reset_cancelled_too_late_counts(self) -> None:
+    def test_reset_cancelled_after_sending_unmarks_messages(self) -> None:
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
         asked = handle.reset()
@@ -911,7 +911,7 @@ class DeletionTests(SessionTestCase):
         self.answer(handle.size(1), b"LIST 1", b"+OK 1 17\r\n")
         self.assertEqual(self.deleted(handle), set())
 
-    def test_a_deletion_cancelled_in_time_does_not_count(self) -> None:
+    def test_deletion_cancelled_before_sending_is_not_counted(self) -> None:
         handle = self.log_in()
         first, second = handle.noop(), handle.delete(1)
         second.cancel()
@@ -919,7 +919,7 @@ class DeletionTests(SessionTestCase):
         self.answer(first, b"NOOP")
         self.assertEqual(self.deleted(handle), set())
 
-    def test_a_marked_message_is_not_asked_for(self) -> None:
+    def test_command_for_marked_message_is_rejected_before_sending(self) -> None:
         # RFC 1939 section 5: any reference to it is an error.
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
@@ -937,7 +937,7 @@ class DeletionTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertEqual(self.deleted(handle), {1})
 
-    def test_a_message_that_is_about_to_be_unmarked_may_be_asked_for(self) -> None:
+    def test_marked_message_is_accessible_while_reset_is_pending(self) -> None:
         handle = self.log_in("PIPELINING")
         self.answer(handle.delete(1), b"DELE 1")
         reset, size = handle.reset(), handle.size(1)
@@ -965,7 +965,7 @@ class DisconnectTests(SessionTestCase):
         self.result(asked)
         return handle
 
-    def test_it_is_answered(self) -> None:
+    def test_accepted_quit_returns_result_and_closes(self) -> None:
         handle = self.log_in()
         leaving = handle.disconnect()
         self.server.expect(b"QUIT", b"+OK bye\r\n")
@@ -973,7 +973,7 @@ class DisconnectTests(SessionTestCase):
         self.assertFalse(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_it_comes_after_what_was_asked_before(self) -> None:
+    def test_quit_is_sent_after_pending_commands(self) -> None:
         handle = self.log_in()
         asked, leaving = handle.stat(), handle.disconnect()
         self.server.expect(b"STAT", b"+OK 2 320\r\n")
@@ -981,7 +981,7 @@ class DisconnectTests(SessionTestCase):
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.result(leaving)
 
-    def test_it_is_refused(self) -> None:
+    def test_refused_quit_raises_command_error_and_closes(self) -> None:
         # RFC 1939 section 6: some of the marked messages were not removed.
         handle = self.marked()
         leaving = handle.disconnect()
@@ -991,7 +991,7 @@ class DisconnectTests(SessionTestCase):
         self.assertEqual(error.text, "some messages not removed")
         self.assertClosed()
 
-    def test_it_is_refused_and_nothing_was_marked(self) -> None:
+    def test_refused_quit_raises_command_error_if_nothing_was_marked(self) -> None:
         handle = self.log_in()
         leaving = handle.disconnect()
         self.server.expect(b"QUIT", b"-ERR what?\r\n")
@@ -1004,27 +1004,27 @@ class DisconnectTests(SessionTestCase):
         self.server.lose(ConnectionDone())
         return leaving
 
-    def test_the_server_closes_instead_of_answering(self) -> None:
+    def test_close_without_quit_reply_fails_if_a_message_was_marked(self) -> None:
         # With something marked, nobody knows what has become of it.
         error = self.error(self.hung_up(self.marked()), ConnectionLostError)
         self.assertEqual(error.verb, "QUIT")
         self.assertIn("before QUIT was answered", str(error))
         self.assertIdle()
 
-    def test_the_server_closes_and_nothing_was_marked(self) -> None:
+    def test_close_without_quit_reply_succeeds_if_nothing_was_marked(self) -> None:
         # Many do just that.
         committed = self.result(self.hung_up(self.log_in()))
         self.assertEqual(committed, Committed(frozenset()))
         self.assertIdle()
 
-    def test_the_server_closes_and_all_marks_were_undone(self) -> None:
+    def test_close_without_quit_reply_succeeds_after_reset(self) -> None:
         handle = self.marked()
         asked = handle.reset()
         self.server.expect(b"RSET", b"+OK\r\n")
         self.result(asked)
         self.assertEqual(self.result(self.hung_up(handle)), Committed(frozenset()))
 
-    def test_the_server_closes_and_every_mark_was_refused(self) -> None:
+    def test_close_without_quit_reply_succeeds_if_dele_was_refused(self) -> None:
         handle = self.log_in()
         refused, wrong = handle.delete(1), handle.delete(0)
         self.server.expect(b"DELE 1", b"-ERR no such message\r\n")
@@ -1032,14 +1032,14 @@ class DisconnectTests(SessionTestCase):
         self.error(wrong, UsageError)
         self.assertEqual(self.result(self.hung_up(handle)), Committed(frozenset()))
 
-    def test_the_server_closes_before_a_mark_was_answered(self) -> None:
+    def test_close_before_dele_and_quit_replies_fails_both(self) -> None:
         handle = self.log_in("PIPELINING")
         asked, leaving = handle.delete(1), handle.disconnect()
         self.server.heard()
         self.server.lose(ConnectionDone())
         self.errors([asked, leaving], ConnectionLostError)
 
-    def test_it_is_never_answered(self) -> None:
+    def test_missing_quit_reply_times_out_and_closes(self) -> None:
         handle = self.marked(timeout=7)
         leaving = handle.disconnect()
         self.server.expect(b"QUIT")
@@ -1051,7 +1051,7 @@ class DisconnectTests(SessionTestCase):
         self.assertEqual(error.phase, "reply")
         self.assertClosed()
 
-    def test_it_is_never_answered_and_nothing_was_marked(self) -> None:
+    def test_missing_quit_reply_times_out_if_nothing_was_marked(self) -> None:
         handle = self.log_in(timeout=7)
         leaving = handle.disconnect()
         self.server.expect(b"QUIT")
@@ -1059,20 +1059,20 @@ class DisconnectTests(SessionTestCase):
         self.error(leaving, TimedOutError)
         self.assertClosed()
 
-    def test_the_answer_makes_no_sense(self) -> None:
+    def test_nonsense_quit_reply_raises_protocol_error_and_closes(self) -> None:
         leaving = self.marked().disconnect()
         self.server.expect(b"QUIT", b"good bye\r\n")
         self.assertEqual(self.error(leaving, ProtocolError).verb, "QUIT")
         self.assertClosed()
 
-    def test_more_behind_the_answer_is_of_no_account(self) -> None:
+    def test_data_after_quit_reply_is_ignored(self) -> None:
         # It is answered; what comes then cannot undo it.
         leaving = self.marked().disconnect()
         self.server.expect(b"QUIT", b"+OK bye\r\nand good luck\r\n")
         self.assertEqual(self.result(leaving), Committed(frozenset({1})))
         self.assertClosed()
 
-    def test_twice(self) -> None:
+    def test_repeated_disconnect_sends_quit_once_with_same_result(self) -> None:
         handle = self.marked()
         first, second = handle.disconnect(), handle.disconnect()
         self.server.expect(b"QUIT", b"+OK bye\r\n")
@@ -1081,14 +1081,14 @@ class DisconnectTests(SessionTestCase):
             self.assertEqual(self.result(leaving), Committed(frozenset({1})))
         self.assertEqual(self.server.heard(), b"")
 
-    def test_twice_and_refused(self) -> None:
+    def test_repeated_disconnect_raises_same_error_if_quit_is_refused(self) -> None:
         handle = self.marked()
         first, second = handle.disconnect(), handle.disconnect()
         self.server.expect(b"QUIT", b"-ERR some remain\r\n")
         for leaving in (first, second, handle.disconnect()):
             self.assertEqual(self.error(leaving, CommandError).text, "some remain")
 
-    def test_giving_up_on_it_does_not_stop_it(self) -> None:
+    def test_cancelling_one_disconnect_does_not_stop_quit(self) -> None:
         handle = self.marked()
         first, second = handle.disconnect(), handle.disconnect()
         first.cancel()
@@ -1097,7 +1097,7 @@ class DisconnectTests(SessionTestCase):
         self.assertEqual(self.result(second), Committed(frozenset({1})))
         self.assertClosed()
 
-    def test_a_failure_that_nobody_waits_for_is_not_logged(self) -> None:
+    def test_quit_failure_after_cancellation_is_not_logged(self) -> None:
         handle = self.marked()
         leaving = handle.disconnect()
         leaving.cancel()
@@ -1107,7 +1107,7 @@ class DisconnectTests(SessionTestCase):
         del handle, leaving
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_nothing_can_be_asked_any_more(self) -> None:
+    def test_commands_after_disconnect_fail_without_being_sent(self) -> None:
         handle = self.log_in()
         leaving = handle.disconnect()
         # RFC 1939 section 6: no command is allowed in the UPDATE state.
@@ -1121,19 +1121,19 @@ class DisconnectTests(SessionTestCase):
         self.assertIn("disconnect()", str(late))
         self.assertEqual(self.server.heard(), b"")
 
-    def test_the_session_is_lost_already(self) -> None:
+    def test_disconnect_after_connection_loss_fails(self) -> None:
         handle = self.log_in()
         self.server.lose()
         self.error(handle.disconnect(), ConnectionLostError)
         self.assertIdle()
 
-    def test_the_session_is_aborted_already(self) -> None:
+    def test_disconnect_after_abort_fails(self) -> None:
         handle = self.marked()
         self.result(handle.abort())
         error = self.error(handle.disconnect(), ConnectionLostError)
         self.assertIn("abort()", str(error))
 
-    def test_aborted_while_it_is_under_way(self) -> None:
+    def test_abort_during_disconnect_fails_the_disconnect(self) -> None:
         handle = self.marked()
         leaving, aborted = handle.disconnect(), handle.abort()
         self.assertIsNone(self.result(aborted))
@@ -1141,7 +1141,7 @@ class DisconnectTests(SessionTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_the_first_reason_stays(self) -> None:
+    def test_abort_after_connection_loss_keeps_loss_as_reason(self) -> None:
         handle = self.log_in()
         self.server.lose()
         self.result(handle.abort())
@@ -1149,7 +1149,7 @@ class DisconnectTests(SessionTestCase):
         error = self.error(handle.noop(), ConnectionLostError)
         self.assertIn("the connection was lost", str(error))
 
-    def test_aborting_fails_what_is_pending(self) -> None:
+    def test_abort_fails_pending_commands(self) -> None:
         handle = self.log_in("PIPELINING")
         asked: list[Deferred[Any]] = [handle.stat(), handle.retrieve(1)]
         handle.abort()
@@ -1177,7 +1177,7 @@ class WithTests(SessionTestCase):
         self.server.expect(b"CAPA", b"-ERR\r\n")
         return working
 
-    def test_it_is_left_with_quit(self) -> None:
+    def test_normal_exit_sends_quit(self) -> None:
         async def body(handle: Handle) -> str:
             await handle.delete(1)
             return "done"
@@ -1189,7 +1189,7 @@ class WithTests(SessionTestCase):
         self.assertEqual(self.result(working), "done")
         self.assertClosed()
 
-    def test_it_is_left_without_quit_on_an_exception(self) -> None:
+    def test_exception_in_body_closes_without_quit(self) -> None:
         # What was marked stays: somebody was in the middle of something.
         reason = KeyError("oops")
 
@@ -1204,14 +1204,14 @@ class WithTests(SessionTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_a_refusal_is_an_exception_too(self) -> None:
+    def test_refused_command_in_body_closes_without_quit(self) -> None:
         working = self.begin(lambda handle: handle.retrieve(1))
         self.server.expect(b"RETR 1", b"-ERR no\r\n")
         self.error(working, CommandError)
         self.assertEqual(self.server.heard(), b"")
         self.assertClosed()
 
-    def test_cancelling_within_closes(self) -> None:
+    def test_cancelling_in_body_closes_without_quit(self) -> None:
         working = self.begin(lambda handle: handle.retrieve(1))
         self.server.expect(b"RETR 1")
         working.cancel()
@@ -1219,13 +1219,13 @@ class WithTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertClosed()
 
-    def test_a_refused_quit_is_told(self) -> None:
+    def test_refused_quit_raises_command_error(self) -> None:
         working = self.begin(lambda handle: handle.delete(1))
         self.server.expect(b"DELE 1", b"+OK\r\n")
         self.server.expect(b"QUIT", b"-ERR some remain\r\n")
         self.assertEqual(self.error(working, CommandError).verb, "QUIT")
 
-    def test_a_connection_lost_within_is_told(self) -> None:
+    def test_connection_loss_in_idle_body_raises_on_exit(self) -> None:
         # Even if nobody has asked anything since: what was marked is not deleted.
         waiting: Deferred[None] = Deferred()
 
@@ -1240,19 +1240,19 @@ class WithTests(SessionTestCase):
         self.error(working, ConnectionLostError)
         self.assertIdle()
 
-    def test_a_connection_lost_while_something_was_asked_is_told_once(self) -> None:
+    def test_connection_loss_during_command_raises_error_of_that_command(self) -> None:
         working = self.begin(lambda handle: handle.stat())
         self.server.expect(b"STAT")
         self.server.lose()
         self.assertEqual(self.error(working, ConnectionLostError).verb, "STAT")
 
-    def test_disconnecting_within(self) -> None:
+    def test_disconnect_in_body_sends_quit_once(self) -> None:
         working = self.begin(lambda handle: handle.disconnect())
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.assertEqual(self.result(working), Committed(frozenset()))
         self.assertEqual(self.server.heard(), b"")
 
-    def test_aborting_within(self) -> None:
+    def test_abort_in_body_exits_without_quit_or_error(self) -> None:
         working = self.begin(lambda handle: handle.abort())
         self.assertIsNone(self.result(working))
         self.assertEqual(self.server.heard(), b"")

@@ -70,7 +70,7 @@ class ImportTests(SynchronousTestCase):
     def test_importing_the_package_loads_no_openssl_and_no_endpoints(self) -> None:
         self.assertEqual(self.loaded_by("import pop3connect"), [])
 
-    def test_the_check_sees_a_module_that_is_loaded(self) -> None:
+    def test_import_check_detects_a_loaded_module(self) -> None:
         found = self.loaded_by("import pop3connect.tls.context")
         self.assertIn("OpenSSL", found)
 
@@ -78,7 +78,7 @@ class ImportTests(SynchronousTestCase):
 class FileTests(SynchronousTestCase):
     """The files themselves."""
 
-    def test_no_module_is_too_long(self) -> None:
+    def test_no_module_exceeds_the_line_limit(self) -> None:
         for path in files():
             lines = len(path.read_bytes().splitlines())
             # One class a verb: that module is as long as the protocol has verbs.
@@ -87,11 +87,11 @@ class FileTests(SynchronousTestCase):
                 lines, limit, f"{path.name}: look for the second concern in it"
             )
 
-    def test_every_module_says_first_what_it_is_for(self) -> None:
+    def test_every_module_has_a_docstring(self) -> None:
         for path in files():
             self.assertTrue(ast.get_docstring(ast.parse(path.read_bytes())), path.name)
 
-    def test_every_module_but_the_package_says_what_is_in_it(self) -> None:
+    def test_every_module_except_version_defines_all(self) -> None:
         for name, tree in modules().items():
             names = {
                 target.id
@@ -106,12 +106,12 @@ class FileTests(SynchronousTestCase):
                 "__all__" in names or name == "_version", f"{name} has no __all__"
             )
 
-    def test_the_folders_of_the_plugin_are_no_packages(self) -> None:
+    def test_plugin_folders_contain_no_init_file(self) -> None:
         """With an __init__.py there, Twisted itself could not be imported."""
         if not (ROOT / "setup.cfg").exists():
             raise SkipTest("these are tests of an installed package")
         files = [path.name for path in (ROOT / "twisted").rglob("*.py")]
         self.assertEqual(files, ["pop3connect_plugin.py"])
 
-    def test_the_types_are_there_for_others(self) -> None:
+    def test_package_contains_the_py_typed_marker(self) -> None:
         self.assertEqual((PACKAGE / "py.typed").read_bytes(), b"")

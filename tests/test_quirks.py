@@ -72,7 +72,7 @@ class OfferTests(QuirkTestCase):
     What a server says that it can do, and what it can.
     """
 
-    def test_what_is_not_announced_is_tried(self) -> None:
+    def test_commands_not_announced_are_sent_anyway(self) -> None:
         script = Script().greet().log_in(capabilities=["USER"])
         server, handle = self.log_in(
             script.expect("UIDL")
@@ -92,13 +92,13 @@ class OfferTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_it_hangs_up_on_capa(self) -> None:
+    def test_connection_closed_after_capa_suggests_capa_false(self) -> None:
         server, opening = self.open(Script().greet().expect("CAPA").close())
         error = self.failureResultOf(opening, ConnectionLostError).value
         self.assertIn("capa=False", str(error))
         self.over(server)
 
-    def test_it_hangs_up_on_capa_and_is_not_asked(self) -> None:
+    def test_capa_false_logs_in_without_sending_capa(self) -> None:
         with capturedLogs() as logs:
             server, handle = self.log_in(
                 Script()
@@ -120,7 +120,7 @@ class OfferTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_its_pipelining_is_turned_off(self) -> None:
+    def test_pipeline_false_waits_for_each_reply(self) -> None:
         script = begin("PIPELINING").expect("NOOP").delay(1).reply().expect("NOOP")
         with capturedLogs() as logs:
             server, handle = self.log_in(script.reply().quit(), pipeline=False)
@@ -134,7 +134,7 @@ class OfferTests(QuirkTestCase):
             self.successResultOf(answer)
         self.over(server)
 
-    def test_capabilities_without_an_answer_before(self) -> None:
+    def test_capabilities_without_status_line_are_a_protocol_error(self) -> None:
         server, opening = self.open(
             Script().greet().expect("CAPA").say("TOP\r\nUIDL\r\n.\r\n").expect_close()
         )
@@ -142,7 +142,7 @@ class OfferTests(QuirkTestCase):
         self.assertIn("TOP", str(error))
         self.over(server)
 
-    def test_a_capability_behind_a_dot_is_not_the_end(self) -> None:
+    def test_dot_before_a_capability_does_not_end_the_list(self) -> None:
         server, handle = self.log_in(
             Script()
             .greet()
@@ -163,14 +163,14 @@ class LineTests(QuirkTestCase):
     Lines that are not quite as RFC 1939 section 3 has them.
     """
 
-    def test_line_feeds_alone(self) -> None:
+    def test_greeting_ended_by_lf_alone_times_out_naming_the_cause(self) -> None:
         server, opening = self.open(Script().say("+OK ready\n").expect_close())
         server.advance(61)
         error = self.failureResultOf(opening, TimedOutError).value
         self.assertIn("LF alone", str(error))
         self.over(server)
 
-    def test_line_feeds_alone_later(self) -> None:
+    def test_reply_ended_by_lf_alone_times_out_naming_the_cause(self) -> None:
         server, handle = self.log_in(begin().expect("STAT").say("+OK 2 320\n"))
         asked = handle.stat()
         server.advance(61)
@@ -178,7 +178,7 @@ class LineTests(QuirkTestCase):
         self.assertIn("LF alone", str(error))
         self.over(server)
 
-    def test_a_blank_line_between_two_replies(self) -> None:
+    def test_blank_lines_between_replies_are_skipped_and_logged_once(self) -> None:
         with capturedLogs() as logs:
             server, handle = self.log_in(
                 begin("PIPELINING")
@@ -200,7 +200,7 @@ class LineTests(QuirkTestCase):
         self.told(logs, "blank line")
         self.over(server)
 
-    def test_blank_lines_while_nothing_is_asked(self) -> None:
+    def test_blank_line_while_session_is_idle_is_skipped(self) -> None:
         server, handle = self.log_in(
             begin().delay(1).say("\r\n").expect("NOOP").reply().quit()
         )
@@ -211,7 +211,7 @@ class LineTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_blank_lines_without_end(self) -> None:
+    def test_endless_blank_lines_are_a_protocol_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("NOOP").say(b"\r\n" * 100_001).expect_close()
         )
@@ -220,7 +220,7 @@ class LineTests(QuirkTestCase):
         self.failureResultOf(asked, ProtocolError)
         self.over(server)
 
-    def test_an_error_with_a_plus(self) -> None:
+    def test_plus_err_reply_is_a_command_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("RETR 7").reply("+ERR no such message").quit()
         )
@@ -231,7 +231,7 @@ class LineTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_a_warning_before_the_error(self) -> None:
+    def test_text_line_before_err_reply_ends_the_session(self) -> None:
         server, handle = self.log_in(
             begin()
             .expect("STAT")
@@ -245,7 +245,7 @@ class LineTests(QuirkTestCase):
         self.assertIn("Mailbox is nearly full", str(error))
         self.over(server)
 
-    def test_a_warning_before_a_refused_login(self) -> None:
+    def test_text_line_before_refused_login_is_in_the_error(self) -> None:
         server, opening = self.open(
             Script()
             .greet()
@@ -267,7 +267,7 @@ class MessageTests(QuirkTestCase):
     Messages that do not come as they should (RFC 1939 sections 3, 5 and 7).
     """
 
-    def test_dots_that_were_not_stuffed(self) -> None:
+    def test_unstuffed_dot_is_removed_and_logged_once(self) -> None:
         """
         An octet is lost, and the log says so.
         """
@@ -296,7 +296,7 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_a_dot_on_a_line_of_its_own_that_was_not_stuffed(self) -> None:
+    def test_unstuffed_dot_on_its_own_line_is_a_protocol_error(self) -> None:
         """
         The rest of the message is not taken for a reply, nor for another message.
         """
@@ -317,7 +317,7 @@ class MessageTests(QuirkTestCase):
         self.assertIn("byte-stuff", str(error))
         self.over(server)
 
-    def test_a_refusal_is_not_blamed_on_dots(self) -> None:
+    def test_refused_retr_after_short_message_does_not_blame_stuffing(self) -> None:
         """
         It is an answer, so the step was not lost.
         """
@@ -341,7 +341,7 @@ class MessageTests(QuirkTestCase):
         self.over(server)
         self.flushLoggedErrors()
 
-    def test_no_line_end_before_the_end(self) -> None:
+    def test_dot_at_the_end_of_a_line_does_not_end_the_message(self) -> None:
         """
         Not the end: a line of a message may well end in a dot.
         """
@@ -355,7 +355,7 @@ class MessageTests(QuirkTestCase):
         self.failureResultOf(asked, TimedOutError)
         self.over(server)
 
-    def test_top_cut_short(self) -> None:
+    def test_top_cut_short_by_server_is_returned_as_sent(self) -> None:
         """
         It is what the server says; nothing marks it.
         """
@@ -368,7 +368,7 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_top_is_not_stuffed_and_retr_is(self) -> None:
+    def test_unstuffed_top_loses_a_dot_that_stuffed_retr_keeps(self) -> None:
         server, handle = self.log_in(
             begin()
             .expect("TOP 1 1")
@@ -384,7 +384,7 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_an_answer_without_a_message(self) -> None:
+    def test_retr_reply_with_empty_body_returns_empty_message(self) -> None:
         """
         A message that the server cannot read: empty, and no error of the session.
         """
@@ -403,7 +403,7 @@ class MailboxTests(QuirkTestCase):
     Counts and listings that are beside the truth, in a session that goes on.
     """
 
-    def test_numbers_are_not_to_be_trusted(self) -> None:
+    def test_inconsistent_counts_and_listings_are_accepted(self) -> None:
         server, handle = self.log_in(
             begin()
             .expect("STAT")
@@ -426,7 +426,7 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_uidl_of_an_empty_mailbox_is_refused(self) -> None:
+    def test_refused_uidl_of_empty_mailbox_keeps_session_open(self) -> None:
         server, handle = self.log_in(
             begin()
             .expect("UIDL")
@@ -442,7 +442,7 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_the_delay_between_logins_is_told_by_stat(self) -> None:
+    def test_login_delay_in_reply_to_stat_is_a_transient_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("STAT").reply("-ERR [LOGIN-DELAY] 15 minutes").quit()
         )
@@ -453,7 +453,7 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
-    def test_a_server_that_deletes_what_was_read(self) -> None:
+    def test_reset_after_retrieval_leaves_nothing_deleted_at_quit(self) -> None:
         """
         Some do at QUIT, unless RSET came first.
         """
@@ -489,7 +489,7 @@ class EndTests(QuirkTestCase):
         self.over(server)
         return ending
 
-    def test_tls_ends_without_notice(self) -> None:
+    def test_tls_cut_after_quit_reply_is_success_and_before_it_an_error(self) -> None:
         """
         Nobody can tell that from a cut wire; what QUIT was answered is what counts.
         """

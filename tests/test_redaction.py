@@ -29,7 +29,7 @@ def transcript(*secrets: bytes) -> Transcript:
 class SecretTests(SynchronousTestCase):
     """`Secret`"""
 
-    def test_it_is_a_str_whose_repr_shows_nothing(self) -> None:
+    def test_secret_is_a_str_whose_repr_is_masked(self) -> None:
         secret = Secret("hidden")
         self.assertEqual(secret, "hidden")
         self.assertIsInstance(secret, str)
@@ -37,14 +37,14 @@ class SecretTests(SynchronousTestCase):
         self.assertEqual(f"{secret!r} {[secret]} {secret!a}", f"{MASK} [{MASK}] {MASK}")
         self.assertEqual(secret.encode(), b"hidden")
 
-    def test_there_is_one_for_bytes_too(self) -> None:
+    def test_secret_bytes_is_masked_in_repr_and_str(self) -> None:
         secret = SecretBytes(b"hidden")
         self.assertEqual(secret, b"hidden")
         self.assertEqual(f"{secret!r} {[secret]}", f"{MASK} [{MASK}]")
         # The str of bytes is their repr: it gets into messages by mistake.
         self.assertEqual(str(secret), MASK)
 
-    def test_a_traceback_with_local_variables_does_not_show_it(self) -> None:
+    def test_traceback_with_local_variables_masks_the_secret(self) -> None:
         def log_in(password: str) -> None:
             raise ZeroDivisionError
 
@@ -58,18 +58,18 @@ class SecretTests(SynchronousTestCase):
         self.assertIn(MASK, text)
         self.assertNotIn("password = 'hidden'", text)
 
-    def test_it_stays_one_when_copied_through_pickle(self) -> None:
+    def test_pickled_secret_is_still_masked(self) -> None:
         self.assertEqual(repr(pickle.loads(pickle.dumps(Secret("hidden")))), MASK)
 
 
 class PrintableTests(SynchronousTestCase):
     """`printable`"""
 
-    def test_text_stays_as_it_is(self) -> None:
+    def test_printable_text_is_left_unchanged(self) -> None:
         for text in ("", "+OK ready", "caf\u00e9 \u4f8b\u3048 \U0001f4ec", r"C:\new"):
             self.assertEqual(printable(text.encode("utf-8")), text)
 
-    def test_what_could_move_a_terminal_or_forge_a_line_is_escaped(self) -> None:
+    def test_control_and_format_characters_are_escaped(self) -> None:
         for octets, shown in [
             (b"a\r\nb", r"a\r\nb"),
             (b"a\tb\0", r"a\tb\x00"),
@@ -83,7 +83,7 @@ class PrintableTests(SynchronousTestCase):
         ]:
             self.assertEqual(printable(octets), shown)
 
-    def test_octets_that_are_no_utf_8_are_escaped_one_by_one(self) -> None:
+    def test_bytes_that_are_not_utf_8_are_escaped_one_by_one(self) -> None:
         for octets, shown in [
             (b"caf\xe9", r"caf\xe9"),
             (b"\xff\xfe", r"\xff\xfe"),
@@ -96,7 +96,7 @@ class PrintableTests(SynchronousTestCase):
 
     @settings(max_examples=150, deadline=None, derandomize=True, database=None)
     @given(st.binary(max_size=40))
-    def test_whatever_comes_is_one_printable_line(self, octets: bytes) -> None:
+    def test_any_bytes_become_one_printable_line(self, octets: bytes) -> None:
         shown = printable(octets)
         self.assertTrue(shown.isprintable())
         self.assertLessEqual(len(shown.splitlines()), 1)
@@ -121,7 +121,7 @@ class MaskTests(SynchronousTestCase):
         ]:
             self.assertEqual(clean(text), shown)
 
-    def test_all_the_forms_that_were_kept_are_masked(self) -> None:
+    def test_every_registered_form_of_a_secret_is_masked(self) -> None:
         encoded = base64.b64encode(b"\0mrose\0s3cret")
         made = transcript(b"s3cret", encoded)
         made.keep_secret(b"0123456789abcdef0123456789abcdef")
@@ -137,7 +137,7 @@ class MaskTests(SynchronousTestCase):
         self.assertEqual(clean(b"password"), MASK)
         self.assertEqual(clean(b"passport, wordy"), f"{MASK}port, {MASK}y")
 
-    def test_secrets_that_overlap_are_both_gone(self) -> None:
+    def test_overlapping_secrets_are_both_masked(self) -> None:
         clean = transcript(b"abcdef", b"defghi").clean
         for text in (b"abcdefghi", b"abcabcdefghi", b"<defghidefabcdef>"):
             shown = clean(text)
@@ -161,16 +161,16 @@ class MaskTests(SynchronousTestCase):
         ]:
             self.assertEqual(transcript(secret).clean(text), shown, (secret, text))
 
-    def test_from_four_octets_on_a_secret_is_masked_within_words_too(self) -> None:
+    def test_secret_of_four_bytes_is_masked_within_words_too(self) -> None:
         self.assertEqual(transcript(b"pass").clean(b"compassion"), f"com{MASK}ion")
 
-    def test_a_secret_that_looks_like_the_mask_does_no_harm(self) -> None:
+    def test_secret_of_asterisks_does_not_break_masking(self) -> None:
         for secret in (b"*", b"**", b"****", b"********", b"*********"):
             shown = transcript(secret, b"s3cret").clean(b"s3cret is " + secret)
             self.assertNotIn("s3cret", shown)
             self.assertIn(MASK, shown)
 
-    def test_secrets_beyond_ascii_are_masked_before_anything_is_escaped(self) -> None:
+    def test_non_ascii_secrets_are_masked_before_text_is_escaped(self) -> None:
         for secret in (
             "p\u00e4ssw\u00f6rd".encode(),
             b"p\xe4ss",
@@ -181,7 +181,7 @@ class MaskTests(SynchronousTestCase):
                 transcript(secret).clean(b"<" + secret + b">"), f"<{MASK}>"
             )
 
-    def test_nothing_to_keep_is_no_secret(self) -> None:
+    def test_empty_secret_masks_nothing(self) -> None:
         self.assertEqual(transcript(b"", b"").clean(b"as it is"), "as it is")
 
     def test_the_transcript_does_not_keep_the_secret_itself(self) -> None:
@@ -205,7 +205,7 @@ class MaskTests(SynchronousTestCase):
 class CutTests(SynchronousTestCase):
     """Long lines of a server are cut."""
 
-    def test_512_octets_are_shown_and_more_are_cut(self) -> None:
+    def test_512_bytes_are_shown_and_more_are_cut(self) -> None:
         clean = transcript().clean
         self.assertEqual(clean(b"x" * SHOWN), "x" * SHOWN)
         self.assertEqual(clean(b"x" * (SHOWN + 1)), "x" * SHOWN + "...")
@@ -215,7 +215,7 @@ class CutTests(SynchronousTestCase):
         shown = transcript().clean(b"x" * (SHOWN - 1) + "\u20ac".encode())
         self.assertEqual(shown, "x" * (SHOWN - 1) + r"\xe2" + "...")
 
-    def test_no_part_of_a_secret_is_bared_wherever_the_cut_is(self) -> None:
+    def test_no_prefix_of_a_secret_is_shown_wherever_the_cut_is(self) -> None:
         """
         Masks shorten the text, so what is cut off must not move into sight.
         """
@@ -229,14 +229,14 @@ class CutTests(SynchronousTestCase):
                 for length in (4, 8):
                     self.assertNotIn(secret[:length].decode(), shown, before)
 
-    def test_a_cut_does_not_bare_half_of_a_secret(self) -> None:
+    def test_secret_across_the_cut_is_not_shown_in_part(self) -> None:
         for secret in (b"0123456789abcdefghij", b"QRST", b"\xc3\xa9t\xc3\xa9"):
             clean = transcript(secret).clean
             for before in range(SHOWN - len(secret) - 2, SHOWN + 3):
                 shown = clean(b"x" * before + secret + b"y" * 20)
                 self.assertEqual(shown.strip("xy.*"), "", before)
 
-    def test_nor_when_masks_have_made_the_line_shorter(self) -> None:
+    def test_no_part_of_a_secret_is_shown_when_masks_shorten_the_line(self) -> None:
         for secret in (b"0123456789abcdefghij", b"0123456789" * 10):
             clean = transcript(secret).clean
             for before in range(SHOWN + 2):
@@ -245,7 +245,7 @@ class CutTests(SynchronousTestCase):
             for count in range(2, 60):
                 self.assertEqual(clean(secret * count).strip("*."), "", count)
 
-    def test_nor_when_masks_have_made_it_longer(self) -> None:
+    def test_no_part_of_a_secret_is_shown_when_masks_lengthen_the_line(self) -> None:
         clean = transcript(b"QRST").clean
         for count in (63, 64, 65, 127, 128, 129, 500):
             for before in range(4):
@@ -264,7 +264,7 @@ class AnyTextTests(SynchronousTestCase):
         st.lists(_WORDS, max_size=12).map(b"".join),
         st.sampled_from([b"", b"x" * 500, b"s3cret" * 80]),
     )
-    def test_no_secret_comes_through(self, text: bytes, before: bytes) -> None:
+    def test_secrets_are_masked_in_any_text(self, text: bytes, before: bytes) -> None:
         shown = transcript(b"s3cret", b"pw").clean(before + text)
         self.assertNotIn("s3cret", shown)
         self.assertTrue(shown.isprintable())
@@ -280,7 +280,7 @@ class TellingTests(SynchronousTestCase):
         self.told: list[str] = []
         self.transcript = Transcript(self.told.append, log)
 
-    def test_every_kind_of_line(self) -> None:
+    def test_every_kind_of_line_is_formatted_with_its_prefix(self) -> None:
         self.transcript.client(f"PASS {MASK}")
         self.transcript.server(b"+OK ready")
         self.transcript.challenge()
@@ -299,7 +299,7 @@ class TellingTests(SynchronousTestCase):
             ],
         )
 
-    def test_what_the_server_says_is_cleaned(self) -> None:
+    def test_server_lines_are_masked_escaped_and_cut(self) -> None:
         self.transcript.keep_secret(b"s3cret")
         self.transcript.server(b"-ERR no s3cret\x1b[2J \xe2\x80\xae\xff" + b"x" * 600)
         (line,) = self.told
@@ -309,15 +309,15 @@ class TellingTests(SynchronousTestCase):
         self.assertTrue(line.endswith("xxx..."))
         self.assertTrue(line.isprintable())
 
-    def test_secrets_of_one_session_are_none_of_another(self) -> None:
+    def test_secrets_of_one_session_are_not_masked_in_another(self) -> None:
         self.transcript.keep_secret(b"s3cret")
         self.assertEqual(transcript().clean(b"s3cret"), "s3cret")
 
-    def test_whether_anybody_listens(self) -> None:
+    def test_listening_is_true_only_with_a_procedure(self) -> None:
         self.assertTrue(self.transcript.listening)
         self.assertFalse(transcript().listening)
 
-    def test_with_nobody_listening_nothing_happens(self) -> None:
+    def test_transcript_without_procedure_only_cleans_text(self) -> None:
         silent = transcript(b"s3cret")
         silent.client("CAPA")
         silent.server(b"+OK")
@@ -328,7 +328,7 @@ class TellingTests(SynchronousTestCase):
         # Server text for an exception is cleaned all the same.
         self.assertEqual(silent.clean(b"no s3cret"), f"no {MASK}")
 
-    def test_a_procedure_that_fails_is_logged_and_harmless(self) -> None:
+    def test_procedure_that_raises_is_logged_and_called_again(self) -> None:
         def procedure(line: str) -> None:
             self.told.append(line)
             raise ZeroDivisionError(line)
@@ -340,7 +340,7 @@ class TellingTests(SynchronousTestCase):
         logged = self.flushLoggedErrors(ZeroDivisionError)
         self.assertEqual([str(each.value) for each in logged], ["C: CAPA", "S: +OK"])
 
-    def test_what_the_procedure_returns_is_ignored(self) -> None:
+    def test_return_value_of_the_procedure_is_ignored(self) -> None:
         Transcript(lambda line: 1 / 1, log).client("CAPA")
         Transcript(len, log).client("CAPA")
         self.assertEqual(self.flushLoggedErrors(), [])

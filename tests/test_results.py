@@ -29,7 +29,7 @@ class ResultTests(SynchronousTestCase):
         Committed(deleted=frozenset({1, 2})),
     )
 
-    def test_they_are_equal_by_what_is_in_them(self) -> None:
+    def test_values_with_equal_fields_are_equal_after_pickling(self) -> None:
         for value in self.VALUES:
             twin = pickle.loads(pickle.dumps(value))
             self.assertEqual(value, twin)
@@ -37,7 +37,7 @@ class ResultTests(SynchronousTestCase):
         self.assertNotEqual(Committed(frozenset()), Committed(frozenset({1})))
         self.assertNotEqual(LoginInfo("USER", True), LoginInfo("USER", False))
 
-    def test_they_cannot_be_changed(self) -> None:
+    def test_assigning_to_a_field_raises_attribute_error(self) -> None:
         for value in self.VALUES:
             for name in dir(value):
                 if not name.startswith("_") and name not in ("count", "index"):
@@ -46,7 +46,7 @@ class ResultTests(SynchronousTestCase):
         with self.assertRaises(AttributeError):
             Stat(1, 2).count = 3  # type: ignore[misc]
 
-    def test_their_repr_names_what_is_in_them(self) -> None:
+    def test_repr_shows_every_field_by_name(self) -> None:
         self.assertEqual(
             [repr(value) for value in self.VALUES],
             [
@@ -59,14 +59,14 @@ class ResultTests(SynchronousTestCase):
             ],
         )
 
-    def test_listings_come_apart_like_tuples(self) -> None:
+    def test_stat_listing_and_uid_unpack_like_tuples(self) -> None:
         count, size = Stat(2, 320)
         self.assertEqual((count, size), (2, 320))
         self.assertEqual(Stat(2, 320).count, 2)
         self.assertEqual(dict([Listing(1, 120), Listing(2, 200)]), {1: 120, 2: 200})
         self.assertEqual(dict([UID(1, "a"), UID(2, "b")]), {1: "a", 2: "b"})
 
-    def test_a_message_that_was_refused_has_its_error(self) -> None:
+    def test_refused_message_unpacks_to_number_none_and_error(self) -> None:
         error = CommandError("no such message")
         number, content, why = Message(7, None, error)
         self.assertEqual((number, content), (7, None))

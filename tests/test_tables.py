@@ -35,13 +35,13 @@ class TablesTests(SynchronousTestCase):
     `tests.support.tables`
     """
 
-    def test_each_named_test_exists(self) -> None:
+    def test_every_test_named_in_the_docs_exists(self) -> None:
         names = named(DOCS)
         self.assertIn(["conformance.rst"], names.values())
         self.assertEqual([name for name in names if not exists(name)], [])
 
-    def test_names_that_lead_nowhere(self) -> None:
-        self.assertTrue(exists(f"{HERE}.test_names_that_lead_nowhere"))
+    def test_exists_is_true_only_for_names_of_tests(self) -> None:
+        self.assertTrue(exists(f"{HERE}.test_exists_is_true_only_for_names_of_tests"))
         for name in (
             f"{HERE}.test_of_another_day",
             f"{HERE}.assertEqual",
@@ -50,7 +50,7 @@ class TablesTests(SynchronousTestCase):
         ):
             self.assertFalse(exists(name), name)
 
-    def test_a_report_is_read(self) -> None:
+    def test_trial_report_is_parsed_into_outcomes(self) -> None:
         self.assertEqual(
             outcomes(REPORT),
             {
@@ -69,14 +69,14 @@ class TablesTests(SynchronousTestCase):
 
     def report(self, outcome: str) -> str:
         path = Path(self.mktemp())
-        name = "test_names_that_lead_nowhere"
+        name = "test_exists_is_true_only_for_names_of_tests"
         path.write_text(
             f"tests.test_tables\n  TablesTests\n    {name} ...   [{outcome}]\n", "utf-8"
         )
         return str(path)
 
-    def test_the_exit_status(self) -> None:
-        good = self.page(f"{HERE}.test_names_that_lead_nowhere")
+    def test_exit_status_is_1_if_a_named_test_is_missing_or_skipped(self) -> None:
+        good = self.page(f"{HERE}.test_exists_is_true_only_for_names_of_tests")
         with redirect_stdout(StringIO()) as said:
             self.assertEqual(main(good), 0)
             self.assertEqual(main(good, self.report("OK")), 0)

@@ -59,7 +59,7 @@ class OptionsTests(SynchronousTestCase):
     def refused(self, *arguments: str) -> str:
         return str(self.assertRaises(UsageError, parsed, *arguments))
 
-    def test_defaults(self) -> None:
+    def test_default_settings_are_those_of_the_documentation(self) -> None:
         """The defaults are those of the documentation."""
         settings = self.demo().settings()
         self.assertEqual(
@@ -68,7 +68,7 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(settings.accounts, {})
 
-    def test_all(self) -> None:
+    def test_every_option_reaches_the_settings(self) -> None:
         """Everything that can be said arrives."""
         settings = self.demo(
             "--port=0",
@@ -85,20 +85,20 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(settings.accounts, {"ann": "a:b c", "zoë": "ö"})
 
-    def test_bad_ports(self) -> None:
+    def test_bad_port_is_refused_with_the_option_named(self) -> None:
         """A bad port is refused, and the option named."""
         for option in ("--port", "--tls-port"):
             for port in ("65536", "-1", "x", "", "1.0", "\u0661", "9" * 5000):
                 told = self.refused("demo", f"{option}={port}")
                 self.assertTrue(told.startswith(f"{option} takes"), told)
 
-    def test_same_port(self) -> None:
+    def test_same_port_for_both_is_refused_unless_zero(self) -> None:
         """One port cannot serve both; two free ones can be found."""
         told = self.refused("demo", "--port=1110", "--tls-port=1110")
         self.assertIn("--tls-port", told)
         self.demo("--port=0", "--tls-port=0")
 
-    def test_bad_accounts(self) -> None:
+    def test_bad_account_is_refused_without_showing_the_password(self) -> None:
         """A bad account is refused, without repeating what may be a password."""
         for account in (
             "nobody",
@@ -115,22 +115,22 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn("--account", told)
             self.assertNotIn("hid", told)
 
-    def test_same_account(self) -> None:
+    def test_account_given_twice_is_refused(self) -> None:
         """An account cannot have two passwords."""
         told = self.refused("demo", "--account=ann:x", "--account=ann:y")
         self.assertIn("ann is there twice", told)
 
-    def test_unknown(self) -> None:
+    def test_unknown_option_or_command_is_refused(self) -> None:
         """What does not exist is refused."""
         self.refused("demo", "--nonsense")
         self.refused("demo", "nonsense")
         self.assertIn("nonsense", self.refused("nonsense"))
 
-    def test_no_command(self) -> None:
+    def test_missing_command_lists_the_commands(self) -> None:
         """Without a command, the commands are named."""
         self.assertIn("demo", self.refused())
 
-    def test_trustme_missing(self) -> None:
+    def test_missing_trustme_names_the_extra_to_install(self) -> None:
         """Without trustme, the extra that brings it is named."""
         there = {
             name: module
@@ -144,7 +144,7 @@ class OptionsTests(SynchronousTestCase):
         sys.modules["trustme"] = None  # type: ignore[assignment]
         self.assertIn("'pop3connect[demo]'", self.refused("demo"))
 
-    def test_service(self) -> None:
+    def test_demo_service_is_created_without_listening(self) -> None:
         """The service is made, and takes no port before it is started."""
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
@@ -170,19 +170,19 @@ class WatchOptionsTests(SynchronousTestCase):
     def refused(self, *arguments: str) -> str:
         return str(self.assertRaises(UsageError, parsed, "watch", *arguments))
 
-    def test_service(self) -> None:
+    def test_watch_creates_a_service_per_account_without_starting(self) -> None:
         """There is a service for each account, and none has begun."""
         service = makeService(parsed("watch", "--config", str(self.file)))
         self.assertEqual(service.name, "pop3connect watch")
         self.assertEqual([account.name for account in service], ["ann"])
         self.assertFalse(service.running)
 
-    def test_no_config(self) -> None:
+    def test_missing_or_unreadable_config_is_refused(self) -> None:
         """Without a file, the option is named."""
         self.assertIn("--config is missing", self.refused())
         self.assertIn("cannot be read", self.refused("--config=nowhere"))
 
-    def test_bad_config(self) -> None:
+    def test_bad_config_or_hook_is_refused_before_start(self) -> None:
         """What is wrong in the file, or with a hook, is told before it starts."""
         text = self.file.read_text()
         self.file.write_text(text + 'hook = "no_such_module:x"')
@@ -203,7 +203,7 @@ class WatchOptionsTests(SynchronousTestCase):
             )
         return ended.code, output.getvalue(), errors.getvalue()
 
-    def test_check(self) -> None:
+    def test_check_reports_missing_passwords_without_running_commands(self) -> None:
         """It also sees whether there are passwords, without asking for one."""
         text = self.file.read_text()
         self.file.chmod(0o600)
@@ -236,7 +236,7 @@ class WatchOptionsTests(SynchronousTestCase):
             parsed("watch", "-c", str(self.file))
         self.assertFalse((self.file.parent / "asked").exists())
 
-    def test_check_tells_of_open_files(self) -> None:
+    def test_check_warns_of_config_file_readable_by_others(self) -> None:
         self.file.chmod(0o644)
         status, _, errors = self.check()
         self.assertEqual((status, errors), (0, f"{self.file}: {EXPOSED}\n"))
@@ -245,7 +245,7 @@ class WatchOptionsTests(SynchronousTestCase):
 class PluginTests(SynchronousTestCase):
     """The plugin: found, and light."""
 
-    def test_found(self) -> None:
+    def test_plugin_is_found_by_twisted(self) -> None:
         """Twisted's own search finds it."""
         found = [
             plugin
@@ -258,7 +258,7 @@ class PluginTests(SynchronousTestCase):
         self.assertIs(plugin.options, Options)
         self.assertIs(plugin.makeService, makeService)
 
-    def test_light(self) -> None:
+    def test_listing_and_help_import_no_server_and_no_reactor(self) -> None:
         """To list it imports nothing of ours, and --help no reactor, no server."""
         loaded = (
             "import sys\n"
@@ -276,7 +276,7 @@ class PluginTests(SynchronousTestCase):
         done = python("-c", loaded)
         self.assertEqual(done.stdout, "[]\n[]\n", done.stderr)
 
-    def test_namespace(self) -> None:
+    def test_plugin_folders_contain_no_init_file(self) -> None:
         """There is no __init__.py, which would hide Twisted's own plugins."""
         for folder in ("twisted", "twisted/plugins"):
             if Path(ROOT, "twisted/plugins/pop3connect_plugin.py").exists() and not (
@@ -295,13 +295,13 @@ class TwistdTests(SynchronousTestCase):
     def twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return python("-c", TWISTD, *arguments, folder=self.folder)
 
-    def test_listed(self) -> None:
+    def test_twistd_help_lists_the_plugin(self) -> None:
         """``twistd --help`` lists us."""
         done = self.twistd("--help")
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"\n +pop3connect +POP3 mail: ")
 
-    def test_help(self) -> None:
+    def test_help_lists_commands_and_their_options(self) -> None:
         """The help tells the commands, and each command's help its options."""
         done = self.twistd("pop3connect", "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -329,14 +329,14 @@ class TwistdTests(SynchronousTestCase):
         for key in PASSWORDS:
             self.assertIn(f"'{key}'", done.stdout)
 
-    def test_usage_error(self) -> None:
+    def test_bad_option_is_reported_in_the_last_line(self) -> None:
         """A bad option is told in the last line."""
         # Its exit status is twistd's own, and was 0 in the oldest that we support.
         done = self.twistd("-n", "pop3connect", "demo", "--port=x")
         self.assertIn("--port takes", done.stdout.splitlines()[-1])
         self.assertNotIn("Traceback", done.stdout + done.stderr)
 
-    def test_port_taken(self) -> None:
+    def test_taken_port_exits_with_status_1_and_one_line_on_stderr(self) -> None:
         """A taken port is one line on stderr, and a failure, and all is cleaned up."""
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
@@ -352,7 +352,7 @@ class TwistdTests(SynchronousTestCase):
         self.assertNotIn("Traceback", done.stdout)
         self.assertFalse((self.folder / "twistd.pid").exists())
 
-    def test_once(self) -> None:
+    def test_demo_once_exits_with_status_0_and_logs_to_given_file(self) -> None:
         """The tour with --once: exit status 0, and the log goes elsewhere if asked."""
         done = self.twistd(
             *("-n", "--logfile=log", "pop3connect", "demo", "--once"),

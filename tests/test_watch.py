@@ -221,7 +221,7 @@ class Nowhere:
 class TellTests(WatchTestCase):
     """New mail."""
 
-    def test_first_look(self) -> None:
+    def test_messages_at_the_first_look_are_not_reported(self) -> None:
         """What is there at the first look is seen, unless told otherwise."""
         self.start(self.service(self.mailbox(mail("old"))))
         self.assertEqual(told, [])
@@ -230,11 +230,11 @@ class TellTests(WatchTestCase):
         )
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_report_existing(self) -> None:
+    def test_report_existing_reports_messages_at_the_first_look(self) -> None:
         self.start(self.service(self.mailbox(mail("old")), "report_existing = true"))
         self.assertEqual([message.subject for message in told], ["old"])
 
-    def test_new(self) -> None:
+    def test_new_message_is_reported_once_even_after_a_restart(self) -> None:
         """A new message is told once, at the next look, and not after a restart."""
         server = self.mailbox(mail("old"))
         service = self.start(self.service(server))
@@ -277,7 +277,7 @@ class TellTests(WatchTestCase):
         self.assertEqual(counts, [1])
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_a_hook_that_fails_is_told_again(self) -> None:
+    def test_failed_hook_runs_again_for_its_message_only(self) -> None:
         """Only the message that it failed for."""
         global answer
 
@@ -297,7 +297,7 @@ class TellTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertEqual(len(told), 3)
 
-    def test_a_hook_that_hangs(self) -> None:
+    def test_hook_over_its_timeout_is_given_up_and_the_next_runs(self) -> None:
         """It is given up after its time, and the next message is told."""
         global answer
         waiting: Deferred[None] = Deferred()
@@ -313,7 +313,7 @@ class TellTests(WatchTestCase):
         )
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_a_hook_that_ends_when_it_is_given_up(self) -> None:
+    def test_hook_that_succeeds_when_cancelled_counts_as_done(self) -> None:
         """What it did in the end counts."""
         global answer
         waiting: Deferred[None] = Deferred(lambda each: each.callback(None))
@@ -323,7 +323,7 @@ class TellTests(WatchTestCase):
         self.advance(5)
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_a_hook_that_cannot_be_given_up(self) -> None:
+    def test_hook_that_ignores_cancellation_is_abandoned_after_a_grace(self) -> None:
         """It has the time that a command has; then the next message is told."""
         global answer
         stubborn: list[Stubborn] = []
@@ -359,14 +359,14 @@ class TellTests(WatchTestCase):
             one.waiting.errback(ValueError("too late"))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_without_a_hook(self) -> None:
+    def test_without_a_hook_new_mail_is_logged_and_remembered(self) -> None:
         self.start(
             self.service(self.mailbox(mail("x")), "report_existing = true", hook="")
         )
         self.assertEqual(len(self.said()), 1)
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_control_characters(self) -> None:
+    def test_control_characters_in_a_header_cannot_forge_log_lines(self) -> None:
         """A header cannot forge lines of the log."""
         server = self.mailbox(b"Subject: =?utf-8?q?a=0Ab=1B[2J=00?=\r\n\r\n")
         self.start(self.service(server, "report_existing = true"))
@@ -375,7 +375,7 @@ class TellTests(WatchTestCase):
         self.assertTrue(line.endswith("from (nobody): " + told[0].subject), line)
         self.assertTrue(told[0].subject.startswith("a"), told[0].subject)
 
-    def test_headers(self) -> None:
+    def test_header_fields_are_unfolded_and_decoded_where_possible(self) -> None:
         """What comes, comes as a line; what cannot be decoded as it is."""
         for header, subject, sender in (
             (b"", "", ""),
@@ -391,12 +391,12 @@ class TellTests(WatchTestCase):
             message = NewMessage("a", 1, "u", 1, header + b"\r\n")
             self.assertEqual((message.subject, message.sender), (subject, sender))
 
-    def test_long_fields(self) -> None:
+    def test_very_long_header_field_is_cut(self) -> None:
         """They are cut, before the standard library gets stuck on them."""
         message = NewMessage("a", 1, "u", 1, b"From: " + b"a " * 10**6)
         self.assertLess(len(message.sender), 5000)
 
-    def test_the_example(self) -> None:
+    def test_example_hook_logs_sender_and_subject(self) -> None:
         example = runpy.run_path(str(ROOT / "examples" / "watch_hooks.py"))
         message = NewMessage("ada", 1, "u", 1, mail("hello"))
         with capturedLogs() as events:
@@ -406,7 +406,7 @@ class TellTests(WatchTestCase):
             ["ada: ann@example.com wrote: hello"],
         )
 
-    def test_no_such_function(self) -> None:
+    def test_hook_that_cannot_be_imported_or_called_is_refused(self) -> None:
         server = self.mailbox()
         for name in ("no_such_module:x", f"{__name__}:nothing"):
             make = partial(self.service, server, hook=f'hook = "{name}"')
@@ -433,7 +433,7 @@ def listing(script: Script, *sizes: int) -> Script:
 class ServerTests(WatchTestCase):
     """Servers of all kinds."""
 
-    def test_two_messages_with_one_uid(self) -> None:
+    def test_second_message_with_a_known_uid_is_reported(self) -> None:
         """The second one is new, though its UID is not."""
         second = listing(session("a", "a"), 1, 2).expect("TOP 2 0").message("")
         self.start(self.service(self.script(session("a").quit(), second.quit())))
@@ -441,7 +441,7 @@ class ServerTests(WatchTestCase):
         self.assertEqual([(m.number, m.uid, m.size) for m in told], [(2, "a", 2)])
         self.assertEqual(self.remembered(), ["a", "a"])
 
-    def test_a_mailbox_that_is_empty_for_a_while(self) -> None:
+    def test_mailbox_empty_for_one_look_does_not_report_old_mail_again(self) -> None:
         """Its store may be away; what was seen before is not new when it is back."""
         self.start(
             self.service(
@@ -462,14 +462,14 @@ class ServerTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertEqual(self.remembered(), ["b"])
 
-    def test_octets_beyond_ascii(self) -> None:
+    def test_uid_with_non_ascii_bytes_is_remembered(self) -> None:
         odd = Script().greet().log_in().expect("UIDL").reply(lines=[b"1 \xff"]).quit()
         again = Script().greet().log_in().expect("UIDL").reply(lines=[b"1 \xff"])
         self.start(self.service(self.script(odd, again.quit())))
         self.advance(INTERVAL)
         self.assertEqual((self.remembered(), told), (["\udcff"], []))
 
-    def test_no_uidl(self) -> None:
+    def test_without_uidl_the_message_count_shows_new_mail(self) -> None:
         """Then it is the number of messages that tells, and that is said once."""
 
         def look(*sizes: int) -> Script:
@@ -487,7 +487,7 @@ class ServerTests(WatchTestCase):
         said = self.said()
         self.assertEqual(len([line for line in said if "has no UIDL" in line]), 1, said)
 
-    def test_top_refused_for_once(self) -> None:
+    def test_message_with_refused_top_is_reported_at_the_next_look(self) -> None:
         """Then the message is told at the next look, with its header."""
         offer = ("USER", "UIDL", "TOP")
         bad = listing(session("a", offer=offer), 1).expect("TOP 1 0")
@@ -501,7 +501,7 @@ class ServerTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertEqual([message.subject for message in told], ["s"])
 
-    def test_uidl_refused_for_once(self) -> None:
+    def test_refused_uidl_keeps_the_remembered_uids(self) -> None:
         """What had UIDs does not become a mailbox without."""
         bad = Script().greet().log_in(capabilities=["USER"]).expect("UIDL")
         server = self.script(
@@ -514,7 +514,7 @@ class ServerTests(WatchTestCase):
         self.assertEqual(self.remembered(), ["a"])
         self.assertIn("UIDL", self.said()[0])
 
-    def test_many(self) -> None:
+    def test_new_messages_beyond_the_limit_wait_for_the_next_look(self) -> None:
         """Not more than so many at once; the rest is told after the next look."""
         server = self.mailbox(*[mail(str(number)) for number in range(MAX_NEW + 2)])
         self.start(self.service(server, "report_existing = true"))
@@ -523,12 +523,12 @@ class ServerTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertEqual(len(told), MAX_NEW + 2)
 
-    def test_whatever_it_says_to_quit(self) -> None:
+    def test_refused_quit_still_remembers_the_messages(self) -> None:
         server = self.script(session("a").expect("QUIT").reply("-ERR").expect_close())
         self.start(self.service(server))
         self.assertEqual(self.remembered(), ["a"])
 
-    def test_login_delay(self) -> None:
+    def test_login_delay_longer_than_the_interval_is_honoured(self) -> None:
         """Never sooner than the server wants it (RFC 2449 section 6.5)."""
         offer = (*CAPABILITIES, f"LOGIN-DELAY {INTERVAL + 50}")
         server = self.script(
@@ -544,7 +544,7 @@ class ServerTests(WatchTestCase):
         self.assertEqual(len(server.stages), 2)
         self.assertEqual(self.said(), [])
 
-    def test_login_delay_of_years(self) -> None:
+    def test_login_delay_of_years_is_limited_to_the_maximum_interval(self) -> None:
         """A server cannot end a watch by that, and in silence."""
         offer = (*CAPABILITIES, "LOGIN-DELAY 999999999")
         server = self.script(session("a", offer=offer).quit(), session("a").quit())
@@ -571,7 +571,7 @@ class FailureTests(WatchTestCase):
             self.advance(1)
             self.assertEqual(len(server.stages), number)
 
-    def test_wrong_password(self) -> None:
+    def test_refused_password_is_tried_less_and_less_often(self) -> None:
         """It is tried so seldom that the account is not locked."""
         self.assertGreater(REFUSED_WAIT, INTERVAL)
         server = self.script(*[refusal("-ERR [AUTH] no")] * 7)
@@ -583,19 +583,19 @@ class FailureTests(WatchTestCase):
         self.looks(server, 900, 1800, 3600, 7200, 14400, 21600)
         self.assertEqual(len(self.said()), 6)
 
-    def test_a_refusal_without_a_code_is_taken_for_that(self) -> None:
+    def test_refusal_without_a_code_waits_as_for_a_wrong_password(self) -> None:
         server = self.script(refusal("-ERR no"), refusal("-ERR no"))
         self.start(self.service(server))
         self.looks(server, 900)
 
-    def test_refused_before_the_login(self) -> None:
+    def test_refusal_before_login_backs_off_from_the_interval(self) -> None:
         """A server that has too many sessions has seen no password."""
         server = self.script(*[Script().say("-ERR too busy\r\n").expect_close()] * 3)
         self.start(self.service(server))
         self.looks(server, 100, 200)
         self.assertIn("refused the session", self.said()[0])
 
-    def test_refused_after_an_outage(self) -> None:
+    def test_refusal_after_an_outage_waits_as_after_a_first_one(self) -> None:
         """It waits as after a first refusal: the server may not be all there yet."""
         no = refusal("-ERR no")
         server = self.script(no, no, session("a").quit(), no, no)
@@ -612,13 +612,13 @@ class FailureTests(WatchTestCase):
         self.looks(server, 3200, INTERVAL, 900)
         self.assertIn("ada: all is well again", self.said())
 
-    def test_mailbox_in_use(self) -> None:
+    def test_mailbox_in_use_is_retried_with_waits_up_to_an_hour(self) -> None:
         """It may be free at the next look; the waits grow, to an hour."""
         server = self.script(*[refusal("-ERR [IN-USE] busy")] * 8)
         self.start(self.service(server))
         self.looks(server, 100, 200, 400, 800, 1600, 3200, 3600)
 
-    def test_too_soon(self) -> None:
+    def test_login_delay_refusal_waits_the_announced_time(self) -> None:
         """The server says how long to wait."""
         offer = ("USER", "RESP-CODES", "LOGIN-DELAY 700")
         bad = refusal("-ERR [LOGIN-DELAY] too soon", offer)
@@ -626,7 +626,7 @@ class FailureTests(WatchTestCase):
         self.start(self.service(server))
         self.looks(server, 700)
 
-    def test_server_down(self) -> None:
+    def test_new_mail_is_reported_after_the_server_is_back(self) -> None:
         """And what is new when it is there again is told."""
         server = self.mailbox(mail("old"))
         self.start(self.service(server))
@@ -645,7 +645,7 @@ class FailureTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertIn("in 100 seconds", self.said()[0])
 
-    def test_the_connection_breaks(self) -> None:
+    def test_connection_lost_in_a_header_reports_nothing_and_retries(self) -> None:
         broken = session("a", "b")
         server = self.script(
             session("a").quit(),
@@ -658,7 +658,7 @@ class FailureTests(WatchTestCase):
         self.assertIn("the next try is in 100 seconds", line)
         self.assertEqual((self.remembered(), told), (["a"], []))
 
-    def test_a_fault_of_ours(self) -> None:
+    def test_unexpected_error_is_logged_with_traceback_and_retried(self) -> None:
         """It is told with its traceback, and there is a next look."""
         server = self.mailbox()
         service = self.service(server)
@@ -668,7 +668,7 @@ class FailureTests(WatchTestCase):
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
         self.assertIn("ada: unexpected; the next try is in 100 seconds", self.said()[0])
 
-    def test_not_all_at_once(self) -> None:
+    def test_first_looks_of_several_accounts_are_staggered(self) -> None:
         """Many accounts on one server are looked at one after the other."""
         another = 'password = "x"\n[[account]]\nname = "{0}"\nuser = "{0}"\n' + (
             'server = "pop.example.com"\nsecure = "none"'
@@ -685,7 +685,7 @@ class FailureTests(WatchTestCase):
             self.assertEqual(len(server.stages), number)
             self.advance(STAGGER)
 
-    def test_no_overlap(self) -> None:
+    def test_interval_counts_from_the_end_of_a_slow_session(self) -> None:
         """A session that takes longer than the interval is the only one."""
         slow = Script().greet().log_in().expect("UIDL").delay(50).reply(lines=["1 a"])
         server = self.script(slow.quit(), session("a").quit())
@@ -698,7 +698,7 @@ class FailureTests(WatchTestCase):
 class StateTests(WatchTestCase):
     """What is remembered."""
 
-    def test_broken(self) -> None:
+    def test_broken_state_file_prevents_login_until_it_is_removed(self) -> None:
         """Nobody logs in before a person has decided what it was to be."""
         server = self.mailbox(mail("old"))
         self.state.parent.mkdir()
@@ -724,13 +724,13 @@ class StateTests(WatchTestCase):
         self.assertIn("ada: all is well again", self.said())
         self.assertEqual(len(self.remembered()), 1)
 
-    def test_bad_values(self) -> None:
+    def test_state_file_with_wrong_types_is_refused(self) -> None:
         file = SeenFile(self.folder / "x.json", "m")
         for value in ({"mailbox": "m", "seen": 1}, {"mailbox": "m", "seen": [1]}):
             file.path.write_text(json.dumps(value))
             self.assertRaises(UsageError, file.read)
 
-    def test_another_mailbox(self) -> None:
+    def test_state_of_another_mailbox_counts_as_a_first_look(self) -> None:
         """Its UIDs are others."""
         server = self.mailbox(mail("old"))
         SeenFile(self.state, "bob pop.example.com").write(["a"])
@@ -738,7 +738,7 @@ class StateTests(WatchTestCase):
         self.assertEqual(told, [])
         self.assertIn("1 messages at the first look", self.said()[0])
 
-    def test_where_nothing_can_be_remembered_no_hook_runs(self) -> None:
+    def test_hook_does_not_run_when_the_state_cannot_be_written(self) -> None:
         """Else it would run for the same messages again and again."""
         server = self.mailbox(mail("new"))
         (self.folder / "state").write_text("not a folder")
@@ -748,7 +748,7 @@ class StateTests(WatchTestCase):
         self.assertIn("state", line)
         self.assertIn("the next try is in 100 seconds", line)
 
-    def test_half_written(self) -> None:
+    def test_half_written_new_state_file_is_ignored_and_replaced(self) -> None:
         """What a crash has left beside it does no harm."""
         file = SeenFile(self.folder / "x.json", "m")
         file.write(["a"])
@@ -760,7 +760,7 @@ class StateTests(WatchTestCase):
             sorted(path.name for path in self.folder.iterdir()), ["x.json"]
         )
 
-    def test_kept_between_two_hooks(self) -> None:
+    def test_state_is_saved_between_hooks_a_second_apart(self) -> None:
         """A crash in a long row of hooks forgets the last second only."""
         global answer
         waiting = [Deferred[None]() for _ in range(3)]
@@ -793,14 +793,14 @@ class PasswordTests(WatchTestCase):
         (self.folder / "secret").write_bytes(content)
         (self.folder / "secret").chmod(0o600)
 
-    def test_file(self) -> None:
+    def test_first_line_of_password_file_is_the_password(self) -> None:
         """The first line, without its end."""
         for content in (b"lovelace", b"lovelace\n", b"lovelace\r\nmore\n"):
             self.keep(content)
             self.state.unlink(missing_ok=True)
             self.logs_in('password_file = "secret"')
 
-    def test_open_to_everybody(self) -> None:
+    def test_world_readable_file_with_a_password_is_warned_about(self) -> None:
         """It is said, once for each file, when the service starts."""
         kept = self.folder / "kept"
         kept.write_text("lovelace\n")
@@ -819,12 +819,12 @@ class PasswordTests(WatchTestCase):
                 self.assertEqual(self.said(), [f"{file}: {EXPOSED}"] * times)
                 service.stopService()
 
-    def test_unreadable_file(self) -> None:
+    def test_missing_password_file_prevents_login(self) -> None:
         line = self.refused('password_file = "secret"')
         self.assertIn("ada: password_file: ", line)
         self.assertIn(str(self.folder / "secret"), line)
 
-    def test_bad_files(self) -> None:
+    def test_empty_or_non_utf_8_password_file_prevents_login(self) -> None:
         self.keep(b"\n")
         self.assertIn("nothing in it", self.refused('password_file = "secret"'))
         self.keep(b"lovelace\xff")
@@ -832,15 +832,15 @@ class PasswordTests(WatchTestCase):
         self.assertIn("not UTF-8", line)
         self.assertNotIn("lovelace", line)
 
-    def test_environment(self) -> None:
+    def test_password_is_read_from_the_environment(self) -> None:
         self.patch_environment("POP3CONNECT_TEST", "lovelace")
         self.logs_in('password_env = "POP3CONNECT_TEST"')
 
-    def test_no_such_variable(self) -> None:
+    def test_missing_environment_variable_prevents_login(self) -> None:
         line = self.refused('password_env = "POP3CONNECT_TEST"')
         self.assertIn("password_env: there is nothing in it", line)
 
-    def test_command(self) -> None:
+    def test_first_output_line_of_password_command_is_the_password(self) -> None:
         self.start(
             self.service(self.mailbox(), password='password_command = ["sh", "x"]')
         )
@@ -857,7 +857,7 @@ class PasswordTests(WatchTestCase):
             self.said(), ["ada: 0 messages at the first look; not reported"]
         )
 
-    def test_command_that_fails(self) -> None:
+    def test_output_of_failed_password_command_is_not_logged(self) -> None:
         """What it wrote may have a password in it, and is told nobody."""
         self.start(self.service(self.mailbox(), password='password_command = ["sh"]'))
         [process] = self.clock.processes
@@ -884,7 +884,7 @@ class CommandTests(WatchTestCase):
         self.said()
         return self.clock.processes[-1]
 
-    def test_facts(self) -> None:
+    def test_command_gets_facts_in_environment_and_header_on_stdin(self) -> None:
         """In the environment, and the header on standard input."""
         process = self.run_one()
         self.assertEqual(process.command, ("sh", "-c", "new"))
@@ -912,7 +912,7 @@ class CommandTests(WatchTestCase):
         self.assertEqual(self.remembered(), [uid])
         self.assertEqual(self.said(), [])
 
-    def test_passwords_are_kept_from_it(self) -> None:
+    def test_command_environment_has_no_password(self) -> None:
         self.patch_environment("POP3CONNECT_TEST", "lovelace")
         server = self.mailbox(mail("new"))
         self.start(
@@ -926,19 +926,19 @@ class CommandTests(WatchTestCase):
         [process] = self.clock.processes
         self.assertNotIn("lovelace", process.environment.values())
 
-    def test_values_are_fit_for_an_environment(self) -> None:
+    def test_environment_values_have_no_nul_and_at_most_1000_characters(self) -> None:
         message = NewMessage("a", 1, "u\0v" * 1000, 1, b"Subject: " + b"x" * 200000)
         for value in message.environment().values():
             self.assertNotIn("\0", value)
             self.assertLessEqual(len(value), 1000)
 
-    def test_one_after_the_other(self) -> None:
+    def test_commands_for_two_messages_run_one_after_the_other(self) -> None:
         process = self.run_one(mail("one"), mail("two"))
         self.assertEqual(len(self.clock.processes), 1)
         process.end()
         self.assertEqual(len(self.clock.processes), 2)
 
-    def test_fails(self) -> None:
+    def test_failed_command_logs_its_last_line_and_runs_again(self) -> None:
         process = self.run_one()
         process.protocol.errReceived(b"first\nno queue \x1b[2J\n")
         process.end(7)
@@ -951,7 +951,7 @@ class CommandTests(WatchTestCase):
         self.advance(INTERVAL)
         self.assertEqual(len(self.clock.processes), 2)
 
-    def test_hangs(self) -> None:
+    def test_command_over_its_timeout_gets_term_then_kill(self) -> None:
         """It is asked to end, and made to."""
         process = self.run_one()
         process.stubborn = True
@@ -964,7 +964,7 @@ class CommandTests(WatchTestCase):
         )
         self.assertEqual(self.remembered(), [])
 
-    def test_leaves_a_child_behind(self) -> None:
+    def test_child_holding_the_pipes_open_is_not_waited_for(self) -> None:
         """Which holds the pipes open; nobody waits for it."""
         process = self.run_one()
         process.exit(ProcessDone(0))
@@ -973,7 +973,7 @@ class CommandTests(WatchTestCase):
         self.assertEqual(len(self.remembered()), 1)
         self.assertTrue(process.lost)
 
-    def test_stop_while_a_child_is_left_behind(self) -> None:
+    def test_stop_with_a_child_left_behind_sends_no_signal(self) -> None:
         """It is over as soon: there is nothing to send a signal to."""
         process = self.run_one()
         process.exit(ProcessDone(0))
@@ -983,7 +983,7 @@ class CommandTests(WatchTestCase):
         self.assertEqual(process.signals, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_no_such_program(self) -> None:
+    def test_missing_program_is_logged(self) -> None:
         server = self.mailbox(mail("new"))
         for name in ("no-such-program-here", "./no-such-program"):
             self.start(
@@ -996,13 +996,13 @@ class CommandTests(WatchTestCase):
                 self.said()[1],
             )
 
-    def test_cannot_be_started(self) -> None:
+    def test_command_that_cannot_be_started_logs_the_reason(self) -> None:
         self.clock.problem = OSError(11, "Resource temporarily unavailable")
         server = self.mailbox(mail("new"))
         self.start(self.service(server, "report_existing = true", hook=COMMAND))
         self.assertIn("sh: cannot be started: Resource temp", self.said()[1])
 
-    def test_stop(self) -> None:
+    def test_stop_waits_for_the_command_and_its_message_stays_new(self) -> None:
         """The service waits until it has ended, and the message is told again."""
         process = self.run_one(mail("one"), mail("two"))
         process.stubborn = True
@@ -1019,7 +1019,7 @@ class CommandTests(WatchTestCase):
 class StopTests(WatchTestCase):
     """The end of the service, at any time."""
 
-    def test_before_the_first_look(self) -> None:
+    def test_stop_before_the_first_look_opens_no_connection(self) -> None:
         server = self.mailbox()
         service = self.service(server)
         service.startService()
@@ -1027,12 +1027,12 @@ class StopTests(WatchTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(server.endpoint.connections, 0)
 
-    def test_between_two_looks(self) -> None:
+    def test_stop_between_two_looks_leaves_no_timer(self) -> None:
         service = self.start(self.service(self.mailbox()))
         self.successResultOf(service.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_in_mid_session(self) -> None:
+    def test_stop_during_a_session_closes_the_connection(self) -> None:
         """Whatever the server owes; it fires when the connection is closed."""
         for script in (
             Script(),
@@ -1055,7 +1055,7 @@ class StopTests(WatchTestCase):
             server.flush()
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_while_the_password_is_asked_for(self) -> None:
+    def test_stop_during_the_password_command_ends_it(self) -> None:
         server = self.script(
             Script().greet().expect("CAPA").reply(lines=["USER"]).expect_close()
         )
@@ -1068,7 +1068,7 @@ class StopTests(WatchTestCase):
         self.successResultOf(stopping)
         self.assertEqual(process.signals, ["TERM", "KILL"])
 
-    def test_in_a_hook(self) -> None:
+    def test_stop_during_a_hook_cancels_it_and_remembers_earlier_ones(self) -> None:
         """It is cancelled; what was told before it is remembered."""
         global answer
         cancelled: list[object] = []
@@ -1084,7 +1084,7 @@ class StopTests(WatchTestCase):
         self.start(self.service(server))
         self.assertEqual([message.number for message in told], [1, 2, 2, 3])
 
-    def test_a_hook_that_will_not_be_cancelled(self) -> None:
+    def test_hook_that_succeeds_when_stopped_counts_and_no_other_runs(self) -> None:
         """What it did counts, and there is no next one."""
         global answer
         waiting: Deferred[None] = Deferred(lambda each: each.callback(None))
@@ -1094,7 +1094,7 @@ class StopTests(WatchTestCase):
         self.successResultOf(service.stopService())
         self.assertEqual((len(self.remembered()), len(told)), (1, 1))
 
-    def test_twice(self) -> None:
+    def test_stopping_twice_waits_for_the_end_both_times(self) -> None:
         """Both wait for the end."""
         server = self.mailbox(mail("1"))
         service = self.start(
@@ -1108,7 +1108,7 @@ class StopTests(WatchTestCase):
         for stopping in both:
             self.successResultOf(stopping)
 
-    def test_started_again(self) -> None:
+    def test_start_before_the_stop_has_finished_waits_for_it(self) -> None:
         """Also before it has stopped; never two looks at once."""
         process_hook = 'hook = ["sh"]'
         server = self.mailbox(mail("1"))

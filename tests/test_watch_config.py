@@ -44,7 +44,7 @@ class ConfigTestCase(SynchronousTestCase):
 class GoodTests(ConfigTestCase):
     """What a good one means."""
 
-    def test_defaults(self) -> None:
+    def test_minimal_file_gives_the_defaults(self) -> None:
         config = self.read(GOOD)
         [account] = config.accounts
         self.assertEqual(config.state, self.file.absolute().parent / "state")
@@ -68,7 +68,7 @@ class GoodTests(ConfigTestCase):
         self.assertEqual(account.password.key, "password")
         self.assertEqual(account.password.value, "looking-glass")
 
-    def test_above_the_accounts_is_for_all_that_do_not_say_else(self) -> None:
+    def test_top_level_values_apply_unless_an_account_overrides_them(self) -> None:
         (self.file.parent / "ca").mkdir()
         config = self.read(
             TOP
@@ -98,7 +98,7 @@ class GoodTests(ConfigTestCase):
     def test_repr_shows_no_password(self) -> None:
         self.assertNotIn("looking-glass", repr(self.read(GOOD)))
 
-    def test_the_example(self) -> None:
+    def test_example_file_is_valid(self) -> None:
         config = read_config(ROOT / "examples" / "watch.toml")
         self.assertEqual([each.name for each in config.accounts], ["support", "ada"])
 
@@ -106,18 +106,18 @@ class GoodTests(ConfigTestCase):
 class BadTests(ConfigTestCase):
     """What is said about a bad one: the account, the key, and what to do."""
 
-    def test_no_file(self) -> None:
+    def test_missing_file_is_refused(self) -> None:
         told = str(self.assertRaises(UsageError, read_config, self.file))
         self.assertEqual(
             told, f"{self.file}: cannot be read: No such file or directory"
         )
 
-    def test_not_utf_8(self) -> None:
+    def test_file_that_is_not_utf_8_is_refused(self) -> None:
         self.file.write_bytes(b'a = "\xff"')
         told = str(self.assertRaises(UsageError, read_config, self.file))
         self.assertIn("octet 5 is not UTF-8", told)
 
-    def test_not_toml(self) -> None:
+    def test_file_that_is_not_toml_is_refused_with_its_line(self) -> None:
         told = self.refused(GOOD + "interval 30\n")
         self.assertIn("not TOML", told)
         self.assertIn("line 8", told)
@@ -126,7 +126,7 @@ class BadTests(ConfigTestCase):
         error = self.assertRaises(UsageError, self.read, GOOD + "interval 30\n")
         self.assertIsNone(error.__context__)  # it has the whole text in it
 
-    def test_values(self) -> None:
+    def test_invalid_value_is_refused_with_account_and_key(self) -> None:
         """What a key cannot be."""
         for line, wanted in (
             ("interval = 29", "from 30 to 604800"),
@@ -161,7 +161,7 @@ class BadTests(ConfigTestCase):
             told = self.refused(f"{line}\n{GOOD}")
             self.assertTrue(told.startswith(f"{key}: "), told)
 
-    def test_texts(self) -> None:
+    def test_empty_or_multiline_server_or_user_is_refused(self) -> None:
         """One line, in quotes, and not empty."""
         for key in ("server", "user"):
             for value in ('""', "1", '"a\\nb"', '"a\\u0000"'):
@@ -169,11 +169,11 @@ class BadTests(ConfigTestCase):
                 told = self.refused("\n".join([*lines, f"{key} = {value}"]))
                 self.assertTrue(told.startswith(f"account ann: {key}: has to be"), told)
 
-    def test_server(self) -> None:
+    def test_server_with_an_invalid_port_is_refused(self) -> None:
         told = self.refused(GOOD.replace("pop.example.com", "pop.example.com:0"))
         self.assertTrue(told.startswith("account ann: server: '0' is not a port"), told)
 
-    def test_unknown_keys(self) -> None:
+    def test_unknown_key_is_refused_with_a_suggestion(self) -> None:
         told = self.refused(GOOD + "intervall = 60")
         self.assertEqual(
             told,
@@ -187,26 +187,26 @@ class BadTests(ConfigTestCase):
             "there is state, account, server", self.refused("zzz = 1\n" + GOOD)
         )
 
-    def test_missing_keys(self) -> None:
+    def test_missing_required_key_is_refused(self) -> None:
         for key in ("server", "user", "name", "state", "password"):
             text = "\n".join(
                 line for line in GOOD.splitlines() if not line.startswith(key)
             )
             self.assertIn(f"{key}: is missing", self.refused(text))
 
-    def test_no_accounts(self) -> None:
+    def test_file_without_account_tables_is_refused(self) -> None:
         for text in (TOP, TOP + "account = []", TOP + '[account]\nname = "ann"'):
             self.assertIn("write [[account]]", self.refused(text))
         self.assertIn("number 1: is no table", self.refused(TOP + "account = [1]"))
 
-    def test_names(self) -> None:
+    def test_account_name_unfit_for_a_file_name_is_refused(self) -> None:
         """A name is the name of a file."""
         for name in ("", ".", "../a", "a/b", "a b", "a\\\\b", "é", "a" * 101, "a\\n"):
             told = self.refused(GOOD.replace('"ann"', f'"{name}"'))
             self.assertTrue(told.startswith("account number 1: name: "), told)
         self.assertIn("name: ", self.refused(GOOD.replace('"ann"', "1")))
 
-    def test_same_name(self) -> None:
+    def test_duplicate_account_name_is_refused_ignoring_case(self) -> None:
         """Also where the file system takes them for one."""
         for other in ("ann", "ANN"):
             second = GOOD.removeprefix(TOP).replace('"ann"', f'"{other}"')
@@ -214,7 +214,7 @@ class BadTests(ConfigTestCase):
                 f"account {other}: is there twice", self.refused(GOOD + second)
             )
 
-    def test_passwords(self) -> None:
+    def test_two_password_sources_or_an_invalid_one_are_refused(self) -> None:
         told = self.refused(GOOD + 'password_command = ["pass"]')
         self.assertEqual(
             told,
@@ -233,7 +233,7 @@ class BadTests(ConfigTestCase):
             key = line.partition(" ")[0]
             self.assertTrue(told.startswith(f"account ann: {key}: "), told)
 
-    def test_what_belongs_to_one_account(self) -> None:
+    def test_account_only_key_at_top_level_is_refused(self) -> None:
         for key in ("user", "name", "password", "password_env"):
             told = self.refused(f'{key} = "looking-glass"\n{GOOD}')
             self.assertTrue(told.startswith(f"{key}: belongs to one account"), told)

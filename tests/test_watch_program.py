@@ -58,7 +58,7 @@ class TwistdTests(LoopbackTestCase):
         self.assertNotIn("Traceback", program.output + program.errors)
         self.assertNotIn(PASSWORD, program.output + program.errors)
 
-    async def test_hooks_and_sigterm(self) -> None:
+    async def test_state_survives_sigterm_after_hooks_and_in_a_session(self) -> None:
         """It tells commands of new mail, and remembers that when it is ended."""
         program = self.watch()
         await program.says("message 3: hook: ")
@@ -78,7 +78,7 @@ class TwistdTests(LoopbackTestCase):
         await self.factory.when_left()
         self.assertEqual(self.state.read_bytes(), before)
 
-    async def test_sigterm_in_a_hook(self) -> None:
+    async def test_sigterm_during_a_hook_ends_it_and_remembers_nothing(self) -> None:
         """The hook is ended too."""
         (self.folder / "hook.py").write_text(
             "import time\nopen('started', 'w').close()\ntime.sleep(60)"
@@ -92,7 +92,7 @@ class TwistdTests(LoopbackTestCase):
         await self.terminate(program)
         self.assertEqual(json.loads(self.state.read_text())["seen"], [])
 
-    async def test_check(self) -> None:
+    async def test_check_reports_the_result_without_logging_in(self) -> None:
         """Its exit status tells, and nobody logs in."""
         self.factory.silent = (b"CAPA", b"USER")
         program = self.watch("--check")

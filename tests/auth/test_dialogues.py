@@ -102,19 +102,19 @@ class MechanismTests(Dialogue):
     Each mechanism, with the vectors of its RFC where it has some.
     """
 
-    def test_plain(self) -> None:
+    def test_plain_logs_in_with_initial_response(self) -> None:
         opening = self.begin("PLAIN", auth="PLAIN")
         self.server.expect(b"AUTH PLAIN " + b64("\0user\0pencil"), b"+OK\r\n")
         self.assertTrue(self.end(opening, "PLAIN").login.cleartext)
 
-    def test_login(self) -> None:
+    def test_login_sends_user_and_password_when_prompted(self) -> None:
         opening = self.begin("LOGIN", auth="LOGIN")
         self.server.expect(b"AUTH LOGIN", b"+ " + b64("Username:") + b"\r\n")
         self.server.expect(b64("user"), b"+ " + b64("Password:") + b"\r\n")
         self.server.expect(b64("pencil"), b"+OK\r\n")
         self.end(opening, "LOGIN")
 
-    def test_cram_md5(self) -> None:
+    def test_cram_md5_example_of_rfc_2195_logs_in(self) -> None:
         """
         The example of RFC 2195 section 2.
         """
@@ -137,7 +137,7 @@ class MechanismTests(Dialogue):
         self.assertEqual(mechanism.respond(final.encode()), b"")
         mechanism.finish()
 
-    def test_scram_sha_1(self) -> None:
+    def test_scram_sha_1_matches_example_of_rfc_5802(self) -> None:
         """
         The example of RFC 5802 section 5.
         """
@@ -152,7 +152,7 @@ class MechanismTests(Dialogue):
             f"c=biws,r={nonce},p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
         )
 
-    def test_scram_sha_256(self) -> None:
+    def test_scram_sha_256_matches_example_of_rfc_7677(self) -> None:
         """
         The example of RFC 7677 section 3.
         """
@@ -167,14 +167,14 @@ class MechanismTests(Dialogue):
             f"c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
         )
 
-    def test_xoauth2_in_two_steps(self) -> None:
+    def test_xoauth2_sends_token_after_empty_challenge(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2")
         self.server.expect(b"AUTH XOAUTH2", b"+ \r\n")
         token = b64("user=user\1auth=Bearer pencil\1\1")
         self.server.expect(token, b"+OK\r\n")
         self.end(opening, "XOAUTH2")
 
-    def test_oauthbearer(self) -> None:
+    def test_oauthbearer_logs_in_with_initial_response(self) -> None:
         opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
         said = b64("n,a=user,\1host=pop.example.com\1port=110\1auth=Bearer pencil\1\1")
         self.server.expect(b"AUTH OAUTHBEARER " + said, b"+OK\r\n")
@@ -187,7 +187,7 @@ class MechanismTests(Dialogue):
             self.assertFalse(self.end(opening, name).login.cleartext)
             self.anew()
 
-    def test_a_mechanism_of_the_callers(self) -> None:
+    def test_mechanism_supplied_by_caller_logs_in(self) -> None:
         @implementer(IClientAuthentication)
         class Reverse:
             def getName(self) -> bytes:
@@ -207,19 +207,19 @@ class InitialResponseTests(Dialogue):
     With the command or after it (RFC 5034 section 4).
     """
 
-    def test_not_if_sasl_is_not_announced(self) -> None:
+    def test_no_initial_response_if_sasl_is_not_announced(self) -> None:
         opening = self.begin(auth="PLAIN")
         self.server.expect(b"AUTH PLAIN", b"+ \r\n")
         self.server.expect(b64("\0user\0pencil"), b"+OK\r\n")
         self.end(opening, "PLAIN")
 
-    def test_not_if_the_line_would_be_too_long(self) -> None:
+    def test_no_initial_response_if_line_would_be_too_long(self) -> None:
         opening = self.begin("PLAIN", auth="PLAIN", password="x" * 300)
         self.server.expect(b"AUTH PLAIN", b"+ \r\n")
         self.server.expect(b64("\0user\0" + "x" * 300), b"+OK\r\n")
         self.end(opening, "PLAIN")
 
-    def test_the_longest_that_fits(self) -> None:
+    def test_initial_response_that_just_fits_is_sent_with_auth(self) -> None:
         # 255 octets with CR LF: 11 for the command, 240 of base64 for 180 octets.
         opening = self.begin("PLAIN", auth="PLAIN", password="x" * 174)
         heard = self.server.heard()
@@ -227,7 +227,7 @@ class InitialResponseTests(Dialogue):
         self.server.say(b"+OK\r\n")
         self.end(opening, "PLAIN")
 
-    def test_a_long_token_goes_out_in_one_write(self) -> None:
+    def test_long_token_is_sent_on_one_line_after_continuation(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="t" * 6000)
         self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
         said = b64("user=user\1auth=Bearer " + "t" * 6000 + "\1\1")
@@ -240,7 +240,7 @@ class ContinuationTests(Dialogue):
     Continuations as servers really send them.
     """
 
-    def test_whatever_it_says_it_means_go_on(self) -> None:
+    def test_continuation_is_accepted_in_every_form_servers_send(self) -> None:
         for said in (b"+", b"+ ", b"+ go ahead", b"+OK", b"+OK go ahead"):
             opening = self.begin(auth="PLAIN")
             self.server.expect(b"AUTH PLAIN", said + b"\r\n")
@@ -248,7 +248,7 @@ class ContinuationTests(Dialogue):
             self.end(opening, "PLAIN")
             self.anew()
 
-    def test_a_challenge_that_is_not_base64_is_cancelled(self) -> None:
+    def test_challenge_that_is_not_base64_is_cancelled_and_user_is_tried(self) -> None:
         opening = self.begin("CRAM-MD5", more=b"USER\r\n")
         self.server.expect(b"AUTH CRAM-MD5", b"+ <not base64@x>\r\n")
         self.server.expect(b"*", b"-ERR cancelled\r\n")
@@ -257,7 +257,7 @@ class ContinuationTests(Dialogue):
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.end(opening, "USER")
 
-    def test_line_ends_in_a_challenge_stay_in_it(self) -> None:
+    def test_line_end_in_decoded_challenge_never_starts_a_new_line(self) -> None:
         """
         What is decoded from base64 can hold a CR LF; it never makes a second line.
         """
@@ -266,7 +266,7 @@ class ContinuationTests(Dialogue):
         self.server.expect(b64("a\r\nDELE 1\r\n"), b"+OK\r\n")
         self.end(opening, "X")
 
-    def test_challenges_without_end(self) -> None:
+    def test_endless_challenges_end_the_session(self) -> None:
         opening = self.begin("X", tls=True, auth=Patient())
         self.server.expect(b"AUTH X")
         for _ in range(40):
@@ -276,7 +276,7 @@ class ContinuationTests(Dialogue):
             self.server.heard()
         self.assertIn("without end", str(self.gone(opening, ProtocolError)))
 
-    def test_a_huge_challenge(self) -> None:
+    def test_huge_challenge_is_a_protocol_error(self) -> None:
         opening = self.begin("CRAM-MD5", auth="CRAM-MD5")
         self.server.expect(b"AUTH CRAM-MD5")
         self.server.say(b"+ " + b"QUJD" * 10_000)
@@ -348,17 +348,17 @@ class ScramTests(Dialogue):
             self.server.say(b"+OK\r\n")
         return opening
 
-    def test_each(self) -> None:
+    def test_login_succeeds_with_sha_1_sha_256_and_sha_512(self) -> None:
         for digest in ("1", "256", "512"):
             name = f"SCRAM-SHA-{digest}"
             self.end(self.serve(name), name)
             self.anew()
 
-    def test_no_binding_in_the_clear(self) -> None:
+    def test_no_channel_binding_is_offered_without_tls(self) -> None:
         self.serve("SCRAM-SHA-256")
         self.assertTrue(self.first.startswith("n,,"))
 
-    def test_a_stripped_offer_is_refused_by_the_server(self) -> None:
+    def test_binding_server_refuses_client_when_plus_was_stripped(self) -> None:
         """
         A server that can bind refuses the flag y: its offer was taken out on the way.
         """
@@ -372,14 +372,14 @@ class ScramTests(Dialogue):
         with self.assertRaises(ScramException):
             server.set_client_first(first)
 
-    def test_an_offer_that_was_stripped_comes_to_light(self) -> None:
+    def test_flag_y_is_sent_over_tls_when_plus_is_not_offered(self) -> None:
         """
         "We could bind, but you do not offer it": the flag y (RFC 5802 section 6).
         """
         self.serve("SCRAM-SHA-256", tls=True)
         self.assertTrue(self.first.startswith("y,,"))
 
-    def test_bound_to_the_channel(self) -> None:
+    def test_plus_is_chosen_when_offered_and_bound_with_tls_exporter(self) -> None:
         """
         With -PLUS on offer it is taken, and bound as RFC 9266 has it for TLS 1.3.
         """
@@ -433,7 +433,7 @@ class ScramTests(Dialogue):
         self.server.say(b"+ " + b64(b"v=" + b64(signature)) + b"\r\n")
         self.server.expect(b"", b"+OK\r\n")
 
-    def test_a_login_that_is_bound(self) -> None:
+    def test_login_bound_to_the_channel_succeeds(self) -> None:
         """
         Both ends of the channel agree on what they are bound to.
         """
@@ -442,7 +442,7 @@ class ScramTests(Dialogue):
         self.bound(self.asked_for(name))
         self.end(opening, name)
 
-    def test_another_kind_of_binding(self) -> None:
+    def test_refused_tls_exporter_is_retried_with_tls_server_end_point(self) -> None:
         """
         A server that does not know tls-exporter is asked for tls-server-end-point,
         whichever way it says so.
@@ -463,7 +463,7 @@ class ScramTests(Dialogue):
             self.end(opening, name)
             self.anew()
 
-    def test_a_wrong_password_is_tried_once(self) -> None:
+    def test_refusal_after_the_proof_is_not_retried_with_another_binding(self) -> None:
         """
         Once the proof was sent it is not the binding that a server refuses.
         """
@@ -488,7 +488,7 @@ class ScramTests(Dialogue):
         self.anew()
         return str(error)
 
-    def test_servers_that_are_none(self) -> None:
+    def test_forged_or_weak_server_messages_end_the_session(self) -> None:
         def forge(text: str) -> str:
             return "v=" + b64(b"x" * 32).decode() if text.startswith("v=") else text
 
@@ -500,7 +500,7 @@ class ScramTests(Dialogue):
         self.assertIn("from 4096 to 1000000", many)
         self.wrong(lambda text: "m=ext," + text)
 
-    def test_a_wrong_password(self) -> None:
+    def test_wrong_password_is_a_login_error_naming_the_mechanism(self) -> None:
         opening = self.begin("SCRAM-SHA-256", more=b"USER\r\n")
         self.server.heard()
         self.server.say(b"-ERR [AUTH] no\r\n")
@@ -521,7 +521,7 @@ class PolicyTests(Dialogue):
         self.anew()
         return heard.split("\r\n")[0]
 
-    def test_over_tls(self) -> None:
+    def test_over_tls_mechanisms_are_chosen_in_order_of_preference(self) -> None:
         def chosen(*sasl: str, **options: Any) -> str:
             return self.chosen(*sasl, tls=True, **options)
 
@@ -537,7 +537,7 @@ class PolicyTests(Dialogue):
         self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\nUSER\r\n"), "^APOP ")
         self.assertEqual(chosen(greeting=stamp, more=b"USER\r\n"), "USER user")
 
-    def test_in_the_clear(self) -> None:
+    def test_without_tls_mechanisms_that_hide_the_password_come_first(self) -> None:
         stamp = b"+OK <1.2@pop.example.com>"
         user = b"USER\r\n"
         self.assertRegex(self.chosen(*self.ALL, greeting=stamp), "^AUTH SCRAM-SHA-256 ")
@@ -550,7 +550,7 @@ class PolicyTests(Dialogue):
         host = b"+OK <pop.example.com>"
         self.assertEqual(self.chosen(greeting=host, more=user), "USER user")
 
-    def test_no_password_in_the_clear_if_it_is_forbidden(self) -> None:
+    def test_allow_cleartext_false_forbids_cleartext_and_permits_scram(self) -> None:
         opening = self.begin("PLAIN", more=b"USER\r\n", allow_cleartext=False)
         error = self.gone(opening, UsageError)
         self.assertIn("allow_cleartext", str(error))
@@ -559,21 +559,21 @@ class PolicyTests(Dialogue):
         opening = self.begin("SCRAM-SHA-256", "PLAIN", allow_cleartext=False)
         self.assertIn(b"SCRAM", self.server.heard())
 
-    def test_a_password_in_the_clear_is_told(self) -> None:
+    def test_cleartext_password_without_tls_is_warned_about(self) -> None:
         self.begin(more=b"USER\r\n")
         self.assertIn("Warning: the password is sent without TLS", str(self.status))
 
-    def test_no_token_without_tls(self) -> None:
+    def test_oauth_token_without_tls_is_a_usage_error(self) -> None:
         for name in ("XOAUTH2", "OAUTHBEARER"):
             opening = self.begin(name, auth=name)
             self.assertIn("TLS", str(self.gone(opening, UsageError)))
             self.anew()
 
-    def test_only_oauth_on_offer(self) -> None:
+    def test_error_suggests_auth_when_only_xoauth2_is_offered(self) -> None:
         opening = self.begin("XOAUTH2", tls=True)
         self.assertIn("auth='XOAUTH2'", str(self.gone(opening, UsageError)))
 
-    def test_what_it_cannot_do_is_followed_by_the_next(self) -> None:
+    def test_unsupported_mechanism_is_followed_by_the_next(self) -> None:
         opening = self.begin("SCRAM-SHA-256", "PLAIN", "LOGIN", tls=True)
         self.assertIn(b"AUTH SCRAM", self.server.heard())
         self.server.say(b"-ERR mechanism not supported\r\n")
@@ -583,7 +583,7 @@ class PolicyTests(Dialogue):
         error = self.gone(opening, LoginError)
         self.assertEqual(error.mechanism, "LOGIN")
 
-    def test_a_refusal_is_the_end(self) -> None:
+    def test_refused_login_quits_without_trying_another_mechanism(self) -> None:
         for refusal in (b"-ERR no", b"-ERR [AUTH] not supported", b"-ERR [SYS/TEMP] x"):
             opening = self.begin("PLAIN", "LOGIN", tls=True, more=b"USER\r\n")
             self.assertIn(b"AUTH PLAIN", self.server.heard())
@@ -595,7 +595,7 @@ class PolicyTests(Dialogue):
             self.error(opening, LoginError)
             self.anew()
 
-    def test_codes(self) -> None:
+    def test_response_code_sets_transient_and_retry_after(self) -> None:
         for code, transient, after in (
             ("AUTH", False, None),
             ("SYS/TEMP", True, None),
@@ -613,7 +613,7 @@ class PolicyTests(Dialogue):
             )
             self.anew()
 
-    def test_a_code_that_comes_with_the_name_is_the_end_too(self) -> None:
+    def test_refused_user_ends_login_only_with_a_response_code(self) -> None:
         opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
         self.server.expect(b"USER user", b"-ERR [IN-USE] somebody is there\r\n")
         self.assertEqual(self.gone(opening, LoginError).code, "IN-USE")
@@ -631,7 +631,7 @@ class OAuthTests(Dialogue):
 
     FAILURE = b64('{"status":"401","scope":"https://mail.example.com/"}')
 
-    def test_the_failure_is_answered_and_told(self) -> None:
+    def test_failure_is_acknowledged_and_its_details_are_in_the_error(self) -> None:
         for name, last in (("XOAUTH2", b""), ("OAUTHBEARER", b"AQ==")):
             opening = self.begin(name, tls=True, auth=name)
             self.server.heard()
@@ -645,7 +645,7 @@ class OAuthTests(Dialogue):
             self.assertIn("scope=https://mail.example.com/", str(error))
             self.anew()
 
-    def test_a_failure_that_repeats_the_token(self) -> None:
+    def test_token_repeated_in_failure_is_masked_entirely(self) -> None:
         """Wherever in it: no part of the token is left if the rest is cut off."""
         token = "eyJ0eXAiOiJKV1Qi" * 20
         for before in (0, 190, 400, 505):
@@ -662,7 +662,7 @@ class OAuthTests(Dialogue):
             self.assertEqual(error.details["scope"][:before], "x" * before)
             self.anew()
 
-    def test_a_fresh_token_is_asked_for_once(self) -> None:
+    def test_fresh_token_is_requested_only_once_after_failure(self) -> None:
         asked: list[bool] = []
 
         def token(refresh: bool = False) -> Deferred[str]:
@@ -682,7 +682,7 @@ class OAuthTests(Dialogue):
         self.gone(opening, LoginError)
         self.assertEqual(asked, [False, True])
 
-    def test_a_second_attempt_that_the_server_does_not_begin(self) -> None:
+    def test_second_attempt_refused_at_once_is_a_login_error(self) -> None:
         """
         Many servers take one attempt only: that is a refusal like the first.
         """
@@ -697,7 +697,7 @@ class OAuthTests(Dialogue):
         self.assertEqual(error.mechanism, "XOAUTH2")
         self.assertIn("too many attempts", str(error))
 
-    def test_junk_instead_of_json(self) -> None:
+    def test_failure_that_is_not_json_is_still_a_login_error(self) -> None:
         opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
         self.server.heard()
         self.server.say(b"+ " + b64("[" * 5000) + b"\r\n")
@@ -712,7 +712,7 @@ class SecretsTests(Dialogue):
 
     PASSWORD = "correct horse battery"
 
-    def test_a_failed_login_prints_none(self) -> None:
+    def test_failed_login_prints_no_secret(self) -> None:
         debugging = getDebugging()
         setDebugging(True)
         self.addCleanup(setDebugging, debugging)
@@ -761,7 +761,7 @@ class SecretsTests(Dialogue):
             self.status.clear()
             self.anew()
 
-    def test_an_open_session_keeps_none(self) -> None:
+    def test_open_session_keeps_no_password(self) -> None:
         opening = self.begin("PLAIN", auth="PLAIN", password=self.PASSWORD)
         self.server.heard()
         self.server.say(b"+OK\r\n")
@@ -793,20 +793,20 @@ class RepeatingServerTests(Dialogue):
         error = self.gone(opening, LoginError)
         return " ".join([*self.status, str(error), repr(vars(error))])
 
-    def test_a_response_of_the_second_step(self) -> None:
+    def test_sasl_response_repeated_in_refusal_is_masked(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="a" * 40)
         self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
         response = self.server.heard().strip()
         self.server.say(b"-ERR [AUTH] what is " + response + b"\r\n")
         self.assertNotIn(response.decode(), self.refused(opening))
 
-    def test_a_response_code(self) -> None:
+    def test_password_repeated_as_response_code_is_masked(self) -> None:
         opening = self.begin(more=b"USER\r\n", password="hunter-2")
         self.server.expect(b"USER user", b"+OK\r\n")
         self.server.expect(b"PASS hunter-2", b"-ERR [hunter-2] no\r\n")
         self.assertNotIn("hunter-2", self.refused(opening).lower())
 
-    def test_a_password_that_is_a_response_code(self) -> None:
+    def test_standard_response_code_is_kept_even_if_it_is_the_password(self) -> None:
         """
         What RFC 2449 and RFC 3206 define stays what it is.
         """
@@ -815,7 +815,7 @@ class RepeatingServerTests(Dialogue):
         self.server.expect(b"PASS AUTH", b"-ERR [AUTH] no\r\n")
         self.assertEqual(self.gone(opening, LoginError).code, "AUTH")
 
-    def test_the_details_of_a_failure(self) -> None:
+    def test_password_repeated_in_oauth_failure_details_is_masked(self) -> None:
         opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
         self.server.heard()
         told = b64('{"status":"pencil is stale","scope":"pencil"}')
@@ -823,7 +823,7 @@ class RepeatingServerTests(Dialogue):
         self.server.expect(b"AQ==", b"-ERR no\r\n")
         self.assertNotIn("pencil", self.refused(opening))
 
-    def test_an_error_of_scram(self) -> None:
+    def test_password_repeated_in_scram_error_is_masked(self) -> None:
         opening = self.begin("SCRAM-SHA-256", auth="SCRAM-SHA-256")
         self.server.heard()
         self.server.say(b"+ " + b64("e=pencil") + b"\r\n")
@@ -836,19 +836,19 @@ class LanguageTests(Dialogue):
     UTF8 and LANG (RFC 6856).
     """
 
-    def test_utf8_before_the_login(self) -> None:
+    def test_utf8_option_sends_utf8_before_the_login(self) -> None:
         opening = self.begin(utf8=True, more=b"USER\r\nUTF8\r\n")
         self.server.expect(b"UTF8", b"+OK\r\n")
         self.server.expect(b"USER user", b"+OK\r\n")
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.assertIsNone(self.result(self.end(opening, "USER").utf8()))
 
-    def test_utf8_comes_too_late_after_the_login(self) -> None:
+    def test_utf8_after_the_login_is_a_usage_error(self) -> None:
         handle = self.log_in("UTF8")
         self.assertIn("utf8=True", str(self.error(handle.utf8(), UsageError)))
         self.assertEqual(self.server.heard(), b"")
 
-    def test_utf8_not_on_offer_or_refused(self) -> None:
+    def test_utf8_option_fails_the_login_if_not_offered_or_refused(self) -> None:
         opening = self.begin(utf8=True)
         self.gone(opening, UsageError)
         self.anew()
@@ -856,7 +856,7 @@ class LanguageTests(Dialogue):
         self.server.expect(b"UTF8", b"-ERR no\r\n")
         self.gone(opening, LoginError)
 
-    def test_languages(self) -> None:
+    def test_lang_lists_and_selects_languages(self) -> None:
         handle = self.log_in("LANG")
         listed = handle.lang()
         self.server.expect(b"LANG", b"+OK\r\nen English\r\nde Deutsch\r\n.\r\n")

@@ -90,7 +90,7 @@ class LoginTestCase(SessionTestCase):
 class CapabilitiesTests(LoginTestCase):
     """CAPA around the login (RFC 2449 section 5)."""
 
-    def test_it_is_asked_before_and_after_the_login(self) -> None:
+    def test_capa_is_sent_before_and_after_the_login(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nIMPLEMENTATION shy\r\n.\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -103,7 +103,7 @@ class CapabilitiesTests(LoginTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertIdle()
 
-    def test_a_server_without_it_is_logged_in_to(self) -> None:
+    def test_login_succeeds_if_server_does_not_know_capa(self) -> None:
         # RFC 2449 section 4: no extension is needed for basic work.
         opening = self.begin()
         self.server.expect(b"CAPA", b"-ERR unknown command\r\n")
@@ -114,7 +114,7 @@ class CapabilitiesTests(LoginTestCase):
         self.assertEqual(dict(handle.capabilities), {})
         self.assertFalse(handle.capabilities.known)
 
-    def test_those_from_before_count_if_it_is_refused_afterwards(self) -> None:
+    def test_first_capabilities_are_kept_if_second_capa_is_refused(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nUIDL\r\n.\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -122,7 +122,7 @@ class CapabilitiesTests(LoginTestCase):
         self.server.expect(b"CAPA", b"-ERR not now\r\n")
         self.assertIn("UIDL", self.result(opening).capabilities)
 
-    def test_junk_in_the_list_is_no_obstacle(self) -> None:
+    def test_junk_in_capabilities_does_not_prevent_the_login(self) -> None:
         junk = b"+OK\r\n\r\n   \r\n\xff\xfe\x00=\r\n..dot\r\nsasl\r\nuser\r\n.\r\n"
         opening = self.begin()
         self.server.expect(b"CAPA", junk)
@@ -133,21 +133,21 @@ class CapabilitiesTests(LoginTestCase):
         self.assertIn("USER", handle.capabilities)
         self.assertTrue(repr(handle.capabilities).isprintable())
 
-    def test_an_answer_that_makes_no_sense(self) -> None:
+    def test_capa_reply_without_status_line_is_a_protocol_error(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA", b"USER\r\nUIDL\r\n.\r\n")
         error = self.error(opening, ProtocolError)
         self.assertIn("CAPA", str(error))
         self.assertClosed()
 
-    def test_too_many(self) -> None:
+    def test_5000_capabilities_are_a_protocol_error(self) -> None:
         many = b"".join(b"X-%d\r\n" % number for number in range(5000))
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\n" + many + b".\r\n")
         self.error(opening, ProtocolError)
         self.assertClosed()
 
-    def test_a_list_without_end(self) -> None:
+    def test_endless_capabilities_are_a_protocol_error(self) -> None:
         # RFC 2449 section 3: 512 octets a line; and no server has 1000 of them.
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\n")
@@ -160,7 +160,7 @@ class CapabilitiesTests(LoginTestCase):
         self.assertNotIn("list()", str(error))
         self.assertClosed()
 
-    def test_a_server_that_hangs_up_on_it(self) -> None:
+    def test_connection_closed_after_capa_is_reported_with_the_verb(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA")
         self.server.lose(ConnectionDone())
@@ -190,13 +190,13 @@ class UserTests(LoginTestCase):
         assert isinstance(handle, Handle)
         return handle
 
-    def test_the_handle_tells_how_it_went(self) -> None:
+    def test_handle_reports_login_tls_and_server_after_login(self) -> None:
         handle = self.log_in_as(b"ada", b"lovelace")
         self.assertEqual(handle.login, LoginInfo("USER", True))
         self.assertIsNone(handle.tls)
         self.assertEqual(str(handle.server), NAME)
 
-    def test_the_password_is_not_sent_before_the_name_was_taken(self) -> None:
+    def test_password_is_not_sent_before_user_is_accepted(self) -> None:
         # Not even where commands may be pipelined: RFC 2449 section 6.6 counts on
         # replies that do not change what comes next.
         opening = self.ask(b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n")
@@ -206,21 +206,21 @@ class UserTests(LoginTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
-    def test_blanks_in_a_password_are_sent_as_they_are(self) -> None:
+    def test_blanks_in_password_are_sent_unchanged(self) -> None:
         # RFC 1939 section 7: PASS has one argument, all after the blank.
         self.log_in_as(b"ada", b" love  lace ")
 
-    def test_a_user_name_may_be_an_address(self) -> None:
+    def test_user_name_that_is_an_address_is_accepted(self) -> None:
         self.log_in_as(b"ada@example.com", b"lovelace")
 
-    def test_it_is_used_where_it_is_not_announced(self) -> None:
+    def test_user_is_tried_if_not_announced(self) -> None:
         # There are servers that leave USER out although it works.
         self.log_in_as(b"ada", b"lovelace", capabilities=b"+OK\r\nUIDL\r\n.\r\n")
 
-    def test_it_is_used_when_asked_for(self) -> None:
+    def test_user_is_used_if_requested_even_if_sasl_plain_is_offered(self) -> None:
         self.log_in_as(b"ada", b"lovelace", capabilities=PLAIN, auth="user")
 
-    def test_a_password_without_tls_is_warned_about(self) -> None:
+    def test_password_without_tls_is_warned_about_before_it_is_sent(self) -> None:
         self.log_in_as(b"ada", b"lovelace")
         warnings = [line for line in self.status if line.startswith("Warning")]
         self.assertEqual(len(warnings), 1)
@@ -244,7 +244,7 @@ class UserTests(LoginTestCase):
         self.assertIsInstance(error.__cause__, CommandError)
         return error
 
-    def test_a_wrong_password(self) -> None:
+    def test_wrong_password_is_a_permanent_login_error(self) -> None:
         # RFC 3206 section 4: the credentials are to blame.
         error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n")
         self.assertEqual(error.code, "AUTH")
@@ -253,23 +253,23 @@ class UserTests(LoginTestCase):
         self.assertIsNone(error.retry_after)
         self.assertIn("[AUTH] invalid", str(error))
 
-    def test_a_refused_name(self) -> None:
+    def test_refused_user_name_is_a_login_error_with_its_text(self) -> None:
         error = self.refused("USER", b"-ERR never heard of ada\r\n")
         self.assertIsNone(error.code)
         self.assertEqual(error.text, "never heard of ada")
 
-    def test_a_trouble_of_the_server(self) -> None:
+    def test_sys_temp_refusal_is_transient(self) -> None:
         error = self.refused("PASS", b"-ERR [SYS/TEMP] database is down\r\n")
         self.assertEqual(error.code, "SYS/TEMP")
         self.assertIs(error.transient, True)
 
-    def test_a_mailbox_in_use(self) -> None:
+    def test_in_use_refusal_is_transient(self) -> None:
         # RFC 2449 section 8.1.1: no failure of the password.
         error = self.refused("PASS", b"-ERR [IN-USE] locked by another session\r\n")
         self.assertEqual(error.code, "IN-USE")
         self.assertIs(error.transient, True)
 
-    def test_a_login_that_comes_too_soon(self) -> None:
+    def test_login_delay_refusal_has_announced_retry_after(self) -> None:
         capabilities = b"+OK\r\nUSER\r\nLOGIN-DELAY 900 USER\r\n.\r\n"
         error = self.refused(
             "PASS", b"-ERR [LOGIN-DELAY] wait a little\r\n", capabilities
@@ -279,21 +279,21 @@ class UserTests(LoginTestCase):
         self.assertEqual(error.retry_after, 900)
         self.assertIs(error.transient, True)
 
-    def test_a_login_that_comes_too_soon_for_who_knows_how_long(self) -> None:
+    def test_login_delay_not_announced_leaves_retry_after_none(self) -> None:
         error = self.refused("PASS", b"-ERR [LOGIN-DELAY/300] wait\r\n")
         self.assertIsNone(error.retry_after)
 
-    def test_only_a_delay_has_a_time(self) -> None:
+    def test_auth_refusal_has_no_retry_after(self) -> None:
         capabilities = b"+OK\r\nUSER\r\nLOGIN-DELAY 900\r\n.\r\n"
         error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n", capabilities)
         self.assertIsNone(error.retry_after)
 
-    def test_no_reason(self) -> None:
+    def test_refusal_without_text_has_empty_text_and_no_code(self) -> None:
         error = self.refused("PASS", b"-ERR\r\n")
         self.assertEqual(error.text, "")
         self.assertIsNone(error.code)
 
-    def test_a_refusal_and_then_the_connection_is_closed(self) -> None:
+    def test_refusal_is_reported_if_server_then_closes_the_connection(self) -> None:
         # Some servers allow one attempt only: the reason is still the refusal.
         opening = self.ask(auth="USER")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -302,7 +302,7 @@ class UserTests(LoginTestCase):
         self.assertEqual(self.error(opening, LoginError).code, "AUTH")
         self.assertIdle()
 
-    def test_a_refusal_and_then_silence(self) -> None:
+    def test_refusal_is_reported_if_server_ignores_quit(self) -> None:
         opening = self.ask(auth="USER")
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"-ERR [AUTH] no\r\n")
@@ -312,7 +312,7 @@ class UserTests(LoginTestCase):
         self.assertEqual(self.error(opening, LoginError).code, "AUTH")
         self.assertClosed()
 
-    def test_cancelling_while_a_refused_client_says_goodbye(self) -> None:
+    def test_cancelling_during_quit_after_refusal_closes_the_connection(self) -> None:
         opening = self.ask(auth="USER")
         self.server.expect(b"USER ada", b"-ERR no\r\n")
         opening.cancel()
@@ -321,21 +321,21 @@ class UserTests(LoginTestCase):
         self.assertTrue(failure.check(LoginError, CancelledError))
         self.assertClosed()
 
-    def test_a_challenge_instead_of_an_answer(self) -> None:
+    def test_challenge_in_reply_to_user_is_a_protocol_error(self) -> None:
         # "+ ..." belongs to AUTH: RFC 5034 section 4.
         opening = self.ask()
         self.server.expect(b"USER ada", b"+ \r\n")
         self.error(opening, ProtocolError)
         self.assertClosed()
 
-    def test_two_answers_to_the_name(self) -> None:
+    def test_two_replies_to_user_are_a_protocol_error(self) -> None:
         # The second would be taken for the answer to the password.
         opening = self.ask()
         self.server.expect(b"USER ada", b"+OK\r\n+OK\r\n")
         self.error(opening, ProtocolError)
         self.assertClosed()
 
-    def test_logged_in_and_then_lost(self) -> None:
+    def test_connection_lost_after_accepted_password_fails_connect(self) -> None:
         opening = self.ask()
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
@@ -343,7 +343,7 @@ class UserTests(LoginTestCase):
         self.error(opening, ConnectionLostError)
         self.assertIdle()
 
-    def test_logged_in_and_lost_in_one_go(self) -> None:
+    def test_connection_lost_together_with_pass_reply_fails_connect(self) -> None:
         # A server that says +OK and dies before anything else is asked.
         opening = self.ask()
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -352,7 +352,7 @@ class UserTests(LoginTestCase):
         self.server.lose(ConnectionDone())
         self.error(opening, ConnectionLostError)
 
-    def test_name_and_password_beyond_ascii_need_another_way(self) -> None:
+    def test_non_ascii_credentials_are_a_usage_error_suggesting_plain(self) -> None:
         # RFC 6856 section 2.2; and what the server makes of it is anybody's guess.
         for options in ({"username": "adá"}, {"password": "geheimnß"}):
             self.anew()
@@ -362,7 +362,7 @@ class UserTests(LoginTestCase):
             self.assertIn("PLAIN", str(error))
             self.assertNotIn("geheimn", str(error))
 
-    def test_name_and_password_beyond_ascii_where_the_server_takes_them(self) -> None:
+    def test_non_ascii_credentials_are_sent_if_server_offers_utf8_user(self) -> None:
         # RFC 6856 section 2.2: UTF8 with the argument USER.  The command UTF8 is not
         # needed for it, and would change the messages too.
         self.log_in_as(
@@ -371,19 +371,19 @@ class UserTests(LoginTestCase):
             capabilities=b"+OK\r\nUSER\r\nUTF8 user\r\n.\r\n",
         )
 
-    def test_the_capability_utf8_alone_is_not_enough(self) -> None:
+    def test_non_ascii_password_is_not_sent_if_utf8_lacks_user(self) -> None:
         opening = self.ask(
             b"+OK\r\nUSER\r\nUTF8\r\n.\r\n", auth="USER", password="geheimnß"
         )
         self.gave_up(opening)
 
-    def test_what_is_not_even_text(self) -> None:
+    def test_password_with_surrogate_is_an_error_that_hides_it(self) -> None:
         # What os.fsdecode() makes of a file that is not UTF-8.
         opening = self.ask(auth="USER", password=lambda: "geheim\udcdf")
         error = self.gave_up(opening)
         self.assertNotIn("geheim", str(error))
 
-    def test_a_name_or_password_too_long_for_a_line(self) -> None:
+    def test_credentials_too_long_for_a_line_are_a_usage_error(self) -> None:
         # RFC 2449 section 4: 255 octets with CR LF.
         for options in ({"username": "a" * 300}, {"password": "xyz" * 100}):
             self.anew()
@@ -392,7 +392,7 @@ class UserTests(LoginTestCase):
             self.assertIn("too long", str(error))
             self.assertNotIn("xyz", str(error))
 
-    def test_the_longest_password_there_is(self) -> None:
+    def test_password_that_just_fits_a_line_is_sent(self) -> None:
         self.log_in_as(b"ada", b"x" * (255 - len(b"PASS \r\n")))
 
 
@@ -405,7 +405,7 @@ class APOPTests(LoginTestCase):
         self.server.expect(b"CAPA", CAPA)
         return opening
 
-    def test_the_example_of_the_rfc(self) -> None:
+    def test_example_of_rfc_1939_logs_in_without_warning(self) -> None:
         opening = self.ask(b"+OK POP3 server ready %b\r\n" % STAMP)
         self.server.expect(b"APOP mrose " + DIGEST, b"+OK\r\n")
         self.server.expect(b"CAPA", CAPA)
@@ -413,21 +413,21 @@ class APOPTests(LoginTestCase):
         self.assertEqual(handle.login, LoginInfo("APOP", False))
         self.assertFalse([line for line in self.status if "Warning" in line])
 
-    def test_without_a_timestamp_it_cannot_be_done(self) -> None:
+    def test_greeting_without_timestamp_is_a_usage_error(self) -> None:
         error = self.gave_up(self.ask(b"+OK ready\r\n"))
         self.assertIn("timestamp", str(error))
         self.assertEqual(error.verb, "APOP")
 
-    def test_a_host_name_in_brackets_is_no_timestamp(self) -> None:
+    def test_host_name_in_brackets_is_not_taken_for_a_timestamp(self) -> None:
         # RFC 1939 section 7: a msg-id, which has an @ in it.
         self.gave_up(self.ask(b"+OK <pop.example.com> ready\r\n"))
 
-    def test_a_name_that_it_cannot_carry(self) -> None:
+    def test_user_name_with_blank_is_a_usage_error(self) -> None:
         # The digest is what comes after the blank.
         opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
         self.assertIn("blank", str(self.gave_up(opening)))
 
-    def test_the_timestamp_from_before_tls_is_not_used_within(self) -> None:
+    def test_timestamp_from_before_stls_is_not_used_over_tls(self) -> None:
         # RFC 2595 section 4: what was learnt in the clear is forgotten, and there is no
         # other greeting.  Whoever sent that one could have any digest made.
         opening = self.begin(
@@ -442,7 +442,7 @@ class APOPTests(LoginTestCase):
         self.server.settle()
         self.failureResultOf(opening, UsageError, ConnectionLostError)
 
-    def test_refused(self) -> None:
+    def test_refusal_is_a_login_error_with_mechanism_and_code(self) -> None:
         opening = self.ask(b"+OK %b\r\n" % STAMP)
         self.server.expect(
             b"APOP mrose " + DIGEST, b"-ERR [AUTH] permission denied\r\n"
@@ -452,7 +452,7 @@ class APOPTests(LoginTestCase):
         self.assertEqual(error.verb, "APOP")
         self.assertEqual(error.code, "AUTH")
 
-    def test_the_digest_is_masked(self) -> None:
+    def test_digest_repeated_in_refusal_is_masked(self) -> None:
         # Who has it and the greeting can try passwords in his own time.
         opening = self.ask(b"+OK %b\r\n" % STAMP)
         self.server.expect(
@@ -473,25 +473,25 @@ class PlainTests(LoginTestCase):
         self.server.expect(b"CAPA", PLAIN)
         return opening
 
-    def test_a_login(self) -> None:
+    def test_login_succeeds_and_is_marked_cleartext(self) -> None:
         opening = self.ask()
         self.plain()
         self.server.expect(b"CAPA", PLAIN)
         handle = self.result(opening)
         self.assertEqual(handle.login, LoginInfo("PLAIN", True))
 
-    def test_beyond_ascii_is_sent_in_utf8(self) -> None:
+    def test_non_ascii_credentials_are_sent_in_utf8(self) -> None:
         opening = self.ask(username="adá", password="geheimnß 🔑")
         self.plain("geheimnß 🔑", "adá")
         self.server.expect(b"CAPA", PLAIN)
         self.assertEqual(self.result(opening).login.mechanism, "PLAIN")
 
-    def test_what_has_no_utf8(self) -> None:
+    def test_password_with_surrogate_is_an_error_that_hides_it(self) -> None:
         opening = self.ask(password=lambda: "geheim\udcdf")
         error = self.gave_up(opening)
         self.assertNotIn("geheim", str(error))
 
-    def test_what_cannot_be_part_of_a_response(self) -> None:
+    def test_password_empty_or_with_nul_or_newline_is_a_usage_error(self) -> None:
         # RFC 4616 section 2: NUL separates; and the line ends would be our own.
         for value in ("love\0lace", "love\nlace", ""):
             opening = self.ask(password=lambda value=value: value)
@@ -500,14 +500,14 @@ class PlainTests(LoginTestCase):
             self.assertNotIn("love", str(error))
             self.anew()
 
-    def test_a_long_password(self) -> None:
+    def test_password_longer_than_a_command_line_logs_in(self) -> None:
         # Longer than a command line may be: RFC 5034 section 4.
         opening = self.ask(password="x" * 400)
         self.plain("x" * 400)
         self.server.expect(b"CAPA", PLAIN)
         self.assertEqual(self.result(opening).login.mechanism, "PLAIN")
 
-    def test_refused_after_the_response(self) -> None:
+    def test_refusal_after_the_response_is_a_login_error(self) -> None:
         opening = self.ask()
         self.plain(answer=b"-ERR [AUTH] no\r\n")
         error = self.refuse(opening, LoginError)
@@ -515,7 +515,7 @@ class PlainTests(LoginTestCase):
         self.assertEqual(error.mechanism, "PLAIN")
         self.assertEqual(error.verb, "AUTH")
 
-    def test_refused_at_once(self) -> None:
+    def test_unknown_mechanism_refusal_is_a_login_error(self) -> None:
         opening = self.ask()
         self.assertTrue(self.server.heard().startswith(b"AUTH PLAIN"))
         self.server.say(b"-ERR unknown mechanism\r\n")
@@ -523,7 +523,7 @@ class PlainTests(LoginTestCase):
         self.assertEqual(error.text, "unknown mechanism")
         self.assertEqual(error.mechanism, "PLAIN")
 
-    def test_the_response_is_masked(self) -> None:
+    def test_response_repeated_in_refusal_is_masked(self) -> None:
         opening = self.ask()
         whole = base64.b64encode(b"\0ada\0lovelace")
         self.plain(answer=b"-ERR [AUTH] what is %b?\r\n" % whole)
@@ -533,7 +533,7 @@ class PlainTests(LoginTestCase):
             self.assertNotIn("lovelace", text)
         self.assertEqual(error.text, "what is ********?")
 
-    def test_a_challenge_that_is_no_base64(self) -> None:
+    def test_challenge_that_is_not_base64_is_cancelled_and_fails_login(self) -> None:
         # RFC 5034 section 4: cancel with "*", and the server answers -ERR.
         opening = self.ask()
         self.server.heard()
@@ -547,7 +547,7 @@ class PlainTests(LoginTestCase):
         self.failureResultOf(opening, LoginError, ProtocolError)
         self.assertClosed()
 
-    def test_challenges_without_end(self) -> None:
+    def test_endless_challenges_fail_the_login(self) -> None:
         opening = self.ask()
         for _ in range(100):
             if opening.called or not self.server.heard():
@@ -557,7 +557,7 @@ class PlainTests(LoginTestCase):
         self.failureResultOf(opening, LoginError, ProtocolError)
         self.assertClosed()
 
-    def test_an_answer_that_is_none(self) -> None:
+    def test_reply_without_status_is_a_protocol_error_naming_auth(self) -> None:
         opening = self.ask()
         self.server.heard()
         self.server.say(b"go on\r\n")
@@ -582,19 +582,19 @@ class PasswordTests(LoginTestCase):
         self.assertEqual(self.result(opening).login.mechanism, "USER")
         self.assertNotIn("lovelace", "\n".join(self.status))
 
-    def test_a_function(self) -> None:
+    def test_password_returned_by_a_function_is_used(self) -> None:
         self.log_in_with(lambda: "lovelace")
 
-    def test_a_function_that_returns_a_deferred(self) -> None:
+    def test_password_from_a_deferred_is_used(self) -> None:
         self.log_in_with(lambda: succeed("lovelace"))
 
-    def test_a_coroutine_function(self) -> None:
+    def test_password_from_a_coroutine_function_is_used(self) -> None:
         async def password() -> str:
             return await succeed("lovelace")
 
         self.log_in_with(password)
 
-    def test_it_is_called_when_it_is_needed_and_only_then(self) -> None:
+    def test_callable_is_called_once_and_only_when_needed(self) -> None:
         calls: list[str] = []
 
         def password() -> str:
@@ -611,11 +611,11 @@ class PasswordTests(LoginTestCase):
         self.error(opening, CancelledError)
         self.assertEqual(calls, ["called"])
 
-    def test_it_is_not_called_for_a_server_that_refuses_the_session(self) -> None:
+    def test_callable_is_not_called_if_greeting_is_a_refusal(self) -> None:
         opening = self.begin(b"-ERR [IN-USE]\r\n", password=self.fail)
         self.error(opening, LoginError)
 
-    def test_it_may_take_as_long_as_it_likes(self) -> None:
+    def test_waiting_for_the_callable_has_no_time_limit(self) -> None:
         # A person may be looking for a key; the server owes us nothing meanwhile.
         answer: Deferred[str] = Deferred()
         opening = self.ask(lambda: answer)
@@ -628,7 +628,7 @@ class PasswordTests(LoginTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
-    def test_the_connection_is_lost_meanwhile(self) -> None:
+    def test_connection_lost_while_waiting_for_the_callable_is_reported(self) -> None:
         answer: Deferred[str] = Deferred()
         opening = self.ask(lambda: answer)
         self.server.lose()
@@ -637,7 +637,7 @@ class PasswordTests(LoginTestCase):
         self.error(opening, ConnectionLostError)
         self.assertIdle()
 
-    def test_cancelling_meanwhile_cancels_it_too(self) -> None:
+    def test_cancelling_connect_cancels_the_deferred_of_the_callable(self) -> None:
         cancelled: list[object] = []
         answer: Deferred[str] = Deferred(cancelled.append)
         opening = self.ask(lambda: answer)
@@ -652,7 +652,7 @@ class PasswordTests(LoginTestCase):
         assert isinstance(error, UsageError)
         return error
 
-    def test_it_raises(self) -> None:
+    def test_callable_that_raises_is_a_usage_error_without_its_text(self) -> None:
         reason = RuntimeError("the keyring is locked, its password is hunter2")
 
         def password() -> str:
@@ -664,7 +664,7 @@ class PasswordTests(LoginTestCase):
         # Its text may have anything in it.
         self.assertNotIn("hunter2", str(error))
 
-    def test_it_fails_later(self) -> None:
+    def test_deferred_that_fails_is_the_cause_of_a_usage_error(self) -> None:
         answer: Deferred[str] = Deferred()
         opening = self.ask(lambda: answer)
         reason = KeyError("ada")
@@ -672,13 +672,13 @@ class PasswordTests(LoginTestCase):
         error = self.gave_up(opening)
         self.assertIs(error.__cause__, reason)
 
-    def test_a_coroutine_that_raises(self) -> None:
+    def test_coroutine_that_raises_is_the_cause_of_a_usage_error(self) -> None:
         async def password() -> str:
             raise KeyError("ada")
 
         self.assertIsInstance(self.fails(password).__cause__, KeyError)
 
-    def test_it_returns_something_else(self) -> None:
+    def test_callable_returning_a_non_str_is_a_usage_error(self) -> None:
         wrong: list[Any] = [None, b"lovelace", 17, succeed(None)]
         for value in wrong:
             self.anew()
@@ -686,7 +686,7 @@ class PasswordTests(LoginTestCase):
             self.assertIn("str", str(error))
             self.assertNotIn("lovelace", str(error))
 
-    def test_it_returns_what_cannot_be_sent(self) -> None:
+    def test_callable_returning_an_unsendable_password_is_a_usage_error(self) -> None:
         for value in ("", "love\rlace", "love\nlace", "love\0lace"):
             self.anew()
             error = self.fails(lambda value=value: value)
@@ -716,7 +716,7 @@ class SecretsTests(LoginTestCase):
         if error.__cause__ is not None:
             self.assertMasked(str(error.__cause__), repr(error.__cause__))
 
-    def test_a_refusal_that_repeats_them(self) -> None:
+    def test_secret_repeated_in_refusal_is_masked(self) -> None:
         for secret in self.FORMS:
             self.anew()
             opening = self.begin(auth="USER")
@@ -730,7 +730,7 @@ class SecretsTests(LoginTestCase):
             self.assertIn("S: -ERR wrong: PASS ********.", self.status)
             self.masked(error)
 
-    def test_a_refusal_that_repeats_what_a_callable_returned(self) -> None:
+    def test_secret_from_a_callable_repeated_in_refusal_is_masked(self) -> None:
         for secret in self.FORMS:
             self.anew()
             opening = self.begin(auth="USER", password=lambda: "lovelace")
@@ -740,7 +740,7 @@ class SecretsTests(LoginTestCase):
             self.assertEqual(error.text, "not with ********")
             self.masked(error)
 
-    def test_a_reply_that_cannot_be_read_and_repeats_them(self) -> None:
+    def test_secret_at_the_cut_of_an_unreadable_reply_is_masked(self) -> None:
         """Wherever in it: what is left after the cut is no half of them."""
         for before in (0, 70, 75, 79, 80):
             self.anew()
@@ -757,7 +757,7 @@ class SecretsTests(LoginTestCase):
             self.assertNotIn("love", str(error))
             self.masked(error)
 
-    def test_a_welcome_that_repeats_them(self) -> None:
+    def test_secret_repeated_in_pass_reply_is_masked(self) -> None:
         opening = self.begin(auth="USER")
         self.server.expect(b"CAPA", CAPA)
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -767,12 +767,12 @@ class SecretsTests(LoginTestCase):
         self.assertIn("S: +OK ******** it is", self.status)
         self.assertMasked(repr(handle), repr(handle.login))
 
-    def test_the_password_is_masked_when_it_is_sent(self) -> None:
+    def test_password_is_masked_in_status_when_sent(self) -> None:
         self.log_in()
         self.assertIn("C: PASS ********", self.status)
         self.assertMasked()
 
-    def test_a_greeting_that_repeats_it(self) -> None:
+    def test_password_repeated_in_greeting_is_masked(self) -> None:
         # The server may know the only account there is; the handle keeps this.
         opening = self.begin(b"+OK hello lovelace\r\n", auth="USER")
         self.server.expect(b"CAPA", CAPA)
@@ -781,13 +781,13 @@ class SecretsTests(LoginTestCase):
         self.server.expect(b"CAPA", CAPA)
         self.assertEqual(self.result(opening).greeting, "hello ********")
 
-    def test_a_refusal_instead_of_a_greeting_that_repeats_it(self) -> None:
+    def test_password_repeated_in_err_greeting_is_masked(self) -> None:
         opening = self.begin(b"-ERR [SYS/TEMP] you were told: not with lovelace\r\n")
         error = self.error(opening, LoginError)
         self.assertEqual(error.text, "you were told: not with ********")
         self.assertNotIn("lovelace", "".join(self.status))
 
-    def test_nonsense_that_repeats_them(self) -> None:
+    def test_secret_repeated_in_invalid_reply_to_pass_is_masked(self) -> None:
         for secret in self.FORMS:
             self.anew()
             opening = self.begin(auth="USER")
@@ -798,7 +798,7 @@ class SecretsTests(LoginTestCase):
             self.assertIn("what is PASS ********?", str(error))
             self.masked(error)
 
-    def test_the_same_after_the_login(self) -> None:
+    def test_secret_repeated_in_refusal_after_login_is_masked(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
         self.server.expect(b"NOOP", b"-ERR remember lovelace\r\n")
@@ -806,14 +806,14 @@ class SecretsTests(LoginTestCase):
         self.assertEqual(error.text, "remember ********")
         self.masked(error)
 
-    def test_nonsense_after_the_login(self) -> None:
+    def test_secret_repeated_in_invalid_reply_after_login_is_masked(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
         self.server.expect(b"NOOP", b"lovelace\r\n")
         error = self.error(asked, ProtocolError)
         self.masked(error)
 
-    def test_a_reply_that_cannot_be_read_after_the_login(self) -> None:
+    def test_secret_repeated_in_unreadable_stat_reply_is_masked(self) -> None:
         for secret in self.FORMS:
             self.anew()
             handle = self.log_in()
@@ -821,7 +821,7 @@ class SecretsTests(LoginTestCase):
             self.server.expect(b"STAT", f"+OK {secret} 17\r\n".encode())
             self.masked(self.error(asked, ProtocolError))
 
-    def test_a_listing_that_cannot_be_read_after_the_login(self) -> None:
+    def test_secret_repeated_in_unreadable_listing_is_masked(self) -> None:
         handle = self.log_in()
         asked = handle.list()
         self.server.expect(b"LIST", b"+OK\r\n1 lovelace\r\n.\r\n")
@@ -841,7 +841,7 @@ class SecretsTests(LoginTestCase):
                 self.assertNotIn("xlove", text)
                 self.assertNotIn("lace", text)
 
-    def test_a_password_that_an_account_without_one_has(self) -> None:
+    def test_one_letter_password_is_masked_only_as_a_whole_word(self) -> None:
         # A short one is in every text; it is masked where it stands alone.
         opening = self.begin(password="a", auth="USER")
         self.server.expect(b"CAPA", CAPA)
@@ -859,25 +859,25 @@ class STLSTests(LoginTestCase):
         self.server.expect(b"CAPA", capabilities)
         return opening
 
-    def test_not_offered(self) -> None:
+    def test_stls_not_offered_fails_before_user_is_sent(self) -> None:
         opening = self.begin_stls(CAPA)
         error = self.gave_up(opening, STLSUnavailableError)
         self.assertEqual(error.verb, "STLS")
         self.assertNotIn("ada", "".join(self.status))
 
-    def test_refused(self) -> None:
+    def test_refused_stls_is_an_error_with_the_text_of_the_server(self) -> None:
         opening = self.begin_stls()
         self.server.expect(b"STLS", b"-ERR TLS is not available\r\n")
         error = self.gave_up(opening, STLSUnavailableError)
         self.assertIn("TLS is not available", str(error))
         self.assertIsInstance(error.__cause__, CommandError)
 
-    def test_tried_where_capabilities_are_not_known(self) -> None:
+    def test_stls_is_tried_if_capabilities_are_unknown(self) -> None:
         opening = self.begin_stls(b"-ERR what?\r\n")
         self.server.expect(b"STLS", b"-ERR what?\r\n")
         self.gave_up(opening, STLSUnavailableError)
 
-    def test_more_in_the_clear_after_the_answer(self) -> None:
+    def test_bytes_after_the_stls_reply_abort_the_connection(self) -> None:
         # Response injection: it would be read as if it had come through TLS.
         for behind in (b"+OK\r\n", b"+", b"\r\n", b"\x16\x03\x01"):
             self.anew()
@@ -887,7 +887,7 @@ class STLSTests(LoginTestCase):
             self.assertEqual(error.verb, "STLS")
             self.assertTrue(self.server.transport.aborting)
 
-    def test_no_tls_where_it_was_promised(self) -> None:
+    def test_cleartext_instead_of_the_handshake_is_a_tls_error(self) -> None:
         opening = self.begin_stls()
         self.server.expect(b"STLS", b"+OK begin\r\n")
         self.server.settle()
@@ -901,7 +901,7 @@ class STLSTests(LoginTestCase):
         self.server.start_tls(server_certificate())
         return opening
 
-    def test_what_was_learnt_in_the_clear_is_asked_again(self) -> None:
+    def test_capabilities_are_requested_again_after_stls(self) -> None:
         # RFC 2595 section 4.
         opening = self.upgrade()
         self.server.expect(b"CAPA", CAPA)
@@ -916,7 +916,7 @@ class STLSTests(LoginTestCase):
         self.server.expect(b"QUIT", b"+OK\r\n")
         self.result(leaving)
 
-    def test_plain_is_used_within(self) -> None:
+    def test_plain_is_chosen_if_offered_after_stls(self) -> None:
         # RFC 5034 section 6: it takes any name and password.
         opening = self.upgrade()
         self.server.expect(b"CAPA", PLAIN)
@@ -926,7 +926,7 @@ class STLSTests(LoginTestCase):
         self.assertEqual(handle.login, LoginInfo("PLAIN", False))
         self.result(handle.abort())
 
-    def test_the_challenge_of_the_greeting_is_not_used_within(self) -> None:
+    def test_timestamp_from_before_stls_is_not_used_by_auto_login(self) -> None:
         # It was learnt in the clear; whoever sent it gets no digest for it.
         opening = self.begin(
             b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="auto"
@@ -969,10 +969,10 @@ class EveryPhase(LoginTestCase):
 class PhaseTests:
     """The tests of `EveryPhase`, to be mixed in where there is a phase."""
 
-    def test_the_connection_is_lost(self: Any) -> None:
+    def test_lost_connection_fails_connect(self: Any) -> None:
         self.broken(ConnectionLost())
 
-    def test_the_server_closes(self: Any) -> None:
+    def test_connection_closed_by_server_fails_connect(self: Any) -> None:
         self.broken(ConnectionDone())
 
     def broken(self: Any, reason: Exception) -> None:
@@ -985,7 +985,7 @@ class PhaseTests:
             self.assertEqual(error.verb, self.verb)
         self.assertIdle()
 
-    def test_the_time_limit(self: Any) -> None:
+    def test_time_limit_aborts_connect_and_names_the_phase(self: Any) -> None:
         opening = self.reach()
         self.clock.advance(self.seconds - 0.1)
         self.pending(opening)
@@ -999,7 +999,7 @@ class PhaseTests:
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_it_is_cancelled(self: Any) -> None:
+    def test_cancelling_aborts_without_sending_quit(self: Any) -> None:
         opening = self.reach()
         self.server.heard()
         opening.cancel()
@@ -1008,7 +1008,7 @@ class PhaseTests:
         self.error(opening, CancelledError)
         self.assertClosed()
 
-    def test_it_is_cancelled_and_answered_all_the_same(self: Any) -> None:
+    def test_reply_after_cancelling_is_ignored(self: Any) -> None:
         opening = self.reach()
         opening.cancel()
         self.server.transport.clear()
@@ -1068,9 +1068,9 @@ class HandshakePhaseTests(PhaseTests, EveryPhase):
         self.server.settle()
         return opening
 
-    def test_the_time_limit(self) -> None:
+    def test_time_limit_aborts_connect_and_names_the_phase(self) -> None:
         self.verb = "STLS"
-        super().test_the_time_limit()
+        super().test_time_limit_aborts_connect_and_names_the_phase()
 
 
 class CapabilitiesWithinTLSPhaseTests(PhaseTests, EveryPhase):

@@ -12,7 +12,7 @@ from pop3connect.auth.sasl import MECHANISMS
 class CheckAuthTests(SynchronousTestCase):
     """`check_auth`"""
 
-    def test_what_is_known_is_known_in_any_case(self) -> None:
+    def test_known_names_are_accepted_in_any_case(self) -> None:
         for auth, name in [
             ("auto", "auto"),
             ("AUTO", "auto"),
@@ -25,7 +25,7 @@ class CheckAuthTests(SynchronousTestCase):
         for name in MECHANISMS:
             self.assertEqual(check_auth(name.lower()), name)
 
-    def test_anything_else_is_refused_with_the_choice_there_is(self) -> None:
+    def test_unknown_names_are_refused_with_a_list_of_the_choices(self) -> None:
         for auth in ("", "PASS", "PLAIN\r\n", " PLAIN", "NTLM-X", None, 1, b"PLAIN"):
             with self.assertRaises(UsageError) as caught:
                 check_auth(auth)

@@ -31,7 +31,7 @@ def credentials(
 class CredentialsTests(SynchronousTestCase):
     """Name and password while they are needed."""
 
-    def test_the_password_is_not_shown(self) -> None:
+    def test_password_is_not_shown_in_repr(self) -> None:
         shown = repr(credentials(password="hidden"))
         self.assertIn("tim", shown)
         self.assertNotIn("hidden", shown)
@@ -43,21 +43,21 @@ class PlainTests(SynchronousTestCase):
     def initial(self, username: str, password: str) -> bytes | None:
         return MECHANISMS["PLAIN"](credentials(username, password)).initial()
 
-    def test_the_example_of_the_rfc(self) -> None:
+    def test_initial_response_matches_example_of_rfc_4616(self) -> None:
         self.assertEqual(
             self.initial("tim", "tanstaaftanstaaf"), b"\0tim\0tanstaaftanstaaf"
         )
 
-    def test_names_and_passwords_are_utf_8(self) -> None:
+    def test_non_ascii_name_and_password_are_encoded_as_utf_8(self) -> None:
         self.assertEqual(
             self.initial("zo\u00eb", " \u20ac "), b"\0zo\xc3\xab\0 \xe2\x82\xac "
         )
 
-    def test_it_is_known_by_its_name_and_as_cleartext(self) -> None:
+    def test_plain_has_its_name_and_is_marked_cleartext(self) -> None:
         plain = MECHANISMS["PLAIN"](credentials())
         self.assertEqual((plain.name, plain.cleartext), ("PLAIN", True))
 
-    def test_every_mechanism_is_known_by_its_name(self) -> None:
+    def test_every_mechanism_is_registered_under_its_own_name(self) -> None:
         for name, kind in MECHANISMS.items():
             self.assertEqual(vars(kind)["name"], name)
 
@@ -80,14 +80,14 @@ class SurrogateTests(SynchronousTestCase):
                 continue
             self.assertTrue(made)
 
-    def test_with_plain(self) -> None:
+    def test_plain_with_surrogates_encodes_or_raises_usage_error(self) -> None:
         def initial(username: str, password: str) -> object:
             return MECHANISMS["PLAIN"](credentials(username, password)).initial()
 
         self.attempt(lambda text: initial("tim", text))
         self.attempt(lambda text: initial(text, "tanstaaf"))
 
-    def test_with_apop(self) -> None:
+    def test_apop_with_surrogates_encodes_or_raises_usage_error(self) -> None:
         self.attempt(lambda text: apop_digest(b"<a@b>", text))
 
 
@@ -96,7 +96,7 @@ class APOPTests(SynchronousTestCase):
 
     TIMESTAMP = b"<1896.697170952@dbc.mtview.ca.us>"
 
-    def test_the_example_of_the_rfc(self) -> None:
+    def test_challenge_and_digest_match_example_of_rfc_1939(self) -> None:
         challenge = apop_challenge(b"POP3 server ready " + self.TIMESTAMP)
         self.assertEqual(challenge, self.TIMESTAMP)
         assert challenge is not None
@@ -115,7 +115,7 @@ class APOPTests(SynchronousTestCase):
         ):
             self.assertEqual(apop_challenge(greeting), self.TIMESTAMP, greeting)
 
-    def test_what_is_no_timestamp_is_not_taken_for_one(self) -> None:
+    def test_greeting_without_valid_timestamp_yields_none(self) -> None:
         for greeting in (
             b"",
             b"ready",
@@ -135,11 +135,11 @@ class APOPTests(SynchronousTestCase):
         ):
             self.assertIs(apop_challenge(greeting), None, greeting)
 
-    def test_a_greeting_made_to_be_slow_is_read_at_once(self) -> None:
+    def test_greeting_crafted_to_be_slow_yields_no_timestamp(self) -> None:
         self.assertIs(apop_challenge(b"<" * 16_000), None)
         self.assertIs(apop_challenge(b"<" + b"a" * 16_000 + b"@"), None)
 
-    def test_a_password_beyond_ascii_is_digested_as_utf_8(self) -> None:
+    def test_non_ascii_password_is_digested_as_utf_8(self) -> None:
         self.assertEqual(
             apop_digest(b"<a@b>", "p\u00e4ss"),
             # md5 of 3c 61 40 62 3e 70 c3 a4 73 73
@@ -159,7 +159,7 @@ class Base64Tests(SynchronousTestCase):
         ]:
             self.assertEqual(encode_response(response), encoded)
 
-    def test_challenges_are_decoded(self) -> None:
+    def test_valid_base64_challenge_is_decoded(self) -> None:
         for challenge, decoded in [
             (b"", b""),
             (b"YQ==", b"a"),
@@ -168,7 +168,7 @@ class Base64Tests(SynchronousTestCase):
         ]:
             self.assertEqual(decode_challenge(challenge), decoded)
 
-    def test_anything_else_is_refused(self) -> None:
+    def test_invalid_base64_challenge_decodes_to_none(self) -> None:
         for challenge in (
             b"Y",
             b"YQ",
@@ -201,13 +201,13 @@ class ScramTests(SynchronousTestCase):
         who = Credentials("tim", Secret("pencil"), binding=binding, nonce="nnn")
         return make_mechanism(name, who).initial()
 
-    def test_it_is_bound(self) -> None:
+    def test_plus_binds_the_channel_and_others_send_flag_y(self) -> None:
         self.assertEqual(
             self.first("SCRAM-SHA-256-PLUS"), b"p=tls-exporter,,n=tim,r=nnn"
         )
         self.assertEqual(self.first("SCRAM-SHA-256"), b"y,,n=tim,r=nnn")
 
-    def test_not_under_a_wrong_name(self) -> None:
+    def test_incompatible_scramp_header_is_a_usage_error(self) -> None:
         """A scramp that keeps the name of the binding elsewhere is of no use."""
 
         class Header:

@@ -61,16 +61,16 @@ class FileConsumerTests(SynchronousTestCase):
         """Be the file."""
         self.written.append(piece)
 
-    def test_it_is_a_consumer(self) -> None:
+    def test_provides_iconsumer(self) -> None:
         verifyObject(IConsumer, self.consumer)
 
-    def test_it_writes_nothing_in_the_reactors_thread(self) -> None:
+    def test_file_is_written_in_waiting_thread_not_reactor_thread(self) -> None:
         self.consumer.write(b"a")
         self.assertEqual(self.written, [])
         self.threads.work(self.threads.waiting)
         self.assertEqual(self.written, [b"a"])
 
-    def test_it_has_enough_when_so_much_is_held(self) -> None:
+    def test_producer_is_paused_once_when_buffer_limit_is_reached(self) -> None:
         self.consumer.write(b"a" * (HELD - 1))
         self.assertEqual(self.producer.asked, [])
         self.consumer.write(b"b")
@@ -78,7 +78,7 @@ class FileConsumerTests(SynchronousTestCase):
         self.consumer.write(b"c")
         self.assertEqual(self.producer.asked, ["pause"])
 
-    def test_it_wants_more_when_half_of_it_is_written(self) -> None:
+    def test_producer_is_resumed_when_half_of_buffer_is_written(self) -> None:
         half = HELD // 2
         for size in (half - 1, 1, half):
             self.consumer.write(b"a" * size)
@@ -90,7 +90,7 @@ class FileConsumerTests(SynchronousTestCase):
         self.threads.work(self.threads.waiting)
         self.assertEqual(self.threads.reactor, [])
 
-    def test_it_wants_no_more_if_it_is_full_again_by_then(self) -> None:
+    def test_producer_is_not_resumed_if_buffer_is_full_again(self) -> None:
         self.consumer.write(b"a" * HELD)
         self.threads.work(self.threads.waiting)
         self.consumer.write(b"b" * HELD)
@@ -100,7 +100,7 @@ class FileConsumerTests(SynchronousTestCase):
         self.threads.work(self.threads.reactor)
         self.assertEqual(self.producer.asked, ["pause", "pause", "resume"])
 
-    def test_it_wants_nothing_after_the_end(self) -> None:
+    def test_unregistered_producer_is_neither_paused_nor_resumed(self) -> None:
         self.consumer.write(b"a" * HELD)
         self.consumer.unregisterProducer()
         self.consumer.write(b"b" * HELD)
@@ -138,12 +138,12 @@ class BatchesTests(SynchronousTestCase):
     def stop(self, batches: Batches) -> None:
         self.successResultOf(Deferred.fromCoroutine(batches.stop()))
 
-    def test_all_that_are_there_come_at_once(self) -> None:
+    def test_available_messages_come_in_one_batch(self) -> None:
         batches = self.batches(b"a", b"b", b"c")
         self.assertEqual(self.take(batches), [1, 2, 3])
         self.assertEqual(self.take(batches), [])
 
-    def test_none_is_waited_for_while_there_are_others(self) -> None:
+    def test_batch_ends_before_a_message_that_is_still_pending(self) -> None:
         coming: Deferred[None] = Deferred()
         batches = self.batches(b"a", coming, b"c")
         self.assertEqual(self.take(batches), [1])
@@ -152,21 +152,21 @@ class BatchesTests(SynchronousTestCase):
         coming.callback(None)
         self.assertEqual(self.successResultOf(waiting), [Message(3, b"c", None)])
 
-    def test_they_are_not_more_than_asked_for(self) -> None:
+    def test_batch_has_at_most_the_requested_number_of_messages(self) -> None:
         batches = self.batches(b"a", b"b", b"c", most=2)
         self.assertEqual(self.take(batches), [1, 2])
         self.assertEqual(self.take(batches), [3])
 
-    def test_they_are_not_larger_than_a_batch_and_one_message(self) -> None:
+    def test_batch_ends_with_the_message_that_reaches_its_size_limit(self) -> None:
         batches = self.batches(b"a" * (BATCH - 1), b"b", b"c", b"d" * BATCH, b"e")
         self.assertEqual(self.take(batches), [1, 2])
         self.assertEqual(self.take(batches), [3, 4])
         self.assertEqual(self.take(batches), [5])
 
-    def test_a_message_that_was_refused_has_no_size(self) -> None:
+    def test_refused_message_counts_as_zero_bytes_in_a_batch(self) -> None:
         self.assertEqual(self.take(self.batches(None, b"b")), [1, 2])
 
-    def test_an_error_comes_after_the_messages_before_it(self) -> None:
+    def test_messages_before_an_error_are_delivered_first(self) -> None:
         batches = self.batches(b"a", ConnectionLostError("gone"))
         self.assertEqual(self.take(batches), [1])
         for _ in range(2):
@@ -174,25 +174,25 @@ class BatchesTests(SynchronousTestCase):
                 Deferred.fromCoroutine(batches.take()), ConnectionLostError
             )
 
-    def test_stopped_before_it_began(self) -> None:
+    def test_batch_is_empty_when_stopped_before_start(self) -> None:
         batches = self.batches(b"a")
         self.stop(batches)
         self.assertEqual(self.take(batches), [])
 
-    def test_stopped_between_two_messages(self) -> None:
+    def test_stop_between_two_messages_closes_the_generator(self) -> None:
         batches = self.batches(b"a", b"b", most=1)
         self.take(batches)
         self.assertFalse(self.left)
         self.stop(batches)
         self.assertTrue(self.left)
 
-    def test_stopped_while_the_next_is_coming(self) -> None:
+    def test_stop_while_next_message_is_pending_closes_the_generator(self) -> None:
         batches = self.batches(b"a", Deferred(), b"c")
         self.take(batches)
         self.stop(batches)
         self.assertTrue(self.left)
 
-    def test_cancelled_while_it_waits(self) -> None:
+    def test_cancelled_take_fails_and_stop_closes_the_generator(self) -> None:
         batches = self.batches(Deferred())
         waiting = Deferred.fromCoroutine(batches.take())
         waiting.cancel()

@@ -27,7 +27,7 @@ class ProgramTests(LoopbackTestCase):
         async with await connect(self.server, USER, PASSWORD) as handle:
             return (await handle.stat()).count
 
-    async def test_nothing_is_imported_before_it_is_needed(self) -> None:
+    async def test_import_loads_neither_crochet_nor_a_reactor(self) -> None:
         program = await self.run_script("""
 import pop3connect
 assert "pop3connect.blocking" not in sys.modules
@@ -37,7 +37,7 @@ for name in ("crochet", "twisted.internet.reactor"):
 """)
         self.assertEqual(program.errors, "")
 
-    async def test_without_crochet(self) -> None:
+    async def test_connect_without_crochet_names_the_extra_to_install(self) -> None:
         program = await self.run_script(
             CONNECT
             + """
@@ -50,7 +50,7 @@ except ImportError as error:
         )
         self.assertIn("pip install 'pop3connect[blocking]'", program.output)
 
-    async def test_ctrl_c_lets_go_of_the_mailbox(self) -> None:
+    async def test_ctrl_c_in_any_call_releases_the_mailbox(self) -> None:
         """Whatever is under way, and without the program's end: it goes on."""
         self.factory.halves = True
         self.factory.silent = (b"NOOP", b"QUIT")
@@ -86,7 +86,7 @@ sys.stdin.read()
         program.go_on()
         self.assertEqual((await program.ended, program.errors), (0, ""))
 
-    async def test_ctrl_c_that_nobody_catches(self) -> None:
+    async def test_uncaught_ctrl_c_exits_without_committing_deletions(self) -> None:
         self.factory.silent = (b"NOOP",)
         program = self.script(
             CONNECT
@@ -104,7 +104,7 @@ handle.noop()
         self.assertIn("KeyboardInterrupt", program.errors)
         self.assertEqual(await self.mail(), len(MESSAGES))
 
-    async def test_the_end_of_the_program_closes_what_is_open(self) -> None:
+    async def test_program_exit_closes_session_without_committing(self) -> None:
         await self.run_script(
             CONNECT
             + """
@@ -114,7 +114,7 @@ handle.delete(1)
         )
         self.assertEqual(await self.mail(), len(MESSAGES))
 
-    async def test_the_end_of_the_program_ends_the_waiting_of_threads(self) -> None:
+    async def test_program_exit_fails_calls_pending_in_other_threads(self) -> None:
         self.factory.silent = (b"NOOP",)
         program = self.script(
             CONNECT
@@ -134,7 +134,7 @@ sys.stdin.read()
         self.assertEqual((await program.ended, program.errors), (0, ""))
         self.assertEqual(program.output, "ConnectionLostError\n")
 
-    async def test_in_the_child_of_a_fork(self) -> None:
+    async def test_calls_in_forked_child_fail_and_parent_session_survives(self) -> None:
         program = await self.run_script(
             CONNECT
             + """
@@ -160,7 +160,7 @@ handle.disconnect()
             self.assertTrue(line.startswith("UsageError"), line)
             self.assertIn("after the fork", line)
 
-    async def test_set_up_before_a_fork_by_somebody_else(self) -> None:
+    async def test_connect_fails_after_fork_if_crochet_was_already_set_up(self) -> None:
         program = await self.run_script("""
 import crochet
 crochet.setup()
@@ -181,7 +181,7 @@ assert os.waitpid(child, 0)[1] == 7 << 8
         self.assertIn("UsageError", program.output)
         self.assertIn("after the fork", program.output)
 
-    async def test_forked_before_anything_was_begun(self) -> None:
+    async def test_parent_and_child_can_connect_if_forked_before_use(self) -> None:
         """As the workers of Celery are, and of a web server."""
         await self.run_script(
             CONNECT
@@ -196,7 +196,7 @@ if child:
         left = [len(self.factory.drops[name].messages) for name in USERS]
         self.assertEqual(left, [2, 2, 3, 3])
 
-    async def test_a_program_that_runs_the_reactor_itself(self) -> None:
+    async def test_connect_works_if_program_runs_the_reactor_itself(self) -> None:
         program = await self.run_script(
             CONNECT
             + """
@@ -214,7 +214,7 @@ reactor.run()
         )
         self.assertEqual(program.output, "3\n")
 
-    async def test_after_the_reactor_has_stopped(self) -> None:
+    async def test_connect_fails_after_the_reactor_has_stopped(self) -> None:
         program = await self.run_script(
             CONNECT
             + """
@@ -276,7 +276,7 @@ class ExampleTests(LoopbackTestCase):
             raise SkipTest("these are tests of an installed package")
         return str(path)
 
-    async def test_blocking(self) -> None:
+    async def test_blocking_example_saves_and_deletes_all_messages(self) -> None:
         folder = Path(self.mktemp()).absolute()
         program = self.start(
             self.example("blocking.py"),
@@ -293,7 +293,7 @@ class ExampleTests(LoopbackTestCase):
         )
         self.assertEqual(self.factory.drops[USER].messages, [])
 
-    async def test_blocking_says_what_is_wrong(self) -> None:
+    async def test_blocking_example_with_wrong_password_prints_error_code(self) -> None:
         program = self.start(
             self.example("blocking.py"),
             self.server,
@@ -305,7 +305,7 @@ class ExampleTests(LoopbackTestCase):
         self.assertEqual(await program.ended, 1)
         self.assertIn("[AUTH]", program.errors)
 
-    async def test_threads(self) -> None:
+    async def test_threads_example_prints_each_subject(self) -> None:
         program = self.start(
             self.example("threads.py"), self.server, USER, "0", POP3_PASSWORD=PASSWORD
         )

@@ -57,13 +57,13 @@ class CallTests(TestCase):
             (threading.current_thread(), (1,), {"two": 2}),
         )
 
-    async def test_its_error_is_raised_in_the_callers(self) -> None:
+    async def test_error_of_function_is_raised_in_the_calling_thread(self) -> None:
         for function in (lambda: fail(KeyError("a")), lambda: {}["a"]):
             await self.assertFailure(
                 deferToThread(self.thread.call, function), KeyError
             )
 
-    async def test_what_is_handed_is_done_in_the_callers_before_the_end(self) -> None:
+    async def test_handed_work_runs_in_calling_thread_before_call_returns(self) -> None:
         call = Call[str](self.thread)
         done: list[object] = []
 
@@ -80,7 +80,7 @@ class CallTests(TestCase):
         self.assertEqual(done, [done[3], "more", "end", done[3]])
         self.assertIsNot(done[3], threading.current_thread())
 
-    async def test_an_error_of_what_is_handed_cancels_the_call(self) -> None:
+    async def test_error_in_handed_work_cancels_the_call(self) -> None:
         call = Call[None](self.thread)
         cancelled: Deferred[object] = Deferred()
 
@@ -91,7 +91,7 @@ class CallTests(TestCase):
         await self.assertFailure(deferToThread(call.run, function), KeyError)
         await cancelled
 
-    async def test_stopped_before_the_call_has_begun(self) -> None:
+    async def test_call_fails_without_running_if_reactor_stops_first(self) -> None:
         begun: list[object] = []
 
         def function() -> Deferred[None]:
@@ -112,7 +112,7 @@ class CallTests(TestCase):
         await self.assertFailure(deferToThread(block), ConnectionLostError)
         self.assertEqual(begun, [])
 
-    async def test_questions_to_the_caller(self) -> None:
+    async def test_ask_gives_result_or_error_of_function_or_coroutine(self) -> None:
         """Their answers, also those to wait for, and errors."""
 
         async def later() -> str:
@@ -128,10 +128,10 @@ class CallTests(TestCase):
             deferToThread(call.run, call.ask, lambda: {}["a"]), KeyError
         )
 
-    def test_in_the_reactors_own_thread(self) -> None:
+    def test_call_in_the_reactor_thread_is_refused(self) -> None:
         self.assertRaises(UsageError, self.thread.call, succeed, None)
 
-    async def test_there_is_one_for_each_reactor(self) -> None:
+    async def test_find_returns_one_instance_per_reactor(self) -> None:
         ours, theirs = Stoppable(), Stoppable()
         found = [
             await deferToThread(ReactorThread.find, one) for one in (ours, theirs, ours)
@@ -151,7 +151,7 @@ class StopTests(LoopbackTestCase):
     def open(self, password: Any = PASSWORD) -> BlockingHandle:
         return connect(self.server, USER, password, reactor=self.reactor)
 
-    async def test_sessions_are_closed_and_nobody_waits_for_ever(self) -> None:
+    async def test_reactor_stop_closes_session_and_fails_pending_calls(self) -> None:
         self.factory.silent = (b"NOOP",)
         stuck = self.factory.when_stuck()
         handle = await deferToThread(self.open)
@@ -173,14 +173,14 @@ class StopTests(LoopbackTestCase):
         await self.assertFailure(waiting, ConnectionLostError)
         await self.factory.when_left()
 
-    async def test_nothing_more_is_begun(self) -> None:
+    async def test_calls_and_connect_fail_after_reactor_stop(self) -> None:
         handle = await deferToThread(self.open)
         await self.reactor.stop()
         for call in (handle.stat, self.open):
             error = await self.assertFailure(deferToThread(call), ConnectionLostError)
             self.assertIn("reactor", str(error))
 
-    async def test_connecting_is_given_up(self) -> None:
+    async def test_reactor_stop_fails_a_pending_connect(self) -> None:
         asked: Deferred[None] = Deferred()
 
         async def password() -> str:

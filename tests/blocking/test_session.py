@@ -3,7 +3,7 @@ The blocking facade: in threads of this process, and in programs of their own.
 
 Trial's reactor runs in the main thread, so what blocks is in other threads here:
 that is a Twisted application with worker threads.  Where the facade runs the reactor
-itself there is a process for it, in `test_blocking_programs`.
+itself there is a process for it, in `test_programs`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def public(kind: type) -> dict[str, Any]:
 class SurfaceTests(SynchronousTestCase):
     """It looks like what it stands for."""
 
-    def test_connect_has_the_parameters_of_connect(self) -> None:
+    def test_blocking_connect_has_the_parameters_of_async_connect(self) -> None:
         self.assertEqual(bare(connect), bare(api.connect))
 
-    def test_their_annotations_too(self) -> None:
+    def test_blocking_connect_has_the_annotations_of_async_connect(self) -> None:
         ours, theirs = (
             {
                 name: parameter.annotation
@@ -69,10 +69,10 @@ class SurfaceTests(SynchronousTestCase):
         )
         self.assertEqual(ours, theirs)
 
-    def test_the_handle_has_every_name(self) -> None:
+    def test_blocking_handle_has_every_public_name_of_handle(self) -> None:
         self.assertEqual(sorted(public(BlockingHandle)), sorted(public(Handle)))
 
-    def test_its_methods_have_the_same_parameters(self) -> None:
+    def test_blocking_handle_methods_have_the_parameters_of_handle(self) -> None:
         methods = [
             n for n, thing in public(Handle).items() if inspect.isfunction(thing)
         ]
@@ -81,12 +81,12 @@ class SurfaceTests(SynchronousTestCase):
             ours = getattr(BlockingHandle, name)
             self.assertEqual(bare(ours), bare(getattr(Handle, name)), name)
 
-    def test_its_attributes_are_attributes(self) -> None:
+    def test_properties_of_handle_are_properties_of_blocking_handle(self) -> None:
         for name, thing in public(Handle).items():
             if isinstance(thing, property):
                 self.assertIsInstance(getattr(BlockingHandle, name), property, name)
 
-    def test_all_of_it_is_documented(self) -> None:
+    def test_every_public_name_of_blocking_handle_has_a_docstring(self) -> None:
         for name in public(BlockingHandle):
             self.assertTrue(inspect.getdoc(getattr(BlockingHandle, name)), name)
 
@@ -152,7 +152,7 @@ class BlockingTestCase(LoopbackTestCase):
 class MethodTests(BlockingTestCase):
     """Every method, and the ends of a session."""
 
-    async def test_every_method_gives_what_the_library_gives(self) -> None:
+    async def test_every_method_returns_what_the_async_handle_returns(self) -> None:
         def block() -> list[object]:
             handle = self.open()
             handle.capa()
@@ -196,7 +196,7 @@ class MethodTests(BlockingTestCase):
             ],
         )
 
-    async def test_its_attributes_are_those_of_the_handle(self) -> None:
+    async def test_attributes_have_the_values_of_the_async_handle(self) -> None:
         def block() -> list[object]:
             with self.open() as handle:
                 return [
@@ -211,7 +211,7 @@ class MethodTests(BlockingTestCase):
             await deferToThread(block), [self.server, "<", True, False, None]
         )
 
-    async def test_the_end_of_the_block_commits(self) -> None:
+    async def test_normal_end_of_with_block_commits_deletions(self) -> None:
         def block() -> int:
             with self.open() as handle:
                 handle.delete(1)
@@ -219,7 +219,7 @@ class MethodTests(BlockingTestCase):
 
         self.assertEqual(await deferToThread(block), 2)
 
-    async def test_an_exception_in_the_block_commits_nothing(self) -> None:
+    async def test_exception_in_with_block_commits_no_deletions(self) -> None:
         def block() -> int:
             with self.assertRaises(KeyError), self.open() as handle:
                 handle.delete(1)
@@ -228,7 +228,7 @@ class MethodTests(BlockingTestCase):
 
         self.assertEqual(await deferToThread(block), 3)
 
-    async def test_abort_in_the_block_commits_nothing(self) -> None:
+    async def test_abort_in_with_block_commits_no_deletions(self) -> None:
         def block() -> int:
             with self.open() as handle:
                 handle.delete(1)
@@ -237,7 +237,7 @@ class MethodTests(BlockingTestCase):
 
         self.assertEqual(await deferToThread(block), 3)
 
-    async def test_a_handle_that_is_forgotten_lets_go_of_the_mailbox(self) -> None:
+    async def test_garbage_collected_handle_releases_the_mailbox(self) -> None:
         def block() -> None:
             self.open().delete(1)
             # It may be part of a cycle somewhere.
@@ -251,14 +251,14 @@ class MethodTests(BlockingTestCase):
 class MessagesTests(BlockingTestCase):
     """Iterating."""
 
-    async def test_all_messages_by_iterating_over_the_handle(self) -> None:
+    async def test_iterating_over_the_handle_yields_all_messages(self) -> None:
         def block() -> list[bytes | None]:
             with self.open() as handle:
                 return [message.content for message in handle]
 
         self.assertEqual(await deferToThread(block), list(MESSAGES))
 
-    async def test_some_of_them_in_any_order_and_step(self) -> None:
+    async def test_given_numbers_are_yielded_in_order_for_any_ahead(self) -> None:
         def block() -> list[tuple[int, bool]]:
             with self.open() as handle:
                 return [
@@ -271,7 +271,7 @@ class MessagesTests(BlockingTestCase):
             await deferToThread(block), [(3, True), (9, False), (1, True)] * 3
         )
 
-    async def test_the_loop_may_be_left(self) -> None:
+    async def test_session_is_usable_after_leaving_the_loop_early(self) -> None:
         def block() -> Stat:
             with self.open() as handle:
                 for message in handle:
@@ -281,7 +281,7 @@ class MessagesTests(BlockingTestCase):
 
         self.assertEqual((await deferToThread(block)).count, 3)
 
-    async def test_deleting_in_the_loop(self) -> None:
+    async def test_messages_deleted_in_the_loop_are_gone_afterwards(self) -> None:
         def block() -> int:
             with self.open() as handle:
                 for message in handle.messages(ahead=1):
@@ -290,7 +290,7 @@ class MessagesTests(BlockingTestCase):
 
         self.assertEqual(await deferToThread(block), 0)
 
-    async def test_what_ends_the_session_is_raised(self) -> None:
+    async def test_lost_connection_is_raised_in_the_loop(self) -> None:
         self.factory.halves = True
 
         def block() -> list[int]:
@@ -304,7 +304,7 @@ class MessagesTests(BlockingTestCase):
 
         self.assertEqual(await deferToThread(block), [1, 2])
 
-    async def test_wrong_arguments_are_told(self) -> None:
+    async def test_wrong_arguments_are_refused_and_session_stays_open(self) -> None:
         def block() -> Stat:
             with self.open() as handle:
                 for ahead in (0, "x"):
@@ -346,7 +346,7 @@ class RetrieveTests(BlockingTestCase):
         self.assertEqual(threads, {caller})
         self.assertEqual(b"".join(pieces), self.messages[3])
 
-    async def test_a_file_that_takes_a_part_gets_the_rest(self) -> None:
+    async def test_partial_writes_are_continued_until_all_is_written(self) -> None:
         written = io.BytesIO()
 
         def block() -> None:
@@ -356,7 +356,7 @@ class RetrieveTests(BlockingTestCase):
         await deferToThread(block)
         self.assertEqual(written.getvalue(), self.messages[3])
 
-    async def test_an_error_of_the_file_is_raised_and_ends_the_session(self) -> None:
+    async def test_write_error_is_raised_and_ends_the_session(self) -> None:
         """The rest of the message would have to be read otherwise."""
 
         def fail(piece: bytes) -> None:
@@ -373,14 +373,14 @@ class RetrieveTests(BlockingTestCase):
 
         await deferToThread(block)
 
-    async def test_a_file_that_takes_nothing_is_an_error(self) -> None:
+    async def test_write_of_zero_bytes_raises_blocking_io_error(self) -> None:
         def block() -> None:
             with self.assertRaises(BlockingIOError), self.open() as handle:
                 handle.retrieve(1, Sink(lambda piece: 0))
 
         await deferToThread(block)
 
-    async def test_what_is_no_binary_file_costs_nothing(self) -> None:
+    async def test_non_binary_file_is_refused_and_session_stays_open(self) -> None:
         def block() -> int:
             with self.open() as handle:
                 for wrong in (io.StringIO(), "a-file.eml"):
@@ -395,7 +395,7 @@ class RetrieveTests(BlockingTestCase):
 class ErrorTests(BlockingTestCase):
     """Errors are those of the library, raised where the call is."""
 
-    async def test_an_error_of_the_server(self) -> None:
+    async def test_refused_command_raises_with_the_call_in_the_traceback(self) -> None:
         def block() -> str:
             with self.open() as handle:
                 try:
@@ -409,7 +409,7 @@ class ErrorTests(BlockingTestCase):
         self.assertIn("handle.retrieve(99)", told)
         self.assertIn("no such message", told)
 
-    async def test_errors_of_connect(self) -> None:
+    async def test_connect_raises_login_and_usage_errors(self) -> None:
         def block() -> None:
             with self.assertRaises(LoginError):
                 self.open(password="wrong")
@@ -420,13 +420,13 @@ class ErrorTests(BlockingTestCase):
 
         await deferToThread(block)
 
-    def test_the_reactors_own_thread_is_refused(self) -> None:
+    def test_connect_in_the_reactor_thread_is_refused(self) -> None:
         for given in (None, reactor):
             with self.assertRaises(UsageError) as caught:
                 connect(self.server, USER, PASSWORD, reactor=given)
             self.assertIn("deferToThread", str(caught.exception))
 
-    async def test_a_handle_in_the_reactors_own_thread_is_refused(self) -> None:
+    async def test_method_calls_in_the_reactor_thread_are_refused(self) -> None:
         handle = await deferToThread(self.open)
         for call in (handle.stat, handle.disconnect, lambda: next(iter(handle))):
             with self.assertRaises(UsageError) as caught:
@@ -455,7 +455,7 @@ class CallableTests(BlockingTestCase):
         caller, *threads = await deferToThread(block)
         self.assertEqual(threads, [caller])
 
-    async def test_a_coroutine_function_runs_in_the_reactors(self) -> None:
+    async def test_password_coroutine_runs_in_the_reactor_thread(self) -> None:
         threads = []
 
         async def password() -> str:
@@ -466,7 +466,7 @@ class CallableTests(BlockingTestCase):
         await deferToThread(handle.disconnect)
         self.assertEqual(threads, [threading.current_thread()])
 
-    async def test_an_error_of_the_callable_is_the_cause(self) -> None:
+    async def test_error_of_password_callable_is_cause_of_usage_error(self) -> None:
         def password() -> str:
             raise KeyError("no such key")
 
@@ -478,7 +478,7 @@ class CallableTests(BlockingTestCase):
         self.assertIsInstance(await deferToThread(block), KeyError)
         await self.factory.when_left()
 
-    async def test_what_ends_the_callable_otherwise_ends_connect(self) -> None:
+    async def test_keyboard_interrupt_in_password_callable_ends_connect(self) -> None:
         """As Ctrl-C does, at the prompt of getpass."""
 
         def password() -> str:
@@ -491,7 +491,7 @@ class CallableTests(BlockingTestCase):
         await deferToThread(block)
         await self.factory.when_left()
 
-    async def test_the_status_procedure_runs_in_the_reactors(self) -> None:
+    async def test_status_procedure_runs_in_the_reactor_thread(self) -> None:
         threads = set()
         handle = await deferToThread(
             self.open, stsproc=lambda _: threads.add(threading.current_thread())
@@ -503,7 +503,7 @@ class CallableTests(BlockingTestCase):
 class ManyThreadsTests(BlockingTestCase):
     """Several threads at once."""
 
-    async def test_several_sessions(self) -> None:
+    async def test_sessions_in_several_threads_get_all_their_messages(self) -> None:
         def block(user: str) -> list[bytes | None]:
             with self.open(user) as handle:
                 return [message.content for message in handle]
@@ -511,7 +511,7 @@ class ManyThreadsTests(BlockingTestCase):
         found = await gatherResults([deferToThread(block, user) for user in USERS])
         self.assertEqual(found, [list(MESSAGES)] * len(USERS))
 
-    async def test_several_threads_on_one_handle(self) -> None:
+    async def test_threads_sharing_a_handle_get_their_own_replies(self) -> None:
         """Each gets its own answers, whatever the others do meanwhile."""
         handle = await deferToThread(self.open)
         together = threading.Barrier(4)
@@ -533,7 +533,7 @@ class ManyThreadsTests(BlockingTestCase):
         self.assertEqual(found, [*({message} for message in MESSAGES), set(MESSAGES)])
         await deferToThread(handle.disconnect)
 
-    async def test_one_waits_while_others_go_on(self) -> None:
+    async def test_other_sessions_continue_while_one_waits(self) -> None:
         self.factory.silent = (b"NOOP",)
         stuck = self.factory.when_stuck()
         idle, busy = await gatherResults(
@@ -546,7 +546,7 @@ class ManyThreadsTests(BlockingTestCase):
         await deferToThread(idle.abort)
         await self.assertFailure(waiting, ConnectionLostError)
 
-    async def test_without_the_facade(self) -> None:
+    async def test_async_handle_works_with_blocking_call_from_thread(self) -> None:
         """`blockingCallFromThread` does for a handle of the reactor's thread."""
         handle = await api.connect(self.server, USER, PASSWORD)
 

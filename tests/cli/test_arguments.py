@@ -58,13 +58,13 @@ class AccessTests(SynchronousTestCase):
         self.assertIs(default.pipeline, True)
         self.assertIs(default.capa, True)
 
-    def test_the_opposite(self) -> None:
+    def test_flags_turn_off_verification_pipelining_and_capa(self) -> None:
         flags = ("--no-verify", "--no-pipeline", "--no-capa", "--secure", "stls")
         other = access(*flags)
         self.assertEqual(other.address.port, 110)
         self.assertEqual((other.verify, other.pipeline, other.capa), (False,) * 3)
 
-    def test_there_is_no_option_for_a_password(self) -> None:
+    def test_password_option_is_rejected(self) -> None:
         command = click.command()(access_options(lambda access: None))
         for option in ("--password", "--pass", "-p"):
             result = CliRunner().invoke(command, ["host", option, "secret"])
@@ -80,7 +80,7 @@ class AccessTests(SynchronousTestCase):
         [(positional, options)] = calls
         return {"positional": positional, **options}
 
-    def test_a_password_goes_in_the_clear_on_this_computer_only(self) -> None:
+    def test_cleartext_password_is_allowed_only_to_loopback_or_on_request(self) -> None:
         for server, allowed in (
             ("pop.example.com", False),
             ("192.0.2.1", False),
@@ -136,12 +136,12 @@ class MainTests(SynchronousTestCase):
         self.patch(sys, "stderr", errors)
         return main(), errors.getvalue()
 
-    def test_wrong_arguments(self) -> None:
+    def test_missing_argument_exits_with_usage_status(self) -> None:
         status, errors = self.run_main("stat")
         self.assertEqual(status, Exit.USAGE)
         self.assertIn("Missing argument 'SERVER'", errors)
 
-    def test_ctrl_c_at_a_question(self) -> None:
+    def test_ctrl_c_at_a_prompt_exits_silently_as_interrupted(self) -> None:
         def interrupt(*arguments: Any, **options: Any) -> bool:
             raise KeyboardInterrupt
 
@@ -170,24 +170,24 @@ class PasswordTests(SynchronousTestCase):
         command = f'"{sys.executable}" -c "{source}"'
         return ("--user", "ada", "--password-command", command)
 
-    def test_the_environment(self) -> None:
+    def test_password_is_read_from_the_environment(self) -> None:
         self.environment["POP3CONNECT_PASSWORD"] = "from-environment"
         self.assertEqual(read_password(access("--user", "ada")), "from-environment")
 
-    def test_nobody_to_ask(self) -> None:
+    def test_no_password_source_without_a_terminal_is_a_usage_error(self) -> None:
         refusal = self.refusal("--user", "ada")
         self.assertIn("POP3CONNECT_PASSWORD", refusal)
         self.assertIn("--keyring", refusal)
 
-    def test_no_user(self) -> None:
+    def test_missing_user_is_a_usage_error(self) -> None:
         self.assertIn("--user", self.refusal())
 
-    def test_the_keyring(self) -> None:
+    def test_keyring_is_preferred_over_the_environment(self) -> None:
         self.environment["POP3CONNECT_PASSWORD"] = "from-environment"
         password = read_password(access("--user", "ada", "--keyring"))
         self.assertEqual(password, "from-keyring")
 
-    def test_a_keyring_without_it(self) -> None:
+    def test_missing_entry_or_locked_keyring_is_explained(self) -> None:
         refusal = self.refusal("--user", "bob", "--keyring")
         self.assertIn("'keyring set pop.example.com bob'", refusal)
         refusal = self.refusal(
@@ -195,17 +195,17 @@ class PasswordTests(SynchronousTestCase):
         )
         self.assertIn("it is locked", refusal)
 
-    def test_no_keyring(self) -> None:
+    def test_keyring_not_installed_says_how_to_install_it(self) -> None:
         self.addCleanup(sys.modules.update, {"keyring": keyring})
         sys.modules["keyring"] = None  # type: ignore[assignment]
         self.assertIn("pip install keyring", self.refusal("--user", "ada", "--keyring"))
 
-    def test_a_program(self) -> None:
+    def test_first_output_line_of_password_command_is_the_password(self) -> None:
         password = read_password(access(*self.program("print('a b'); print('more')")))
         self.assertEqual(password, "a b")
         self.assertNotIn("a b", repr(password))
 
-    def test_a_program_that_fails(self) -> None:
+    def test_failing_password_command_is_refused_without_its_output(self) -> None:
         for source, reason in (
             ("raise SystemExit(3)", "exit status was 3"),
             ("pass", "printed no password"),
@@ -217,7 +217,7 @@ class PasswordTests(SynchronousTestCase):
         refusal = self.refusal("--user", "ada", "--password-command", "/no/such/file")
         self.assertIn("No such file", refusal)
 
-    def test_one_source(self) -> None:
+    def test_password_command_and_keyring_together_are_refused(self) -> None:
         self.assertIn("not both", self.refusal(*self.program("pass"), "--keyring"))
 
 
@@ -226,7 +226,7 @@ class NumbersTests(SynchronousTestCase):
         given = [NUMBERS.convert(argument, None, None) for argument in arguments]
         return choose(given, [1, 2, 3, 5, 8])
 
-    def test_what_is_meant(self) -> None:
+    def test_numbers_and_ranges_select_existing_messages(self) -> None:
         for arguments, numbers in (
             ((), [1, 2, 3, 5, 8]),
             (("3",), [3]),
@@ -239,17 +239,17 @@ class NumbersTests(SynchronousTestCase):
         ):
             self.assertEqual(self.chosen(*arguments), numbers, arguments)
 
-    def test_nonsense(self) -> None:
+    def test_malformed_numbers_are_refused(self) -> None:
         for argument in ("", "x", "0", "-3", "5-2", "1,,2", "1-2-3", "\u0663", "1 "):
             self.assertRaises(click.BadParameter, self.chosen, argument)
 
-    def test_one_that_is_not_there(self) -> None:
+    def test_missing_message_number_is_refused(self) -> None:
         error = self.assertRaises(UsageError, self.chosen, "1", "4")
         self.assertIn("there is no message 4; there are 5", str(error))
 
 
 class HeaderTests(SynchronousTestCase):
-    def test_decoded(self) -> None:
+    def test_encoded_header_fields_are_decoded(self) -> None:
         header = (
             b"subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n =?utf-8?q?_aus_K=C3=B6ln?=\r\n"
             b'From: "A, B" <a@example.org>\r\n'
@@ -264,11 +264,11 @@ class HeaderTests(SynchronousTestCase):
             ),
         )
 
-    def test_nothing_there(self) -> None:
+    def test_missing_header_fields_are_empty(self) -> None:
         for header in (b"", b"\r\n", b"no header at all"):
             self.assertEqual(summary(header), Summary("", "", ""))
 
-    def test_what_strangers_write(self) -> None:
+    def test_hostile_header_fields_become_printable_text(self) -> None:
         for subject in (
             b"=?utf-8?b?///?=",
             b"=?no-such-charset?q?a?=",
@@ -288,7 +288,7 @@ class HeaderTests(SynchronousTestCase):
 
 
 class ExitTests(SynchronousTestCase):
-    def test_each_kind_of_error(self) -> None:
+    def test_each_error_has_its_exit_status(self) -> None:
         for error, status in (
             (UsageError("x"), 2),
             (ConnectError("x"), 3),
@@ -307,10 +307,10 @@ class ExitTests(SynchronousTestCase):
         ):
             self.assertEqual(exit_status(error), status, error)
 
-    def test_the_documented_numbers(self) -> None:
+    def test_special_exit_statuses_are_0_1_and_130(self) -> None:
         self.assertEqual((Exit.DONE, Exit.BROKEN_PIPE, Exit.INTERRUPTED), (0, 1, 130))
 
-    def test_the_documentation_has_all_of_them_and_all_options(self) -> None:
+    def test_every_exit_status_and_option_is_documented(self) -> None:
         page = ROOT / "docs" / "command-line.rst"
         if not page.exists():
             raise SkipTest("these are tests of an installed package")
@@ -324,7 +324,7 @@ class ExitTests(SynchronousTestCase):
                     if option.startswith("--"):
                         self.assertIn(option, text, name)
 
-    def test_remedies_are_options_of_the_command_line(self) -> None:
+    def test_remedies_in_errors_name_command_line_options(self) -> None:
         error = UsageError("allow_cleartext=False forbids; set secure to 1 or 2")
         self.assertEqual(
             words(error),

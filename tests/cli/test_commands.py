@@ -46,13 +46,13 @@ class ScriptedTestCase(CommandTestCase):
 
 
 class StatTests(CommandTestCase):
-    async def test_stat(self) -> None:
+    async def test_stat_prints_count_and_size(self) -> None:
         result = await self.run_command("stat")
         size = sum(map(len, MESSAGES))
         self.assertEqual(result.output, f"3 messages, {size} octets\n")
         self.assertEqual(result.exit_code, 0)
 
-    async def test_json(self) -> None:
+    async def test_json_prints_count_and_size_as_an_object(self) -> None:
         result = await self.run_command("stat", "--json")
         self.assertEqual(
             json.loads(result.output), {"count": 3, "size": sum(map(len, MESSAGES))}
@@ -69,7 +69,7 @@ class ListTests(ScriptedTestCase):
             f"1 {len(LETTER)} 2024-03-07 09:04 Zoë <zoe@example.org> Grüße \\x1b[31m",
         )
 
-    async def test_json_has_a_line_for_each(self) -> None:
+    async def test_json_prints_one_line_per_message(self) -> None:
         result = await self.run_command("list", "--json", "1", "3-")
         rows = [json.loads(line) for line in result.output.splitlines()]
         self.assertEqual([row["number"] for row in rows], [1, 3, 4])
@@ -84,14 +84,14 @@ class ListTests(ScriptedTestCase):
             },
         )
 
-    async def test_the_headers_are_asked_for_at_once(self) -> None:
+    async def test_headers_are_requested_at_once_with_pipelining(self) -> None:
         script = self.logged_in(("TOP", "PIPELINING")).expect("LIST")
         script.reply("+OK", lines=["1 10", "2 20"]).expect("TOP 1 0").expect("TOP 2 0")
         script.message(b"Subject: a\r\n\r\n").message(b"Subject: b\r\n\r\n").quit()
         result = await self.run_command("list", server=self.scripted(script))
         self.assertEqual(result.output.split(), ["1", "10", "a", "2", "20", "b"])
 
-    async def test_a_server_without_top_has_sizes_only(self) -> None:
+    async def test_server_without_top_lists_sizes_only(self) -> None:
         script = self.logged_in(("UIDL",)).expect("LIST")
         script.reply("+OK", lines=["1 10", "2 20"]).quit()
         result = await self.run_command("list", server=self.scripted(script))
@@ -99,7 +99,7 @@ class ListTests(ScriptedTestCase):
         self.assertIn("has no TOP", result.stderr)
         self.assertEqual(result.exit_code, 0)
 
-    async def test_a_server_that_does_not_say_what_it_can_do(self) -> None:
+    async def test_no_capa_tries_top_and_lists_sizes_if_it_is_refused(self) -> None:
         for answer, shown in (
             (b"+OK\r\nSubject: a\r\n\r\n.\r\n", ["1", "10", "a"]),
             (b"-ERR what\r\n", ["1", "10"]),
@@ -115,7 +115,7 @@ class ListTests(ScriptedTestCase):
             self.assertEqual(result.stdout.split(), shown)
             self.assertEqual(result.exit_code, 0)
 
-    async def test_a_header_that_is_refused_is_told(self) -> None:
+    async def test_refused_top_is_reported_and_other_headers_are_listed(self) -> None:
         script = self.logged_in().expect("LIST").reply("+OK", lines=["1 10", "2 20"])
         script.expect("TOP 1 0").reply("-ERR broken").expect("TOP 2 0")
         script.message(b"Subject: b\r\n\r\n").quit()
@@ -124,38 +124,38 @@ class ListTests(ScriptedTestCase):
         self.assertIn("message 1: ", result.stderr)
         self.assertEqual(result.exit_code, Exit.REFUSED)
 
-    async def test_a_number_that_is_not_there(self) -> None:
+    async def test_missing_message_number_is_a_usage_error(self) -> None:
         result = await self.run_command("list", "9")
         self.assertIn("there is no message 9; there are 4", result.stderr)
         self.assertEqual(result.exit_code, Exit.USAGE)
 
 
 class GetTests(CommandTestCase):
-    async def test_get_writes_the_octets(self) -> None:
+    async def test_get_writes_the_exact_bytes(self) -> None:
         for number, message in enumerate(MESSAGES, 1):
             result = await self.run_command("get", str(number))
             self.assertEqual(result.stdout_bytes, message)
             self.assertEqual(result.exit_code, 0)
 
-    async def test_top(self) -> None:
+    async def test_top_writes_the_header_and_the_requested_lines(self) -> None:
         result = await self.run_command("top", "1", "0")
         self.assertEqual(result.stdout_bytes, b"Subject: one\r\n\r\n")
         result = await self.run_command("top", "1")
         self.assertEqual(result.stdout_bytes, MESSAGES[0])
 
-    async def test_a_message_that_is_not_there(self) -> None:
+    async def test_get_of_missing_message_is_refused(self) -> None:
         result = await self.run_command("get", "9")
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
         self.assertIn("no such message", result.stderr)
 
 
 class DeleteTests(ScriptedTestCase):
-    async def test_delete(self) -> None:
+    async def test_delete_removes_the_named_messages(self) -> None:
         result = await self.run_command("delete", "--yes", "1", "3")
         self.assertEqual((result.exit_code, result.output), (0, "deleted: 2\n"))
         self.assertEqual([text for _, text in self.drop.messages], [MESSAGES[1]])
 
-    async def test_it_asks(self) -> None:
+    async def test_delete_without_yes_asks_for_confirmation(self) -> None:
         result = await self.run_command("delete", "1-2", answer="n\n")
         self.assertIn("Delete 1-2 of ann at", result.stderr)
         self.assertEqual(result.exit_code, 0)
@@ -163,7 +163,7 @@ class DeleteTests(ScriptedTestCase):
         await self.run_command("delete", "1-2", answer="y\n")
         self.assertEqual(len(self.drop.messages), 1)
 
-    async def test_all_that_are_named_or_none(self) -> None:
+    async def test_nothing_is_deleted_if_one_deletion_is_refused(self) -> None:
         script = self.logged_in(("PIPELINING",)).expect("LIST")
         script.reply("+OK", lines=["1 10", "2 20"]).expect("DELE 1").expect("DELE 2")
         script.reply("-ERR no").reply("+OK").expect_close()
@@ -173,7 +173,7 @@ class DeleteTests(ScriptedTestCase):
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
         self.assertIn("nothing was deleted", result.stderr)
 
-    async def test_quit_has_to_be_confirmed(self) -> None:
+    async def test_unconfirmed_quit_fails_the_deletion(self) -> None:
         for answer, status in (("-ERR busy", Exit.REFUSED), (None, Exit.LOST)):
             script = self.logged_in().expect("LIST").reply("+OK", lines=["1 10"])
             script.expect("DELE 1").reply().expect("QUIT")
@@ -189,7 +189,7 @@ class DeleteTests(ScriptedTestCase):
 class AccessTests(ScriptedTestCase):
     """How a session is opened, and what is said if it is not."""
 
-    async def test_a_wrong_password(self) -> None:
+    async def test_wrong_password_exits_login_refused_and_stays_secret(self) -> None:
         wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
         result = await self.run_command("stat", "--trace", environment=wrong)
         self.assertEqual((result.exit_code, result.stdout), (Exit.LOGIN_REFUSED, ""))
@@ -197,22 +197,22 @@ class AccessTests(ScriptedTestCase):
         self.assertIn("C: APOP ann ********", result.stderr)
         self.assertNotIn("wrong-as-can-be", result.output)
 
-    async def test_later_is_another_status(self) -> None:
+    async def test_in_use_reply_to_login_exits_try_later(self) -> None:
         script = Script().greet().expect("CAPA").reply("-ERR").expect(f"USER {USER}")
         script.reply().expect(f"PASS {PASSWORD}").reply("-ERR [IN-USE] wait").quit()
         result = await self.run_command("stat", server=self.scripted(script))
         self.assertEqual(result.exit_code, Exit.TRY_LATER)
 
-    async def test_nothing_there(self) -> None:
+    async def test_closed_port_exits_no_connection(self) -> None:
         result = await self.run_command("stat", server="127.0.0.1:1")
         self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
 
-    async def test_not_pop3(self) -> None:
+    async def test_server_that_is_not_pop3_exits_nonsense(self) -> None:
         script = Script().greet("220 smtp").expect_close()
         result = await self.run_command("stat", server=self.scripted(script))
         self.assertEqual(result.exit_code, Exit.NONSENSE)
 
-    async def test_no_stls(self) -> None:
+    async def test_stls_not_offered_exits_no_tls_and_suggests_tls(self) -> None:
         result = await self.run_click(
             "stat", self.server, "--secure", "stls", "--user", USER
         )
@@ -220,21 +220,21 @@ class AccessTests(ScriptedTestCase):
         self.assertIn("use --secure tls", result.stderr)
         self.assertNotIn("secure=1", result.stderr)
 
-    async def test_the_default_is_tls(self) -> None:
+    async def test_default_tls_with_a_cleartext_server_exits_no_tls(self) -> None:
         result = await self.run_click("stat", self.server, "--user", USER)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
 
-    async def test_a_bad_server(self) -> None:
+    async def test_invalid_port_is_a_usage_error(self) -> None:
         result = await self.run_click("info", "host:0")
         self.assertEqual(result.exit_code, Exit.USAGE)
         self.assertIn("is not a port", result.stderr)
 
-    async def test_nobody(self) -> None:
+    async def test_missing_user_is_a_usage_error(self) -> None:
         result = await self.run_click("stat", self.server)
         self.assertEqual(result.exit_code, Exit.USAGE)
         self.assertIn("--user", result.stderr)
 
-    async def test_no_capa(self) -> None:
+    async def test_no_capa_logs_in_without_sending_capa(self) -> None:
         script = Script().greet().expect(f"USER {USER}").reply()
         script.expect(f"PASS {PASSWORD}").reply().expect("STAT").reply("+OK 1 2").quit()
         result = await self.run_command(
@@ -264,7 +264,7 @@ class InfoTests(ScriptedTestCase):
         self.addCleanup(port.stopListening)
         return f"localhost:{port.getHost().port}"
 
-    async def test_trusted_and_logged_in(self) -> None:
+    async def test_trusted_server_is_described_in_json_after_login(self) -> None:
         server = self.under_tls(self.shown, tls_at_once=True)
         result = await self.run_click(
             "info", server, "--cacerts", self.folder, "--user", USER, "--json"
@@ -287,7 +287,7 @@ class InfoTests(ScriptedTestCase):
             base64.b64decode(told["spki_sha256"]), hashlib.sha256(spki).digest()
         )
 
-    async def test_the_whole_chain_is_shown(self) -> None:
+    async def test_certificate_chain_with_intermediate_is_shown_whole(self) -> None:
         chain = (certificate_of(intermediate()),)
         shown = leaf("localhost", by=intermediate(), chain=chain)
         server = self.under_tls(shown)
@@ -315,7 +315,7 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("Somebody Else's CA", result.stdout)
         self.assertNotIn(PASSWORD, result.output)
 
-    async def test_not_trusted_is_an_exit_status_of_its_own(self) -> None:
+    async def test_stat_with_an_untrusted_server_exits_not_trusted(self) -> None:
         server = self.under_tls(unknown_ca(), tls_at_once=True)
         result = await self.run_click("stat", server, "--user", USER)
         self.assertEqual(result.exit_code, Exit.NOT_TRUSTED)
@@ -327,13 +327,13 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("trusted       not checked", result.stdout)
         self.assertEqual(result.exit_code, 0)
 
-    async def test_without_verification_there_is_no_login(self) -> None:
+    async def test_no_verify_with_a_user_is_a_usage_error(self) -> None:
         result = await self.run_click(
             "info", self.server, "--no-verify", "--user", USER
         )
         self.assertEqual(result.exit_code, Exit.USAGE)
 
-    async def test_a_client_certificate(self) -> None:
+    async def test_client_certificate_logs_in_with_external(self) -> None:
         ours = client_identity(USER)
         file = Path(self.folder) / "ours"
         file.write_bytes(ours.pem + ours.key_pem)
@@ -360,7 +360,7 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("login         EXTERNAL", result.stdout)
         self.assertEqual(asking.client_chain[0], ours.certificate)
 
-    async def test_a_client_certificate_that_is_none(self) -> None:
+    async def test_invalid_client_certificate_file_is_a_usage_error(self) -> None:
         file = Path(self.folder) / "ours"
         file.write_bytes(b"nothing")
         result = await self.run_click(
@@ -369,26 +369,26 @@ class InfoTests(ScriptedTestCase):
         self.assertEqual(result.exit_code, Exit.USAGE)
         self.assertIn(f"--client-certificate: '{file}' cannot be used", result.stderr)
 
-    async def test_in_the_clear(self) -> None:
+    async def test_info_without_tls_or_user_shows_no_login(self) -> None:
         result = await self.run_click("info", self.server, "--secure", "none")
         self.assertIn("pop3connect.demo>", result.stdout)
         self.assertIn("in the clear  TOP", result.stdout)
         self.assertNotIn("login", result.stdout)
         self.assertEqual(result.exit_code, 0)
 
-    async def test_in_the_clear_with_a_login(self) -> None:
+    async def test_info_after_login_without_tls_shows_mechanism_in_json(self) -> None:
         result = await self.run_command("info", "--json")
         told = json.loads(result.stdout)
         self.assertEqual(told["login"], {"mechanism": "APOP", "cleartext": False})
         self.assertIn("UIDL", told["capabilities"]["after_login"])
         self.assertIsNone(told["tls"])
 
-    async def test_no_stls(self) -> None:
+    async def test_stls_not_offered_exits_no_tls(self) -> None:
         result = await self.run_click("info", self.server, "--secure", "stls")
         self.assertIn("the server does not offer STLS", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
 
-    async def test_what_is_known_is_shown_also_if_the_login_fails(self) -> None:
+    async def test_capabilities_before_login_are_shown_if_login_fails(self) -> None:
         wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
         result = await self.run_command("info", environment=wrong)
         self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED)
@@ -396,16 +396,16 @@ class InfoTests(ScriptedTestCase):
         self.assertNotIn("after login", result.stdout)
         self.assertNotIn("wrong-as-can-be", result.output)
 
-    async def test_what_is_known_after_the_login(self) -> None:
+    async def test_capabilities_after_login_are_shown(self) -> None:
         result = await self.run_command("info")
         self.assertIn("login         APOP\nafter login   TOP\n", result.stdout)
 
-    async def test_not_pop3(self) -> None:
+    async def test_server_that_is_not_pop3_exits_nonsense(self) -> None:
         script = Script().greet("220 smtp").expect_close()
         result = await self.run_click("info", self.scripted(script), "--secure", "none")
         self.assertEqual((result.exit_code, result.stdout), (Exit.NONSENSE, ""))
 
-    async def test_stls_is_refused(self) -> None:
+    async def test_refused_stls_without_capa_exits_no_tls(self) -> None:
         script = Script().greet().expect("CAPA").reply("-ERR what").expect("STLS")
         script.reply("-ERR not now").quit()
         result = await self.run_click("info", self.scripted(script), "--secure", "stls")

@@ -52,7 +52,7 @@ class FetchTestCase(CommandTestCase):
 
 
 class FetchTests(FetchTestCase):
-    async def test_all_of_it_once(self) -> None:
+    async def test_second_fetch_gets_no_message_twice(self) -> None:
         result = await self.fetch()
         self.assertEqual(
             (result.exit_code, result.output),
@@ -64,16 +64,16 @@ class FetchTests(FetchTestCase):
         self.assertEqual(self.kept(), lines(MESSAGES))
         self.assertEqual(len(self.drop.messages), 3)
 
-    async def test_octet_by_octet(self) -> None:
+    async def test_crlf_option_keeps_the_exact_bytes(self) -> None:
         await self.fetch("--crlf")
         self.assertEqual(self.kept(), sorted(MESSAGES))
 
-    async def test_some(self) -> None:
+    async def test_only_the_named_messages_are_fetched(self) -> None:
         result = await self.run_command("fetch", str(self.target), "1", "3")
         self.assertEqual(result.exit_code, 0)
         self.assertEqual(self.kept(), lines([MESSAGES[0], MESSAGES[2]]))
 
-    async def test_large_ones_are_left_and_it_is_told(self) -> None:
+    async def test_messages_above_max_size_are_skipped_with_a_warning(self) -> None:
         script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
         script.reply("+OK", lines=["1 19", "2 18"]).expect("UIDL")
         script.reply("+OK", lines=["1 a", "2 b"]).expect("RETR 2")
@@ -88,7 +88,7 @@ class FetchTests(FetchTestCase):
         self.assertIn("1 messages have more than 18 octets", result.stderr)
         self.assertEqual(self.kept(), lines([TWO]))
 
-    async def test_mbox(self) -> None:
+    async def test_mbox_format_is_recognised_on_the_next_fetch(self) -> None:
         result = await self.fetch("--format", "mbox")
         self.assertEqual(result.exit_code, 0)
         self.assertEqual(len(mailbox.mbox(self.target)), 3)
@@ -97,17 +97,17 @@ class FetchTests(FetchTestCase):
         self.assertEqual(result.output, "fetched: 0, there already: 3, deleted: 0\n")
         self.assertEqual(len(mailbox.mbox(self.target)), 3)
 
-    async def test_crlf_is_not_for_an_mbox(self) -> None:
+    async def test_crlf_with_mbox_is_a_usage_error(self) -> None:
         result = await self.fetch("--format", "mbox", "--crlf")
         self.assertEqual(result.exit_code, Exit.USAGE)
 
-    async def test_a_target_that_cannot_be(self) -> None:
+    async def test_file_as_maildir_target_exits_local_files(self) -> None:
         self.target.write_bytes(b"")
         result = await self.fetch("--format", "maildir")
         self.assertEqual(result.exit_code, Exit.LOCAL_FILES)
         self.assertIn(str(self.target), result.stderr)
 
-    async def test_delete(self) -> None:
+    async def test_delete_removes_fetched_messages_from_the_server(self) -> None:
         result = await self.fetch("--delete")
         self.assertEqual(
             (result.exit_code, result.output),
@@ -116,7 +116,7 @@ class FetchTests(FetchTestCase):
         self.assertEqual(self.drop.messages, [])
         self.assertEqual(self.kept(), lines(MESSAGES))
 
-    async def test_delete_what_was_fetched_before(self) -> None:
+    async def test_delete_includes_messages_fetched_before(self) -> None:
         await self.run_command("fetch", str(self.target), "2")
         result = await self.fetch("--delete")
         self.assertEqual(result.output, "fetched: 2, there already: 1, deleted: 3\n")
@@ -149,19 +149,19 @@ class QuitTests(FetchTestCase):
         self.assertIn("2 messages are on disk", result.stderr)
         return result
 
-    async def test_refused(self) -> None:
+    async def test_refused_quit_says_deletion_is_uncertain(self) -> None:
         result = await self.refused(
             lambda script: script.reply("-ERR some not deleted").close(), "--delete"
         )
         self.assertEqual(result.exit_code, Exit.REFUSED)
         self.assertIn("NOT deleted, or not for certain", result.stderr)
 
-    async def test_no_answer(self) -> None:
+    async def test_connection_lost_at_quit_says_deletion_is_uncertain(self) -> None:
         result = await self.refused(lambda script: script.drop(), "--delete")
         self.assertEqual(result.exit_code, Exit.LOST)
         self.assertIn("NOT deleted, or not for certain", result.stderr)
 
-    async def test_refused_with_nothing_to_delete(self) -> None:
+    async def test_refused_quit_without_deletions_does_not_mention_them(self) -> None:
         result = await self.refused(lambda script: script.reply("-ERR no").close())
         self.assertEqual(result.exit_code, Exit.REFUSED)
         self.assertNotIn("deleted", result.stderr.partition("QUIT")[0])
@@ -186,19 +186,19 @@ class UniqueIdTests(FetchTestCase):
             )
         return results
 
-    async def test_blank(self) -> None:
+    async def test_messages_with_blank_ids_are_fetched_every_time(self) -> None:
         for result in await self.twice(("1 ", "2")):
             self.assertIn("2 messages have a unique-id that is blank", result.stderr)
 
-    async def test_the_same_for_two(self) -> None:
+    async def test_messages_sharing_an_id_are_fetched_every_time(self) -> None:
         for result in await self.twice(("1 same", "2 same")):
             self.assertIn("another message has too", result.stderr)
 
-    async def test_none_at_all(self) -> None:
+    async def test_all_messages_are_fetched_every_time_without_uidl(self) -> None:
         for result in await self.twice((), known=False):
             self.assertIn("all is fetched", result.stderr)
 
-    async def test_nothing_is_skipped_because_of_what_became_of_an_id(self) -> None:
+    async def test_id_that_became_ambiguous_skips_no_message(self) -> None:
         """An id that was unique once, and is not now."""
         first = self.session(("1 a",)).expect("RETR 1").message(ONE)
         first.expect("RETR 2").message(TWO).quit()
@@ -223,7 +223,7 @@ class InterruptedTests(FetchTestCase):
         )
         self.assertEqual(self.kept(), lines(MESSAGES))
 
-    async def test_the_connection_is_lost_in_the_middle(self) -> None:
+    async def test_connection_lost_in_a_message_is_resumed_by_next_run(self) -> None:
         first = self.session().expect("RETR 1").message(ONE)
         first.expect("RETR 2").say("+OK\r\nSubject: two\r\n\r\nhalf").close()
         second = self.session().expect("RETR 2").message(TWO).expect("DELE 1").reply()
@@ -238,7 +238,7 @@ class InterruptedTests(FetchTestCase):
         self.assertEqual(result.output, "fetched: 1, there already: 1, deleted: 2\n")
         self.assertEqual(self.kept(), lines([ONE, TWO]))
 
-    async def test_a_crash_between_a_message_and_its_note(self) -> None:
+    async def test_crash_before_the_record_entry_duplicates_nothing(self) -> None:
         await self.fetch()
         [record] = self.target.glob(".*.jsonl")
         noted = record.read_bytes()
@@ -248,7 +248,7 @@ class InterruptedTests(FetchTestCase):
         self.assertEqual(self.kept(), lines(MESSAGES))
         self.assertEqual(record.read_bytes(), noted)
 
-    async def test_a_crash_between_a_message_and_its_note_in_an_mbox(self) -> None:
+    async def test_crash_before_the_mbox_record_entry_duplicates_nothing(self) -> None:
         class PowerCut(BaseException):
             """The process ends here."""
 
@@ -276,7 +276,7 @@ class InterruptedTests(FetchTestCase):
         self.assertEqual(result.output, "fetched: 1, there already: 2, deleted: 0\n")
         self.assertEqual(len(mailbox.mbox(self.target)), 6)
 
-    async def test_the_disk_is_full(self) -> None:
+    async def test_full_disk_at_the_second_message_can_be_resumed(self) -> None:
         keep, calls = disk.replace, 0
 
         def full(source: Path, target: Path) -> None:
@@ -295,7 +295,7 @@ class InterruptedTests(FetchTestCase):
         await self.factory.when_left()
         await self.resume(1)
 
-    async def test_the_disk_is_full_in_the_middle_of_a_message(self) -> None:
+    async def test_full_disk_within_a_message_can_be_resumed(self) -> None:
         def full(delivery: Delivery, data: bytes) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -312,7 +312,7 @@ class DovecotTests(FetchTestCase):
 
     skip = dovecot.skip_reason()
 
-    async def test_twenty_messages(self) -> None:
+    async def test_twenty_messages_are_fetched_exactly_and_deleted(self) -> None:
         messages = [
             b"Subject: %d\r\n\r\n.%s\r\n..\r\n" % (number, bytes([200 + number]) * 5000)
             for number in range(20)

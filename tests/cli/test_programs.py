@@ -59,13 +59,13 @@ class ProgramTestCase(LoopbackTestCase):
 
 
 class ProgramTests(ProgramTestCase):
-    async def test_help(self) -> None:
+    async def test_help_lists_every_command(self) -> None:
         program = self.start("-m", "pop3connect", "--help")
         self.assertEqual((await program.ended, program.errors), (0, ""))
         for name in ("info", "stat", "list", "fetch", "top", "get", "delete"):
             self.assertIn(f"\n  {name} ", program.output)
 
-    async def test_without_the_extra(self) -> None:
+    async def test_missing_click_says_how_to_install_the_extra(self) -> None:
         program = self.start(
             "-c",
             "import importlib.util as util, sys\n"
@@ -78,7 +78,7 @@ class ProgramTests(ProgramTestCase):
         self.assertIn("needs click, which is not installed", program.errors)
         self.assertIn("pip install 'pop3connect[cli]'", program.errors)
 
-    async def test_fetch(self) -> None:
+    async def test_fetch_with_trace_delivers_and_hides_the_password(self) -> None:
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target), "--trace", "--delete")
         self.assertEqual(await program.ended, 0, program.errors)
@@ -87,14 +87,14 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn(PASSWORD, program.errors)
         self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
 
-    async def test_a_refused_login(self) -> None:
+    async def test_refused_login_prints_one_line_without_the_password(self) -> None:
         program = self.command("stat", password="wrong-as-can-be")
         self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
         self.assertEqual(program.output, "")
         self.assertEqual(len(program.errors.splitlines()), 1)
         self.assertNotIn("wrong-as-can-be", program.errors)
 
-    async def test_ctrl_c_closes_the_session(self) -> None:
+    async def test_ctrl_c_at_quit_closes_session_and_deletes_nothing(self) -> None:
         self.factory.silent = (b"QUIT",)
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target), "--delete")
@@ -108,7 +108,7 @@ class ProgramTests(ProgramTestCase):
         self.assertIn("3 messages are on disk", program.errors)
         self.assertEqual(len(self.factory.drops[USER].messages), 3)
 
-    async def test_a_signal_in_the_middle_of_a_message(self) -> None:
+    async def test_sigterm_within_a_message_leaves_no_temporary_file(self) -> None:
         self.factory.halves = True
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target), "--delete")
@@ -120,7 +120,7 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn("Traceback", program.errors)
         self.assertEqual(list((target / "tmp").iterdir()), [])
 
-    async def test_killed_and_begun_again(self) -> None:
+    async def test_fetch_after_a_kill_gets_no_message_twice(self) -> None:
         self.factory.silent = (b"QUIT",)
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target))
@@ -132,7 +132,7 @@ class ProgramTests(ProgramTestCase):
         self.assertEqual(await program.ended, 0, program.errors)
         self.assertEqual(program.output, "fetched: 0, there already: 3, deleted: 0\n")
 
-    async def test_a_terminal(self) -> None:
+    async def test_terminal_gets_password_prompt_and_progress_bar(self) -> None:
         """The password is asked for, and a bar is shown; neither goes to stdout."""
         target = Path(self.mktemp()).absolute()
         terminal = self.spawn(

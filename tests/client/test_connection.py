@@ -29,7 +29,7 @@ class GreetingTests(SessionTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
-    def test_the_greeting_may_come_octet_by_octet(self) -> None:
+    def test_greeting_arriving_byte_by_byte_is_accepted(self) -> None:
         opening = self.open()
         self.server.say(b"+OK POP3 ready\r", size=1)
         self.assertEqual(self.server.heard(), b"")
@@ -38,7 +38,7 @@ class GreetingTests(SessionTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
-    def test_the_greeting_may_be_its_indicator_alone(self) -> None:
+    def test_greeting_without_text_is_accepted(self) -> None:
         opening = self.open()
         self.server.say(b"+OK\r\n")
         self.assertEqual(self.server.heard(), b"CAPA\r\n")
@@ -57,18 +57,18 @@ class GreetingTests(SessionTestCase):
         assert isinstance(text, str)
         return text
 
-    def test_the_handle_has_its_text(self) -> None:
+    def test_greeting_text_is_available_on_the_handle(self) -> None:
         text = self.greet(b"+OK Dovecot ready.\r\n")
         self.assertEqual(text, "Dovecot ready.")
         self.assertIn("S: +OK Dovecot ready.", self.status)
 
-    def test_brackets_in_a_good_greeting_are_no_code(self) -> None:
+    def test_brackets_in_greeting_text_are_not_a_response_code(self) -> None:
         # Office 365 puts base64 in brackets there; RFC 2449 section 8 has codes for
         # -ERR only in mind.
         text = self.greet(b"+OK ready [UwBOADYAUABSAA==]\r\n")
         self.assertEqual(text, "ready [UwBOADYAUABSAA==]")
 
-    def test_brackets_that_begin_a_good_greeting_are_no_code(self) -> None:
+    def test_brackets_at_start_of_greeting_are_not_a_response_code(self) -> None:
         self.assertEqual(self.greet(b"+OK [IN-USE] ready\r\n"), "[IN-USE] ready")
 
     def test_control_characters_are_escaped(self) -> None:
@@ -76,7 +76,7 @@ class GreetingTests(SessionTestCase):
         self.assertEqual(text, "\\x1b[2Jhello\\x07\\xff")
         self.assertIn("S: +OK \\x1b[2Jhello\\x07\\xff", self.status)
 
-    def test_utf8_is_kept(self) -> None:
+    def test_utf8_greeting_is_decoded(self) -> None:
         # RFC 6856 section 3.1: the greeting may be in UTF-8.
         self.assertEqual(self.greet("+OK grüß dich\r\n".encode()), "grüß dich")
 
@@ -89,7 +89,7 @@ class GreetingTests(SessionTestCase):
         self.assertIsNone(error.verb)
         return error
 
-    def test_refused_with_a_code(self) -> None:
+    def test_greeting_refused_with_sys_temp_is_transient(self) -> None:
         # RFC 3206 section 4: a system problem, of which one may hope it passes.
         error = self.refused(b"-ERR [SYS/TEMP] too many connections\r\n")
         self.assertEqual(error.code, "SYS/TEMP")
@@ -97,25 +97,25 @@ class GreetingTests(SessionTestCase):
         self.assertTrue(error.transient)
         self.assertIn("[SYS/TEMP] too many connections", str(error))
 
-    def test_refused_because_the_mailbox_is_in_use(self) -> None:
+    def test_greeting_refused_with_lowercase_in_use_is_transient(self) -> None:
         # RFC 2449 section 8: the case of a code means nothing.
         error = self.refused(b"-ERR [in-use] another session\r\n")
         self.assertEqual(error.code, "IN-USE")
         self.assertTrue(error.transient)
 
-    def test_refused_for_good(self) -> None:
+    def test_greeting_refused_with_sys_perm_is_not_transient(self) -> None:
         error = self.refused(b"-ERR [SYS/PERM] closed for ever\r\n")
         self.assertEqual(error.code, "SYS/PERM")
         self.assertIs(error.transient, False)
 
-    def test_refused_without_a_reason(self) -> None:
+    def test_greeting_refused_without_text_leaves_transient_unknown(self) -> None:
         error = self.refused(b"-ERR\r\n")
         self.assertIsNone(error.code)
         self.assertEqual(error.text, "")
         self.assertIsNone(error.transient)
         self.assertIn("no reason", str(error))
 
-    def test_refused_with_text_in_brackets_that_is_no_code(self) -> None:
+    def test_bracketed_text_that_is_not_a_code_stays_in_refusal_text(self) -> None:
         error = self.refused(b"-ERR [please try later] sorry\r\n")
         self.assertIsNone(error.code)
         self.assertEqual(error.text, "[please try later] sorry")
@@ -134,66 +134,66 @@ class GreetingTests(SessionTestCase):
         self.assertClosed()
         return str(error)
 
-    def test_without_an_end(self) -> None:
+    def test_endless_greeting_ends_session_with_short_error(self) -> None:
         text = self.junk(b"+OK " + b"x" * 100_000, size=4096)
         # Nobody wants to read all that.
         self.assertLess(len(text), 2000)
 
-    def test_with_an_end_that_comes_too_late(self) -> None:
+    def test_overlong_greeting_ends_session_with_short_error(self) -> None:
         text = self.junk(b"+OK " + b"x" * 100_000 + b"\r\n")
         self.assertLess(len(text), 2000)
 
-    def test_a_long_one_that_a_server_may_send(self) -> None:
+    def test_greeting_with_500_characters_of_text_is_accepted(self) -> None:
         # RFC 2449 section 4 allows 512 octets, and there are servers that pass it.
         self.assertEqual(self.greet(b"+OK " + b"x" * 500 + b"\r\n"), "x" * 500)
 
-    def test_none_that_makes_sense(self) -> None:
+    def test_greeting_that_is_not_a_status_line_is_quoted_in_error(self) -> None:
         self.assertIn("hello there", self.junk(b"hello there\r\n"))
 
-    def test_an_empty_line(self) -> None:
+    def test_empty_greeting_raises_protocol_error(self) -> None:
         self.junk(b"\r\n")
 
-    def test_a_challenge(self) -> None:
+    def test_challenge_as_greeting_raises_protocol_error(self) -> None:
         self.junk(b"+ \r\n")
 
-    def test_mail_text(self) -> None:
+    def test_mail_text_as_greeting_raises_protocol_error(self) -> None:
         self.junk(b"Return-Path: <ada@example.com>\r\n")
 
-    def test_smtp(self) -> None:
+    def test_smtp_greeting_is_identified_in_error(self) -> None:
         text = self.junk(b"220 mx.example.com ESMTP Postfix\r\n")
         self.assertIn("SMTP", text)
 
-    def test_smtp_that_refuses(self) -> None:
+    def test_smtp_refusal_is_identified_in_error(self) -> None:
         self.assertIn("SMTP", self.junk(b"554 no service\r\n"))
 
-    def test_imap(self) -> None:
+    def test_imap_greeting_is_identified_in_error(self) -> None:
         text = self.junk(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
         self.assertIn("IMAP", text)
 
-    def test_ssh(self) -> None:
+    def test_ssh_greeting_is_identified_in_error(self) -> None:
         self.assertIn("SSH", self.junk(b"SSH-2.0-OpenSSH_9.6\r\n"))
 
-    def test_ftp(self) -> None:
+    def test_ftp_greeting_is_identified_in_error(self) -> None:
         self.assertIn("FTP", self.junk(b"220 (vsFTPd 3.0.5)\r\n"))
 
-    def test_http(self) -> None:
+    def test_http_response_is_identified_as_web_server_in_error(self) -> None:
         text = self.junk(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n")
         self.assertIn("web server", text)
 
-    def test_a_tls_alert(self) -> None:
+    def test_tls_alert_as_greeting_suggests_secure_1(self) -> None:
         # What a port for TLS says to who does not begin with a handshake: RFC 8446
         # section 5.1.  There is no end of line in it.
         text = self.junk(b"\x15\x03\x01\x00\x02\x02\x46")
         self.assertIn("TLS", text)
         self.assertIn("secure=1", text)
 
-    def test_another_protocol_in_pieces(self) -> None:
+    def test_imap_greeting_arriving_byte_by_byte_is_identified_in_error(self) -> None:
         self.assertIn("IMAP", self.junk(b"* BYE overloaded\r\n", size=1))
 
-    def test_a_tls_alert_in_pieces(self) -> None:
+    def test_tls_alert_arriving_byte_by_byte_suggests_secure_1(self) -> None:
         self.assertIn("secure=1", self.junk(b"\x15\x03\x01\x00\x02\x02\x46", size=1))
 
-    def test_a_piece_of_a_good_greeting_is_no_tls_record(self) -> None:
+    def test_tls_like_bytes_within_greeting_are_accepted(self) -> None:
         opening = self.open()
         self.server.say(b"+OK ")
         self.server.say(b"\x16\x03 odd, but ours\r\n")
@@ -201,7 +201,7 @@ class GreetingTests(SessionTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
-    def test_a_reply_behind_it_was_not_asked_for(self) -> None:
+    def test_reply_right_after_greeting_raises_protocol_error(self) -> None:
         # It would be taken for the answer to CAPA, and all after it would be one off.
         opening = self.open()
         self.server.say(b"+OK ready\r\n+OK\r\nSASL\r\n.\r\n")
@@ -209,7 +209,7 @@ class GreetingTests(SessionTestCase):
         self.assertIn("nobody asked", str(error))
         self.assertClosed()
 
-    def test_a_piece_of_a_reply_behind_it_was_not_asked_for(self) -> None:
+    def test_partial_reply_right_after_greeting_raises_protocol_error(self) -> None:
         opening = self.open()
         self.server.say(b"+OK ready\r\n+OK")
         self.server.say(b"\r\n")
@@ -217,7 +217,7 @@ class GreetingTests(SessionTestCase):
         self.assertIn("nobody asked", str(error))
         self.assertClosed()
 
-    def test_it_never_comes(self) -> None:
+    def test_missing_greeting_times_out_and_suggests_secure_1(self) -> None:
         opening = self.open(timeout=7)
         self.clock.advance(6.9)
         self.pending(opening)
@@ -232,7 +232,7 @@ class GreetingTests(SessionTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_it_trickles(self) -> None:
+    def test_trickling_greeting_times_out(self) -> None:
         # An octet now and then is no greeting.
         opening = self.open(timeout=7)
         for octet in b"+OK this is the slowest server of all":
@@ -243,7 +243,7 @@ class GreetingTests(SessionTestCase):
         self.assertEqual(self.clock.seconds(), 37)
         self.assertClosed()
 
-    def test_lost_before_it(self) -> None:
+    def test_connection_lost_before_greeting_raises_error_with_cause(self) -> None:
         opening = self.open()
         reason = ConnectionLost()
         self.server.lose(reason)
@@ -252,7 +252,7 @@ class GreetingTests(SessionTestCase):
         self.assertIs(error.__cause__, reason)
         self.assertIdle()
 
-    def test_closed_in_the_middle_of_it(self) -> None:
+    def test_connection_closed_within_greeting_raises_connection_lost(self) -> None:
         opening = self.open()
         self.server.say(b"+OK rea")
         self.server.lose(ConnectionDone())
@@ -260,14 +260,14 @@ class GreetingTests(SessionTestCase):
         self.assertIn("before the greeting", str(error))
         self.assertIdle()
 
-    def test_cancelled_before_it(self) -> None:
+    def test_cancelling_before_greeting_aborts_connection(self) -> None:
         opening = self.open()
         opening.cancel()
         self.error(opening, CancelledError)
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_what_comes_after_the_end_is_ignored(self) -> None:
+    def test_data_after_session_end_is_ignored(self) -> None:
         opening = self.open()
         opening.cancel()
         # The transport is on its way down, and still has this in its buffer.
@@ -296,7 +296,7 @@ class HandshakeTests(SessionTestCase):
             **options,
         )
 
-    def test_it_is_never_answered(self) -> None:
+    def test_unanswered_handshake_times_out_after_connect_timeout(self) -> None:
         opening = self.begin()
         self.clock.advance(2.9)
         self.pending(opening)
@@ -308,20 +308,20 @@ class HandshakeTests(SessionTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_it_is_answered_with_a_plain_greeting(self) -> None:
+    def test_plain_greeting_instead_of_handshake_raises_tls_error(self) -> None:
         opening = self.begin()
         self.server.raw(b"+OK POP3 ready\r\n")
         self.error(opening, TLSError)
         self.assertClosed()
 
-    def test_it_is_lost(self) -> None:
+    def test_connection_lost_during_handshake_says_so_in_error(self) -> None:
         opening = self.begin()
         self.server.lose()
         error = self.error(opening, ConnectionLostError)
         self.assertIn("TLS handshake", str(error))
         self.assertIdle()
 
-    def test_it_is_cancelled(self) -> None:
+    def test_cancelling_during_handshake_aborts_connection(self) -> None:
         opening = self.begin()
         opening.cancel()  # type: ignore[attr-defined]
         self.error(opening, CancelledError)
@@ -337,7 +337,7 @@ class HandshakeTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         return opening
 
-    def test_a_session_begins_after_it(self) -> None:
+    def test_session_starts_after_handshake_and_reports_unverified(self) -> None:
         opening = self.greeted()
         self.server.say(b"+OK ready\r\n")
         self.server.expect(b"CAPA", b"-ERR\r\n")
@@ -354,7 +354,7 @@ class HandshakeTests(SessionTestCase):
         self.assertIdle()
         self.result(handle.abort())
 
-    def test_the_greeting_does_not_come_after_it(self) -> None:
+    def test_missing_greeting_after_handshake_times_out(self) -> None:
         opening = self.greeted()
         self.clock.advance(6.9)
         self.pending(opening)
@@ -365,7 +365,7 @@ class HandshakeTests(SessionTestCase):
         self.assertNotIn("secure=1", str(error))
         self.assertClosed()
 
-    def test_it_is_lost_after_it(self) -> None:
+    def test_connection_lost_after_handshake_raises_connection_lost(self) -> None:
         opening = self.greeted()
         self.server.lose()
         error = self.error(opening, ConnectionLostError)
@@ -375,7 +375,7 @@ class HandshakeTests(SessionTestCase):
 class ClosingTests(SessionTestCase):
     """The end of a connection."""
 
-    def test_the_end_is_told_when_the_connection_is_gone(self) -> None:
+    def test_disconnect_fires_only_when_connection_is_closed(self) -> None:
         self.server.closes = False
         handle = self.log_in()
         leaving = handle.disconnect()
@@ -390,7 +390,7 @@ class ClosingTests(SessionTestCase):
         self.assertIsNone(self.result(closed))
         self.assertIdle()
 
-    def test_a_server_that_does_not_close_is_not_waited_for_long(self) -> None:
+    def test_connection_is_aborted_if_server_does_not_close_after_quit(self) -> None:
         # The work is done: QUIT was answered.  Nobody can hold us here.
         self.server.closes = False
         handle = self.log_in()
@@ -401,7 +401,7 @@ class ClosingTests(SessionTestCase):
         self.assertEqual(self.result(leaving).deleted, frozenset())
         self.assertIdle()
 
-    def test_each_who_asks_is_told_of_the_end(self) -> None:
+    def test_each_when_closed_call_returns_its_own_deferred(self) -> None:
         handle = self.log_in()
         first, second = handle.when_closed(), handle.when_closed()
         self.assertIsNot(first, second)
@@ -411,7 +411,7 @@ class ClosingTests(SessionTestCase):
         self.assertIsNone(self.result(second))
         self.assertIsNone(self.result(handle.when_closed()))
 
-    def test_not_waiting_for_the_end_any_more_is_harmless(self) -> None:
+    def test_cancelling_when_closed_leaves_session_open(self) -> None:
         handle = self.log_in()
         given_up, other = handle.when_closed(), handle.when_closed()
         given_up.cancel()
@@ -420,7 +420,7 @@ class ClosingTests(SessionTestCase):
         self.server.lose()
         self.assertIsNone(self.result(other))
 
-    def test_the_end_is_told_after_the_errors(self) -> None:
+    def test_when_closed_fires_after_pending_commands_have_failed(self) -> None:
         # Who hears of the end finds everything settled.
         handle = self.log_in()
         order: list[str] = []
@@ -438,7 +438,7 @@ class ClosingTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertIdle()
 
-    def test_abort_after_the_end_is_harmless(self) -> None:
+    def test_abort_after_connection_loss_has_no_effect(self) -> None:
         handle = self.log_in()
         self.server.lose()
         self.assertIsNone(self.result(handle.abort()))

@@ -20,21 +20,21 @@ class LimitTests(SynchronousTestCase):
             self.clock, lambda phase, seconds: self.expired.append((phase, seconds))
         )
 
-    def test_it_expires_after_its_time_and_says_what_was_owed(self) -> None:
+    def test_limit_expires_on_time_and_reports_its_phase(self) -> None:
         self.limit.start("greeting", 60)
         self.clock.advance(59.9)
         self.assertEqual(self.expired, [])
         self.clock.advance(0.1)
         self.assertEqual(self.expired, [("greeting", 60)])
 
-    def test_it_expires_once(self) -> None:
+    def test_limit_expires_only_once(self) -> None:
         self.limit.start("reply", 60)
         self.clock.pump([60, 60, 60])
         self.assertEqual(self.expired, [("reply", 60)])
         self.assertFalse(self.limit.running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_progress_gives_the_whole_time_again(self) -> None:
+    def test_progress_restarts_the_full_time(self) -> None:
         self.limit.start("reply", 60)
         for _ in range(10):
             self.clock.advance(59)
@@ -45,7 +45,7 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.assertEqual(self.expired, [("reply", 60)])
 
-    def test_progress_is_counted_from_its_time_and_not_from_a_look_at_it(self) -> None:
+    def test_time_is_measured_from_progress_not_from_timer_check(self) -> None:
         self.limit.start("reply", 60)
         self.clock.advance(10)
         self.limit.progress()
@@ -55,7 +55,7 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.assertEqual(self.expired, [("reply", 60)])
 
-    def test_progress_costs_no_delayed_call(self) -> None:
+    def test_progress_does_not_create_or_move_delayed_calls(self) -> None:
         self.limit.start("reply", 60)
         (call,) = self.clock.getDelayedCalls()
         when = call.getTime()
@@ -65,14 +65,14 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [call])
         self.assertEqual(call.getTime(), when)
 
-    def test_stopped_it_does_not_expire_and_leaves_nothing_behind(self) -> None:
+    def test_stopped_limit_does_not_expire_and_leaves_no_delayed_call(self) -> None:
         self.limit.start("reply", 60)
         self.limit.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(1000)
         self.assertEqual(self.expired, [])
 
-    def test_stopped_after_progress_it_does_not_expire_either(self) -> None:
+    def test_limit_stopped_after_progress_does_not_expire(self) -> None:
         self.limit.start("reply", 60)
         self.clock.advance(30)
         self.limit.progress()
@@ -83,19 +83,19 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(1000)
         self.assertEqual(self.expired, [])
 
-    def test_stopping_what_does_not_run_is_nothing(self) -> None:
+    def test_stopping_a_limit_that_is_not_running_has_no_effect(self) -> None:
         self.limit.stop()
         self.limit.start("reply", 60)
         self.limit.stop()
         self.limit.stop()
         self.assertFalse(self.limit.running)
 
-    def test_progress_of_what_does_not_run_starts_nothing(self) -> None:
+    def test_progress_does_not_start_a_limit_that_is_not_running(self) -> None:
         self.limit.progress()
         self.assertFalse(self.limit.running)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_started_again_it_is_another_limit(self) -> None:
+    def test_restarting_replaces_phase_and_time(self) -> None:
         self.limit.start("TLS handshake", 30)
         self.clock.advance(29)
         self.limit.start("greeting", 60)
@@ -106,14 +106,14 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.assertEqual(self.expired, [("greeting", 60)])
 
-    def test_whether_it_runs(self) -> None:
+    def test_running_is_true_only_between_start_and_stop(self) -> None:
         self.assertFalse(self.limit.running)
         self.limit.start("reply", 60)
         self.assertTrue(self.limit.running)
         self.limit.stop()
         self.assertFalse(self.limit.running)
 
-    def test_it_can_be_started_again_from_within(self) -> None:
+    def test_limit_can_be_restarted_in_its_own_callback(self) -> None:
         def expired(phase: str, seconds: float) -> None:
             self.expired.append((phase, seconds))
             self.assertFalse(limit.running)
@@ -125,7 +125,7 @@ class LimitTests(SynchronousTestCase):
         self.clock.pump([5, 10, 10])
         self.assertEqual(self.expired, [("first", 5), ("next", 10)])
 
-    def test_a_clock_that_is_late_changes_nothing(self) -> None:
+    def test_late_clock_expires_limit_once(self) -> None:
         self.limit.start("reply", 60)
         self.clock.advance(100_000)
         self.assertEqual(self.expired, [("reply", 60)])

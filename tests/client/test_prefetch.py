@@ -98,7 +98,7 @@ class FetchTestCase(SessionTestCase):
 class MessagesTests(FetchTestCase):
     """All goes well."""
 
-    def test_all_that_list_names_in_its_order(self) -> None:
+    def test_all_listed_messages_are_yielded_in_list_order(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle)
         self.server.expect(b"LIST", b"+OK\r\n1 17\r\n7 17\r\n3 17\r\n.\r\n")
@@ -109,7 +109,7 @@ class MessagesTests(FetchTestCase):
         )
         self.in_step(handle)
 
-    def test_an_empty_mailbox(self) -> None:
+    def test_empty_mailbox_yields_nothing(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle)
         self.server.expect(b"LIST", b"+OK\r\n.\r\n")
@@ -117,7 +117,7 @@ class MessagesTests(FetchTestCase):
         self.assertEqual(seen, [])
         self.in_step(handle)
 
-    def test_those_that_are_named(self) -> None:
+    def test_given_numbers_are_fetched_in_given_order(self) -> None:
         wanted: list[Any] = [
             [5, 2, 9],
             (number for number in (5, 2, 9)),
@@ -133,21 +133,21 @@ class MessagesTests(FetchTestCase):
             self.assertEqual([message.content for message in seen][2], letter(9))
             self.anew()
 
-    def test_none_at_all(self) -> None:
+    def test_empty_number_list_yields_nothing(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [])
         self.result(reading)
         self.assertEqual(seen, [])
         self.in_step(handle)
 
-    def test_the_same_one_twice(self) -> None:
+    def test_number_given_twice_is_yielded_twice(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 1])
         self.serve()
         self.result(reading)
         self.assertEqual(seen, [Message(1, letter(1), None)] * 2)
 
-    def test_a_refused_message_is_one_with_its_error(self) -> None:
+    def test_refused_message_is_yielded_with_its_error(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2, 3])
         self.server.heard()
@@ -162,7 +162,7 @@ class MessagesTests(FetchTestCase):
         self.assertEqual(seen[2], Message(3, letter(3), None))
         self.in_step(handle)
 
-    def test_an_empty_message_is_no_error(self) -> None:
+    def test_empty_message_is_yielded_without_error(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2])
         self.server.heard()
@@ -170,7 +170,7 @@ class MessagesTests(FetchTestCase):
         self.result(reading)
         self.assertEqual(seen[0], Message(1, b"", None))
 
-    def test_one_at_a_time_where_the_server_does_not_pipeline(self) -> None:
+    def test_messages_are_fetched_one_by_one_without_pipelining(self) -> None:
         handle = self.log_in()
         seen, reading = self.collect(handle, [1, 2, 3])
         for number in (1, 2, 3):
@@ -180,7 +180,7 @@ class MessagesTests(FetchTestCase):
             self.assertEqual(len(seen), number)
         self.result(reading)
 
-    def test_in_any_pieces(self) -> None:
+    def test_replies_in_chunks_of_any_size_yield_all_messages(self) -> None:
         for size in (1, 2, 3, 7, 20):
             handle = self.log_in("PIPELINING")
             seen, reading = self.collect(handle, [1, 2, 3])
@@ -192,7 +192,7 @@ class MessagesTests(FetchTestCase):
             )
             self.anew()
 
-    def test_hundreds(self) -> None:
+    def test_1000_messages_are_fetched_in_batches(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, range(1, 1001))
         most = 0
@@ -208,7 +208,7 @@ class MessagesTests(FetchTestCase):
         self.assertGreater(most, 10)
         self.in_step(handle)
 
-    def test_a_message_is_told_as_soon_as_it_is_there(self) -> None:
+    def test_message_is_yielded_as_soon_as_it_is_complete(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2])
         self.server.heard()
@@ -218,7 +218,7 @@ class MessagesTests(FetchTestCase):
         self.server.say(reply(2))
         self.result(reading)
 
-    def test_other_commands_in_between(self) -> None:
+    def test_messages_can_be_deleted_during_iteration(self) -> None:
         # The usual way to empty a mailbox.
         handle = self.log_in("PIPELINING")
         deleting: list[Deferred[None]] = []
@@ -238,7 +238,7 @@ class MessagesTests(FetchTestCase):
         self.assertEqual(self.result(working), 2)
         self.assertEqual([self.result(one) for one in deleting], [None, None])
 
-    def test_two_readers_at_once(self) -> None:
+    def test_two_concurrent_iterations_get_their_own_messages(self) -> None:
         handle = self.log_in("PIPELINING")
         first, reading_first = self.collect(handle, [1, 2])
         second, reading_second = self.collect(handle, [3, 4])
@@ -249,7 +249,7 @@ class MessagesTests(FetchTestCase):
         self.assertEqual([message.number for message in second], [3, 4])
         self.in_step(handle)
 
-    def test_a_marked_message_is_no_content(self) -> None:
+    def test_message_marked_for_deletion_is_yielded_with_error(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = handle.delete(1)
         self.server.expect(b"DELE 1", b"+OK\r\n")
@@ -266,7 +266,7 @@ class MessagesTests(FetchTestCase):
 class AheadTests(FetchTestCase):
     """How far it runs ahead of its reader."""
 
-    def test_so_many_are_asked_for_and_no_more(self) -> None:
+    def test_unread_requests_never_exceed_ahead(self) -> None:
         # Nor is more taken from what names them: it may be endless.
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages(itertools.count(1), ahead=5))
@@ -291,7 +291,7 @@ class AheadTests(FetchTestCase):
         self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
         self.in_step(handle)
 
-    def test_fewer_are_asked_for_where_they_are_known_to_be_large(self) -> None:
+    def test_fewer_messages_are_requested_ahead_if_list_shows_large_sizes(self) -> None:
         # 4 MB each, says LIST: hundreds of them need not be on their way at once.
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages())
@@ -310,7 +310,7 @@ class AheadTests(FetchTestCase):
         self.error(reader.next(), StopAsyncIteration)
         self.in_step(handle)
 
-    def test_one_by_one(self) -> None:
+    def test_ahead_1_requests_messages_one_by_one(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages([1, 2], ahead=1))
         for number in (1, 2):
@@ -319,7 +319,7 @@ class AheadTests(FetchTestCase):
             self.assertEqual(self.result(following).number, number)
         self.error(reader.next(), StopAsyncIteration)
 
-    def test_without_a_word_about_it_it_is_bounded_too(self) -> None:
+    def test_default_ahead_limits_unread_messages(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages(itertools.count(1)))
         first = reader.next()
@@ -333,14 +333,14 @@ class AheadTests(FetchTestCase):
         self.assertLess(asked, 2000)
         self.result(reader.leave())
 
-    def test_nothing_is_asked_before_somebody_reads(self) -> None:
+    def test_nothing_is_sent_before_iteration_starts(self) -> None:
         handle = self.log_in("PIPELINING")
         messages = handle.messages()
         self.assertEqual(self.server.heard(), b"")
         self.result(Reader(messages).leave())
         self.in_step(handle)
 
-    def test_a_reader_who_stops_reading_stops_the_server(self) -> None:
+    def test_transport_is_paused_while_reader_does_not_read(self) -> None:
         # Large messages: memory is bounded whatever `ahead` says.
         megabyte = b"x" * 1_048_574 + b"\r\n"
         handle = self.log_in("PIPELINING", timeout=7)
@@ -389,7 +389,7 @@ class AheadTests(FetchTestCase):
         self.result(following)
         return handle, reader, unserved
 
-    def test_another_command_does_not_wait_for_the_reader(self) -> None:
+    def test_another_command_resumes_paused_transport(self) -> None:
         handle, reader, unserved = self.stopped()
         asked = handle.stat()
         self.assertEqual(self.server.transport.producerState, "producing")
@@ -398,7 +398,7 @@ class AheadTests(FetchTestCase):
         self.assertEqual(self.result(asked), (2, 320))
         self.result(reader.leave())
 
-    def test_the_session_ends_while_the_server_is_stopped(self) -> None:
+    def test_abort_while_paused_yields_received_messages_then_raises(self) -> None:
         handle, reader, _ = self.stopped()
         self.assertIsNone(self.result(handle.abort()))
         seen = 0
@@ -414,7 +414,7 @@ class AheadTests(FetchTestCase):
         self.error(following, ConnectionLostError)
         self.assertIdle()
 
-    def test_the_reader_leaves_while_the_server_is_stopped(self) -> None:
+    def test_closing_iterator_while_paused_resumes_transport(self) -> None:
         handle, reader, unserved = self.stopped()
         self.result(reader.leave())
         self.assertEqual(self.server.transport.producerState, "producing")
@@ -428,7 +428,7 @@ class AheadTests(FetchTestCase):
 class LeavingTests(FetchTestCase):
     """The loop is left early: the session stays in step."""
 
-    def test_with_break(self) -> None:
+    def test_break_drops_requested_messages_and_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
 
         async def work() -> Any:
@@ -453,7 +453,7 @@ class LeavingTests(FetchTestCase):
         self.assertEqual(self.result(working), (2, 320))
         self.assertIdle()
 
-    def test_in_the_middle_of_a_message(self) -> None:
+    def test_closing_iterator_within_a_message_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages([1, 2, 3]))
         first = reader.next()
@@ -467,7 +467,7 @@ class LeavingTests(FetchTestCase):
         self.assertEqual(self.result(asked), (2, 320))
         self.assertIdle()
 
-    def test_what_was_not_asked_for_yet_is_not_asked_for_any_more(self) -> None:
+    def test_closing_iterator_stops_further_requests(self) -> None:
         handle = self.log_in()
         reader = Reader(handle.messages([1, 2, 3]))
         first = reader.next()
@@ -480,7 +480,7 @@ class LeavingTests(FetchTestCase):
             self.server.say(reply(2))
         self.in_step(handle)
 
-    def test_with_an_exception(self) -> None:
+    def test_exception_in_loop_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
 
         async def work() -> None:
@@ -495,7 +495,7 @@ class LeavingTests(FetchTestCase):
         self.server.say(reply(2) + reply(3))
         self.in_step(handle)
 
-    def test_by_cancelling_who_waits(self) -> None:
+    def test_cancelling_while_waiting_for_message_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2, 3])
         self.server.heard()
@@ -506,7 +506,7 @@ class LeavingTests(FetchTestCase):
         self.server.say(reply(2) + reply(3))
         self.in_step(handle)
 
-    def test_by_cancelling_who_waits_for_the_list(self) -> None:
+    def test_cancelling_while_waiting_for_list_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
         _, reading = self.collect(handle)
         self.server.expect(b"LIST")
@@ -515,7 +515,7 @@ class LeavingTests(FetchTestCase):
         self.server.say(b"+OK\r\n1 17\r\n.\r\n")
         self.in_step(handle)
 
-    def test_what_goes_wrong_with_dropped_messages_ends_the_session(self) -> None:
+    def test_nonsense_reply_to_dropped_message_ends_session(self) -> None:
         # Rule 4 does not ask who is waiting.
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages([1, 2]))
@@ -532,7 +532,7 @@ class LeavingTests(FetchTestCase):
 class BrokenTests(FetchTestCase):
     """What ends the session is raised, after the messages that had come."""
 
-    def test_the_connection_is_lost(self) -> None:
+    def test_connection_loss_is_raised_after_complete_messages(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2, 3, 4])
         self.server.heard()
@@ -544,7 +544,7 @@ class BrokenTests(FetchTestCase):
         self.assertEqual([message.number for message in seen], [1, 2])
         self.assertIdle()
 
-    def test_a_slow_reader_gets_those_that_had_come_first(self) -> None:
+    def test_slow_reader_gets_received_messages_before_connection_error(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages([1, 2, 3, 4]))
         first = reader.next()
@@ -558,7 +558,7 @@ class BrokenTests(FetchTestCase):
             )
         self.error(reader.next(), ConnectionLostError)
 
-    def test_more_were_to_be_asked_for(self) -> None:
+    def test_connection_loss_with_endless_numbers_ends_iteration(self) -> None:
         handle = self.log_in("PIPELINING")
         reader = Reader(handle.messages(itertools.count(1), ahead=3))
         first = reader.next()
@@ -575,7 +575,7 @@ class BrokenTests(FetchTestCase):
         self.assertEqual(seen, [1, 2, 3])
         self.error(following, ConnectionLostError)
 
-    def test_the_server_makes_no_sense(self) -> None:
+    def test_nonsense_reply_is_raised_after_complete_messages(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2, 3])
         self.server.heard()
@@ -584,7 +584,7 @@ class BrokenTests(FetchTestCase):
         self.assertEqual([message.number for message in seen], [1])
         self.assertClosed()
 
-    def test_a_message_is_too_large(self) -> None:
+    def test_too_large_message_is_raised_after_complete_messages(self) -> None:
         handle = self.log_in("PIPELINING", max_message_size=100)
         seen, reading = self.collect(handle, [1, 2, 3])
         self.server.heard()
@@ -593,7 +593,7 @@ class BrokenTests(FetchTestCase):
         self.assertEqual([message.number for message in seen], [1])
         self.assertClosed()
 
-    def test_the_server_takes_too_long(self) -> None:
+    def test_timeout_is_raised_after_complete_messages(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)
         seen, reading = self.collect(handle, [1, 2, 3])
         self.server.heard()
@@ -603,7 +603,7 @@ class BrokenTests(FetchTestCase):
         self.assertEqual([message.number for message in seen], [1])
         self.assertClosed()
 
-    def test_the_session_is_aborted_by_who_reads(self) -> None:
+    def test_abort_in_loop_raises_connection_lost(self) -> None:
         handle = self.log_in("PIPELINING")
 
         async def work() -> None:
@@ -616,7 +616,7 @@ class BrokenTests(FetchTestCase):
         self.error(working, ConnectionLostError)
         self.assertClosed()
 
-    def test_the_session_is_aborted_when_a_command_is_shown(self) -> None:
+    def test_abort_in_status_procedure_raises_connection_lost(self) -> None:
         handles: list[Handle] = []
 
         def procedure(text: str) -> None:
@@ -629,14 +629,14 @@ class BrokenTests(FetchTestCase):
         self.error(reading, ConnectionLostError)
         self.assertClosed()
 
-    def test_the_list_is_refused(self) -> None:
+    def test_refused_list_is_raised_and_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
         _, reading = self.collect(handle)
         self.server.expect(b"LIST", b"-ERR not now\r\n")
         self.assertEqual(self.error(reading, CommandError).verb, "LIST")
         self.in_step(handle)
 
-    def test_the_session_has_ended_before(self) -> None:
+    def test_iterating_after_connection_loss_raises_connection_lost(self) -> None:
         for arguments in ((), ([1, 2],)):
             handle = self.log_in("PIPELINING")
             self.server.lose()
@@ -644,7 +644,7 @@ class BrokenTests(FetchTestCase):
             self.error(reading, ConnectionLostError)
             self.anew()
 
-    def test_quit_was_sent_before(self) -> None:
+    def test_iterating_after_disconnect_raises_usage_error(self) -> None:
         handle = self.log_in("PIPELINING")
         leaving = handle.disconnect()
         _, reading = self.collect(handle, [1, 2])
@@ -656,7 +656,7 @@ class BrokenTests(FetchTestCase):
 class ArgumentsTests(FetchTestCase):
     """What cannot be meant is refused."""
 
-    def test_how_far_ahead(self) -> None:
+    def test_invalid_ahead_is_rejected_before_sending(self) -> None:
         wrong: tuple[Any, ...] = (0, -1, True, 2.0, "3", None)
         for ahead in wrong:
             handle = self.log_in("PIPELINING")
@@ -668,7 +668,7 @@ class ArgumentsTests(FetchTestCase):
             self.in_step(handle)
             self.anew()
 
-    def test_numbers(self) -> None:
+    def test_invalid_number_is_rejected_before_sending(self) -> None:
         wrong: tuple[Any, ...] = (0, -1, True, 1.0, "1", "1\r\nDELE 1", None)
         for number in wrong:
             handle = self.log_in("PIPELINING")
@@ -679,7 +679,7 @@ class ArgumentsTests(FetchTestCase):
             self.in_step(handle)
             self.anew()
 
-    def test_a_wrong_number_among_good_ones(self) -> None:
+    def test_invalid_number_among_valid_ones_keeps_session_usable(self) -> None:
         handle = self.log_in("PIPELINING")
         _, reading = self.collect(handle, [1, 2, 0, 3])
         for number in numbers_asked(self.server.heard()):
@@ -688,7 +688,7 @@ class ArgumentsTests(FetchTestCase):
         # What was sent before is read, so that the session stays in step.
         self.in_step(handle)
 
-    def test_numbers_that_fail(self) -> None:
+    def test_exception_in_number_iterable_is_raised(self) -> None:
         def numbers() -> Any:
             yield 1
             raise KeyError("no more")
@@ -700,7 +700,7 @@ class ArgumentsTests(FetchTestCase):
         self.error(reading, KeyError)
         self.in_step(handle)
 
-    def test_no_numbers_at_all(self) -> None:
+    def test_numbers_that_are_not_iterable_are_rejected(self) -> None:
         handle = self.log_in("PIPELINING")
         _, reading = self.collect(handle, 7)
         self.server.settle()

@@ -39,17 +39,17 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual([self.result(one) for one in asked], [None, (2, 320), 200])
         self.assertIdle()
 
-    def test_commands_go_out_together_where_the_server_says_so(self) -> None:
+    def test_commands_are_sent_together_if_pipelining_is_announced(self) -> None:
         asked = self.ask_three(self.log_in("PIPELINING"))
         self.assertEqual(self.server.heard(), b"NOOP\r\nSTAT\r\nLIST 7\r\n")
         self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
         self.assertEqual([self.result(one) for one in asked], [None, (2, 320), 200])
         self.assertIdle()
 
-    def test_one_at_a_time_where_it_does_not(self) -> None:
+    def test_commands_are_sent_one_by_one_without_pipelining(self) -> None:
         self.one_at_a_time(self.log_in())
 
-    def test_one_at_a_time_if_told_so(self) -> None:
+    def test_commands_are_sent_one_by_one_with_pipeline_false(self) -> None:
         self.one_at_a_time(self.log_in("PIPELINING", pipeline=False))
 
     def begin(self, before: bytes, after: bytes) -> Handle:
@@ -63,7 +63,7 @@ class PipeliningTests(SessionTestCase):
         assert isinstance(handle, Handle)
         return handle
 
-    def test_announced_after_the_login_only(self) -> None:
+    def test_pipelining_announced_only_after_login_is_used(self) -> None:
         # As Gmail does.
         handle = self.begin(b"+OK\r\n.\r\n", b"+OK\r\nPIPELINING\r\n.\r\n")
         asked = self.ask_three(handle)
@@ -71,19 +71,19 @@ class PipeliningTests(SessionTestCase):
         self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
         self.result(asked[2])
 
-    def test_announced_before_the_login_only(self) -> None:
+    def test_pipelining_announced_only_before_login_is_not_used(self) -> None:
         self.one_at_a_time(
             self.begin(b"+OK\r\nPIPELINING\r\n.\r\n", b"+OK\r\nUIDL\r\n.\r\n")
         )
 
-    def test_announced_before_the_login_and_not_told_after(self) -> None:
+    def test_pipelining_is_kept_if_capa_after_login_is_refused(self) -> None:
         handle = self.begin(b"+OK\r\nPIPELINING\r\n.\r\n", b"-ERR not now\r\n")
         asked = self.ask_three(handle)
         self.assertEqual(self.server.heard(), b"NOOP\r\nSTAT\r\nLIST 7\r\n")
         self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
         self.result(asked[2])
 
-    def test_not_known_at_all(self) -> None:
+    def test_pipelining_is_not_used_if_capa_is_always_refused(self) -> None:
         self.one_at_a_time(self.begin(b"-ERR\r\n", b"-ERR\r\n"))
 
     def conversation(self, size: int | None) -> None:
@@ -125,18 +125,18 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual(self.result(asked[7]), "QhdPYR:00WBw1Ph7x7")
         self.assertIdle()
 
-    def test_answers_come_in_one_piece(self) -> None:
+    def test_pipelined_replies_in_one_chunk_reach_their_commands(self) -> None:
         self.conversation(None)
 
-    def test_answers_come_octet_by_octet(self) -> None:
+    def test_pipelined_replies_byte_by_byte_reach_their_commands(self) -> None:
         self.conversation(1)
 
-    def test_answers_come_in_odd_pieces(self) -> None:
+    def test_pipelined_replies_in_chunks_of_any_size_reach_their_commands(self) -> None:
         for size in range(2, 40):
             self.conversation(size)
             self.anew()
 
-    def test_a_refusal_strikes_its_own_command_only(self) -> None:
+    def test_refusal_fails_only_its_own_command(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.size(number) for number in (1, 2, 3)]
         self.server.heard()
@@ -145,7 +145,7 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual(self.error(asked[1], CommandError).code, "SYS/TEMP")
         self.assertEqual(self.result(asked[2]), 30)
 
-    def test_a_bad_listing_strikes_its_own_command_only(self) -> None:
+    def test_unreadable_listing_fails_only_its_own_command(self) -> None:
         handle = self.log_in("PIPELINING")
         listing, uids, stat = handle.list(), handle.uidl(), handle.stat()
         self.server.heard()
@@ -160,7 +160,7 @@ class PipeliningTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(again))
 
-    def test_the_window_is_bounded(self) -> None:
+    def test_10000_commands_are_sent_in_windows_of_at_most_4096_bytes(self) -> None:
         # RFC 2449 section 6.6: a client must not fill the server's receive buffer
         # while it does not read; both would wait for each other for ever.
         handle = self.log_in("PIPELINING")
@@ -191,7 +191,7 @@ class PipeliningTests(SessionTestCase):
         self.assertLess(waves, 1000)
         self.assertIdle()
 
-    def test_the_window_is_filled_before_it_is_empty(self) -> None:
+    def test_window_is_refilled_before_its_last_reply_arrives(self) -> None:
         # Or the line would be idle for a round trip each time.
         handle = self.log_in("PIPELINING")
         asked = [handle.noop() for _ in range(2000)]
@@ -202,7 +202,7 @@ class PipeliningTests(SessionTestCase):
         self.result(handle.abort())
         self.errors(asked[lines - 1 :], ConnectionLostError)
 
-    def test_never_part_of_a_command_in_a_write(self) -> None:
+    def test_each_write_ends_with_a_complete_command(self) -> None:
         # A command in two segments confuses some servers.
         handle = self.log_in("PIPELINING")
         asked = [handle.noop() for _ in range(3000)]
@@ -217,7 +217,7 @@ class PipeliningTests(SessionTestCase):
         # And not a write for each, either: a packet for each would follow.
         self.assertLess(len(self.server.transport.writes), 1000)
 
-    def test_a_callback_may_ask_for_more(self) -> None:
+    def test_command_issued_in_a_callback_is_sent(self) -> None:
         handle = self.log_in("PIPELINING")
         second: list[Deferred[Any]] = []
         first = handle.stat()
@@ -229,7 +229,7 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual(self.result(third), 30)
         self.assertIsNone(self.result(second[0]))
 
-    def test_a_callback_may_end_it_all(self) -> None:
+    def test_abort_in_a_callback_fails_the_next_command(self) -> None:
         handle = self.log_in("PIPELINING")
         first, second = handle.retrieve(1), handle.retrieve(2)
         first.addCallback(lambda _: handle.abort())
@@ -251,14 +251,14 @@ class BrokenPipeliningTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"STAT\r\nNOOP\r\nSTAT\r\n")
         return asked
 
-    def test_out_of_step(self) -> None:
+    def test_nonsense_reply_to_pipelined_commands_suggests_pipeline_false(self) -> None:
         asked = self.ask()
         self.server.say(b"+OK 2 320\r\nSubject: what was never asked for\r\n")
         self.assertEqual(self.result(asked[0]), (2, 320))
         for lost in asked[1:]:
             self.assertIn("pipeline=False", str(self.error(lost, ProtocolError)))
 
-    def test_too_few(self) -> None:
+    def test_missing_reply_to_pipelined_commands_suggests_pipeline_false(self) -> None:
         asked = self.ask()
         self.server.say(b"+OK 2 320\r\n")
         self.clock.advance(61)
@@ -266,7 +266,7 @@ class BrokenPipeliningTests(SessionTestCase):
         for lost in asked[1:]:
             self.assertIn("pipeline=False", str(self.error(lost, TimedOutError)))
 
-    def test_it_is_not_blamed_for_nothing(self) -> None:
+    def test_nonsense_reply_to_one_command_does_not_blame_pipelining(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = handle.stat()
         self.server.say(b"what?\r\n")
@@ -287,14 +287,14 @@ class SenseTests(SessionTestCase):
         self.assertEqual(error.verb, "LIST")
         self.assertEqual(self.server.heard(), b"")
 
-    def test_a_reply_while_nothing_is_owed(self) -> None:
+    def test_unexpected_reply_in_idle_session_ends_session(self) -> None:
         handle = self.log_in()
         self.server.say(b"-ERR autologout; idle for too long\r\n")
         self.over(handle)
         # What the server had to say is what the next one is told.
         self.assertIn("autologout", str(self.error(handle.noop(), ProtocolError)))
 
-    def test_the_beginning_of_a_reply_while_nothing_is_owed(self) -> None:
+    def test_reply_begun_before_its_command_ends_session(self) -> None:
         # It began before the question, so it is no answer to it.
         handle = self.log_in()
         self.server.say(b"+OK 9 99")
@@ -303,7 +303,7 @@ class SenseTests(SessionTestCase):
         self.error(asked, ProtocolError)
         self.over(handle)
 
-    def test_two_answers_to_one_command(self) -> None:
+    def test_second_reply_to_one_command_ends_session(self) -> None:
         handle = self.log_in()
         asked, waiting = handle.stat(), handle.noop()
         self.server.expect(b"STAT", b"+OK 2 320\r\n+OK 2 320\r\n")
@@ -312,7 +312,7 @@ class SenseTests(SessionTestCase):
         self.assertEqual(self.error(waiting, ProtocolError).verb, "NOOP")
         self.over(handle)
 
-    def test_an_answer_too_many_where_commands_are_pipelined(self) -> None:
+    def test_surplus_reply_to_pipelined_commands_ends_session(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.noop(), handle.noop()]
         self.server.heard()
@@ -320,7 +320,7 @@ class SenseTests(SessionTestCase):
         self.assertEqual([self.result(one) for one in asked], [None, None])
         self.over(handle)
 
-    def test_more_behind_a_body(self) -> None:
+    def test_surplus_reply_after_body_ends_session(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n\r\n.\r\n+OK\r\n")
@@ -337,16 +337,16 @@ class SenseTests(SessionTestCase):
         self.assertEqual(self.error(waiting, ProtocolError).verb, "DELE")
         self.over(handle)
 
-    def test_more_behind_a_body_of_several_chunks(self) -> None:
+    def test_surplus_reply_after_body_in_chunks_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"+OK\r\n")
 
-    def test_a_blank_line_and_more_behind_a_body(self) -> None:
+    def test_surplus_reply_after_body_and_blank_line_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"\r\n+OK\r\n")
 
-    def test_half_a_line_behind_a_body(self) -> None:
+    def test_partial_line_after_body_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"+OK")
 
-    def test_a_blank_line_behind_a_body_of_several_chunks(self) -> None:
+    def test_blank_line_after_body_in_chunks_is_ignored(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\nSubject: one\r\n")
@@ -356,7 +356,7 @@ class SenseTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(asked))
 
-    def test_a_blank_line_in_two_pieces(self) -> None:
+    def test_split_blank_line_is_ignored_but_lone_cr_ends_session(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
         self.server.expect(b"NOOP", b"+OK\r\n\r")
@@ -371,7 +371,7 @@ class SenseTests(SessionTestCase):
         self.error(asked, ProtocolError)
         self.over(handle)
 
-    def test_mail_text_is_no_reply(self) -> None:
+    def test_mail_text_where_a_reply_is_due_ends_session(self) -> None:
         # A server that does not stuff dots ends its message too early.  The rest of it
         # must not be taken for answers, whatever its writer has put there.
         handle = self.log_in("PIPELINING")
@@ -399,15 +399,15 @@ class SenseTests(SessionTestCase):
         self.over(handle)
         return str(errors[0])
 
-    def test_an_answer_that_is_none(self) -> None:
+    def test_reply_that_is_not_a_status_line_is_quoted_in_error(self) -> None:
         self.assertIn("HELLO", self.nonsense(b"HELLO\r\n"))
 
-    def test_an_answer_that_looks_nearly_like_one(self) -> None:
+    def test_almost_correct_status_line_ends_session(self) -> None:
         for answer in (b" +OK\r\n", b"OK\r\n", b"+ERRor\r\n", b"-OK\r\n"):
             self.nonsense(answer)
             self.anew()
 
-    def test_a_challenge_where_there_is_no_login(self) -> None:
+    def test_challenge_outside_of_login_ends_session(self) -> None:
         self.nonsense(b"+ bW9yZQ==\r\n")
 
     def test_control_characters_are_escaped(self) -> None:
@@ -415,7 +415,7 @@ class SenseTests(SessionTestCase):
         self.assertIn("0;you are hacked", text)
         self.assertTrue(text.isprintable())
 
-    def test_a_line_without_end(self) -> None:
+    def test_endless_status_line_ends_session_with_short_error(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
         self.server.heard()
@@ -424,10 +424,10 @@ class SenseTests(SessionTestCase):
         self.assertLess(len(str(error)), 2000)
         self.over(handle)
 
-    def test_a_line_whose_end_comes_too_late(self) -> None:
+    def test_overlong_status_line_ends_session_with_short_error(self) -> None:
         self.assertLess(len(self.nonsense(b"+OK " + b"x" * 100_000 + b"\r\n")), 2000)
 
-    def test_the_same_between_two_bodies(self) -> None:
+    def test_overlong_status_line_between_two_bodies_ends_session(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.retrieve(1), handle.retrieve(2)]
         self.server.heard()
@@ -436,14 +436,14 @@ class SenseTests(SessionTestCase):
         self.error(asked[1], ProtocolError)
         self.over(handle)
 
-    def test_a_line_longer_than_allowed_is_read_all_the_same(self) -> None:
+    def test_status_line_of_2000_characters_is_accepted(self) -> None:
         # RFC 2449 section 4 allows 512 octets; servers pass it.
         handle = self.log_in()
         asked = handle.stat()
         self.server.expect(b"STAT", b"+OK 2 320 " + b"x" * 2000 + b"\r\n")
         self.assertEqual(self.result(asked), (2, 320))
 
-    def test_what_comes_after_the_end_is_ignored(self) -> None:
+    def test_data_after_session_end_is_ignored(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.noop(), handle.noop()]
         self.server.heard()
@@ -465,7 +465,7 @@ class TimeLimitTests(SessionTestCase):
         self.assertTrue(self.server.transport.aborting)
         self.assertClosed()
 
-    def test_an_answer_that_never_comes(self) -> None:
+    def test_missing_reply_times_out_and_ends_session(self) -> None:
         handle = self.log_in(timeout=7)
         asked: list[Deferred[Any]] = [handle.stat(), handle.noop()]
         self.clock.advance(6.9)
@@ -475,14 +475,14 @@ class TimeLimitTests(SessionTestCase):
         verbs = [error.verb for error in self.errors([handle.uidl()], TimedOutError)]
         self.assertEqual(verbs, ["UIDL"])
 
-    def test_the_errors_name_their_own_commands(self) -> None:
+    def test_each_timed_out_command_gets_error_with_its_own_verb(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)
         asked: list[Deferred[Any]] = [handle.stat(), handle.retrieve(3)]
         self.clock.advance(7.1)
         verbs = [error.verb for error in self.errors(asked, TimedOutError)]
         self.assertEqual(verbs, ["STAT", "RETR"])
 
-    def test_no_limit_while_nothing_is_owed(self) -> None:
+    def test_idle_session_does_not_time_out(self) -> None:
         handle = self.log_in(timeout=7)
         self.clock.advance(100_000)
         asked = handle.noop()
@@ -493,7 +493,7 @@ class TimeLimitTests(SessionTestCase):
         self.assertIsNone(self.result(asked))
         self.assertIdle()
 
-    def test_each_answer_has_the_whole_time(self) -> None:
+    def test_timeout_restarts_with_each_reply(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)
         asked: list[Deferred[Any]] = [handle.noop() for _ in range(10)]
         for one in asked[:9]:
@@ -505,7 +505,7 @@ class TimeLimitTests(SessionTestCase):
         self.clock.advance(0.2)
         self.over(asked[9:])
 
-    def test_asking_more_does_not_extend_the_time(self) -> None:
+    def test_sending_more_commands_does_not_extend_timeout(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)
         asked: list[Deferred[Any]] = []
         for _ in range(8):
@@ -513,7 +513,7 @@ class TimeLimitTests(SessionTestCase):
             self.clock.advance(1)
         self.over(asked)
 
-    def test_an_answer_that_trickles(self) -> None:
+    def test_trickling_status_line_times_out(self) -> None:
         handle = self.log_in(timeout=7)
         asked = handle.noop()
         for octet in b"+OK this takes a while":
@@ -521,7 +521,7 @@ class TimeLimitTests(SessionTestCase):
             self.clock.advance(1)
         self.over([asked])
 
-    def test_a_body_that_trickles(self) -> None:
+    def test_trickling_body_times_out(self) -> None:
         # A server that sends an octet now and then would hold us for ever.
         handle = self.log_in(timeout=7)
         asked = handle.retrieve(1)
@@ -531,7 +531,7 @@ class TimeLimitTests(SessionTestCase):
             self.server.say(b"x")
         self.over([asked])
 
-    def test_a_body_that_stops(self) -> None:
+    def test_stalled_body_times_out(self) -> None:
         handle = self.log_in(timeout=7)
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n" + b"x" * 100_000)
@@ -540,7 +540,7 @@ class TimeLimitTests(SessionTestCase):
         self.clock.advance(0.2)
         self.over([asked])
 
-    def test_a_body_that_comes_slowly_but_surely(self) -> None:
+    def test_slow_body_with_steady_progress_does_not_time_out(self) -> None:
         # Ten minutes, as over a bad line; each second has its share.
         handle = self.log_in(timeout=7)
         asked = handle.retrieve(1)
@@ -552,7 +552,7 @@ class TimeLimitTests(SessionTestCase):
         self.assertEqual(len(self.result(asked)), 60_002)
         self.assertIdle()
 
-    def test_a_cancelled_command_is_still_waited_for(self) -> None:
+    def test_missing_reply_to_cancelled_command_still_times_out(self) -> None:
         handle = self.log_in(timeout=7)
         asked = handle.noop()
         asked.cancel()
@@ -571,7 +571,7 @@ class TimeLimitTests(SessionTestCase):
 class CancellationTests(SessionTestCase):
     """Cancelling a command leaves a defined state: rule 8 of the design."""
 
-    def test_not_yet_sent_it_is_removed(self) -> None:
+    def test_command_cancelled_before_sending_is_never_sent(self) -> None:
         handle = self.log_in()
         first, second, third = handle.stat(), handle.delete(2), handle.noop()
         second.cancel()
@@ -581,7 +581,7 @@ class CancellationTests(SessionTestCase):
         self.assertEqual(self.result(first), (2, 320))
         self.assertIsNone(self.result(third))
 
-    def test_all_that_waits_is_removed(self) -> None:
+    def test_nothing_is_sent_after_all_queued_commands_are_cancelled(self) -> None:
         handle = self.log_in()
         first = handle.noop()
         others = [handle.delete(number) for number in range(1, 6)]
@@ -593,7 +593,7 @@ class CancellationTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertIdle()
 
-    def test_sent_its_answer_is_dropped(self) -> None:
+    def test_reply_to_cancelled_command_is_consumed_and_dropped(self) -> None:
         for answer in (b"+OK 2 320\r\n", b"-ERR no\r\n", b"+OK nonsense\r\n"):
             handle = self.log_in()
             first, second = handle.stat(), handle.size(7)
@@ -608,7 +608,7 @@ class CancellationTests(SessionTestCase):
             self.assertIdle()
             self.anew()
 
-    def test_the_answers_to_the_others_still_match(self) -> None:
+    def test_replies_match_remaining_commands_after_cancellations(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.size(number) for number in range(1, 6)]
         for index in (0, 2, 3):
@@ -622,7 +622,7 @@ class CancellationTests(SessionTestCase):
         self.assertEqual(self.result(asked[4]), 5)
         self.assertIdle()
 
-    def test_a_body_that_has_not_begun_is_read_and_dropped(self) -> None:
+    def test_body_of_command_cancelled_before_its_reply_is_dropped(self) -> None:
         for size in (None, 1):
             handle = self.log_in("PIPELINING")
             first, second, third = handle.retrieve(1), handle.list(), handle.noop()
@@ -640,7 +640,7 @@ class CancellationTests(SessionTestCase):
             self.assertIdle()
             self.anew()
 
-    def test_a_message_in_transfer_ends_the_session(self) -> None:
+    def test_cancelling_a_message_in_transfer_ends_session(self) -> None:
         # The rest could be of any length.
         handle = self.log_in("PIPELINING")
         first, second = handle.retrieve(1), handle.noop()
@@ -655,7 +655,7 @@ class CancellationTests(SessionTestCase):
         self.error(handle.stat(), ConnectionLostError)
         self.assertClosed()
 
-    def test_in_transfer_with_others_waiting(self) -> None:
+    def test_cancelling_a_message_in_transfer_fails_queued_commands(self) -> None:
         handle = self.log_in()
         first = handle.retrieve(1)
         others: list[Deferred[Any]] = [handle.retrieve(2), handle.stat()]
@@ -666,7 +666,7 @@ class CancellationTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertClosed()
 
-    def test_from_within_a_callback(self) -> None:
+    def test_command_cancelled_in_a_callback_does_not_affect_others(self) -> None:
         handle = self.log_in("PIPELINING")
         second: list[Deferred[Any]] = []
         first = handle.stat().addCallback(lambda _: second[0].cancel())
@@ -678,7 +678,7 @@ class CancellationTests(SessionTestCase):
         self.error(second[0], CancelledError)
         self.assertEqual(self.result(third), 300)
 
-    def test_a_callback_of_a_cancelled_one_may_ask_for_more(self) -> None:
+    def test_errback_of_cancelled_command_can_send_another_command(self) -> None:
         handle = self.log_in()
         first = handle.stat()
         again: list[Deferred[Any]] = []
@@ -688,9 +688,7 @@ class CancellationTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(again[0]))
 
-    def test_at_the_end_of_the_session_a_cancelled_one_hears_nothing_more(
-        self,
-    ) -> None:
+    def test_cancelled_commands_do_not_fire_again_on_connection_loss(self) -> None:
         handle = self.log_in()
         results: list[Any] = []
         sent, waiting = handle.stat(), handle.noop()
@@ -727,43 +725,43 @@ class LossTests(SessionTestCase):
             self.assertIdle()
             self.anew()
 
-    def test_before_an_answer(self) -> None:
+    def test_loss_before_reply_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.size(1))
 
-    def test_in_the_middle_of_an_answer(self) -> None:
+    def test_loss_within_status_line_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.size(1), b"+OK 1 1")
 
-    def test_after_an_answer_without_its_end_of_line(self) -> None:
+    def test_loss_before_lf_of_status_line_fails_all_commands(self) -> None:
         # It could be the half of "1 120".
         self.lost(lambda handle: handle.size(1), b"+OK 1 12\r")
 
-    def test_at_the_beginning_of_a_body(self) -> None:
+    def test_loss_before_first_byte_of_body_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.retrieve(1), b"+OK\r\n")
 
-    def test_in_the_middle_of_a_body(self) -> None:
+    def test_loss_within_body_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: ", b"lo\r\n")
 
-    def test_in_the_middle_of_an_end_marker(self) -> None:
+    def test_loss_within_end_marker_fails_all_commands(self) -> None:
         # What is there may look whole; it is not known to be.
         self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: lo\r\n.\r")
 
-    def test_in_the_middle_of_a_listing(self) -> None:
+    def test_loss_within_listing_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.list(), b"+OK\r\n1 120\r\n")
 
-    def test_while_nothing_is_owed(self) -> None:
+    def test_loss_of_idle_session_fails_next_command(self) -> None:
         handle = self.log_in()
         self.server.lose()
         error = self.error(handle.stat(), ConnectionLostError)
         self.assertEqual(error.verb, "STAT")
         self.assertEqual(error.server, NAME)
 
-    def test_with_thousands_waiting(self) -> None:
+    def test_loss_fails_thousands_of_pending_commands(self) -> None:
         handle = self.log_in("PIPELINING")
         asked = [handle.noop() for _ in range(5000)]
         self.server.lose()
         self.errors(asked, ConnectionLostError)
 
-    def test_who_hears_of_it_may_ask_again_and_hears_it_again(self) -> None:
+    def test_command_issued_in_errback_after_loss_fails_too(self) -> None:
         handle = self.log_in()
         again: list[Deferred[Any]] = []
         first = handle.stat()
@@ -778,7 +776,7 @@ class LossTests(SessionTestCase):
 class StatusTests(SessionTestCase):
     """What the status procedure is told."""
 
-    def test_the_conversation(self) -> None:
+    def test_status_procedure_receives_each_line_without_password(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(3)
         self.server.expect(
@@ -818,7 +816,7 @@ class StatusTests(SessionTestCase):
             ],
         )
 
-    def test_an_exception_in_it_is_harmless(self) -> None:
+    def test_exception_in_status_procedure_is_logged_and_ignored(self) -> None:
         told: list[str] = []
 
         def procedure(text: str) -> None:
@@ -836,7 +834,7 @@ class StatusTests(SessionTestCase):
         self.assertEqual(len(logged), len(told))
         self.assertGreater(len(told), 10)
 
-    def test_without_one_nothing_is_told_to_anybody(self) -> None:
+    def test_session_works_without_status_procedure(self) -> None:
         handle = self.log_in(stsproc=None)
         asked = handle.retrieve(1)
         self.server.expect(b"RETR 1", b"+OK\r\n\r\n.\r\n")
@@ -852,7 +850,7 @@ class StatusTests(SessionTestCase):
         self.assertTrue(line.isprintable())
         self.assertTrue(line.startswith("S: +OK \\x1b[2J"))
 
-    def test_a_long_line_is_cut(self) -> None:
+    def test_long_status_line_is_truncated(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
         self.server.expect(b"NOOP", b"+OK " + b"x" * 15_000 + b"\r\n")
@@ -860,7 +858,7 @@ class StatusTests(SessionTestCase):
         self.assertLess(len(self.status[-1]), 600)
         self.assertTrue(self.status[-1].endswith("..."))
 
-    def test_it_may_end_the_session_when_a_command_is_sent(self) -> None:
+    def test_abort_in_status_procedure_on_send_fails_the_command(self) -> None:
         # A person who sees enough presses a button.
         handles: list[Handle] = []
 
@@ -873,7 +871,7 @@ class StatusTests(SessionTestCase):
         self.error(handle.stat(), ConnectionLostError)
         self.assertClosed()
 
-    def test_it_may_end_the_session_when_an_answer_comes(self) -> None:
+    def test_abort_in_status_procedure_on_reply_leaves_nothing_pending(self) -> None:
         for said in ("S: +OK 2 320", "S: +OK go", "S: (2 octets)"):
             handles: list[Handle] = []
 

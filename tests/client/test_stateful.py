@@ -473,7 +473,7 @@ class SessionTests(SynchronousTestCase):
     `Sessions`, so many of them.
     """
 
-    def test_whatever_happens(self) -> None:
+    def test_random_sessions_keep_all_invariants(self) -> None:
         run_state_machine_as_test(
             Sessions,
             settings=settings(
@@ -546,12 +546,16 @@ class LoginTests(SynchronousTestCase):
 
     @settings(max_examples=EXAMPLES or 300, **COMMON)
     @given(ANSWERS, st.lists(ANSWERS, max_size=12), st.booleans())
-    def test_any_answers(self, greeting: bytes, answers: list[bytes], u: bool) -> None:
+    def test_random_login_replies_give_one_outcome_and_leak_no_secret(
+        self, greeting: bytes, answers: list[bytes], u: bool
+    ) -> None:
         self.play(greeting, answers, utf8=u)
 
     @settings(max_examples=EXAMPLES or 300, **COMMON)
     @given(ANSWERS, st.lists(ANSWERS, max_size=12))
-    def test_no_password_in_the_clear(self, greeting: bytes, said: list[bytes]) -> None:
+    def test_password_is_never_sent_unprotected_if_that_is_forbidden(
+        self, greeting: bytes, said: list[bytes]
+    ) -> None:
         for options in ({"allow_cleartext": False}, {"secure": 2, "verify": False}):
             heard = self.play(greeting, said, **options)
             for form in FORMS:

@@ -22,11 +22,11 @@ from . import test_prefetch as test_fetch
 MODULES = (test_connection, test_fetch, test_handle, test_protocol, test_quirks)
 
 ABOUT_STATUS = {
-    "test_the_handle_has_its_text",
+    "test_greeting_text_is_available_on_the_handle",
     "test_control_characters_are_escaped",
-    "test_what_comes_after_the_end_is_ignored",
-    "test_the_conversation",
-    "test_a_long_line_is_cut",
+    "test_data_after_session_end_is_ignored",
+    "test_status_procedure_receives_each_line_without_password",
+    "test_long_status_line_is_truncated",
 }
 """These look at what the status procedure is told."""
 

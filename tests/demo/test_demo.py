@@ -129,14 +129,14 @@ ALWAYS = {
 class ConversationTests(ServerCase):
     """Greeting, CAPA, order and shape of commands, time limit."""
 
-    def test_greeting(self) -> None:
+    def test_greeting_has_a_new_apop_challenge_each_time(self) -> None:
         """The greeting has an APOP challenge, never the same."""
         greetings = [self.session().greeting for _ in range(2)]
         for greeting in greetings:
             self.assertRegex(greeting, rb"\A\+OK <[^<>@ ]+@[^<>@ ]+>\r\n\Z")
         self.assertNotEqual(*greetings)
 
-    def test_capabilities(self) -> None:
+    def test_capa_lists_stls_only_while_it_is_available(self) -> None:
         """STLS is named as long as it can be used, nothing else changes."""
         session = self.session()
         self.assertEqual(session.capabilities(), ALWAYS | {b"STLS"})
@@ -144,7 +144,7 @@ class ConversationTests(ServerCase):
         self.assertEqual(session.capabilities(), ALWAYS)
         self.assertEqual(self.session(tls=False).capabilities(), ALWAYS)
 
-    def test_pipelining(self) -> None:
+    def test_pipelined_commands_get_one_reply_each_in_order(self) -> None:
         """Each command has its own answer, in order; a bad one harms no other."""
         commands = [
             b"USER ann",
@@ -170,11 +170,11 @@ class ConversationTests(ServerCase):
             self.assertEqual(words, expected)
             self.assertTrue(session.wire.disconnecting)
 
-    def test_case(self) -> None:
+    def test_lowercase_verb_is_accepted(self) -> None:
         """Verbs are told apart without regard to case."""
         self.assertEqual(self.session().lines(b"capa")[0][:3], b"+OK")
 
-    def test_place(self) -> None:
+    def test_command_in_wrong_state_is_refused(self) -> None:
         """A command out of its place is refused and does nothing."""
         session = self.session()
         for command in (b"STAT", b"LIST", b"RETR 1", b"DELE 1", b"NOOP", b"RSET"):
@@ -184,7 +184,7 @@ class ConversationTests(ServerCase):
             self.assertRefused(session.ask(command))
         self.assertIsNone(session.wire.context)
 
-    def test_arguments(self) -> None:
+    def test_wrong_number_of_arguments_is_refused(self) -> None:
         """Too many or too few arguments are refused."""
         session = self.session()
         for command in (b"CAPA now", b"USER", b"USER a b", b"PASS", b"APOP ann"):
@@ -193,27 +193,27 @@ class ConversationTests(ServerCase):
         for command in (b"STAT 1", b"RETR", b"RETR 1 2", b"TOP 1", b"DELE", b"NOOP 1"):
             self.assertRefused(session.ask(command))
 
-    def test_not_offered(self) -> None:
+    def test_last_and_rpop_are_refused(self) -> None:
         """What the base class has beside POP3 is not to be had."""
         session = self.logged_in()
         for command in (b"LAST", b"RPOP x"):
             self.assertRefused(session.ask(command))
 
-    def test_nothing_after_quit(self) -> None:
+    def test_commands_after_quit_get_no_reply(self) -> None:
         """What comes after QUIT is not heard."""
         session = self.logged_in()
         self.assertEqual(session.lines(b"QUIT", b"NOOP"), [b"+OK bye"])
         session.server.dataReceived(b"NOOP\r\n")
         self.assertEqual(session.said(), b"")
 
-    def test_endless_line(self) -> None:
+    def test_overlong_line_closes_the_connection(self) -> None:
         """A line without end ends the connection."""
         for tail in (b"", b"\r\n"):
             session = self.session()
             session.server.dataReceived(b"x" * (session.server.MAX_LENGTH + 1) + tail)
             self.assertTrue(session.wire.disconnecting)
 
-    def test_idle(self) -> None:
+    def test_idle_connection_is_closed_after_ten_minutes(self) -> None:
         """The server waits ten minutes, and no longer (RFC 1939 section 3)."""
         session = self.session()
         self.clock.advance(599)
@@ -228,7 +228,7 @@ class ConversationTests(ServerCase):
 class STLSTests(ServerCase):
     """RFC 2595 section 4."""
 
-    def test_upgrade(self) -> None:
+    def test_stls_starts_tls_and_is_no_longer_offered(self) -> None:
         """TLS starts after the answer, and STLS is offered no more."""
         session = self.session()
         self.assertEqual(session.ask(b"STLS"), b"+OK begin TLS\r\n")
@@ -236,14 +236,14 @@ class STLSTests(ServerCase):
         self.assertEqual(session.capabilities(), ALWAYS)
         self.assertRefused(session.ask(b"STLS"))
 
-    def test_forgets(self) -> None:
+    def test_user_name_sent_before_stls_is_forgotten(self) -> None:
         """A name that was told in the clear is forgotten."""
         session = self.session()
         session.ask(b"USER ann")
         session.ask(b"STLS")
         self.assertRefused(session.ask(b"PASS secret"))
 
-    def test_injection(self) -> None:
+    def test_cleartext_bytes_after_stls_close_the_connection(self) -> None:
         """What stands behind STLS in the clear is never a command under TLS."""
         for behind in (b"USER ann\r\n", b"U", b"\r\n"):
             session = self.session()
@@ -254,7 +254,7 @@ class STLSTests(ServerCase):
             session.server.dataReceived(b"SER ann\r\n")
             self.assertEqual(session.said(), b"")
 
-    def test_not_here(self) -> None:
+    def test_stls_without_certificate_is_refused(self) -> None:
         """Where there is no TLS, STLS is refused."""
         session = self.session(tls=False)
         self.assertRefused(session.ask(b"STLS"))
@@ -264,13 +264,13 @@ class STLSTests(ServerCase):
 class LoginTests(ServerCase):
     """USER, APOP, PLAIN, and the lock."""
 
-    def test_password_with_blanks(self) -> None:
+    def test_blanks_in_password_are_significant(self) -> None:
         """Blanks in a password count, also at its ends."""
         self.assertIn(b"welcome", self.session().log_in(b"bob", b" two  words "))
         reply = self.session().lines(b"USER bob", b"PASS two words")
         self.assertRefused(reply[1] + b"\r\n", b"[AUTH]")
 
-    def test_wrong(self) -> None:
+    def test_wrong_name_and_wrong_password_get_the_same_reply(self) -> None:
         """A wrong name and a wrong password are the same to the client."""
         replies = {
             self.session().lines(b"USER " + user, b"PASS wrong")[1]
@@ -279,14 +279,14 @@ class LoginTests(ServerCase):
         self.assertEqual(len(replies), 1)
         self.assertRefused(replies.pop() + b"\r\n", b"[AUTH]")
 
-    def test_again(self) -> None:
+    def test_refused_login_can_be_retried_from_user(self) -> None:
         """After a refusal one can try again, from the beginning."""
         session = self.session()
         session.log_in(password=b"wrong")
         self.assertRefused(session.ask(b"PASS secret"))
         self.assertIn(b"welcome", session.log_in())
 
-    def test_apop(self) -> None:
+    def test_apop_accepts_only_the_right_digest(self) -> None:
         """APOP wants the digest of challenge and password."""
         for password, code in ((b"secret", b"+OK"), (b"wrong", b"-ERR [AUTH]")):
             session = self.session()
@@ -296,7 +296,7 @@ class LoginTests(ServerCase):
             self.assertTrue(reply.startswith(code), reply)
             session.lost()
 
-    def test_plain(self) -> None:
+    def test_plain_accepts_response_in_command_or_after_challenge(self) -> None:
         """PLAIN, with the response in the command and behind it."""
         for who in (b"\0ann\0secret", b"ann\0ann\0secret"):
             response = base64.b64encode(who)
@@ -308,13 +308,13 @@ class LoginTests(ServerCase):
             self.assertEqual(session.ask(response), b"+OK welcome\r\n")
             session.lost()
 
-    def test_plain_wrong(self) -> None:
+    def test_plain_with_wrong_credentials_is_refused_with_auth_code(self) -> None:
         """A wrong password, and somebody else's name, have the code AUTH."""
         for who in (b"\0ann\0wrong", b"\0nobody\0secret", b"bob\0ann\0secret"):
             reply = self.session().ask(b"AUTH PLAIN " + base64.b64encode(who))
             self.assertRefused(reply, b"[AUTH]")
 
-    def test_plain_bad(self) -> None:
+    def test_malformed_plain_response_is_refused(self) -> None:
         """What is no base64 or no PLAIN response is refused (RFC 5034 section 4)."""
         good = base64.b64encode(b"\0ann\0secret")
         bad = [
@@ -336,30 +336,30 @@ class LoginTests(ServerCase):
             # ... and the next line is a command again.
             self.assertIn(b"+OK", session.ask(b"CAPA"))
 
-    def test_plain_bits(self) -> None:
+    def test_plain_response_with_stray_base64_bits_is_refused(self) -> None:
         """Base64 with stray bits at its end is not strict (RFC 4648 section 3.5)."""
         good = base64.b64encode(b"\0ann\0secrets!")
         self.assertTrue(good.endswith(b"IQ=="))
         self.assertEqual(plain(good).password, b"secrets!")
         self.assertRaises(ValueError, plain, good[:-3] + b"R==")
 
-    def test_plain_empty(self) -> None:
+    def test_equals_sign_is_read_as_empty_plain_response(self) -> None:
         """The equals sign is the empty response, not bad base64 (RFC 5034)."""
         reply = self.session().ask(b"AUTH PLAIN =")
         self.assertEqual(reply, b"-ERR this is not a PLAIN response\r\n")
 
-    def test_plain_cancelled(self) -> None:
+    def test_asterisk_cancels_plain(self) -> None:
         """An asterisk cancels (RFC 5034 section 4)."""
         session = self.session()
         session.ask(b"AUTH PLAIN")
         self.assertEqual(session.ask(b"*"), b"-ERR cancelled\r\n")
 
-    def test_other_mechanism(self) -> None:
+    def test_unsupported_mechanism_is_refused(self) -> None:
         """What CAPA does not name is refused at once."""
         for mechanism in (b"LOGIN", b"CRAM-MD5", b"PLAINER"):
             self.assertRefused(self.session().ask(b"AUTH " + mechanism))
 
-    def test_in_use(self) -> None:
+    def test_login_is_refused_while_mailbox_is_in_use(self) -> None:
         """One session at a time; the password is asked first."""
         first = self.logged_in()
         second = self.session()
@@ -373,7 +373,7 @@ class LoginTests(ServerCase):
         first.lost()
         self.assertIn(b"welcome", self.session().log_in())
 
-    def test_free_after_quit(self) -> None:
+    def test_mailbox_is_free_after_quit_and_next_session_keeps_lock(self) -> None:
         """Whoever has QUIT's answer can log in again, and keeps the lock."""
         first = self.logged_in()
         first.ask(b"QUIT")
@@ -385,7 +385,7 @@ class LoginTests(ServerCase):
 class MailboxTests(ServerCase):
     """STAT, LIST, UIDL, RETR, TOP, DELE, RSET, QUIT."""
 
-    def test_stat_and_list(self) -> None:
+    def test_stat_and_list_report_the_sizes_of_messages(self) -> None:
         """Sizes are the octets that RETR brings."""
         session = self.logged_in()
         self.assertEqual(session.ask(b"STAT"), b"+OK 3 %d\r\n" % sum(SIZES))
@@ -393,7 +393,7 @@ class MailboxTests(ServerCase):
         self.assertEqual(session.lines(b"LIST")[1:], [*rows, b"."])
         self.assertEqual(session.ask(b"LIST 2"), b"+OK %s\r\n" % rows[1])
 
-    def test_empty(self) -> None:
+    def test_empty_mailbox_has_empty_listings(self) -> None:
         """An empty mailbox has empty listings."""
         session = self.session()
         session.log_in(b"bob", b" two  words ")
@@ -403,7 +403,7 @@ class MailboxTests(ServerCase):
             self.assertTrue(first.startswith(b"+OK"))
             self.assertEqual(end, b".")
 
-    def test_retrieve(self) -> None:
+    def test_retr_sends_message_with_leading_dots_doubled(self) -> None:
         """Every line that begins with a dot has one more on the wire."""
         session = self.logged_in()
         for number, message in enumerate(MESSAGES, 1):
@@ -414,7 +414,7 @@ class MailboxTests(ServerCase):
             )
             self.assertEqual(rest, stuffed + b".\r\n")
 
-    def test_top(self) -> None:
+    def test_top_sends_headers_and_requested_number_of_lines(self) -> None:
         """TOP is the headers, the empty line, and so many lines."""
         session = self.logged_in()
         headers = b"Subject: one\r\n\r\n"
@@ -430,7 +430,7 @@ class MailboxTests(ServerCase):
         for lines in (b"-1", b"x", b"", b"9" * 5000):
             self.assertRefused(session.ask(b"TOP 1 " + lines))
 
-    def test_bad_numbers(self) -> None:
+    def test_unknown_message_number_is_refused(self) -> None:
         """A number that no message has is refused."""
         session = self.logged_in()
         for number in (b"0", b"4", b"-1", b"+1", b"x", b"", b"1_0", b"9" * 5000):
@@ -438,7 +438,7 @@ class MailboxTests(ServerCase):
                 self.assertRefused(session.ask(verb + b" " + number))
         self.assertEqual(session.ask(b"STAT"), b"+OK 3 %d\r\n" % sum(SIZES))
 
-    def test_deleted_is_gone(self) -> None:
+    def test_deleted_message_is_hidden_until_rset(self) -> None:
         """A deleted message is counted, listed and sent no more."""
         session = self.logged_in()
         self.assertEqual(session.ask(b"DELE 2"), b"+OK marked\r\n")
@@ -451,7 +451,7 @@ class MailboxTests(ServerCase):
         session.ask(b"RSET")
         self.assertEqual(session.ask(b"STAT"), b"+OK 3 %d\r\n" % sum(SIZES))
 
-    def test_quit_deletes(self) -> None:
+    def test_quit_deletes_marked_messages_and_keeps_other_uids(self) -> None:
         """QUIT deletes what is marked, and the others keep their ids."""
         session = self.logged_in()
         before = dict(row.split() for row in session.lines(b"UIDL")[1:-1])
@@ -462,14 +462,14 @@ class MailboxTests(ServerCase):
         after = dict(row.split() for row in self.logged_in().lines(b"UIDL")[1:-1])
         self.assertEqual(after, {b"1": before[b"2"], b"2": before[b"3"]})
 
-    def test_loss_deletes_nothing(self) -> None:
+    def test_lost_connection_deletes_nothing(self) -> None:
         """A connection that is lost deletes nothing (RFC 1939 section 6)."""
         session = self.logged_in()
         session.ask(b"DELE 1", b"DELE 2")
         session.lost()
         self.assertEqual(self.logged_in().ask(b"STAT"), b"+OK 3 %d\r\n" % sum(SIZES))
 
-    def test_quit_before_login(self) -> None:
+    def test_quit_before_login_ends_the_session(self) -> None:
         """QUIT before the login just ends the session."""
         session = self.session()
         self.assertEqual(session.ask(b"QUIT"), b"+OK bye\r\n")
@@ -486,13 +486,13 @@ class MessagesTests(SynchronousTestCase):
             for message in self.messages
         ]
 
-    def test_line_ends(self) -> None:
+    def test_sample_messages_have_only_crlf_line_ends(self) -> None:
         """Nothing but CRLF, and one at the end."""
         for message in self.messages:
             self.assertEqual(re.findall(rb"(?<!\r)\n|\r(?!\n)", message), [])
             self.assertTrue(message.endswith(b"\r\n"))
 
-    def test_the_same(self) -> None:
+    def test_sample_messages_are_reproducible_and_distinct(self) -> None:
         """They are the same octets each time they are made, and all different."""
         again = sample_messages.__wrapped__()
         self.assertIsNot(again, self.messages)
@@ -500,7 +500,7 @@ class MessagesTests(SynchronousTestCase):
         ids = {str(message["Message-ID"]) for message in self.parsed}
         self.assertEqual(len(ids), len(self.messages))
 
-    def test_sound(self) -> None:
+    def test_sample_messages_parse_without_defects(self) -> None:
         """They are good mail: nothing that the email package frowns upon."""
         self.assertGreaterEqual(len(self.messages), 10)
         for message in self.parsed:
@@ -509,7 +509,7 @@ class MessagesTests(SynchronousTestCase):
             for name in ("From", "To", "Subject", "Date", "Message-ID"):
                 self.assertTrue(message[name], name)
 
-    def test_variety(self) -> None:
+    def test_sample_messages_cover_cases_that_trip_clients(self) -> None:
         """Each has what trips a client: that is what they are for."""
         subjects = [str(message["Subject"]) for message in self.parsed]
         self.assertTrue(any(not subject.isascii() for subject in subjects))
@@ -595,7 +595,7 @@ class ServiceTests(ServiceCase):
             self.assertIn(word, self.err.shown())
         self.assertEqual(self.out.shown(), "")
 
-    def test_port_taken(self) -> None:
+    def test_taken_port_fails_with_one_line_naming_the_option(self) -> None:
         """A port that is taken is one line, with the port and the option."""
         for name, option in (("port", "--port"), ("tls_port", "--tls-port")):
             self.setUp()
@@ -605,14 +605,14 @@ class ServiceTests(ServiceCase):
             # Whoever has the ports may have a certificate in this folder.
             self.assertEqual(list(self.folder.iterdir()), [])
 
-    def test_folder(self) -> None:
+    def test_unusable_folder_fails_with_one_line_naming_the_option(self) -> None:
         """A folder that cannot be is one line, with the option."""
         file = self.folder / "file"
         file.touch()
         self.start(folder=str(file))
         self.check_gave_up("--folder", str(file))
 
-    def test_loopback_only(self) -> None:
+    def test_server_listens_on_one_loopback_address_only(self) -> None:
         """The server, which takes passwords in the clear, is not for the net."""
         service = self.service()
         service.privilegedStartService()
@@ -625,7 +625,7 @@ class ServiceTests(ServiceCase):
         again = socket.create_connection(("127.0.0.1", service.port))
         again.close()
 
-    def test_certificate(self) -> None:
+    def test_ca_certificate_of_previous_run_is_replaced(self) -> None:
         """The CA's certificate replaces that of the run before."""
         cacerts = self.folder / "secure" / "cacerts"
         cacerts.mkdir(parents=True)
@@ -637,13 +637,13 @@ class ServiceTests(ServiceCase):
         self.assertEqual((cacerts / "other.pem").read_text(), "not ours")
         self.assertEqual(len(list(cacerts.iterdir())), 2)
 
-    async def test_default_account(self) -> None:
+    async def test_default_account_is_printed_with_its_password(self) -> None:
         """The account that nobody chose is told in full."""
         self.start()
         await deferLater(reactor, 0)
         self.assertRegex(self.out.shown(), r"account +alice, password looking-glass\n")
 
-    async def test_chosen_accounts(self) -> None:
+    async def test_chosen_accounts_are_printed_without_passwords(self) -> None:
         """The password of an account that somebody chose is not told."""
         self.start(accounts={"ann": "hush-hush", "bob": "pssst"})
         await deferLater(reactor, 0)
@@ -653,7 +653,7 @@ class ServiceTests(ServiceCase):
         self.assertNotIn("alice", self.out.shown())
         self.assertNotIn("looking-glass", self.out.shown())
 
-    async def test_stopped_early(self) -> None:
+    async def test_service_stopped_during_tour_prints_nothing_more(self) -> None:
         """A service that is stopped amid its tour is silent from then on."""
         service = self.start()
         await deferLater(reactor, 0)
@@ -668,7 +668,7 @@ class ServiceTests(ServiceCase):
 class TourTests(ServiceCase):
     """The tour, over loopback."""
 
-    async def test_all_is_well(self) -> None:
+    async def test_successful_tour_shows_all_steps_and_ends_with_status_0(self) -> None:
         """The tour tells what the issue promises, and ends with status 0."""
         self.start()
         self.assertEqual(await self.finished, 0)
@@ -698,7 +698,7 @@ class TourTests(ServiceCase):
             [(str(n), str(len(m))) for n, m in enumerate(sample_messages(), 1)],
         )
 
-    async def test_goes_on_serving(self) -> None:
+    async def test_service_keeps_serving_after_tour_without_once(self) -> None:
         """Without --once the server is there after the tour."""
         invited: Deferred[None] = Deferred()
 
@@ -716,21 +716,21 @@ class TourTests(ServiceCase):
         socket.create_connection(("127.0.0.1", service.port)).close()
         self.assertNoResult(self.finished)
 
-    async def test_poor_terminal(self) -> None:
+    async def test_tour_escapes_characters_the_terminal_cannot_show(self) -> None:
         """A terminal that cannot show a character does not end the tour."""
         self.out = Terminal("ascii")
         self.start()
         self.assertEqual(await self.finished, 0)
         self.assertIn("Gr\\xfc\\xdfe", self.out.shown())
 
-    async def test_nobody_listens(self) -> None:
+    async def test_tour_with_closed_output_ends_with_status_1(self) -> None:
         """A tour that cannot be told (``| head``) ends with another status."""
         self.out.buffer.close()
         self.start()
         self.assertEqual(await self.finished, 1)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
-    async def test_failure(self) -> None:
+    async def test_tour_with_mailbox_in_use_fails_with_status_1(self) -> None:
         """A tour that does not go well is told, and ends with another status."""
         service = self.service()
         service.privilegedStartService()
@@ -785,14 +785,14 @@ class TourTests(ServiceCase):
         self.assertFalse(await Tour(visit, lines.append, reactor).run())
         return "\n".join(lines)
 
-    async def test_notices_wrong_mail(self) -> None:
+    async def test_tour_fails_when_mail_on_server_differs(self) -> None:
         """Mail that is not what lies on the server makes the tour fail."""
         told = await self.visited("mail.impostor.example", sample_messages()[:-1])
         self.assertEqual(told.count("FAILED: _Unexpected: STAT"), 3)
         self.assertIn("FAILED: _Unexpected: what was retrieved", told)
         self.assertIn("4 of 7 steps FAILED", told)
 
-    async def test_notices_believed_impostor(self) -> None:
+    async def test_tour_fails_when_the_impostor_is_trusted(self) -> None:
         """An impostor who is believed makes the tour fail."""
         told = await self.visited("localhost", sample_messages())
         self.assertIn("FAILED", told.partition("6. An impostor")[2].partition("7.")[0])

@@ -57,7 +57,7 @@ def deliver(store: Any, key: str | None, message: bytes = MESSAGE) -> None:
 class DiskTests(SynchronousTestCase):
     """What it means that a file is on disk."""
 
-    def test_a_file_and_its_name_are_synced(self) -> None:
+    def test_write_whole_syncs_the_file_and_its_folder(self) -> None:
         folder = Path(self.mktemp())
         folder.mkdir()
         synced: list[str] = []
@@ -137,18 +137,18 @@ class MaildirTests(StoreTestCase):
     def open(self, **options: Any) -> Maildir:
         return Maildir(self.folder / "M", **options)
 
-    def test_a_message(self) -> None:
+    def test_message_is_stored_in_new_with_lf_line_ends(self) -> None:
         deliver(self.open(), "key")
         self.assertEqual(self.contents(), [LINES])
         self.assertEqual(list((self.folder / "M" / "tmp").iterdir()), [])
         [read] = mailbox.Maildir(self.folder / "M")
         self.assertEqual(read["Subject"], "one")
 
-    def test_as_it_came(self) -> None:
+    def test_crlf_option_stores_the_exact_bytes(self) -> None:
         deliver(self.open(crlf=True), "key")
         self.assertEqual(self.contents(), [MESSAGE])
 
-    def test_nobody_else_can_read_it(self) -> None:
+    def test_stored_message_is_readable_by_its_owner_only(self) -> None:
         deliver(self.open(), "key")
         [path] = (self.folder / "M" / "new").iterdir()
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
@@ -159,7 +159,7 @@ class MaildirTests(StoreTestCase):
         deliver(store, None)
         self.assertEqual(self.contents(), [LINES, LINES])
 
-    def test_what_is_there_is_known_again_also_when_it_was_read(self) -> None:
+    def test_key_is_found_after_reopening_even_if_the_message_was_read(self) -> None:
         deliver(self.open(), "key")
         self.assertTrue(self.open().holds("key"))
         [path] = (self.folder / "M" / "new").iterdir()
@@ -167,7 +167,7 @@ class MaildirTests(StoreTestCase):
         self.assertTrue(self.open().holds("key"))
         self.assertFalse(self.open().holds("another"))
 
-    def test_a_crash_before_the_rename_leaves_nothing_that_counts(self) -> None:
+    def test_crash_before_the_rename_stores_no_message(self) -> None:
         for module, name in ((maildir, "sync_file"), (maildir, "replace")):
             restore = self.cut_power(module, name, before=True)
             self.assertRaises(PowerCut, deliver, self.open(), "key")
@@ -175,14 +175,14 @@ class MaildirTests(StoreTestCase):
             self.assertEqual(self.contents(), [])
             self.assertFalse(self.open().holds("key"))
 
-    def test_a_crash_after_the_rename_leaves_what_is_known(self) -> None:
+    def test_crash_after_the_rename_keeps_the_message_and_its_key(self) -> None:
         self.cut_power(disk, "sync_folder", before=True)
         self.patch(maildir, "sync_folder", lambda folder: None)
         self.assertRaises(PowerCut, deliver, self.open(), "key")
         self.assertTrue(self.open().holds("key"))
         self.assertEqual(self.contents(), [LINES])
 
-    def test_a_full_disk(self) -> None:
+    def test_full_disk_leaves_no_file_behind(self) -> None:
         for name in ("sync_file", "replace"):
             restore = self.fill_disk(maildir, name)
             self.assertRaises(OSError, deliver, self.open(), "key")
@@ -190,7 +190,7 @@ class MaildirTests(StoreTestCase):
             self.assertEqual(list((self.folder / "M" / "tmp").iterdir()), [])
             self.assertEqual(self.contents(), [])
 
-    def test_what_a_crash_left_is_removed_when_it_is_old(self) -> None:
+    def test_only_our_own_old_temporary_files_are_removed(self) -> None:
         store = self.open()
         for key in ("old", "young"):
             delivery = store.deliver(key)
@@ -220,7 +220,7 @@ class MboxTests(StoreTestCase):
     def left(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
 
-    def test_messages(self) -> None:
+    def test_messages_are_appended_with_from_lines_quoted(self) -> None:
         store = self.open()
         deliver(store, "a")
         deliver(store, "b", MESSAGE.replace(b"one", b"two"))
@@ -231,14 +231,14 @@ class MboxTests(StoreTestCase):
         body = self.path.read_bytes().partition(b"\n")[2].partition(b"From MAILER")[0]
         self.assertEqual(body, b"Subject: one\n\n>From here\n>>From there\na\rb\n\n")
 
-    def test_a_message_without_an_end_of_line(self) -> None:
+    def test_message_without_final_line_end_is_separate_from_the_next(self) -> None:
         store = self.open()
         deliver(store, "a", b"Subject: one\r\n\r\nend")
         deliver(store, "b", b"Subject: two\r\n\r\nend")
         store.close()
         self.assertEqual(self.subjects(), ["one", "two"])
 
-    def test_lines_are_told_from_pieces(self) -> None:
+    def test_from_is_quoted_only_at_a_line_start_across_chunks(self) -> None:
         self.patch(mbox, "_PIECE", 5)
         text = b"From a\r\nxxFrom b\r\n" + b"xxxxxxxxxxFrom c\r\n" + b"\r\nFrom d\r\n"
         store = self.open()
@@ -249,7 +249,7 @@ class MboxTests(StoreTestCase):
             b">From a\nxxFrom b\nxxxxxxxxxxFrom c\n\n>From d\n\n",
         )
 
-    def test_a_file_that_takes_little_at_once(self) -> None:
+    def test_partial_writes_are_continued_until_all_is_written(self) -> None:
         class Slow:
             taken = b""
 
@@ -261,7 +261,7 @@ class MboxTests(StoreTestCase):
         disk.write_all(slow, b"0123456789")
         self.assertEqual(slow.taken, b"0123456789")
 
-    def test_what_is_there_already_stays(self) -> None:
+    def test_existing_messages_are_kept(self) -> None:
         other = mailbox.mbox(self.path)
         other.add("Subject: other\n\nhello\n")
         other.close()
@@ -281,7 +281,7 @@ class MboxTests(StoreTestCase):
         restore()
         store.abandon()
 
-    def test_a_crash_before_it_is_appended(self) -> None:
+    def test_crash_before_the_append_leaves_the_mbox_unchanged(self) -> None:
         for name in ("sync_file", "sync_folder", "write_whole"):
             self.path.unlink(missing_ok=True)
             self.crash(name, before=True)
@@ -291,14 +291,14 @@ class MboxTests(StoreTestCase):
             self.assertEqual(self.subjects(), ["one"])
             self.assertEqual(self.left(), ["box"])
 
-    def test_what_crashes_have_left_is_removed(self) -> None:
+    def test_files_left_by_a_crash_are_removed_on_opening(self) -> None:
         self.path = self.folder / "box[1]"
         for rest in ("0.spool", "journal.0.new", "0.jsonl.0.new"):
             (self.folder / f".box[1].pop3connect-{rest}").write_bytes(b"half")
         self.open().close()
         self.assertEqual(self.left(), [])
 
-    def test_a_crash_with_half_of_it_appended(self) -> None:
+    def test_half_appended_message_is_removed_on_opening(self) -> None:
         self.crash("sync_file", before=True, at=2)
         whole = self.path.read_bytes()
         first = whole.index(b"From MAILER", 1)
@@ -316,7 +316,7 @@ class MboxTests(StoreTestCase):
             for path, content in spools.items():
                 path.write_bytes(content)
 
-    def test_a_crash_when_it_is_appended_and_nobody_has_noted_it(self) -> None:
+    def test_message_appended_before_a_crash_is_known_until_recorded(self) -> None:
         self.crash("sync_file", before=False, at=2)
         store = self.open()
         self.assertTrue(store.holds("second"))
@@ -329,7 +329,7 @@ class MboxTests(StoreTestCase):
         self.assertEqual(self.subjects(), ["one", "two"])
         self.assertEqual(self.left(), ["box"])
 
-    def test_what_somebody_else_has_changed_after_a_crash_is_left_alone(self) -> None:
+    def test_mbox_changed_by_another_program_after_a_crash_is_left_alone(self) -> None:
         self.crash("sync_file", before=True, at=2)
         self.path.write_bytes(b"From x\nSubject: new\n\n" + b"y" * 1000 + b"\n")
         store = self.open()
@@ -337,13 +337,13 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.subjects(), ["new"])
 
-    def test_what_has_been_taken_out_after_a_crash_is_not_made_up_for(self) -> None:
+    def test_mbox_emptied_after_a_crash_stays_empty(self) -> None:
         self.crash("sync_file", before=True, at=2)
         self.path.write_bytes(b"")
         self.open().close()
         self.assertEqual(self.path.read_bytes(), b"")
 
-    def test_a_full_disk(self) -> None:
+    def test_full_disk_restores_the_mbox_and_later_deliveries_work(self) -> None:
         for name, at in (("sync_file", 1), ("sync_file", 2), ("write_whole", 1)):
             self.path.unlink(missing_ok=True)
             store = self.open()
@@ -366,7 +366,7 @@ class MboxTests(StoreTestCase):
         )
         return int(done.stdout)
 
-    def test_another_program_has_it(self) -> None:
+    def test_lock_file_of_another_program_refuses_delivery(self) -> None:
         self.patch(locks, "PATIENCE", 1)
         store = self.open()
         lock = self.folder / "box.lock"
@@ -388,7 +388,7 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.left(), ["box"])
 
-    def test_the_lock_of_one_that_was_killed(self) -> None:
+    def test_stale_lock_file_of_a_killed_process_is_removed(self) -> None:
         store = self.open()
         (self.folder / "box.lock").write_text(f"{self.gone()} {locks._OWNER}\n")
         deliver(store, "a")
@@ -396,7 +396,7 @@ class MboxTests(StoreTestCase):
         self.assertEqual(self.subjects(), ["one"])
         self.assertEqual(self.left(), ["box"])
 
-    def test_another_program_has_the_lock_of_the_system(self) -> None:
+    def test_system_lock_of_another_program_refuses_delivery(self) -> None:
         self.patch(locks, "PATIENCE", 1)
         store = self.open()
         self.path.touch()
@@ -415,7 +415,7 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.subjects(), ["one"])
 
-    def test_a_lock_that_goes_in_time_is_waited_for(self) -> None:
+    def test_delivery_waits_for_a_lock_that_is_released_in_time(self) -> None:
         store = self.open()
         lock = self.folder / "box.lock"
         lock.write_bytes(b"")
@@ -424,7 +424,7 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.subjects(), ["one"])
 
-    def test_a_file_system_without_links(self) -> None:
+    def test_locking_works_on_a_file_system_without_links(self) -> None:
         def link(source: Path, target: Path) -> None:
             raise PermissionError(errno.EPERM, "no links here")
 
@@ -440,7 +440,7 @@ class MboxTests(StoreTestCase):
         self.assertEqual(self.subjects(), ["one"])
         self.assertEqual(self.left(), ["box"])
 
-    def test_a_full_disk_leaves_no_lock(self) -> None:
+    def test_full_disk_while_locking_leaves_no_lock_file(self) -> None:
         store = self.open()
         real = locks.create
 
@@ -457,7 +457,7 @@ class MboxTests(StoreTestCase):
         store.close()
         self.assertEqual(self.left(), ["box"])
 
-    def test_one_at_a_time(self) -> None:
+    def test_opening_an_mbox_twice_is_refused(self) -> None:
         store = self.open()
         error = self.assertRaises(OSError, self.open)
         self.assertIn("another pop3connect", str(error))
@@ -476,7 +476,7 @@ class RecordTests(StoreTestCase):
         known.close()
         return known
 
-    def test_what_was_noted_is_known(self) -> None:
+    def test_recorded_ids_are_known_after_reopening(self) -> None:
         strange = "a b\udcff\u2028"
         self.noted("one", strange)
         known = self.open()
@@ -484,11 +484,11 @@ class RecordTests(StoreTestCase):
         self.assertIn(strange, known)
         self.assertNotIn("two", known)
 
-    def test_each_account_has_its_own(self) -> None:
+    def test_id_recorded_for_one_account_is_unknown_to_another(self) -> None:
         self.noted("one")
         self.assertNotIn("one", self.open("bob@pop.example.com"))
 
-    def test_it_stands_beside_an_mbox(self) -> None:
+    def test_record_of_an_mbox_is_a_hidden_file_beside_it(self) -> None:
         path = self.folder / "box"
         path.write_bytes(b"")
         known = Record(path, "ada@pop.example.com")
@@ -497,13 +497,13 @@ class RecordTests(StoreTestCase):
         self.assertEqual(known.path.parent, self.folder)
         self.assertTrue(known.path.name.startswith(".box.pop3connect-"))
 
-    def test_it_is_on_disk_when_add_returns(self) -> None:
+    def test_id_is_on_disk_when_add_returns(self) -> None:
         known = self.open()
         known.add("one")
         self.assertIn("one", self.open())
         known.close()
 
-    def test_torn_wherever_it_is(self) -> None:
+    def test_record_cut_at_any_byte_keeps_the_complete_lines(self) -> None:
         path = self.noted("one", "two").path
         whole = path.read_bytes()
         ends = [n for n in range(len(whole) + 1) if whole[:n].endswith(b"\n")]
@@ -520,7 +520,7 @@ class RecordTests(StoreTestCase):
             self.assertIn("three", known)
             self.assertEqual("one" in known, length >= ends[1])
 
-    def test_a_line_that_makes_no_sense_does_not_count(self) -> None:
+    def test_malformed_lines_are_ignored(self) -> None:
         path = self.noted("one").path
         with path.open("ab") as file:
             file.write(b'{"uid": \n7\n{"other": 1}\n')
@@ -528,12 +528,12 @@ class RecordTests(StoreTestCase):
         self.noted("two")
         self.assertEqual(len(self.open()), 2)
 
-    def test_the_record_of_somebody_else(self) -> None:
+    def test_record_of_another_account_is_refused(self) -> None:
         path = self.noted("one").path
         path.write_bytes(json.dumps({"account": "bob"}).encode() + b"\n")
         self.assertRaises(OSError, self.open)
 
-    def test_a_full_disk(self) -> None:
+    def test_full_disk_leaves_the_id_unrecorded_and_the_record_usable(self) -> None:
         known = self.open()
         known.add("one")
         restore = self.fill_disk(disk, "sync_file")
@@ -547,7 +547,7 @@ class RecordTests(StoreTestCase):
         self.assertNotIn("two", known)
         self.assertIn("three", known)
 
-    def test_what_the_server_has_no_longer_is_forgotten_in_time(self) -> None:
+    def test_ids_gone_from_the_server_are_dropped_once_there_are_many(self) -> None:
         self.patch(record, "_MANY", 3)
         known = self.noted(*"abcde")
         known.keep(set("abc"))
@@ -558,7 +558,7 @@ class RecordTests(StoreTestCase):
         known = self.open()
         self.assertEqual([uid in known for uid in "aef"], [False, True, True])
 
-    def test_a_crash_while_it_is_written_anew(self) -> None:
+    def test_crash_while_rewriting_keeps_the_old_record(self) -> None:
         self.patch(record, "_MANY", 1)
         known = self.noted(*"abc")
         for name in ("put", "replace"):

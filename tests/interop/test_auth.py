@@ -81,22 +81,22 @@ class PasswordTests(AuthTestCase):
         error = await self.refused(server, mailbox, password="wrong", auth=name)
         self.assertEqual((error.code, error.mechanism), ("AUTH", name))
 
-    async def test_plain(self) -> None:
+    async def test_plain_logs_in_and_refuses_a_wrong_password(self) -> None:
         await self.check("PLAIN")
 
-    async def test_login(self) -> None:
+    async def test_login_mechanism_logs_in_and_refuses_a_wrong_password(self) -> None:
         await self.check("LOGIN")
 
-    async def test_cram_md5(self) -> None:
+    async def test_cram_md5_logs_in_and_refuses_a_wrong_password(self) -> None:
         await self.check("CRAM-MD5")
 
-    async def test_scram_sha_1(self) -> None:
+    async def test_scram_sha_1_logs_in_and_refuses_a_wrong_password(self) -> None:
         await self.check("SCRAM-SHA-1")
 
-    async def test_scram_sha_256(self) -> None:
+    async def test_scram_sha_256_logs_in_and_refuses_a_wrong_password(self) -> None:
         await self.check("SCRAM-SHA-256")
 
-    async def test_the_strongest_is_taken(self) -> None:
+    async def test_strongest_offered_mechanism_is_chosen(self) -> None:
         server = self.serve(
             "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256"
         )
@@ -107,7 +107,7 @@ class PasswordTests(AuthTestCase):
             self.assertFalse(handle.login.cleartext)
             await handle.disconnect()
 
-    async def test_a_name_and_a_password_that_need_care(self) -> None:
+    async def test_password_with_special_characters_logs_in(self) -> None:
         """
         Blanks, signs that SCRAM escapes, and letters beyond ASCII.
         """
@@ -191,13 +191,13 @@ class OAuthTests(AuthTestCase):
         self.assertIn("status", error.details)
         self.assertNotIn("stale", str(error))
 
-    async def test_xoauth2(self) -> None:
+    async def test_xoauth2_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("XOAUTH2")
 
-    async def test_oauthbearer(self) -> None:
+    async def test_oauthbearer_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("OAUTHBEARER")
 
-    async def test_a_fresh_token_after_a_stale_one(self) -> None:
+    async def test_stale_token_is_refreshed_and_login_succeeds(self) -> None:
         asked: list[bool] = []
 
         def token(refresh: bool = False) -> str:
@@ -216,7 +216,7 @@ class ExternalTests(AuthTestCase):
     A client certificate.
     """
 
-    async def test_external(self) -> None:
+    async def test_client_certificate_logs_in_with_external(self) -> None:
         clients = trustme.CA()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -43,7 +43,7 @@ class ConnectTests(CourierTestCase):
     The three ways to a session, and whom it is with.
     """
 
-    async def test_each_way(self) -> None:
+    async def test_session_opens_in_every_secure_mode(self) -> None:
         mailbox = self.server.add_user(test_interop.small(3))
         for secure in Secure:
             handle = await self.open(mailbox, secure)
@@ -54,7 +54,7 @@ class ConnectTests(CourierTestCase):
             await handle.disconnect()
             await self.ended(mailbox)
 
-    async def test_wrong_passwords(self) -> None:
+    async def test_wrong_password_is_refused_in_every_secure_mode(self) -> None:
         mailbox = self.server.add_user()
         # Together, because Courier takes its time for a refusal.
         errors = await self.refusals(
@@ -62,7 +62,7 @@ class ConnectTests(CourierTestCase):
         )
         self.assertEqual({error.code for error in errors}, {None})
 
-    async def test_unknown_authority(self) -> None:
+    async def test_unknown_authority_is_refused_over_tls_and_stls(self) -> None:
         mailbox = self.server.add_user()
         other = Path(self.mktemp())
         other.mkdir()

@@ -193,37 +193,37 @@ class ConnectTests(InteropTestCase):
         self.assertIn("Login: ", line)
         self.assertEqual(", TLS" in line, secure != Secure.NONE, line)
 
-    async def test_plain(self) -> None:
+    async def test_cleartext_session_opens_by_host_name(self) -> None:
         """
         A session without TLS, by name.
         """
         await self.check(Secure.NONE, "localhost")
 
-    async def test_plain_address(self) -> None:
+    async def test_cleartext_session_opens_by_address(self) -> None:
         """
         A session without TLS, by address.
         """
         await self.check(Secure.NONE, "127.0.0.1")
 
-    async def test_tls(self) -> None:
+    async def test_tls_session_opens_by_host_name(self) -> None:
         """
         A session over TLS, by name.
         """
         await self.check(Secure.TLS, "localhost")
 
-    async def test_tls_address(self) -> None:
+    async def test_tls_session_opens_by_address(self) -> None:
         """
         A session over TLS, by an address that the certificate has.
         """
         await self.check(Secure.TLS, "127.0.0.1")
 
-    async def test_stls(self) -> None:
+    async def test_stls_session_opens_by_host_name(self) -> None:
         """
         A session upgraded with STLS, by name.
         """
         await self.check(Secure.STLS, "localhost")
 
-    async def test_stls_address(self) -> None:
+    async def test_stls_session_opens_by_address(self) -> None:
         """
         A session upgraded with STLS, by an address that the certificate has.
         """
@@ -240,13 +240,13 @@ class ConnectTests(InteropTestCase):
             self.assertIn(host, str(caught.exception))
         self.assertEqual(await self.logged(mailbox, server), [])
 
-    async def test_wrong_name_tls(self) -> None:
+    async def test_certificate_for_another_name_is_refused_over_tls(self) -> None:
         """
         A server with another's certificate is refused over TLS.
         """
         await self.check_wrong_name(Secure.TLS)
 
-    async def test_wrong_name_stls(self) -> None:
+    async def test_certificate_for_another_name_is_refused_over_stls(self) -> None:
         """
         A server with another's certificate is refused over STLS.
         """
@@ -262,13 +262,13 @@ class ConnectTests(InteropTestCase):
         )
         self.assertTrue(handle.tls and handle.tls.verified)
 
-    async def test_endpoint_tls(self) -> None:
+    async def test_custom_endpoint_verifies_the_server_name_over_tls(self) -> None:
         """
         With an endpoint, it is the server's name that counts: over TLS.
         """
         await self.check_endpoint(Secure.TLS)
 
-    async def test_endpoint_stls(self) -> None:
+    async def test_custom_endpoint_verifies_the_server_name_over_stls(self) -> None:
         """
         With an endpoint, it is the server's name that counts: over STLS.
         """
@@ -283,13 +283,13 @@ class ConnectTests(InteropTestCase):
         self.assertIn(other, str(caught.exception))
         self.assertEqual(await self.logged(mailbox), [])
 
-    async def test_unknown_authority_tls(self) -> None:
+    async def test_unknown_authority_is_refused_over_tls(self) -> None:
         """
         A certificate of an authority not in the folder is refused over TLS.
         """
         await self.check_unknown_authority(Secure.TLS)
 
-    async def test_unknown_authority_stls(self) -> None:
+    async def test_unknown_authority_is_refused_over_stls(self) -> None:
         """
         A certificate of an authority not in the folder is refused over STLS.
         """
@@ -305,19 +305,19 @@ class ConnectTests(InteropTestCase):
         self.assertFalse(handle.tls.verified)
         self.assertEqual((await handle.stat()).count, 1)
 
-    async def test_unverified_tls(self) -> None:
+    async def test_verify_false_accepts_any_certificate_over_tls(self) -> None:
         """
         With verify=False anybody will do over TLS, and the handle says so.
         """
         await self.check_unverified(Secure.TLS)
 
-    async def test_unverified_stls(self) -> None:
+    async def test_verify_false_accepts_any_certificate_over_stls(self) -> None:
         """
         With verify=False anybody will do over STLS, and the handle says so.
         """
         await self.check_unverified(Secure.STLS)
 
-    async def test_stls_not_offered(self) -> None:
+    async def test_missing_stls_is_an_error_before_the_user_is_sent(self) -> None:
         """
         STLS with a server that has none: an error, and no word of the user.
         """
@@ -333,7 +333,7 @@ class ConnectTests(InteropTestCase):
         handle = await self.open(mailbox, at=server)
         self.assertEqual((await handle.stat()).count, 1)
 
-    async def test_tls_on_the_plain_port(self) -> None:
+    async def test_tls_to_a_cleartext_port_is_a_tls_error(self) -> None:
         """
         TLS with a port that talks POP3 at once: an error of TLS.
         """
@@ -348,7 +348,7 @@ class ConnectTests(InteropTestCase):
             )
         self.assertNotIsInstance(caught.exception, VerificationError)
 
-    async def test_nobody_there(self) -> None:
+    async def test_closed_port_is_an_error_that_names_it(self) -> None:
         """
         A port that nobody listens on: an error that names it.
         """
@@ -358,7 +358,7 @@ class ConnectTests(InteropTestCase):
             await self.open(mailbox, Secure.TLS, at=server)
         self.assertIn(f"localhost:{server.tls_port}", str(caught.exception))
 
-    async def test_many_at_once(self) -> None:
+    async def test_twenty_sessions_open_at_once_in_all_modes(self) -> None:
         """
         Twenty sessions of twenty users at the same time, in all three modes.
         """
@@ -371,7 +371,7 @@ class ConnectTests(InteropTestCase):
         stats = await gatherResults([handle.stat() for handle in handles])
         self.assertEqual([stat.count for stat in stats], list(range(20)))
 
-    async def test_server_ends(self) -> None:
+    async def test_session_ends_with_an_error_when_the_server_stops(self) -> None:
         """
         When the server is stopped, the session ends, and says so ever after.
         """
@@ -414,25 +414,25 @@ class LoginTests(InteropTestCase):
         for line in lines:
             self.assertIn(f"Login: user=<{mailbox.user}>, method={method},", line)
 
-    async def test_user(self) -> None:
+    async def test_user_and_pass_log_in_in_every_mode(self) -> None:
         """
         USER and PASS, in all modes.
         """
         await self.check("USER")
 
-    async def test_apop(self) -> None:
+    async def test_apop_logs_in_in_every_mode_but_stls(self) -> None:
         """
         APOP, plain and over TLS.
         """
         await self.check("APOP")
 
-    async def test_plain(self) -> None:
+    async def test_sasl_plain_logs_in_in_every_mode(self) -> None:
         """
         SASL PLAIN, in all modes.
         """
         await self.check("PLAIN")
 
-    async def test_every_server(self) -> None:
+    async def test_auto_finds_a_mechanism_on_servers_with_few(self) -> None:
         """
         Left to itself, it finds a way with servers of few mechanisms.
         """
@@ -443,7 +443,7 @@ class LoginTests(InteropTestCase):
                 handle = await self.open(mailbox, secure, at=server)
                 self.assertEqual((await handle.stat()).count, 1)
 
-    async def test_odd_password(self) -> None:
+    async def test_password_with_blanks_and_symbols_logs_in(self) -> None:
         """
         A password with blanks, at both ends too, and signs is sent as it is.
         """
@@ -452,7 +452,7 @@ class LoginTests(InteropTestCase):
             handle = await self.open(mailbox, auth=auth)
             await handle.disconnect()
 
-    async def test_international_password(self) -> None:
+    async def test_non_ascii_password_logs_in_with_sasl(self) -> None:
         """
         SASL carries a password in UTF-8.
         """
@@ -460,7 +460,7 @@ class LoginTests(InteropTestCase):
         handle = await self.open(mailbox, Secure.STLS, auth="PLAIN")
         await handle.disconnect()
 
-    async def test_password_when_needed(self) -> None:
+    async def test_asynchronous_password_callable_is_called_once(self) -> None:
         """
         A callable's password, one that takes its time, is as good.
         """
@@ -488,25 +488,25 @@ class LoginTests(InteropTestCase):
             self.assertFalse(error.transient)
             self.assertNotIn("not it", str(error))
 
-    async def test_wrong_password_user(self) -> None:
+    async def test_wrong_password_with_user_is_an_auth_error(self) -> None:
         """
         A wrong password with USER: [AUTH].
         """
         await self.check_wrong("USER")
 
-    async def test_wrong_password_apop(self) -> None:
+    async def test_wrong_password_with_apop_is_an_auth_error(self) -> None:
         """
         A wrong password with APOP: [AUTH].
         """
         await self.check_wrong("APOP")
 
-    async def test_wrong_password_plain(self) -> None:
+    async def test_wrong_password_with_sasl_plain_is_an_auth_error(self) -> None:
         """
         A wrong password with SASL PLAIN: [AUTH].
         """
         await self.check_wrong("PLAIN")
 
-    async def test_unknown_user(self) -> None:
+    async def test_unknown_user_is_an_auth_error(self) -> None:
         """
         A user that does not exist: [AUTH] as well.
         """
@@ -515,7 +515,7 @@ class LoginTests(InteropTestCase):
             await self.open(nobody)
         self.assertEqual(caught.exception.code, "AUTH")
 
-    async def test_mailbox_locked(self) -> None:
+    async def test_locked_mailbox_is_in_use_and_first_session_continues(self) -> None:
         """
         A mailbox that another session has: [IN-USE], and the other lives on.
 
@@ -528,7 +528,7 @@ class LoginTests(InteropTestCase):
         self.assertTrue(caught.exception.transient)
         self.assertEqual((await first.stat()).count, 2)
 
-    async def test_too_many_sessions(self) -> None:
+    async def test_session_above_the_limit_is_in_use_and_first_continues(self) -> None:
         """
         One session more than allowed: [IN-USE] at once, and the first lives on.
         """
@@ -557,7 +557,7 @@ class ReadTests(InteropTestCase):
     offered = ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE")
     not_offered: tuple[str, ...] = ("SASL", "STLS")
 
-    async def test_stat_and_sizes(self) -> None:
+    async def test_counts_and_sizes_match_the_stored_files(self) -> None:
         """
         Counts and sizes are those of the files.
         """
@@ -571,7 +571,7 @@ class ReadTests(InteropTestCase):
         )
         self.assertEqual([await handle.size(n) for n in range(1, 13)], sizes)
 
-    async def test_empty_mailbox(self) -> None:
+    async def test_empty_mailbox_has_nothing_by_every_command(self) -> None:
         """
         A mailbox without mail has nothing, by every command.
         """
@@ -582,7 +582,7 @@ class ReadTests(InteropTestCase):
         self.assertEqual(await handle.uidl(), [])
         self.assertEqual([message async for message in handle.messages()], [])
 
-    async def test_unique_ids(self) -> None:
+    async def test_unique_ids_differ_and_stay_the_same(self) -> None:
         """
         All at once or one by one, they are different and remain the same.
         """
@@ -610,25 +610,25 @@ class ReadTests(InteropTestCase):
             # Not assertEqual, which would print megabytes.
             self.assertTrue(got == content, f"{name}: {got[:200]!r}")
 
-    async def test_as_stored(self) -> None:
+    async def test_messages_are_retrieved_byte_for_byte(self) -> None:
         """
         Messages come back byte for byte as they are on the disk.
         """
         await self.check_as_stored(Secure.NONE)
 
-    async def test_as_stored_tls(self) -> None:
+    async def test_messages_are_retrieved_byte_for_byte_over_tls(self) -> None:
         """
         Messages come back byte for byte over TLS.
         """
         await self.check_as_stored(Secure.TLS)
 
-    async def test_as_stored_stls(self) -> None:
+    async def test_messages_are_retrieved_byte_for_byte_over_stls(self) -> None:
         """
         Messages come back byte for byte over STLS.
         """
         await self.check_as_stored(Secure.STLS)
 
-    async def test_completed(self) -> None:
+    async def test_messages_the_server_completes_are_retrieved_as_sent(self) -> None:
         """
         What the server has to complete comes as the server sends it.
         """
@@ -636,7 +636,7 @@ class ReadTests(InteropTestCase):
         for number, expected in enumerate(COMPLETED.values(), 1):
             self.assertEqual(await handle.retrieve(number), expected)
 
-    async def test_top(self) -> None:
+    async def test_top_returns_the_header_and_the_requested_lines(self) -> None:
         """
         The headers, the empty line, and as many lines as asked for.
         """
@@ -651,7 +651,7 @@ class ReadTests(InteropTestCase):
         self.assertEqual(await handle.top(1, 1_000_000), content)
         self.assertEqual(await handle.top(2, 7), HEADERS)
 
-    async def test_messages(self) -> None:
+    async def test_all_two_hundred_messages_come_in_order(self) -> None:
         """
         All of two hundred messages, in order.
         """
@@ -661,7 +661,7 @@ class ReadTests(InteropTestCase):
         self.assertEqual([message.content for message in got], mailbox.contents())
         self.assertEqual({message.error for message in got}, {None})
 
-    async def test_some_messages(self) -> None:
+    async def test_selected_messages_come_in_order_despite_failures(self) -> None:
         """
         Those that were asked for, in that order; one that fails is alone in it.
         """
@@ -678,7 +678,7 @@ class ReadTests(InteropTestCase):
                 self.assertIsNone(message.error)
                 self.assertEqual(message.content, contents[message.number - 1])
 
-    async def test_messages_left_early(self) -> None:
+    async def test_session_continues_after_leaving_messages_early(self) -> None:
         """
         Who has seen enough may stop, and the session goes on.
         """
@@ -690,7 +690,7 @@ class ReadTests(InteropTestCase):
         await stream.aclose()
         self.assertEqual(await handle.retrieve(50), mailbox.contents()[49])
 
-    async def test_unknown_message(self) -> None:
+    async def test_missing_message_fails_only_its_command(self) -> None:
         """
         A message that is not there: an error of that command, no more.
         """
@@ -709,7 +709,7 @@ class ReadTests(InteropTestCase):
             self.assertTrue(caught.exception.verb)
         self.assertEqual(await handle.retrieve(2), mailbox.contents()[1])
 
-    async def test_capa(self) -> None:
+    async def test_capabilities_are_those_after_login(self) -> None:
         """
         The capabilities are those of the server after the login.
         """
@@ -721,7 +721,7 @@ class ReadTests(InteropTestCase):
             for name in self.not_offered:
                 self.assertNotIn(name, capabilities)
 
-    async def test_noop(self) -> None:
+    async def test_noop_returns_none(self) -> None:
         """
         NOOP does nothing, well.
         """
@@ -780,13 +780,13 @@ class ConsumerTests(InteropTestCase):
         self.assertIsNone(consumer.producer)
         self.assertEqual(await handle.retrieve(2), other)
 
-    async def test_consumer(self) -> None:
+    async def test_consumer_receives_exactly_the_message(self) -> None:
         """
         It gets all of the message and no more.
         """
         await self.check(Secure.NONE)
 
-    async def test_consumer_tls(self) -> None:
+    async def test_consumer_receives_exactly_the_message_over_tls(self) -> None:
         """
         It gets all of the message and no more, over TLS.
         """
@@ -813,19 +813,19 @@ class ConsumerTests(InteropTestCase):
         self.assertEqual(consumer.digest.digest(), hashlib.sha256(content).digest())
         self.assertEqual(await behind, other)
 
-    async def test_slow(self) -> None:
+    async def test_paused_consumer_gets_the_rest_after_resuming(self) -> None:
         """
         One that pauses gets the rest when it resumes, and not before.
         """
         await self.check_slow(Secure.NONE)
 
-    async def test_slow_tls(self) -> None:
+    async def test_paused_consumer_gets_the_rest_after_resuming_over_tls(self) -> None:
         """
         One that pauses gets the rest when it resumes, over TLS too.
         """
         await self.check_slow(Secure.TLS)
 
-    async def test_no_such_message(self) -> None:
+    async def test_consumer_gets_nothing_of_a_missing_message(self) -> None:
         """
         It gets nothing of a message that is not there.
         """
@@ -869,19 +869,19 @@ class PipelineTests(InteropTestCase):
                 self.assertTrue(succeeded, answer)
                 self.assertEqual(answer, wanted)
 
-    async def test_at_once(self) -> None:
+    async def test_300_pipelined_commands_get_their_replies(self) -> None:
         """
         Three hundred commands get three hundred right answers.
         """
         await self.check(Secure.NONE)
 
-    async def test_at_once_tls(self) -> None:
+    async def test_300_pipelined_commands_get_their_replies_over_tls(self) -> None:
         """
         Three hundred commands get their answers over TLS.
         """
         await self.check(Secure.TLS)
 
-    async def test_one_by_one(self) -> None:
+    async def test_300_commands_without_pipelining_get_their_replies(self) -> None:
         """
         They do so too when they are not pipelined.
         """
@@ -899,14 +899,14 @@ class PipelineTests(InteropTestCase):
         speakers = "".join(line[0] for line in heard)
         return len(re.findall("C+", speakers))
 
-    async def test_really(self) -> None:
+    async def test_commands_wait_for_replies_only_without_pipelining(self) -> None:
         """
         Commands do not wait for the answers before them, unless told to.
         """
         self.assertLess(await self.turns(pipeline=True), 25)
         self.assertEqual(await self.turns(pipeline=False), 50)
 
-    async def test_big_ones(self) -> None:
+    async def test_pipelined_data_beyond_all_buffers_does_not_deadlock(self) -> None:
         """
         More than fits all the buffers on the way, asked for at once.
 
@@ -918,7 +918,7 @@ class PipelineTests(InteropTestCase):
         for answer in answers:
             self.assertEqual(hashlib.sha256(answer).digest(), digest)
 
-    async def test_quit_waits_its_turn(self) -> None:
+    async def test_pipelined_quit_takes_effect_after_earlier_commands(self) -> None:
         """
         Given all at once, deletions and QUIT have the effect of one after
         another.
@@ -954,7 +954,7 @@ class DeleteTests(InteropTestCase):
         self.assertEqual(stat.count, len(contents))
         return contents
 
-    async def test_disconnect(self) -> None:
+    async def test_disconnect_deletes_and_returns_the_marked_messages(self) -> None:
         """
         disconnect() makes deletions real, and tells which.
         """
@@ -971,7 +971,7 @@ class DeleteTests(InteropTestCase):
             self.assertEqual(mailbox.contents(), contents[::2])
             self.assertEqual(await self.remaining(mailbox), contents[::2])
 
-    async def test_nothing_deleted(self) -> None:
+    async def test_disconnect_without_deletions_returns_an_empty_set(self) -> None:
         """
         disconnect() without deletions tells of none.
         """
@@ -979,7 +979,7 @@ class DeleteTests(InteropTestCase):
         self.assertEqual((await handle.disconnect()).deleted, frozenset())
         self.assertEqual(len(await self.remaining(mailbox)), 2)
 
-    async def test_abort(self) -> None:
+    async def test_abort_deletes_nothing(self) -> None:
         """
         abort() deletes nothing.
         """
@@ -990,7 +990,7 @@ class DeleteTests(InteropTestCase):
             await handle.abort()
             self.assertEqual(await self.remaining(mailbox), small(3))
 
-    async def test_reset(self) -> None:
+    async def test_reset_takes_deletions_back(self) -> None:
         """
         reset() takes deletions back; disconnect() then tells of none.
         """
@@ -1002,7 +1002,7 @@ class DeleteTests(InteropTestCase):
         self.assertEqual((await handle.disconnect()).deleted, frozenset())
         self.assertEqual(await self.remaining(mailbox), small(3))
 
-    async def test_after_reset(self) -> None:
+    async def test_deletions_after_reset_take_effect(self) -> None:
         """
         Deletions after reset() count as any.
         """
@@ -1013,7 +1013,7 @@ class DeleteTests(InteropTestCase):
         self.assertEqual((await handle.disconnect()).deleted, frozenset({3}))
         self.assertEqual(await self.remaining(mailbox), small(3)[:2])
 
-    async def test_refused(self) -> None:
+    async def test_refused_deletion_is_not_reported_as_deleted(self) -> None:
         """
         A deletion that was refused is not told of.
         """
@@ -1028,7 +1028,7 @@ class DeleteTests(InteropTestCase):
         self.assertEqual((await handle.disconnect()).deleted, frozenset({2}))
         self.assertEqual(await self.remaining(mailbox), small(2)[:1])
 
-    async def test_context(self) -> None:
+    async def test_leaving_async_with_normally_makes_deletions_real(self) -> None:
         """
         Leaving "async with" in the ordinary way makes deletions real.
         """
@@ -1039,7 +1039,7 @@ class DeleteTests(InteropTestCase):
         await closed
         self.assertEqual(await self.remaining(mailbox), small(2)[1:])
 
-    async def test_context_left_by_an_exception(self) -> None:
+    async def test_leaving_async_with_by_an_exception_deletes_nothing(self) -> None:
         """
         Leaving "async with" by an exception deletes nothing.
         """
@@ -1052,7 +1052,7 @@ class DeleteTests(InteropTestCase):
         await closed
         self.assertEqual(await self.remaining(mailbox), small(2))
 
-    async def test_afterwards(self) -> None:
+    async def test_commands_fail_after_disconnect(self) -> None:
         """
         After disconnect() the connection is closed and commands fail.
         """
@@ -1117,7 +1117,7 @@ class StatusTests(InteropTestCase):
             if not any(line.startswith(beginning) for line in lines):
                 self.fail(f"no {beginning!r} in its place in {heard}")
 
-    async def test_user(self) -> None:
+    async def test_user_and_pass_session_is_shown_without_the_password(self) -> None:
         """
         A whole conversation with USER and PASS.
         """
@@ -1148,7 +1148,7 @@ class StatusTests(InteropTestCase):
             self.assertTrue(line.isprintable(), line)
             self.assertNotIn("message 2", line)
 
-    async def test_apop(self) -> None:
+    async def test_apop_is_shown_without_its_digest(self) -> None:
         """
         With APOP, there is no digest to be heard.
         """
@@ -1157,14 +1157,14 @@ class StatusTests(InteropTestCase):
         [line] = [line for line in heard if line.startswith("C: APOP")]
         self.assertNotRegex(line, "[0-9a-f]{32}")
 
-    async def test_plain(self) -> None:
+    async def test_sasl_plain_is_shown_without_its_initial_response(self) -> None:
         """
         With SASL PLAIN, there is no initial response to be heard.
         """
         _, heard = await self.conversation(auth="PLAIN")
         self.assert_in_order(["C: AUTH PLAIN", "S: +OK Logged in."], heard)
 
-    async def test_stls(self) -> None:
+    async def test_credentials_are_sent_only_after_stls(self) -> None:
         """
         With STLS, the name and the password come only when TLS is there.
         """
@@ -1184,14 +1184,14 @@ class StatusTests(InteropTestCase):
             heard,
         )
 
-    async def test_tls(self) -> None:
+    async def test_tls_is_shown_before_the_greeting(self) -> None:
         """
         With TLS, that comes first.
         """
         _, heard = await self.conversation(secure=Secure.TLS)
         self.assert_in_order(["TLS: ", "S: +OK Dovecot", "S: +OK Logged in."], heard)
 
-    async def test_refused(self) -> None:
+    async def test_refused_login_reveals_no_secret(self) -> None:
         """
         When the login is refused, no secret is heard, or is in the exception.
         """

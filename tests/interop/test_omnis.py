@@ -54,7 +54,7 @@ class Commands:
         self.omnis.set_omnis_folder(self.root)
         self.omnis.WebDevSetConfig(lambda *error: self.told.append(error), 20)
 
-    async def test_every_command(self: Any) -> None:
+    async def test_every_command_succeeds_in_every_secure_mode(self: Any) -> None:
         omnis, who = self.omnis, (self.user, self.password)
         for server, secure in ((self.plain, 0), (self.tls, 1), (self.plain, 2)):
             self.assertEqual(await omnis.POP3Stat(server, *who, None, secure), 3)
@@ -89,14 +89,14 @@ class Commands:
             self.assertEqual(await omnis.POP3Disconnect(number), 0)
         self.assertEqual(self.told, [])
 
-    async def test_deleting(self: Any) -> None:
+    async def test_recv_with_delete_empties_the_mailbox(self: Any) -> None:
         who = (self.plain, self.user, self.password)
         received: list[bytes] = []
         self.assertEqual(await self.omnis.POP3Recv(*who, received, True), 0)
         self.assertEqual(tuple(received), MESSAGES)
         self.assertEqual(await self.omnis.POP3Stat(*who), 0)
 
-    async def test_several_sockets_at_once(self: Any) -> None:
+    async def test_commands_on_several_sockets_at_once_succeed(self: Any) -> None:
         """
         Commands on several sockets, all called at once.
         """
@@ -114,7 +114,7 @@ class Commands:
         for one in others:
             self.assertEqual(await omnis.POP3Disconnect(one), 0)
 
-    async def test_several_threads_on_one_socket(self: Any) -> None:
+    async def test_threads_sharing_a_socket_get_their_own_messages(self: Any) -> None:
         """
         They wait for each other, and each gets what it has asked for.
         """
@@ -134,7 +134,7 @@ class Commands:
         self.assertEqual([await thread for thread in threads], [*MESSAGES] * 2)
         self.assertEqual(await self.omnis.POP3Disconnect(number), 0)
 
-    async def test_codes(self: Any) -> None:
+    async def test_each_failure_returns_its_code(self: Any) -> None:
         omnis, who = self.omnis, (self.user, self.password)
         stranger = Omnis(reactor=reactor)
         stranger.set_omnis_folder(self.folder(DemoAuthority().pem))
@@ -157,7 +157,7 @@ class Commands:
         self.assertEqual(await omnis.POP3Disconnect(number), 0)
         self.assertEqual(await omnis.POP3Disconnect(number), -509)
 
-    async def test_the_examples(self: Any) -> None:
+    async def test_documented_examples_run(self: Any) -> None:
         """
         They are run as they stand in the documentation.
         """

@@ -108,7 +108,7 @@ class SocketTests(OmnisTestCase):
     A session is a small number above zero.
     """
 
-    def test_a_session(self) -> None:
+    def test_every_command_works_on_one_socket(self) -> None:
         socket = self.socket()
         count = self.omnis.POP3MessageCount(socket)
         self.answered(count, b"STAT", b"+OK 2 320\r\n", 2)
@@ -147,7 +147,7 @@ class SocketTests(OmnisTestCase):
         self.answered(self.omnis.POP3Disconnect(socket), b"QUIT", b"+OK\r\n")
         self.assertEqual(self.told, [])
 
-    def test_a_number_is_never_used_again(self) -> None:
+    def test_socket_number_is_never_reused(self) -> None:
         numbers = []
         for _ in range(3):
             numbers.append(self.socket())
@@ -156,7 +156,7 @@ class SocketTests(OmnisTestCase):
             self.server = type(self.server)(self.clock)
         self.assertEqual(numbers, [1, 2, 3])
 
-    def test_no_socket(self) -> None:
+    def test_invalid_socket_returns_minus_509_from_every_command(self) -> None:
         """
         Unknown, closed, or not even an int.
         """
@@ -177,7 +177,7 @@ class SocketTests(OmnisTestCase):
         self.assertEqual(len(self.told), 9 * len(commands))
         self.assertIn("POP3Connect", self.told[0][0])
 
-    def test_a_lost_connection(self) -> None:
+    def test_lost_connection_fails_commands_until_socket_is_released(self) -> None:
         """
         Each command says how it was lost, and POP3Disconnect releases the socket.
         """
@@ -208,7 +208,7 @@ class SocketTests(OmnisTestCase):
         self.server.expect(b"QUIT", b"+OK\r\n")
         self.assertEqual([self.code(answer) for answer in answers], [1, 0, 0, -509])
 
-    def test_another_socket_goes_on_meanwhile(self) -> None:
+    def test_pending_command_on_one_socket_does_not_delay_another(self) -> None:
         one, first = self.socket(), self.server
         self.server = type(first)(self.clock)
         two = self.socket()
@@ -219,7 +219,7 @@ class SocketTests(OmnisTestCase):
         self.assertEqual(self.successResultOf(waiting), 5)
         first.lose()
 
-    def test_cancelled(self) -> None:
+    def test_cancelled_command_returns_minus_516_and_later_ones_continue(self) -> None:
         """
         Also a command that is given up has a number; what comes after it goes on.
         """
@@ -233,7 +233,7 @@ class SocketTests(OmnisTestCase):
         self.server.expect(b"STAT", b"+OK 1 5\r\n")
         self.answered(third, b"STAT", b"+OK 2 5\r\n", 2)
 
-    def test_connecting_is_cancelled(self) -> None:
+    def test_cancelled_connect_returns_minus_516_and_closes(self) -> None:
         opening = self.omnis.POP3Connect(*CONNECT)
         opening.cancel()
         self.assertEqual(self.code(opening), -516)
@@ -245,7 +245,7 @@ class StatusProcedureTests(OmnisTestCase):
     Each command has its own status procedure.
     """
 
-    def test_it_hears_its_own_command(self) -> None:
+    def test_status_procedure_receives_only_its_own_command(self) -> None:
         opening: list[str] = []
         counting: list[str] = []
         socket = self.socket(opening.append)
@@ -261,7 +261,7 @@ class StatusProcedureTests(OmnisTestCase):
         self.assertEqual(counting, ["C: STAT", "S: +OK 1 5"])
         self.assertEqual(len(opening), told)
 
-    def test_one_that_raises_does_no_harm(self) -> None:
+    def test_error_in_status_procedure_is_logged_and_command_succeeds(self) -> None:
         def broken(text: str) -> None:
             raise ValueError("broken")
 
@@ -279,7 +279,7 @@ class OneShotTests(OmnisTestCase):
 
     LIST = b"+OK\r\n1 5\r\n2 6\r\n3 7\r\n.\r\n"
 
-    def test_stat(self) -> None:
+    def test_stat_returns_the_count_and_closes(self) -> None:
         answer = self.omnis.POP3Stat(*CONNECT, self.status.append)
         self.log_in_as(answer)
         self.server.expect(b"STAT", b"+OK 12 320\r\n")
@@ -287,7 +287,7 @@ class OneShotTests(OmnisTestCase):
         self.assertIn("S: +OK 12 320", self.status)
         self.assertClosed()
 
-    def test_stat_that_is_refused(self) -> None:
+    def test_refused_stat_returns_minus_600_and_closes(self) -> None:
         answer = self.omnis.POP3Stat(*CONNECT)
         self.log_in_as(answer)
         self.answered(answer, b"STAT", b"-ERR [SYS/TEMP] busy\r\n", -600)
@@ -301,14 +301,14 @@ class OneShotTests(OmnisTestCase):
         self.server.expect(b"LIST", self.LIST)
         return answer, messages
 
-    def test_receive(self) -> None:
+    def test_recv_replaces_the_list_with_all_messages(self) -> None:
         answer, messages = self.receive()
         for number in (1, 2, 3):
             self.server.expect(b"RETR %d" % number, b"+OK\r\nm%d\r\n.\r\n" % number)
         self.answered(answer, b"QUIT", b"+OK\r\n")
         self.assertEqual(messages, [b"m1\r\n", b"m2\r\n", b"m3\r\n"])
 
-    def test_receive_some_and_delete_them(self) -> None:
+    def test_recv_with_limit_and_delete_deletes_only_those_received(self) -> None:
         answer, messages = self.receive(True, None, 2)
         self.server.expect(b"RETR 1", b"+OK\r\nm1\r\n.\r\n")
         self.server.expect(b"RETR 2", b"+OK\r\nm2\r\n.\r\n")
@@ -317,7 +317,7 @@ class OneShotTests(OmnisTestCase):
         self.answered(answer, b"QUIT", b"+OK\r\n")
         self.assertEqual(messages, [b"m1\r\n", b"m2\r\n"])
 
-    def test_a_message_that_does_not_come_deletes_none(self) -> None:
+    def test_refused_retr_in_recv_deletes_no_message(self) -> None:
         """
         What has come is in the list, and still on the server.
         """
@@ -330,7 +330,7 @@ class OneShotTests(OmnisTestCase):
         self.assertNotIn(b"DELE", self.server.heard())
         self.assertClosed()
 
-    def test_deletions_that_were_refused(self) -> None:
+    def test_refused_deletions_in_recv_return_minus_600(self) -> None:
         answer, messages = self.receive(True, None, 2)
         self.server.expect(b"RETR 1", b"+OK\r\nm1\r\n.\r\n")
         self.server.expect(b"RETR 2", b"+OK\r\nm2\r\n.\r\n")
@@ -346,7 +346,7 @@ class ParameterTests(OmnisTestCase):
     Wrong parameters are numbers too, and nothing is sent.
     """
 
-    def test_too_few_and_too_many(self) -> None:
+    def test_wrong_number_of_parameters_returns_minus_503(self) -> None:
         for name in COMMANDS:
             command = getattr(self.omnis, name)
             parameters = inspect.signature(command).parameters.values()
@@ -357,7 +357,7 @@ class ParameterTests(OmnisTestCase):
             self.assertEqual(self.code(command(**{"no such": 1})), -503)
         self.assertEqual({name for _, _, name in self.told}, set(COMMANDS))
 
-    def test_wrong_types(self) -> None:
+    def test_wrong_parameter_types_return_minus_501_and_send_nothing(self) -> None:
         socket = self.socket()
         for answer in (
             self.omnis.POP3Connect(b"host", "ada", "x"),  # type: ignore[arg-type]
@@ -384,13 +384,13 @@ class ParameterTests(OmnisTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertNotIn("secret", str(self.told))
 
-    def test_no_address(self) -> None:
+    def test_empty_server_name_returns_minus_511(self) -> None:
         for server in ("", "  "):
             self.assertEqual(
                 self.code(self.omnis.POP3Connect(server, "ada", "x")), -511
             )
 
-    def test_no_such_message(self) -> None:
+    def test_missing_or_deleted_message_returns_minus_604(self) -> None:
         socket = self.socket()
         self.answered(self.omnis.POP3DeleteMessage(socket, 1), b"DELE 1", b"+OK\r\n")
         for number in (0, -1, 1):
@@ -420,7 +420,7 @@ class SettingsTests(OmnisTestCase):
         options, self.options = self.options, {}
         return options
 
-    def test_the_limit_of_time(self) -> None:
+    def test_commstimeout_sets_both_timeouts_and_zero_restores_60(self) -> None:
         def seconds() -> object:
             options = self.options_of()
             self.assertEqual(options["timeout"], options["connect_timeout"])
@@ -431,13 +431,13 @@ class SettingsTests(OmnisTestCase):
             self.code(self.omnis.WebDevSetConfig(None, commstimeout))
             self.assertEqual(seconds(), expected)
 
-    def test_time_is_up(self) -> None:
+    def test_connecting_beyond_the_timeout_returns_minus_522(self) -> None:
         opening = self.omnis.POP3Connect(*CONNECT)
         self.clock.advance(60)
         self.assertEqual(self.code(opening), -522)
         self.assertTold(-522, "POP3Connect", "60 seconds")
 
-    def test_the_error_procedure(self) -> None:
+    def test_error_procedure_is_called_before_the_code_is_returned(self) -> None:
         """
         It is called before the code is returned; one that fails does no harm.
         """
@@ -452,7 +452,7 @@ class SettingsTests(OmnisTestCase):
         self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
         self.assertEqual(len(order), 2)
 
-    def test_the_text_of_the_tls_library(self) -> None:
+    def test_secure_error_is_set_after_a_failed_tls_handshake(self) -> None:
         self.assertEqual(self.omnis.WebDevGetSecureError(), "")
         opening = self.omnis.POP3Connect(*CONNECT, None, 1, False)
         self.server.settle()
@@ -461,14 +461,14 @@ class SettingsTests(OmnisTestCase):
         self.assertEqual(self.code(opening), -1021)
         self.assertTrue(self.omnis.WebDevGetSecureError())
 
-    def test_stls_is_not_there(self) -> None:
+    def test_missing_stls_returns_minus_603(self) -> None:
         opening = self.omnis.POP3Connect(*CONNECT, None, 2, False)
         self.server.say(b"+OK ready\r\n")
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
         self.server.settle()
         self.assertEqual(self.code(opening), -603)
 
-    def test_logins_that_are_refused(self) -> None:
+    def test_refused_login_returns_the_code_for_its_reason(self) -> None:
         for reply, code in (
             (b"-ERR [AUTH] no\r\n", -601),
             (b"-ERR no\r\n", -601),
@@ -484,12 +484,12 @@ class SettingsTests(OmnisTestCase):
             self.assertNotIn("lovelace", str(self.told))
             self.anew()
 
-    def test_a_server_that_makes_no_sense(self) -> None:
+    def test_greeting_that_is_not_pop3_returns_minus_523(self) -> None:
         opening = self.omnis.POP3Connect(*CONNECT)
         self.server.say(b"220 smtp.example.com ESMTP\r\n")
         self.assertEqual(self.code(opening), -523)
 
-    def test_the_folder(self) -> None:
+    def test_cacerts_come_from_the_omnis_folder_or_the_environment(self) -> None:
         """
         ``secure/cacerts`` below the folder that was set, or that the environment names.
         """
@@ -525,7 +525,7 @@ class CodeTests(OmnisTestCase):
         }
         self.assertEqual(classes - set(CODES), set())
 
-    def test_codes_of_errors(self) -> None:
+    def test_each_error_has_the_code_of_its_type_and_cause(self) -> None:
         def caused(error: POP3Error, cause: Exception) -> POP3Error:
             error.__cause__ = cause
             return error
@@ -551,13 +551,13 @@ class CodeTests(OmnisTestCase):
         ):
             self.assertEqual(code_of(error), code, repr(error))
 
-    def test_causes_that_go_round(self) -> None:
+    def test_circular_causes_return_minus_605(self) -> None:
         error = ConnectError("x")
         cause = ValueError()
         error.__cause__, cause.__cause__ = cause, error
         self.assertEqual(code_of(error), -605)
 
-    def test_texts(self) -> None:
+    def test_every_code_has_its_own_text(self) -> None:
         texts = [code.text for code in Code]
         self.assertEqual(len(texts), len(set(texts)))
         self.assertEqual(error_text(-509), Code.BAD_SOCKET.text)
@@ -571,7 +571,7 @@ class CodeTests(OmnisTestCase):
         missing = {int(code) for code in Code if code < 0} - listed
         self.assertEqual({code for code in missing if code > -10000}, set())
 
-    def test_a_command_never_fails(self) -> None:
+    def test_unexpected_error_is_logged_and_returns_minus_699(self) -> None:
         """
         Not even by a mistake of ours: it is logged, and has a number.
         """
@@ -579,7 +579,7 @@ class CodeTests(OmnisTestCase):
         self.assertEqual(self.code(broken.POP3Connect(*CONNECT)), -699)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_memory(self) -> None:
+    def test_memory_error_returns_minus_1010(self) -> None:
         broken = Omnis(lambda *_, **__: fail(MemoryError()))
         self.assertEqual(self.code(broken.POP3Connect(*CONNECT)), -1010)
 
@@ -589,7 +589,7 @@ class ModuleTests(OmnisTestCase):
     The functions of the module.
     """
 
-    def test_each_is_a_method_of_one_family(self) -> None:
+    def test_module_functions_are_methods_of_one_omnis_instance(self) -> None:
         for name in (*COMMANDS, "WebDevGetSecureError", "set_omnis_folder"):
             function = getattr(omnis, name)
             self.assertIs(function.__self__, omnis.POP3Connect.__self__)  # type: ignore[attr-defined]
@@ -614,7 +614,7 @@ class ModuleTests(OmnisTestCase):
             signature = inspect.signature(getattr(omnis, name))
             self.assertEqual(" ".join(signature.parameters), parameters, name)
 
-    def test_a_list_by_its_name(self) -> None:
+    def test_parameter_named_list_can_be_passed_by_keyword(self) -> None:
         socket, rows = self.socket(), [(9, 9)]
         answer = self.omnis.POP3ListMessages(socket, messagenumber=0, list=rows)
         self.answered(answer, b"LIST", b"+OK\r\n1 17\r\n.\r\n")

@@ -97,20 +97,20 @@ NUMBERED: list[Callable[[Any], Command[Any]]] = [
 class EveryCommandTests(SynchronousTestCase):
     """What all of them have."""
 
-    def test_none_is_missing_here(self) -> None:
+    def test_table_contains_every_exported_command(self) -> None:
         exported = {getattr(commands, name) for name in commands.__all__}
         classes = {thing for thing in exported if issubclass(thing, Command)}
         self.assertEqual({type(row[0]) for row in EVERY}, classes - {Command})
 
-    def test_the_line_that_is_sent(self) -> None:
+    def test_every_command_builds_its_line(self) -> None:
         for command, line, _, _ in EVERY:
             self.assertEqual(command.line(), line + b"\r\n")
 
-    def test_the_line_that_is_shown(self) -> None:
+    def test_shown_line_masks_secrets(self) -> None:
         for command, _, shown, _ in EVERY:
             self.assertEqual(command.shown(), shown)
 
-    def test_the_shape_of_the_reply(self) -> None:
+    def test_every_command_declares_the_shape_of_its_reply(self) -> None:
         for command, line, _, shape in EVERY:
             self.assertIs(command.shape, shape, line)
 
@@ -121,13 +121,13 @@ class EveryCommandTests(SynchronousTestCase):
         # An answer to a challenge has no verb; it belongs to AUTH.
         self.assertEqual(AuthReply("").verb, "AUTH")
 
-    def test_every_listing_has_a_bound_and_a_message_the_callers(self) -> None:
+    def test_listings_have_a_size_limit_and_message_bodies_have_none(self) -> None:
         for command, _, _, shape in EVERY:
             if shape is Shape.BODY:
                 bounded = not isinstance(command, (Retrieve, Top))
                 self.assertEqual(command.max_octets is not None, bounded, command)
 
-    def test_they_are_values(self) -> None:
+    def test_commands_compare_and_hash_by_value(self) -> None:
         for command, _, _, _ in EVERY:
             same = copy(command)
             self.assertIsNot(command, same)
@@ -138,7 +138,7 @@ class EveryCommandTests(SynchronousTestCase):
         self.assertNotEqual(Top(1, 1), Top(1, 2))
         self.assertNotEqual(Retrieve(1), b"RETR 1\r\n")
 
-    def test_the_base_cannot_read_a_reply(self) -> None:
+    def test_parse_of_base_command_is_not_implemented(self) -> None:
         with self.assertRaises(NotImplementedError):
             Command().parse(OK, b"")
 
@@ -176,7 +176,7 @@ class TextArgumentTests(SynchronousTestCase):
             return error
         return self.fail(f"{value!a:.60} was taken by {type(command)}")
 
-    def test_none_of_the_builders_is_forgotten(self) -> None:
+    def test_table_covers_every_command_with_a_text_argument(self) -> None:
         built = {type(build("x")) for build in self.BUILDERS}
         textual = {
             type(row[0])
@@ -191,7 +191,7 @@ class TextArgumentTests(SynchronousTestCase):
                 for text in (f"hidden{char}DELE 1", char, f"{char}x", f"x{char}"):
                     self.refused(build, text)
 
-    def test_which_one_and_where_is_told(self) -> None:
+    def test_error_names_the_forbidden_character_and_its_index(self) -> None:
         for text, words in [
             ("ab\rc", "a CR at index 2"),
             ("\nabc", "a LF at index 0"),
@@ -203,7 +203,7 @@ class TextArgumentTests(SynchronousTestCase):
         for build in self.NAMES:
             self.assertIn("is empty", str(self.refused(build, "")))
 
-    def test_what_is_no_str_is_refused(self) -> None:
+    def test_argument_that_is_not_a_str_is_refused(self) -> None:
         for build in self.NAMES:
             for wrong in (None, b"hidden", 42, ["hidden"]):
                 error = self.refused(build, wrong)
@@ -217,7 +217,7 @@ class TextArgumentTests(SynchronousTestCase):
                 self.assertNotIn("hidden", text)
                 self.assertNotIn("hid\rden", text)
 
-    def test_a_line_has_at_most_255_octets_with_its_end(self) -> None:
+    def test_command_line_over_255_bytes_is_refused(self) -> None:
         room = MAX_LINE - len("PASS \r\n")
         self.assertEqual(len(Pass("x" * room).line()), 255)
         self.assertEqual(len(User("x" * room).line()), 255)
@@ -227,32 +227,32 @@ class TextArgumentTests(SynchronousTestCase):
         self.assertEqual(len(Apop("x" * room, DIGEST).line()), 255)
         self.refused(lambda name: Apop(name, DIGEST), "x" * (room + 1))
 
-    def test_the_initial_response_counts_when_the_command_is_built(self) -> None:
+    def test_initial_response_counts_towards_the_255_byte_limit(self) -> None:
         """RFC 5034 section 4: one that is longer is not sent with AUTH."""
         room = MAX_LINE - len("AUTH PLAIN \r\n")
         self.assertEqual(len(Auth("PLAIN", "A" * room).line()), 255)
         self.refused(lambda initial: Auth("PLAIN", initial), "A" * (room + 1))
 
-    def test_the_answer_to_a_challenge_may_have_any_length(self) -> None:
+    def test_challenge_response_may_exceed_255_bytes(self) -> None:
         self.assertEqual(len(AuthReply("A" * 16_000).line()), 16_002)
 
-    def test_octets_are_counted_and_not_characters(self) -> None:
+    def test_length_limit_counts_bytes_and_not_characters(self) -> None:
         self.assertEqual(User("ü" * 124).line(), b"USER " + b"\xc3\xbc" * 124 + b"\r\n")
         self.refused(User, "ü" * 125)
 
-    def test_a_password_goes_out_as_it_is(self) -> None:
+    def test_password_is_sent_unchanged(self) -> None:
         """RFC 1939 section 7: everything after the one blank, blanks included."""
         for password in (" ", " a b  c ", "a\tb", "PASS", "%s{0}", "*", "ü€"):
             self.assertEqual(
                 Pass(password).line(), b"PASS %b\r\n" % password.encode("utf-8")
             )
 
-    def test_a_surrogate_is_a_usage_error(self) -> None:
+    def test_surrogate_in_text_is_refused(self) -> None:
         for build in self.BUILDERS:
             for text in ("x\ud800", "\udfff", "caf\udce9"):
                 self.refused(build, text)
 
-    def test_a_language_tag_is_one(self) -> None:
+    def test_lang_accepts_only_a_valid_language_tag(self) -> None:
         """RFC 5646 section 2.1"""
         for tag in (
             "en",
@@ -278,11 +278,11 @@ class TextArgumentTests(SynchronousTestCase):
             self.refused(Lang, tag)
         self.refused(Lang, "a" * 9)
 
-    def test_a_name_for_apop_is_one_word(self) -> None:
+    def test_name_with_blank_is_refused_by_apop_but_not_by_user(self) -> None:
         self.assertIn("blank", str(self.refused(lambda n: Apop(n, DIGEST), "m rose")))
         self.assertEqual(User("m rose").line(), b"USER m rose\r\n")
 
-    def test_text_is_checked_by_name(self) -> None:
+    def test_check_text_error_names_verb_and_argument(self) -> None:
         check_text("thing", "fine")
         with self.assertRaises(UsageError) as caught:
             check_text("thing", "", "VERB")
@@ -298,7 +298,7 @@ class TextArgumentTests(SynchronousTestCase):
     )
     @example(AuthReply, "\u00fc")
     @example(Auth, "\u00fc" * 122)
-    def test_whatever_is_taken_is_one_line(
+    def test_any_accepted_text_builds_a_single_line(
         self, build: Callable[[str], Command[Any]], text: str
     ) -> None:
         try:
@@ -313,7 +313,7 @@ class TextArgumentTests(SynchronousTestCase):
 class NumberTests(SynchronousTestCase):
     """Message numbers and counts of lines."""
 
-    def test_a_message_number_is_an_int_from_1(self) -> None:
+    def test_message_number_other_than_an_int_from_1_is_refused(self) -> None:
         for build in NUMBERED:
             for wrong in (0, -1, True, False, 1.0, "1", b"1", None, [1], float("nan")):
                 with self.assertRaises(UsageError) as caught:
@@ -332,7 +332,7 @@ class NumberTests(SynchronousTestCase):
             with self.assertRaises(UsageError):
                 Top(1, number)
 
-    def test_a_count_of_lines_is_an_int_from_0(self) -> None:
+    def test_line_count_other_than_an_int_from_0_is_refused(self) -> None:
         for wrong in (-1, True, 1.0, "1", None):
             with self.assertRaises(UsageError) as caught:
                 Top(1, wrong)  # type: ignore[arg-type]
@@ -346,12 +346,12 @@ class ReplyTests(SynchronousTestCase):
     def read(self, command: Command[Any], text: bytes = b"", body: bytes = b"") -> Any:
         return command.parse(Status(True, text), body)
 
-    def test_commands_whose_ok_says_it_all(self) -> None:
+    def test_ok_reply_to_command_without_result_gives_none(self) -> None:
         login = (Stls(), Utf8(), Lang("en"), User("x"), Pass("x"), Apop("x", "y"))
         for command in (*login, Dele(1), Rset(), Noop(), Quit()):
             self.assertIs(self.read(command, b"any text"), None, command)
 
-    def test_listings(self) -> None:
+    def test_stat_list_uidl_and_capa_replies_are_parsed(self) -> None:
         self.assertEqual(self.read(StatCommand(), b"2 320 x"), Stat(2, 320))
         self.assertEqual(self.read(List(), b"2 messages", b"1 9\r\n"), [Listing(1, 9)])
         self.assertEqual(self.read(Uidl(), b"", b"1 a b\r\n"), [UID(1, "a b")])
@@ -359,11 +359,11 @@ class ReplyTests(SynchronousTestCase):
             list(self.read(Capa(), b"", b"TOP\r\nUIDL\r\n")), ["TOP", "UIDL"]
         )
 
-    def test_one_listing(self) -> None:
+    def test_replies_about_one_message_are_parsed(self) -> None:
         self.assertEqual(self.read(ListOne(2), b"2 200"), Listing(2, 200))
         self.assertEqual(self.read(UidlOne(2), b"2 QhdP"), UID(2, "QhdP"))
 
-    def test_a_listing_of_another_message_is_refused(self) -> None:
+    def test_reply_about_another_message_is_refused(self) -> None:
         for command, text in [(ListOne(2), b"3 200"), (UidlOne(2), b"3 QhdP")]:
             with self.assertRaises(BadReplyError) as caught:
                 self.read(command, text)
@@ -371,7 +371,7 @@ class ReplyTests(SynchronousTestCase):
                 str(caught.exception), "asked for message 2, the reply is about 3"
             )
 
-    def test_a_listing_that_cannot_be_read_is_refused(self) -> None:
+    def test_unreadable_listing_is_refused(self) -> None:
         for command, text, body in [
             (StatCommand(), b"none", b""),
             (List(), b"", b"x\r\n"),
@@ -382,19 +382,19 @@ class ReplyTests(SynchronousTestCase):
             with self.assertRaises(BadReplyError):
                 self.read(command, text, body)
 
-    def test_a_message_is_given_back_as_it_is(self) -> None:
+    def test_message_body_is_returned_unchanged(self) -> None:
         content = b"\0\xff.\r\n\n"
         self.assertIs(self.read(Retrieve(1), b"5 octets", content), content)
         self.assertIs(self.read(Top(1), b"", content), content)
 
-    def test_languages(self) -> None:
+    def test_lang_listing_is_parsed_into_tags_and_names(self) -> None:
         body = b"en English\r\nde Deutsch\r\n"
         self.assertEqual(
             self.read(LangList(), b"there are", body),
             {"en": "English", "de": "Deutsch"},
         )
 
-    def test_what_a_step_of_auth_brings_is_for_the_mechanism_to_read(self) -> None:
+    def test_auth_step_returns_the_status_unparsed(self) -> None:
         for command in (Auth("PLAIN"), AuthReply("")):
             for status in (
                 Status(True, b"Y2hh", challenge=True),

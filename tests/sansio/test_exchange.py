@@ -65,10 +65,10 @@ class StreamedTests(SynchronousTestCase):
         self.consumer = Consumer(self.log)
         self.sink = Streamed(self.consumer)
 
-    def test_it_is_a_push_producer(self) -> None:
+    def test_provides_ipushproducer(self) -> None:
         verifyObject(IPushProducer, self.sink)
 
-    def test_a_body_goes_to_the_consumer_piece_by_piece(self) -> None:
+    def test_body_is_written_to_the_consumer_piece_by_piece(self) -> None:
         self.sink.begin(self.flow)
         self.assertIs(self.consumer.producer, self.sink)
         self.sink.write(b"one")
@@ -79,11 +79,11 @@ class StreamedTests(SynchronousTestCase):
         self.assertIs(self.consumer.producer, None)
         self.assertEqual(self.log, ["register streaming=True", "unregister", "resume"])
 
-    def test_before_a_body_the_consumer_is_left_alone(self) -> None:
+    def test_consumer_gets_no_producer_before_the_body_begins(self) -> None:
         self.assertEqual((self.log, self.consumer.producer), ([], None))
         self.assertEqual(self.sink.octets, 0)
 
-    def test_a_consumer_slows_the_connection_down(self) -> None:
+    def test_consumer_can_pause_resume_and_abandon_the_body(self) -> None:
         self.sink.begin(self.flow)
         producer = self.consumer.producer
         assert producer is not None
@@ -93,7 +93,7 @@ class StreamedTests(SynchronousTestCase):
         producer.stopProducing()
         self.assertEqual(self.log, ["pause", "resume", "abandon"])
 
-    def test_a_consumer_that_was_left_has_no_say_any_more(self) -> None:
+    def test_producer_calls_after_the_body_are_ignored(self) -> None:
         for leave in (lambda: self.sink.end(0), self.sink.lost):
             self.sink.begin(self.flow)
             leave()
@@ -103,13 +103,13 @@ class StreamedTests(SynchronousTestCase):
             self.sink.stopProducing()
             self.assertEqual(self.log, [])
 
-    def test_nor_has_one_that_was_not_told_yet(self) -> None:
+    def test_producer_calls_before_the_body_are_ignored(self) -> None:
         self.sink.pauseProducing()
         self.sink.resumeProducing()
         self.sink.stopProducing()
         self.assertEqual(self.log, [])
 
-    def test_whoever_comes_next_finds_the_connection_reading(self) -> None:
+    def test_paused_connection_is_resumed_when_the_body_ends(self) -> None:
         """A consumer may pause at the last piece, and is not asked again."""
         for leave in (lambda: self.sink.end(3), self.sink.lost):
             self.sink.begin(self.flow)
@@ -117,7 +117,7 @@ class StreamedTests(SynchronousTestCase):
             leave()
             self.assertEqual(self.log[-1], "resume")
 
-    def test_even_after_a_consumer_that_fails_to_let_go(self) -> None:
+    def test_paused_connection_is_resumed_if_unregistering_fails(self) -> None:
         def fail() -> None:
             raise ZeroDivisionError
 
@@ -143,7 +143,7 @@ class StreamedTests(SynchronousTestCase):
 class ExchangeTests(SynchronousTestCase):
     """`Exchange`"""
 
-    def test_it_holds_what_was_asked_and_where_the_body_goes(self) -> None:
+    def test_exchange_stores_its_command_and_sink(self) -> None:
         command, sink = Retrieve(1), Streamed(Consumer([]))
         exchange = Exchange(command, sink=sink)
         self.assertIs(exchange.command, command)
@@ -151,15 +151,15 @@ class ExchangeTests(SynchronousTestCase):
         self.assertIs(exchange.noted, None)
         self.assertFalse(exchange.dropped)
 
-    def test_without_a_place_for_it_a_body_is_kept_by_who_reads_it(self) -> None:
+    def test_sink_defaults_to_none(self) -> None:
         self.assertIs(Exchange(Retrieve(1)).sink, None)
 
-    def test_without_anybody_who_waits_the_answer_is_taken_all_the_same(self) -> None:
+    def test_reply_is_consumed_when_nobody_waits(self) -> None:
         exchange = Exchange(Noop())
         exchange.succeed(None)
         exchange.fail(CommandError("no"))
 
-    def test_once_dropped_nobody_hears_of_the_answer(self) -> None:
+    def test_reply_after_drop_reaches_no_callback(self) -> None:
         for begun in (False, True):
             heard: list[object] = []
             exchange = Exchange(Noop(), noted=heard.append)
@@ -170,7 +170,7 @@ class ExchangeTests(SynchronousTestCase):
             exchange.fail(CommandError("no"))
             self.assertEqual(heard, [])
 
-    def test_but_what_has_happened_on_the_server_is_noted(self) -> None:
+    def test_noted_is_still_called_after_drop(self) -> None:
         heard: list[object] = []
         exchange = Exchange(Noop(), noted=heard.append)
         exchange.drop(begun=False)
@@ -178,7 +178,7 @@ class ExchangeTests(SynchronousTestCase):
         exchange.noted("done")
         self.assertEqual(heard, ["done"])
 
-    def test_once_dropped_nothing_of_its_body_is_kept(self) -> None:
+    def test_body_after_drop_is_discarded(self) -> None:
         log: list[str] = []
         for place in (None, Streamed(Consumer(log))):
             exchange = Exchange(Retrieve(1), sink=place)
@@ -196,7 +196,7 @@ class ExchangeTests(SynchronousTestCase):
             # The consumer, if there is one, hears nothing of it.
             self.assertEqual(log, [])
 
-    def test_a_body_that_has_begun_has_its_place_to_leave(self) -> None:
+    def test_drop_after_body_has_begun_keeps_the_sink(self) -> None:
         sink = Streamed(Consumer([]))
         exchange = Exchange(Retrieve(1), sink=sink)
         exchange.drop(begun=True)

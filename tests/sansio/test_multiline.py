@@ -120,21 +120,21 @@ def singly(data: bytes) -> list[bytes]:
 class TableTests(SynchronousTestCase):
     """Bodies that have led other clients astray, in every way they can come."""
 
-    def test_the_plain_decoder_agrees_with_the_table(self) -> None:
+    def test_reference_decoder_agrees_with_the_table(self) -> None:
         for wire, meant in BODIES:
             self.assertEqual(plain(wire + END), (meant, len(wire + END)))
 
-    def test_whole(self) -> None:
+    def test_body_in_one_chunk_is_decoded(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
             self.assertEqual(decode([whole]), (meant, len(whole)), whole)
 
-    def test_octet_by_octet(self) -> None:
+    def test_body_in_single_bytes_is_decoded(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
             self.assertEqual(decode(singly(whole)), (meant, len(whole)), whole)
 
-    def test_in_two_chunks_cut_anywhere(self) -> None:
+    def test_body_in_two_chunks_cut_anywhere_is_decoded(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
             for point in range(len(whole) + 1):
@@ -142,7 +142,7 @@ class TableTests(SynchronousTestCase):
                     decode(cut(whole, [point])), (meant, len(whole)), (whole, point)
                 )
 
-    def test_in_three_chunks_cut_anywhere(self) -> None:
+    def test_body_in_three_chunks_cut_anywhere_is_decoded(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
             for points in itertools.combinations(range(1, len(whole)), 2):
@@ -150,7 +150,7 @@ class TableTests(SynchronousTestCase):
                     decode(cut(whole, points)), (meant, len(whole)), (whole, points)
                 )
 
-    def test_what_follows_is_left_alone(self) -> None:
+    def test_bytes_after_the_body_are_left_unread(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
             for tail in (b"+OK\r\n", b".\r\n", b"\r\n.\r\n", b".", b"\r", b"\n"):
@@ -161,7 +161,7 @@ class TableTests(SynchronousTestCase):
                         decode(cut(data, [point])), (meant, len(whole)), (data, point)
                     )
 
-    def test_behind_its_status_line_in_one_chunk(self) -> None:
+    def test_body_after_its_status_line_in_the_same_chunk_is_decoded(self) -> None:
         start = len(STATUS)
         for wire, meant in BODIES:
             whole = STATUS + wire + END
@@ -174,7 +174,7 @@ class TableTests(SynchronousTestCase):
                     (whole, point),
                 )
 
-    def test_behind_its_status_line_and_then_octet_by_octet(self) -> None:
+    def test_body_after_its_status_line_then_in_single_bytes_is_decoded(self) -> None:
         start = len(STATUS)
         for wire, meant in BODIES:
             whole = STATUS + wire + END
@@ -182,7 +182,7 @@ class TableTests(SynchronousTestCase):
                 chunks = [whole[:first], *singly(whole[first:])]
                 self.assertEqual(decode(chunks, start), (meant, len(whole)), chunks)
 
-    def test_what_stands_before_the_status_line_has_no_say(self) -> None:
+    def test_bytes_before_the_body_do_not_affect_decoding(self) -> None:
         for before in (b"\r\n.", b".\r\n+OK", b"..\r\n.\r\n+OK .", b"+OK\r\n.\r\n."):
             status = before + b"\r\n"
             for wire, meant in BODIES:
@@ -193,7 +193,7 @@ class TableTests(SynchronousTestCase):
 class EndMarkerTests(SynchronousTestCase):
     """The end is found, and nothing else is taken for it."""
 
-    def test_an_end_marker_split_in_every_possible_way(self) -> None:
+    def test_end_marker_split_anywhere_is_found(self) -> None:
         marker = b"\r\n.\r\n"
         for before in (b"text", b"text.", b"..", b"a\r\n..b", PROSE[:-2], SPARSE[:-2]):
             body, _ = plain(before + marker)
@@ -204,12 +204,12 @@ class EndMarkerTests(SynchronousTestCase):
                         decode(chunks), (body, len(before + marker)), chunks
                     )
 
-    def test_the_end_of_an_empty_body_split_in_every_possible_way(self) -> None:
+    def test_end_of_empty_body_split_anywhere_is_found(self) -> None:
         for count in range(len(END)):
             for points in itertools.combinations(range(1, len(END)), count):
                 self.assertEqual(decode(cut(END, points)), (b"", len(END)), points)
 
-    def test_a_marker_that_breaks_off_is_text(self) -> None:
+    def test_incomplete_end_marker_is_text(self) -> None:
         marker = b"\r\n.\r\n"
         for length in range(1, len(marker)):
             for other in (b"x", b"\0", b"\rx", b"\nx", b"..x"):
@@ -218,7 +218,7 @@ class EndMarkerTests(SynchronousTestCase):
                 self.assertEqual(decode([wire]), expected, wire)
                 self.assertEqual(decode(singly(wire)), expected, wire)
 
-    def test_without_an_end_everything_but_an_open_end_is_passed_on(self) -> None:
+    def test_body_without_end_is_passed_on_up_to_a_possible_marker(self) -> None:
         for wire, open_end in [
             (b"", 0),
             (b"text", 0),
@@ -236,7 +236,7 @@ class EndMarkerTests(SynchronousTestCase):
             sure = wire[: len(wire) - open_end].replace(b"\r\n.", b"\r\n")
             self.assertEqual(body, sure, wire)
 
-    def test_hardly_anything_waits_for_the_next_chunk(self) -> None:
+    def test_at_most_four_bytes_wait_for_the_next_chunk(self) -> None:
         """What has come can be passed on at once, but for the octets in question."""
         for text in (PROSE, STUFFED, SPARSE, b"".join(wire for wire, _ in BODIES)):
             for chunks in (singly(text), cut(text, range(0, len(text), 7))):
@@ -255,7 +255,7 @@ class EndMarkerTests(SynchronousTestCase):
 class TextTests(SynchronousTestCase):
     """Long texts of each kind, for no scan suits them all."""
 
-    def test_texts_of_every_kind(self) -> None:
+    def test_long_texts_of_every_kind_are_decoded(self) -> None:
         kinds = (
             SPARSE * 5,
             PROSE * 9,
@@ -272,7 +272,7 @@ class TextTests(SynchronousTestCase):
                 chunks = cut(wire, range(size, len(wire), size))
                 self.assertEqual(decode(chunks), (body, len(wire)))
 
-    def test_lines_of_any_length_around_the_sizes_of_chunks(self) -> None:
+    def test_lines_about_as_long_as_the_chunks_are_decoded(self) -> None:
         for length in (8190, 8191, 8192, 8193, 16384):
             body = b"x" * length + b"\r\n.\r\n" + b"y" * length + b"\r\n"
             wire = STATUS + stuffed(body) + END
@@ -281,7 +281,7 @@ class TextTests(SynchronousTestCase):
                 chunks = cut(wire, range(size, len(wire), size))
                 self.assertEqual(decode(chunks, len(STATUS)), (body, len(wire)))
 
-    def test_a_line_of_fifty_megabytes_goes_through_in_pieces(self) -> None:
+    def test_line_of_fifty_megabytes_is_passed_on_without_buffering(self) -> None:
         chunk = b"x" * (1 << 16)
         decoder, largest = MultilineDecoder(), 0
 
@@ -297,7 +297,7 @@ class TextTests(SynchronousTestCase):
         # None of it was kept to be joined.
         self.assertLessEqual(largest, len(chunk) + HELD)
 
-    def test_a_line_of_fifty_megabytes_in_one_chunk(self) -> None:
+    def test_line_of_fifty_megabytes_in_one_chunk_is_decoded(self) -> None:
         line = bytes(50_000_000)
         pieces: list[bytes] = []
         decoder = MultilineDecoder()
@@ -314,7 +314,7 @@ class WholeTests(SynchronousTestCase):
 
     START = len(STATUS)
 
-    def test_a_short_body_and_where_it_ends(self) -> None:
+    def test_short_body_is_returned_with_its_end(self) -> None:
         for wire, meant in BODIES:
             whole = STATUS + wire + END
             for tail in (b"", b"+OK\r\n", b".\r\n", b"\r\n.\r\n"):
@@ -322,7 +322,7 @@ class WholeTests(SynchronousTestCase):
                     decode_whole(whole + tail, self.START), (meant, len(whole)), whole
                 )
 
-    def test_what_stands_before_has_no_say(self) -> None:
+    def test_bytes_before_the_body_do_not_affect_decoding(self) -> None:
         for before in (b"\r\n.", b"..\r\n.\r\n+OK .", b".\r\n.\r\n."):
             for wire, meant in BODIES:
                 whole = before + b"\r\n" + wire + END
@@ -330,20 +330,20 @@ class WholeTests(SynchronousTestCase):
                     decode_whole(whole, len(before) + 2), (meant, len(whole))
                 )
 
-    def test_a_body_that_is_not_all_there_is_none(self) -> None:
+    def test_incomplete_body_gives_none(self) -> None:
         for wire, _ in BODIES:
             whole = STATUS + wire + END
             for length in range(self.START, len(whole)):
                 self.assertIs(decode_whole(whole[:length], self.START), None)
 
-    def test_a_long_body_is_for_the_decoder(self) -> None:
+    def test_long_body_gives_none(self) -> None:
         for text in (PROSE, STUFFED, SPARSE):
             short = STATUS + text + END
             self.assertEqual(decode_whole(short, self.START), plain(short, self.START))
             long = STATUS + text * 30 + END
             self.assertIs(decode_whole(long, self.START), None)
 
-    def test_up_to_its_limit_a_body_is_read_and_beyond_it_is_not(self) -> None:
+    def test_body_is_decoded_up_to_the_size_limit_and_not_beyond(self) -> None:
         for line in (b"x", b"..x"):
             read = []
             for length in range(SHORT - 20, SHORT + 20):
@@ -359,7 +359,7 @@ class WholeTests(SynchronousTestCase):
 class ReuseTests(SynchronousTestCase):
     """One decoder for all the bodies of a connection."""
 
-    def test_nothing_is_left_of_the_body_before(self) -> None:
+    def test_second_body_is_decoded_independently_of_the_first(self) -> None:
         decoder = MultilineDecoder()
         for (one, _), (two, meant) in itertools.product(BODIES, repeat=2):
             decoder.begin(lambda piece: None)
@@ -371,7 +371,7 @@ class ReuseTests(SynchronousTestCase):
             self.assertEqual(b"".join(pieces), meant)
             self.assertEqual(decoder.octets, len(meant))
 
-    def test_nor_of_a_body_that_broke_off(self) -> None:
+    def test_body_after_an_interrupted_one_is_decoded_independently(self) -> None:
         decoder = MultilineDecoder()
         for open_end in (b"\r", b"\r\n", b"\r\n.", b"\r\n.\r"):
             decoder.begin(lambda piece: None)
@@ -381,7 +381,7 @@ class ReuseTests(SynchronousTestCase):
             self.assertEqual(decoder.feed(b"\ny\r\n" + END), 7)
             self.assertEqual(b"".join(pieces), b"\ny\r\n")
 
-    def test_a_body_that_is_not_wanted_any_more_is_read_to_its_end(self) -> None:
+    def test_discarded_body_is_read_to_its_end_and_measured(self) -> None:
         decoder, pieces = MultilineDecoder(), list[bytes]()
         for point in range(1, len(b"one\r\n..two\r\n")):
             decoder.begin(pieces.append)
@@ -394,7 +394,7 @@ class ReuseTests(SynchronousTestCase):
             # The length of the body is known all the same.
             self.assertEqual(decoder.octets, len(b"one\r\n.two\r\n"))
 
-    def test_an_exception_of_who_takes_the_pieces_is_passed_on(self) -> None:
+    def test_exception_of_the_writer_is_raised_by_feed(self) -> None:
         decoder = MultilineDecoder()
 
         def write(piece: bytes) -> None:
@@ -448,7 +448,7 @@ class GluedTests(SynchronousTestCase):
             stream.receive(chunk)
         return stream.bodies
 
-    def test_many_in_one_chunk(self) -> None:
+    def test_many_replies_in_one_chunk_are_all_decoded(self) -> None:
         bodies = [meant for _, meant in BODIES] + [
             PROSE * 10,
             b"",
@@ -457,17 +457,17 @@ class GluedTests(SynchronousTestCase):
         ]
         self.assertEqual(self.receive([glued(bodies)]), bodies)
 
-    def test_many_octet_by_octet(self) -> None:
+    def test_many_replies_in_single_bytes_are_all_decoded(self) -> None:
         bodies = [meant for _, meant in BODIES] + [PROSE, b"", STUFFED, SPARSE]
         self.assertEqual(self.receive(singly(glued(bodies))), bodies)
 
-    def test_a_few_cut_anywhere(self) -> None:
+    def test_replies_in_three_chunks_cut_anywhere_are_all_decoded(self) -> None:
         bodies = [b"a\r\n", b".\r\n..\r\n", b"", b"\r\n.b\r\n\r\n", b""]
         data = glued(bodies)
         for points in itertools.combinations(range(len(data) + 1), 2):
             self.assertEqual(self.receive(cut(data, points)), bodies, points)
 
-    def test_a_lone_octet_at_the_start_of_every_body(self) -> None:
+    def test_replies_cut_near_the_start_of_each_body_are_decoded(self) -> None:
         """The rest of the body is in another chunk than its first octets."""
         bodies = [b"..a\r\n", b".\r\n", b"\r\n", b"", PROSE * 9, STUFFED * 30]
         for width in range(6):
@@ -517,7 +517,7 @@ class ReferenceTests(SynchronousTestCase):
 
     @settings(max_examples=300, deadline=None, derandomize=True, database=None)
     @given(_texts(), _CUTS, st.binary(max_size=8))
-    def test_any_octets_are_decoded_as_line_by_line(
+    def test_any_bytes_are_decoded_as_by_the_reference_decoder(
         self, text: bytes, cuts: list[int], tail: bytes
     ) -> None:
         """The text is on the wire as it is: with ends, and dots not stuffed."""
@@ -530,7 +530,7 @@ class ReferenceTests(SynchronousTestCase):
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(_texts(), _CUTS, st.binary(max_size=8))
-    def test_any_octets_behind_a_status_line(
+    def test_any_bytes_after_a_status_line_are_decoded_as_by_reference(
         self, text: bytes, cuts: list[int], tail: bytes
     ) -> None:
         start = len(STATUS)

@@ -31,7 +31,7 @@ from pop3connect.sansio.replies import (
 class StatusLineTests(SynchronousTestCase):
     """`parse_status` and `parse_challenge`"""
 
-    def test_success_has_its_text_without_the_blanks_around_it(self) -> None:
+    def test_ok_line_gives_its_text_without_outer_blanks(self) -> None:
         for line, text in [
             (b"+OK", b""),
             (b"+OK ", b""),
@@ -45,7 +45,7 @@ class StatusLineTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_status(line), Status(True, text), line)
 
-    def test_refusal_has_its_text_and_its_code(self) -> None:
+    def test_err_line_gives_its_text_and_response_code(self) -> None:
         for line, code, text in [
             (b"-ERR", None, b""),
             (b"-ERR ", None, b""),
@@ -66,7 +66,7 @@ class StatusLineTests(SynchronousTestCase):
         for text in (b"[see the manual]", b"[]", b"[AUTH", b"no [AUTH]", b"[\xc3\xa9]"):
             self.assertEqual(parse_status(b"-ERR " + text), Status(False, text))
 
-    def test_anything_else_is_no_status_line(self) -> None:
+    def test_line_without_a_valid_indicator_is_not_a_status_line(self) -> None:
         for line in (
             b"",
             b" ",
@@ -89,7 +89,7 @@ class StatusLineTests(SynchronousTestCase):
         ):
             self.assertIs(parse_status(line), None, line)
 
-    def test_a_continuation_has_its_challenge(self) -> None:
+    def test_continuation_line_gives_its_challenge(self) -> None:
         for line, text in [
             (b"+", b""),
             (b"+ ", b""),
@@ -100,7 +100,7 @@ class StatusLineTests(SynchronousTestCase):
                 parse_challenge(line), Status(True, text, challenge=True), line
             )
 
-    def test_what_is_no_continuation_is_not_taken_for_one(self) -> None:
+    def test_line_that_is_not_a_continuation_gives_none(self) -> None:
         for line in (b"", b"+OK", b"+OK done", b"-ERR", b"+Y2hh", b" + Y2hh", b"Y2hh"):
             self.assertIs(parse_challenge(line), None, line)
 
@@ -109,7 +109,7 @@ class StatusLineTests(SynchronousTestCase):
         st.sampled_from([b"", b"+OK", b"-ERR", b"-ERR [", b"+ ", b"+"]),
         st.binary(max_size=20),
     )
-    def test_no_line_whatever_raises(self, start: bytes, rest: bytes) -> None:
+    def test_parsing_any_line_never_raises(self, start: bytes, rest: bytes) -> None:
         status = parse_status(start + rest)
         if status is not None:
             self.assertEqual(status.ok, start.startswith(b"+OK"))
@@ -121,7 +121,7 @@ class StatusLineTests(SynchronousTestCase):
 class LooksLikeTests(SynchronousTestCase):
     """`looks_like`"""
 
-    def test_other_protocols_are_known_by_how_they_begin(self) -> None:
+    def test_greetings_of_other_protocols_are_recognized(self) -> None:
         for greeting, name in [
             (b"\x15\x03\x01\x00\x02\x02\x46", TLS_RECORD),
             (b"\x15\x03\x03", TLS_RECORD),
@@ -142,7 +142,7 @@ class LooksLikeTests(SynchronousTestCase):
         ]:
             self.assertEqual(looks_like(greeting), name, greeting)
 
-    def test_what_is_pop3_or_unknown_has_no_name(self) -> None:
+    def test_pop3_or_unknown_greeting_gives_none(self) -> None:
         for greeting in (
             b"",
             b"+OK ready",
@@ -159,7 +159,7 @@ class LooksLikeTests(SynchronousTestCase):
 class CapabilitiesTests(SynchronousTestCase):
     """`parse_capabilities` and `Capabilities`"""
 
-    def test_a_body_is_read_tag_by_tag(self) -> None:
+    def test_capa_body_is_parsed_into_tags_and_arguments(self) -> None:
         capabilities = parse_capabilities(
             b"TOP\r\nUSER\r\nSASL PLAIN SCRAM-SHA-256\r\nUIDL\r\nX-New thing  two\r\n"
             b"IMPLEMENTATION Shlemazle-Plotz v302 a=b\r\n"
@@ -178,7 +178,7 @@ class CapabilitiesTests(SynchronousTestCase):
         self.assertTrue(capabilities.known)
         self.assertEqual(capabilities.implementation, "Shlemazle-Plotz v302 a=b")
 
-    def test_tags_and_mechanisms_have_no_case(self) -> None:
+    def test_tags_and_mechanisms_are_case_insensitive(self) -> None:
         capabilities = parse_capabilities(b"sasl plain Scram-Sha-1\r\nstls\r\n")
         self.assertIn("STLS", capabilities)
         self.assertIn("Stls", capabilities)
@@ -186,22 +186,22 @@ class CapabilitiesTests(SynchronousTestCase):
         self.assertEqual(capabilities.get("sAsL"), ("plain", "Scram-Sha-1"))
         self.assertEqual(capabilities.sasl, ("PLAIN", "SCRAM-SHA-1"))
 
-    def test_mechanisms_announced_on_two_lines_all_count(self) -> None:
+    def test_mechanisms_on_two_sasl_lines_are_combined(self) -> None:
         capabilities = parse_capabilities(b"SASL PLAIN\r\nUIDL\r\nsasl LOGIN X\r\n")
         self.assertEqual(capabilities.sasl, ("PLAIN", "LOGIN", "X"))
 
-    def test_mechanisms_can_be_none(self) -> None:
+    def test_sasl_is_empty_without_mechanisms(self) -> None:
         self.assertEqual(parse_capabilities(b"SASL\r\n").sasl, ())
         self.assertEqual(parse_capabilities(b"").sasl, ())
 
-    def test_loose_lines_are_read(self) -> None:
+    def test_irregular_lines_are_parsed(self) -> None:
         """Bare LF, several blanks, tabs, empty lines and lines that begin oddly."""
         capabilities = parse_capabilities(b"TOP\n\r\n  \r\n\tUIDL\t \r\n.X y\r\nZ")
         self.assertEqual(
             dict(capabilities), {"TOP": (), "UIDL": (), ".X": ("y",), "Z": ()}
         )
 
-    def test_login_delay_and_expire_are_numbers_with_or_without_user(self) -> None:
+    def test_login_delay_and_expire_are_numbers_or_none(self) -> None:
         for words, value in [
             (b"900", 900),
             (b"0", 0),
@@ -220,20 +220,20 @@ class CapabilitiesTests(SynchronousTestCase):
             self.assertEqual(capabilities.login_delay, value, words)
             self.assertEqual(capabilities.expire, value, words)
 
-    def test_what_was_not_said_is_none(self) -> None:
+    def test_missing_values_are_none(self) -> None:
         nothing = Capabilities()
         self.assertEqual(
             (nothing.login_delay, nothing.expire, nothing.implementation),
             (None, None, None),
         )
 
-    def test_what_is_not_printable_is_escaped(self) -> None:
+    def test_unprintable_characters_are_escaped(self) -> None:
         capabilities = parse_capabilities(b"X\x1b[2J \xe2\x80\xae \xff caf\xc3\xa9\r\n")
         self.assertEqual(
             dict(capabilities), {"X\\X1B[2J": ("\\u202e", "\\xff", "caf\u00e9")}
         )
 
-    def test_it_is_a_mapping_that_cannot_be_changed(self) -> None:
+    def test_capabilities_are_a_read_only_mapping(self) -> None:
         given_tags = {"TOP": (), "UIDL": ()}
         capabilities = Capabilities(given_tags)
         del given_tags["TOP"]
@@ -246,17 +246,17 @@ class CapabilitiesTests(SynchronousTestCase):
         with self.assertRaises(TypeError):
             capabilities["STLS"] = ()  # type: ignore[index]
 
-    def test_a_server_without_capa_is_told_from_one_without_capabilities(self) -> None:
+    def test_known_is_true_for_an_empty_list_and_false_without_capa(self) -> None:
         self.assertTrue(parse_capabilities(b"").known)
         self.assertFalse(Capabilities(known=False).known)
 
-    def test_its_repr_shows_the_tags(self) -> None:
+    def test_repr_shows_the_tags(self) -> None:
         self.assertEqual(
             repr(parse_capabilities(b"TOP\r\nSASL X\r\n")), "<Capabilities TOP SASL>"
         )
         self.assertEqual(repr(Capabilities()), "<Capabilities none>")
 
-    def test_more_than_any_server_has_are_refused(self) -> None:
+    def test_too_many_capabilities_are_refused(self) -> None:
         body = b"".join(b"X%d\r\n" % number for number in range(MAX_CAPABILITIES))
         self.assertEqual(len(parse_capabilities(body)), MAX_CAPABILITIES)
         with self.assertRaises(BadReplyError):
@@ -268,7 +268,7 @@ class CapabilitiesTests(SynchronousTestCase):
 class LanguageTests(SynchronousTestCase):
     """`parse_languages` (RFC 6856 section 3.2)"""
 
-    def test_each_tag_has_its_name(self) -> None:
+    def test_each_tag_is_mapped_to_its_name(self) -> None:
         body = b"en English\r\nde Deutsch (neu)\r\nfr Fran\xc3\xa7ais\r\nx\r\n\r\n"
         self.assertEqual(
             parse_languages(body),
@@ -276,7 +276,7 @@ class LanguageTests(SynchronousTestCase):
         )
         self.assertEqual(parse_languages(b""), {})
 
-    def test_what_is_not_printable_is_escaped(self) -> None:
+    def test_unprintable_characters_are_escaped(self) -> None:
         body = b"e\x1b  \xe2\x80\xae\xff \r\n"
         self.assertEqual(parse_languages(body), {"e\\x1b": "\\u202e\\xff"})
 
@@ -284,7 +284,7 @@ class LanguageTests(SynchronousTestCase):
 class StatTests(SynchronousTestCase):
     """`parse_stat`"""
 
-    def test_the_first_two_numbers_count(self) -> None:
+    def test_first_two_numbers_are_count_and_size(self) -> None:
         for text, stat in [
             (b"2 320", (2, 320)),
             (b"0 0", (0, 0)),
@@ -297,10 +297,10 @@ class StatTests(SynchronousTestCase):
             self.assertEqual(parse_stat(text), stat, text)
             self.assertIs(type(parse_stat(text)), Stat)
 
-    def test_a_total_that_has_wrapped_is_no_total(self) -> None:
+    def test_negative_total_is_read_as_zero(self) -> None:
         self.assertEqual(parse_stat(b"20000 -2043124"), (20000, 0))
 
-    def test_anything_else_is_refused_and_shown_printable(self) -> None:
+    def test_unreadable_text_is_refused_with_short_printable_error(self) -> None:
         for text in (
             b"",
             b"2",
@@ -326,7 +326,7 @@ class StatTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     """`parse_listing` and `parse_one_listing`"""
 
-    def test_a_listing_is_kept_in_the_order_of_the_server(self) -> None:
+    def test_rows_keep_the_order_of_the_server(self) -> None:
         for body, rows in [
             (b"", []),
             (b"1 120\r\n2 200\r\n", [(1, 120), (2, 200)]),
@@ -339,21 +339,21 @@ class ListingTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_listing(body), rows, body)
 
-    def test_its_rows_are_listings(self) -> None:
+    def test_rows_are_of_type_listing(self) -> None:
         self.assertEqual(parse_listing(b"1 120\r\n"), [Listing(number=1, size=120)])
         self.assertIs(type(parse_listing(b"1 120\r\n")[0]), Listing)
 
-    def test_loose_lines_are_read(self) -> None:
+    def test_irregular_lines_are_parsed(self) -> None:
         """Blanks before, between and after; further text; empty lines."""
         body = b"  1   120 \r\n\r\n\t2\t200\tfurther text\r\n \r\n3 300 x y\r\n4 5"
         self.assertEqual(parse_listing(body), [(1, 120), (2, 200), (3, 300), (4, 5)])
 
-    def test_a_last_line_without_its_end_counts(self) -> None:
+    def test_last_line_without_line_end_is_parsed(self) -> None:
         self.assertEqual(parse_listing(b"1 120\r\n2 200"), [(1, 120), (2, 200)])
         with self.assertRaises(BadReplyError):
             parse_listing(b"junk")
 
-    def test_a_row_that_is_told_twice_is_one_row(self) -> None:
+    def test_repeated_row_is_returned_once(self) -> None:
         body = b"2 200\r\n1 120\r\n2 200 again\r\n3 300\r\n1 120\r\n"
         self.assertEqual(parse_listing(body), [(2, 200), (1, 120), (3, 300)])
 
@@ -361,7 +361,7 @@ class ListingTests(SynchronousTestCase):
         with self.assertRaises(BadReplyError):
             parse_listing(b"1 120\r\n2 200\r\n1 121\r\n")
 
-    def test_one_bad_line_spoils_the_listing(self) -> None:
+    def test_listing_with_one_bad_line_is_refused(self) -> None:
         for line in (
             b"0 120",
             b"-1 120",
@@ -390,7 +390,7 @@ class ListingTests(SynchronousTestCase):
             self.assertLess(len(str(caught.exception)), 500)
             self.assertTrue(str(caught.exception).isprintable())
 
-    def test_the_error_says_what_it_expected_and_got(self) -> None:
+    def test_error_states_what_was_expected_and_received(self) -> None:
         with self.assertRaises(BadReplyError) as caught:
             parse_listing(b"1 many\r\n")
         self.assertEqual(
@@ -403,7 +403,7 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(len(rows), 100_000)
         self.assertEqual((rows[0], rows[-1]), ((1, 7), (100_000, 700_000)))
 
-    def test_one_line_alone_is_read_like_one_of_a_listing(self) -> None:
+    def test_single_line_is_parsed_like_a_row_of_a_listing(self) -> None:
         self.assertEqual(parse_one_listing(b"2 200"), Listing(2, 200))
         self.assertEqual(parse_one_listing(b"2 200 octets"), Listing(2, 200))
         for text in (b"", b"2", b"0 200", b"2 x"):
@@ -414,7 +414,7 @@ class ListingTests(SynchronousTestCase):
 class UIDTests(SynchronousTestCase):
     """`parse_uids` and `parse_one_uid`"""
 
-    def test_a_listing_is_kept_in_the_order_of_the_server(self) -> None:
+    def test_rows_keep_the_order_of_the_server(self) -> None:
         body = b"2 QhdPYR:00WBw1Ph7x7\r\n1 whqtswO00WBw418f9t5JxYwZ\r\n9 !~\r\n"
         self.assertEqual(
             parse_uids(body),
@@ -423,7 +423,7 @@ class UIDTests(SynchronousTestCase):
         self.assertIs(type(parse_uids(body)[0]), UID)
         self.assertEqual(parse_uids(b""), [])
 
-    def test_an_id_is_all_after_the_number_whatever_the_rfc_says(self) -> None:
+    def test_uid_is_everything_after_the_number(self) -> None:
         for line, uid in [
             (b"1 two words", "two words"),
             (b"1  two  words ", "two  words"),
@@ -440,27 +440,27 @@ class UIDTests(SynchronousTestCase):
             self.assertEqual(parse_one_uid(line), UID(1, uid), line)
             self.assertEqual(parse_uids(line + b"\r\n"), [UID(1, uid)], line)
 
-    def test_octets_beyond_ascii_come_back_whole(self) -> None:
+    def test_non_ascii_bytes_of_a_uid_can_be_recovered(self) -> None:
         for octets in (b"caf\xc3\xa9", b"\xff\xfe", b"a\xe9b", bytes(range(128, 256))):
             uid = parse_one_uid(b"1 " + octets).uid
             self.assertEqual(uid.encode("ascii", "surrogateescape"), octets)
 
-    def test_two_messages_may_have_one_id(self) -> None:
+    def test_two_messages_with_the_same_uid_are_accepted(self) -> None:
         self.assertEqual(
             parse_uids(b"1 same\r\n2 same\r\n"), [(1, "same"), (2, "same")]
         )
 
-    def test_a_row_that_is_told_twice_is_one_row(self) -> None:
+    def test_repeated_row_is_returned_once(self) -> None:
         self.assertEqual(
             parse_uids(b"1 a\r\n2 b\r\n1 a\r\n1  a \r\n"), [(1, "a"), (2, "b")]
         )
 
-    def test_two_ids_for_one_message_are_refused(self) -> None:
+    def test_two_uids_for_one_message_are_refused(self) -> None:
         for second in (b"1 b", b"1 A", b"1"):
             with self.assertRaises(BadReplyError):
                 parse_uids(b"1 a\r\n%b\r\n" % second)
 
-    def test_one_bad_line_spoils_the_listing(self) -> None:
+    def test_listing_with_one_bad_line_is_refused(self) -> None:
         for line in (
             b"0 a",
             b"-1 a",
@@ -521,7 +521,7 @@ class AnyListingTests(SynchronousTestCase):
     @given(_ROWS)
     @example([(1, 2), (1, 2)])
     @example([(1, 2), (1, 3)])
-    def test_a_listing_is_read_as_meant_or_refused(
+    def test_valid_listing_is_parsed_and_any_other_refused(
         self, rows: list[tuple[int, int]]
     ) -> None:
         sensible = (
@@ -540,7 +540,7 @@ class AnyListingTests(SynchronousTestCase):
     @example(b"1 2\n3 4\r\n")
     @example(b"x\n1 2\r\n")
     @example(b"1 2\r\r\n")
-    def test_a_whole_listing_is_read_like_its_lines_one_by_one(
+    def test_whole_listing_is_parsed_like_its_lines_one_by_one(
         self, body: bytes
     ) -> None:
         """Whatever shortcut there is for listings without surprises."""
@@ -554,7 +554,7 @@ class AnyListingTests(SynchronousTestCase):
 
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(st.lists(st.sampled_from([*b"019 \t\r\n-x\xff\0."]), max_size=30).map(bytes))
-    def test_junk_is_refused_with_the_one_error(self, body: bytes) -> None:
+    def test_junk_raises_only_bad_reply_error(self, body: bytes) -> None:
         for parse in (parse_listing, parse_uids, parse_stat, parse_capabilities):
             try:
                 parse(body)

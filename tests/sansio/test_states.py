@@ -13,19 +13,19 @@ from pop3connect.sansio.states import ALLOWED, State
 class SecureTests(SynchronousTestCase):
     """`Secure`"""
 
-    def test_the_numbers_are_those_of_omnis(self) -> None:
+    def test_secure_has_the_numbers_of_omnis(self) -> None:
         self.assertEqual(
             {way.name: way.value for way in Secure}, {"NONE": 0, "TLS": 1, "STLS": 2}
         )
 
-    def test_plain_numbers_and_truth_values_are_taken_for_them(self) -> None:
+    def test_plain_numbers_and_booleans_convert_to_secure(self) -> None:
         self.assertIs(Secure(0), Secure.NONE)
         self.assertIs(Secure(2), Secure.STLS)
         self.assertIs(Secure(False), Secure.NONE)
         self.assertIs(Secure(True), Secure.TLS)
         self.assertEqual(Secure.STLS, 2)
 
-    def test_there_is_no_fourth_way(self) -> None:
+    def test_unknown_number_is_refused(self) -> None:
         for number in (-1, 3):
             with self.assertRaises(ValueError):
                 Secure(number)
@@ -34,28 +34,28 @@ class SecureTests(SynchronousTestCase):
 class StateTests(SynchronousTestCase):
     """`State` and `ALLOWED`"""
 
-    def test_the_states_are_those_of_the_rfc_and_what_is_around_them(self) -> None:
+    def test_states_are_those_of_the_rfc_plus_greeting_and_closed(self) -> None:
         self.assertEqual(
             [state.name for state in State],
             ["GREETING", "AUTHORIZATION", "TRANSACTION", "UPDATE", "CLOSED"],
         )
 
-    def test_before_the_login_there_is_only_the_login(self) -> None:
+    def test_authorization_allows_only_verbs_valid_before_login(self) -> None:
         verbs = "APOP AUTH CAPA LANG PASS QUIT STLS USER UTF8"
         self.assertEqual(" ".join(sorted(ALLOWED[State.AUTHORIZATION])), verbs)
 
-    def test_after_the_login_there_is_the_mailbox(self) -> None:
+    def test_transaction_allows_only_verbs_valid_after_login(self) -> None:
         verbs = "CAPA DELE LANG LIST NOOP QUIT RETR RSET STAT TOP UIDL"
         self.assertEqual(" ".join(sorted(ALLOWED[State.TRANSACTION])), verbs)
 
-    def test_around_them_there_is_nothing(self) -> None:
+    def test_greeting_update_and_closed_allow_no_command(self) -> None:
         for state in (State.GREETING, State.UPDATE, State.CLOSED):
             self.assertEqual(ALLOWED[state], frozenset())
 
-    def test_every_state_has_its_verbs(self) -> None:
+    def test_every_state_has_a_row_in_the_table(self) -> None:
         self.assertEqual(list(ALLOWED), list(State))
 
-    def test_the_verbs_are_those_of_the_commands(self) -> None:
+    def test_allowed_verbs_are_those_of_the_commands(self) -> None:
         classes = [getattr(commands, name) for name in commands.__all__]
         verbs = {
             kind.verb
@@ -64,7 +64,7 @@ class StateTests(SynchronousTestCase):
         }
         self.assertEqual(frozenset().union(*ALLOWED.values()), verbs)
 
-    def test_the_table_cannot_be_changed(self) -> None:
+    def test_table_is_read_only(self) -> None:
         with self.assertRaises(TypeError):
             ALLOWED[State.CLOSED] = frozenset({"QUIT"})  # type: ignore[index]
         for verbs in ALLOWED.values():

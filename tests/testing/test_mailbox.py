@@ -55,7 +55,7 @@ class ScriptTests(SynchronousTestCase):
         server.flush()
         return server, self.successResultOf(opening)
 
-    def test_a_session(self) -> None:
+    def test_session_that_follows_the_script_passes_the_check(self) -> None:
         server, handle = self.play(
             begin()
             .expect("LIST")
@@ -76,7 +76,7 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(ending).deleted, frozenset())
         server.check()
 
-    def test_nothing_happens_in_a_call(self) -> None:
+    def test_command_has_no_result_before_flush(self) -> None:
         """
         As on a real wire: what is sent arrives later.
         """
@@ -87,7 +87,7 @@ class ScriptTests(SynchronousTestCase):
         self.successResultOf(answer)
         self.successResultOf(handle.abort())
 
-    def test_tls(self) -> None:
+    def test_script_can_start_tls_at_once_or_after_stls(self) -> None:
         for script, secure in (
             (Script().start_tls(server_certificate()).greet().log_in().quit(), 1),
             (
@@ -110,7 +110,7 @@ class ScriptTests(SynchronousTestCase):
             self.successResultOf(ending)
             server.check()
 
-    def test_a_step_of_your_own(self) -> None:
+    def test_custom_step_decides_which_line_it_accepts(self) -> None:
         script = begin().step(
             "any line", lambda stage: (stage.line() or b"").startswith(b"RETR")
         )
@@ -120,7 +120,7 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answer), MAIL)
         self.successResultOf(handle.abort())
 
-    def test_stuffing(self) -> None:
+    def test_stuffed_doubles_leading_dots_and_adds_the_end(self) -> None:
         for body, wire in (
             (b"", b".\r\n"),
             (b".", b"..\r\n.\r\n"),
@@ -147,28 +147,28 @@ class DeviationTests(SynchronousTestCase):
             server.check()
         return str(caught.exception)
 
-    def test_another_line(self) -> None:
+    def test_unexpected_line_fails_the_check_and_shows_the_dialogue(self) -> None:
         text = self.problem(begin().expect("RETR 1"), lambda h: h.retrieve(2))
         self.assertIn(
             "connection 1: expected b'RETR 1', the client sent b'RETR 2'", text
         )
         self.assertIn("\n  C: PASS lovelace\n  S: +OK\n", text)
 
-    def test_a_step_that_was_not_played(self) -> None:
+    def test_unplayed_step_fails_the_check(self) -> None:
         text = self.problem(begin().reply("+OK").expect("NOOP"), lambda h: h.stat())
         self.assertIn("expected b'NOOP'", text)
         text = self.problem(begin().expect_close(), lambda h: h.when_closed())
         self.assertIn("not played to its end: expect the client to close", text)
 
-    def test_a_line_too_many(self) -> None:
+    def test_line_after_the_script_fails_the_check(self) -> None:
         text = self.problem(begin(), lambda handle: handle.noop())
         self.assertIn("the script is over, and the client sent b'NOOP\\r\\n'", text)
 
-    def test_the_client_has_closed(self) -> None:
+    def test_client_closing_early_fails_the_check(self) -> None:
         text = self.problem(begin().expect("NOOP"), lambda handle: handle.abort())
         self.assertIn("expected b'NOOP', and the client closed", text)
 
-    def test_too_many_connections(self) -> None:
+    def test_more_connections_than_scripts_fail_the_check(self) -> None:
         server = ScriptedServer(begin().expect_close())
         for _ in range(2):
             opening = server.connect()
@@ -178,7 +178,7 @@ class DeviationTests(SynchronousTestCase):
             server.check()
         self.assertIn("2 connections, and scripts for 1", str(caught.exception))
 
-    def test_too_few_connections(self) -> None:
+    def test_fewer_connections_than_scripts_fail_the_check(self) -> None:
         with (
             self.assertRaises(AssertionError) as caught,
             ScriptedServer(Script(), Script()) as server,
@@ -187,7 +187,7 @@ class DeviationTests(SynchronousTestCase):
         self.assertIn("only 0 of 2 scripts", str(caught.exception))
         self.assertEqual(server.stages, [])
 
-    def test_an_exception_within_goes_first(self) -> None:
+    def test_exception_in_with_block_takes_precedence_over_check(self) -> None:
         with self.assertRaises(ZeroDivisionError), ScriptedServer(begin()):
             raise ZeroDivisionError
 
@@ -211,7 +211,7 @@ class FaultTests(SynchronousTestCase):
     def each(self, script: Callable[[], Script]) -> list[tuple[ScriptedServer, Handle]]:
         return [self.open(script(), secure) for secure in (0, 1)]
 
-    def test_split_at_every_octet(self) -> None:
+    def test_replies_in_chunks_of_a_few_bytes_are_read(self) -> None:
         for size in (1, 2, 3, 7):
             for server, handle in self.each(
                 lambda size=size: (  # type: ignore[misc]
@@ -231,7 +231,7 @@ class FaultTests(SynchronousTestCase):
                 self.successResultOf(ending)
                 server.check()
 
-    def test_records_of_one_octet(self) -> None:
+    def test_tls_records_of_one_byte_are_read(self) -> None:
         server, handle = self.open(
             Script().records(1).expect("RETR 1").message(MAIL).records(None).quit(), 1
         )
@@ -242,7 +242,7 @@ class FaultTests(SynchronousTestCase):
         server.flush()
         self.successResultOf(ending)
 
-    def test_glued(self) -> None:
+    def test_glued_replies_arrive_together_and_are_both_read(self) -> None:
         for server, handle in self.each(
             lambda: (
                 Script()
@@ -265,7 +265,7 @@ class FaultTests(SynchronousTestCase):
             self.successResultOf(handle.abort())
             server.check()
 
-    def test_dropped(self) -> None:
+    def test_connection_dropped_within_a_message_fails_retrieve(self) -> None:
         """
         After so many octets; the client knows that it was not all.
         """
@@ -279,7 +279,7 @@ class FaultTests(SynchronousTestCase):
                 server.flush()
                 self.failureResultOf(message, ConnectionLostError, TLSError)
 
-    def test_ends(self) -> None:
+    def test_any_way_of_closing_fails_the_pending_command(self) -> None:
         for end in ("drop", "reset", "half_close", "close"):
             for server, handle in self.each(
                 lambda end=end: getattr(Script().expect("NOOP"), end)()  # type: ignore[misc]
@@ -290,7 +290,7 @@ class FaultTests(SynchronousTestCase):
                 self.successResultOf(handle.when_closed())
                 server.check()
 
-    def test_stalled(self) -> None:
+    def test_stalled_server_times_out_after_60_seconds(self) -> None:
         for server, handle in self.each(lambda: Script().stall()):
             answer = handle.noop()
             server.advance(59)
@@ -299,7 +299,7 @@ class FaultTests(SynchronousTestCase):
             self.failureResultOf(answer, TimedOutError)
             server.flush()
 
-    def test_delayed(self) -> None:
+    def test_reply_delayed_within_the_time_limit_is_accepted(self) -> None:
         for server, handle in self.each(
             lambda: Script().expect("NOOP").delay(30).reply().expect_close()
         ):
@@ -311,7 +311,7 @@ class FaultTests(SynchronousTestCase):
             self.successResultOf(handle.abort())
             server.check()
 
-    def test_trickling(self) -> None:
+    def test_body_that_trickles_too_slowly_times_out(self) -> None:
         """
         Octet by octet it would take for ever; the client's patience is bounded.
         """
@@ -323,7 +323,7 @@ class FaultTests(SynchronousTestCase):
             server.advance(1)
         self.failureResultOf(message, TimedOutError)
 
-    def test_a_trickle_ends_with_the_connection(self) -> None:
+    def test_trickle_stops_when_the_connection_closes(self) -> None:
         server, handle = self.open(
             Script().trickle(1, 1).expect("RETR 1").message(OTHER)
         )
@@ -333,7 +333,7 @@ class FaultTests(SynchronousTestCase):
         server.flush()
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
-    def test_renegotiation(self) -> None:
+    def test_tls_renegotiation_never_leaves_the_command_pending(self) -> None:
         """
         The session goes on, or ends with an error; it never hangs.
         """
@@ -379,7 +379,7 @@ class MailboxTests(SynchronousTestCase):
         server.flush()
         return self.successResultOf(deferred)
 
-    def test_a_session(self) -> None:
+    def test_session_reads_and_deletes_with_and_without_tls(self) -> None:
         for options, secure in (
             ({}, 0),
             ({"certificate": server_certificate()}, 2),
@@ -399,14 +399,14 @@ class MailboxTests(SynchronousTestCase):
             self.done(server, handle.disconnect())
             self.assertEqual(server.messages, [MAIL, OTHER])
 
-    def test_a_wrong_password(self) -> None:
+    def test_wrong_password_is_a_login_error(self) -> None:
         server = MailboxServer(username="bob", password="secret")
         opening = server.connect(password="other")
         server.flush()
         self.failureResultOf(opening, LoginError)
         self.done(server, self.open(server).disconnect())
 
-    def test_new_mail(self) -> None:
+    def test_new_mail_is_visible_in_the_next_session_only(self) -> None:
         """It is there for the next session (RFC 1939 section 5: none sees it come)."""
         server = MailboxServer([MAIL])
         handle = self.open(server)
@@ -417,7 +417,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.done(server, handle.retrieve(2)), OTHER)
         self.done(server, handle.disconnect())
 
-    def test_a_message_that_is_refused(self) -> None:
+    def test_refused_message_fails_and_others_are_retrieved(self) -> None:
         server = MailboxServer([MAIL, OTHER])
         server.refused[1] = "it is broken"
         handle = self.open(server)
@@ -428,7 +428,7 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(two), OTHER)
         self.done(server, handle.disconnect())
 
-    def test_a_mailbox_in_use(self) -> None:
+    def test_login_to_mailbox_in_use_fails_until_it_is_free(self) -> None:
         server = MailboxServer([MAIL])
         server.in_use = True
         opening = server.connect()
@@ -441,7 +441,7 @@ class MailboxTests(SynchronousTestCase):
         self.done(server, handle.disconnect())
         self.assertFalse(server.in_use)
 
-    def test_what_was_heard(self) -> None:
+    def test_heard_lists_the_commands_received(self) -> None:
         server = MailboxServer([MAIL])
         handle = self.open(server, auth="USER")
         self.done(server, handle.delete(1))
@@ -451,7 +451,7 @@ class MailboxTests(SynchronousTestCase):
             ["CAPA", "USER ada", "PASS lovelace", "CAPA", "DELE 1", "QUIT"],
         )
 
-    def test_a_connection_that_breaks_anywhere(self) -> None:
+    def test_connection_lost_at_any_point_raises_and_deletes_nothing(self) -> None:
         """In the clear and below TLS; and nothing is lost."""
         lost = 0
         for tls in ({}, {"certificate": server_certificate(), "tls_at_once": True}):
@@ -481,18 +481,18 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(len(outcomes), 1)
         return getattr(outcomes[0], "value", outcomes[0])
 
-    def test_no_time_limit_is_left(self) -> None:
+    def test_no_delayed_call_is_left_after_a_session(self) -> None:
         server = MailboxServer([MAIL])
         self.done(server, self.open(server).disconnect())
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
-    def test_a_password_callable_and_other_options(self) -> None:
+    def test_connect_passes_password_callable_and_options_on(self) -> None:
         server = MailboxServer([MAIL])
         handle = self.open(server, password=lambda: "lovelace", pipeline=False)
         self.assertEqual(self.done(server, handle.size(1)), len(MAIL))
         self.done(server, handle.disconnect())
 
-    def test_messages_of_a_coroutine(self) -> None:
+    def test_messages_can_be_iterated_in_a_coroutine(self) -> None:
         server = MailboxServer([MAIL, OTHER])
 
         async def everything() -> list[bytes | None]:
@@ -510,7 +510,7 @@ class ExampleTests(TestCase):
 
     timeout = 60
 
-    async def test_the_example(self) -> None:
+    async def test_inbox_example_passes_all_its_tests(self) -> None:
         folder = Path(self.mktemp()).absolute()
         path = os.pathsep.join([str(ROOT), str(ROOT / "examples")])
         out, err, status = await getProcessOutputAndValue(
@@ -534,7 +534,7 @@ class LoopbackTests(TestCase):
         self.addCleanup(port.stopListening)
         return f"localhost:{port.getHost().port}"
 
-    async def test_a_script(self) -> None:
+    async def test_scripted_session_works_over_tcp(self) -> None:
         server = ScriptedServer(
             begin().split(1).expect("RETR 1").message(MAIL).split(None).quit()
         )
@@ -543,7 +543,7 @@ class LoopbackTests(TestCase):
         await handle.disconnect()
         server.check()
 
-    async def test_tls(self) -> None:
+    async def test_scripted_tls_session_works_over_tcp(self) -> None:
         script = Script().start_tls(server_certificate()).greet().log_in().quit()
         server = ScriptedServer(script)
         handle = await connect(
@@ -552,7 +552,7 @@ class LoopbackTests(TestCase):
         await handle.disconnect()
         server.check()
 
-    async def test_faults(self) -> None:
+    async def test_any_way_of_closing_fails_the_pending_command(self) -> None:
         for end in ("drop", "reset", "half_close", "close"):
             script = getattr(begin().expect("NOOP"), end)()
             server = ScriptedServer(script)
@@ -562,7 +562,7 @@ class LoopbackTests(TestCase):
             await handle.when_closed()
             server.check()
 
-    async def test_nothing_follows_a_drop(self) -> None:
+    async def test_nothing_is_sent_after_a_drop(self) -> None:
         """The rest of a message must not be missing from the middle of it."""
         script = begin().expect("RETR 1").drop(10).message(MAIL).say("more\r\n.\r\n")
         server = ScriptedServer(script)
@@ -572,7 +572,7 @@ class LoopbackTests(TestCase):
         await handle.when_closed()
         server.check()
 
-    async def test_a_mailbox(self) -> None:
+    async def test_mailbox_session_works_over_tcp(self) -> None:
         server = MailboxServer([MAIL])
         handle = await connect(self.address(server), "ada", "lovelace")
         self.assertEqual(await handle.retrieve(1), MAIL)
