@@ -107,7 +107,7 @@ class UpgradeTests(StlsTestCase):
     The upgrade as it should be.
     """
 
-    def test_whole_dialogue(self) -> None:
+    def test_upgrade_comes_before_login_in_whole_dialogue(self) -> None:
         """Line by line: the upgrade comes before anything that is worth hiding."""
         opening = self.begin()
         self.assertEqual(self.server.heard(), b"")
@@ -149,7 +149,7 @@ class UpgradeTests(StlsTestCase):
         )
         self.assertNotIn(b"lovelace", b"".join(self.server.transport.writes))
 
-    def test_session_goes_on(self) -> None:
+    def test_session_works_after_upgrade(self) -> None:
         """What follows is a session like any other."""
         opening = self.upgrade()
         self.play_login()
@@ -161,7 +161,7 @@ class UpgradeTests(StlsTestCase):
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.successResultOf(ended)
 
-    def test_in_pieces(self) -> None:
+    def test_replies_received_byte_by_byte_are_accepted(self) -> None:
         """The answers may come by the octet."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n", size=1)
@@ -173,7 +173,7 @@ class UpgradeTests(StlsTestCase):
         self.play_login()
         self.successResultOf(opening)
 
-    def test_alone(self) -> None:
+    def test_stls_is_not_pipelined_even_if_pipelining_is_offered(self) -> None:
         """Nothing is pipelined with STLS, whatever the server offers."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
@@ -183,7 +183,7 @@ class UpgradeTests(StlsTestCase):
         self.play_login()
         self.successResultOf(opening)
 
-    def test_capability_in_any_case(self) -> None:
+    def test_stls_capability_is_recognized_in_lower_case(self) -> None:
         """The case of a capability does not count (RFC 2449 section 5)."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
@@ -192,14 +192,14 @@ class UpgradeTests(StlsTestCase):
         self.server.lose()
         self.refused(opening, ConnectionLostError)
 
-    def test_only_on_request(self) -> None:
+    def test_stls_is_not_sent_unless_requested(self) -> None:
         """Nobody is upgraded who did not ask for it (RFC 8314 section 4.1)."""
         self.server.log_in(b"STLS\r\n")
         sent = b"".join(self.server.transport.writes)
         self.assertNotIn(b"STLS", sent)
         self.server.lose()
 
-    def test_not_inside_tls(self) -> None:
+    def test_stls_is_not_sent_inside_tls(self) -> None:
         """With TLS at once there is nothing to upgrade, even if it is on offer."""
         opening = self.open()
         self.server.say(b"+OK ready\r\n")
@@ -208,7 +208,7 @@ class UpgradeTests(StlsTestCase):
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
-    def test_server_name(self) -> None:
+    def test_host_name_is_sent_as_sni_but_address_is_not(self) -> None:
         """The name goes along here too; an address does not (RFC 6066 section 3)."""
         for host, expected in ((HOST, HOST.encode()), ("192.0.2.1", None)):
             creator = ServerTLS(leaf(HOST, "192.0.2.1"))
@@ -218,7 +218,7 @@ class UpgradeTests(StlsTestCase):
             self.successResultOf(opening)
             self.server.lose()
 
-    def test_without_verification(self) -> None:
+    def test_upgrade_without_verification_is_reported_as_unverified(self) -> None:
         """``verify=False`` still encrypts, and says so."""
         for shown in (wrong_host(), expired(), unknown_ca()):
             self.status.clear()
@@ -235,7 +235,7 @@ class UpgradeTests(StlsTestCase):
             self.assertNotIn(b"lovelace", b"".join(self.server.transport.writes))
             self.server.lose()
 
-    def test_resumed(self) -> None:
+    def test_tls_session_is_resumed_at_next_upgrade(self) -> None:
         """The next upgrade may resume the TLS session; a proof was given before."""
         folder, creator = self.folder([authority()]), ServerTLS()
         for _ in range(2):
@@ -250,7 +250,7 @@ class UpgradeTests(StlsTestCase):
             # From now on, who is not resumed is refused.
             creator.show(expired())
 
-    def test_client_certificate(self) -> None:
+    def test_client_certificate_is_presented_when_requested(self) -> None:
         """A server may ask for it here as well."""
         ours = client_identity()
         folder = self.folder({"ours": ours.pem + ours.key_pem})
@@ -279,7 +279,7 @@ class ForgottenTests(StlsTestCase):
         self.server.start_tls(ServerTLS())
         return opening
 
-    def test_capabilities(self) -> None:
+    def test_capabilities_from_before_tls_are_replaced(self) -> None:
         """The capabilities that count are those that come through TLS."""
         opening = self.learn(b"USER\r\nX-BEFORE\r\n")
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nX-AFTER\r\n.\r\n")
@@ -291,7 +291,7 @@ class ForgottenTests(StlsTestCase):
         self.assertIn("X-AFTER", handle.capabilities)
         self.assertNotIn("X-BEFORE", handle.capabilities)
 
-    def test_mechanism(self) -> None:
+    def test_mechanism_offered_inside_tls_is_used(self) -> None:
         """So are the mechanisms."""
         opening = self.learn(b"USER\r\nSASL LOGIN\r\n")
         self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
@@ -299,7 +299,7 @@ class ForgottenTests(StlsTestCase):
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
-    def test_mechanism_taken_back(self) -> None:
+    def test_mechanism_offered_only_before_tls_is_not_used(self) -> None:
         """A mechanism that was offered in the clear only is not used."""
         opening = self.learn(b"SASL PLAIN\r\n")
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
@@ -307,7 +307,7 @@ class ForgottenTests(StlsTestCase):
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
-    def test_refused_inside(self) -> None:
+    def test_capa_refused_inside_tls_does_not_restore_earlier_reply(self) -> None:
         """No answer to CAPA is no reason to believe the one before."""
         opening = self.learn(b"SASL PLAIN\r\nPIPELINING\r\nX-BEFORE\r\n")
         self.server.expect(b"CAPA", b"-ERR\r\n")
@@ -323,7 +323,7 @@ class ForgottenTests(StlsTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.successResultOf(answer))
 
-    def test_challenge(self) -> None:
+    def test_apop_timestamp_from_before_tls_is_not_used(self) -> None:
         """A timestamp that came in the clear is nobody's challenge any more."""
         opening = self.learn(b"", b"+OK <1.2@pop.example.com>\r\n", auth="APOP")
         self.server.expect(b"CAPA", b"+OK\r\nTOP\r\n.\r\n")
@@ -343,7 +343,7 @@ class InjectionTests(StlsTestCase):
         """
         self.assertEqual(len(self.server.transport.writes), count)
 
-    def test_after_the_answer(self) -> None:
+    def test_bytes_after_stls_reply_end_the_session(self) -> None:
         """Whatever follows the ``+OK`` at once ends the session (CVE-2011-0411)."""
         for more in (
             b"+OK\r\nSASL PLAIN\r\n.\r\n",
@@ -368,7 +368,7 @@ class InjectionTests(StlsTestCase):
             self.assertNothingSentAfter(sent)
             self.assertTrue(self.server.transport.aborting)
 
-    def test_after_an_answer_in_pieces(self) -> None:
+    def test_bytes_after_last_piece_of_stls_reply_end_the_session(self) -> None:
         """The last piece of the answer has something at its end."""
         for at in range(1, len(READY)):
             opening = self.ask()
@@ -378,7 +378,7 @@ class InjectionTests(StlsTestCase):
             self.refused(opening, ProtocolError)
             self.assertNothingSentAfter(sent)
 
-    def test_after_a_bare_line_feed(self) -> None:
+    def test_bare_line_feed_in_stls_reply_does_not_expose_credentials(self) -> None:
         """A line ends with CRLF; half a line end hides nothing."""
         opening = self.ask()
         sent = len(self.server.transport.writes)
@@ -391,7 +391,7 @@ class InjectionTests(StlsTestCase):
         self.failureResultOf(opening)
         self.assertKeptSecret()
 
-    def test_later(self) -> None:
+    def test_plaintext_after_stls_reply_raises_tls_error(self) -> None:
         """What comes after the ``+OK`` in the clear is not TLS, and an error of it."""
         opening = self.ask()
         self.server.say(READY)
@@ -400,7 +400,7 @@ class InjectionTests(StlsTestCase):
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.verb, "STLS")
 
-    def test_before_the_question(self) -> None:
+    def test_stls_reply_received_before_stls_ends_the_session(self) -> None:
         """An answer to STLS that comes before STLS was sent is none."""
         for answer in (READY, READY + b"+OK\r\n", b"-ERR no TLS today\r\n"):
             opening = self.begin()
@@ -409,7 +409,7 @@ class InjectionTests(StlsTestCase):
             self.server.say(OFFER + answer)
             self.refused(opening, ProtocolError)
 
-    def test_beginning_before_the_question(self) -> None:
+    def test_stls_reply_begun_before_stls_ends_the_session(self) -> None:
         """Nor is one whose beginning came before."""
         for at in range(1, len(READY)):
             opening = self.begin()
@@ -419,14 +419,14 @@ class InjectionTests(StlsTestCase):
             self.server.say(READY[at:])
             self.refused(opening, ProtocolError)
 
-    def test_everything_at_once(self) -> None:
+    def test_all_replies_received_with_greeting_end_the_session(self) -> None:
         """All answers together with the greeting: none of them was asked for."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n" + OFFER + READY)
         self.refused(opening, ProtocolError)
         self.assertNotIn(b"STLS\r\n", self.server.transport.writes)
 
-    def test_answers_in_the_clear_only(self) -> None:
+    def test_untrusted_certificate_after_plaintext_replies_is_refused(self) -> None:
         """Who plays the server in the clear to the end has no certificate for it."""
         opening = self.upgrade(ServerTLS(unknown_ca()))
         error = self.refused(opening, VerificationError)
@@ -439,7 +439,7 @@ class UnavailableTests(StlsTestCase):
     No STLS is an error: there is no way back to plain text.
     """
 
-    def test_not_offered(self) -> None:
+    def test_stls_not_offered_is_an_error_with_remedy(self) -> None:
         """Without the capability nothing is tried; the remedy is said."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
@@ -449,21 +449,21 @@ class UnavailableTests(StlsTestCase):
         self.assertEqual(error.verb, "STLS")
         self.assertNotIn(b"STLS\r\n", self.server.transport.writes)
 
-    def test_no_capabilities_at_all(self) -> None:
+    def test_empty_capability_list_is_an_error(self) -> None:
         """An empty list is an answer too."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
         self.server.expect(b"CAPA", b"+OK\r\n.\r\n")
         self.refused(opening, STLSUnavailableError)
 
-    def test_something_like_it(self) -> None:
+    def test_similar_capabilities_do_not_count_as_stls(self) -> None:
         """Another name is another capability."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
         self.server.expect(b"CAPA", b"+OK\r\nSTARTTLS\r\nXSTLS\r\nX STLS\r\n.\r\n")
         self.refused(opening, STLSUnavailableError)
 
-    def test_refused(self) -> None:
+    def test_refusal_of_stls_is_an_error_with_the_servers_reason(self) -> None:
         """The server's reason is told, and kept as the cause."""
         opening = self.ask()
         self.server.say(b"-ERR [SYS/TEMP] no\x1b[1m certificate today\r\n")
@@ -474,19 +474,19 @@ class UnavailableTests(StlsTestCase):
         self.assertIsInstance(cause, CommandError)
         self.assertEqual(cause.code, "SYS/TEMP")
 
-    def test_refused_without_a_reason(self) -> None:
+    def test_refusal_of_stls_without_reason_is_an_error(self) -> None:
         opening = self.ask()
         self.server.say(b"-ERR\r\n")
         error = self.refused(opening, STLSUnavailableError)
         self.assertSays(error, "refused STLS", "no reason")
 
-    def test_refused_and_more(self) -> None:
+    def test_reply_after_refusal_of_stls_does_not_change_the_error(self) -> None:
         """What follows a refusal changes nothing about it."""
         opening = self.ask()
         self.server.say(b"-ERR no\r\n+OK\r\n")
         self.refused(opening, STLSUnavailableError)
 
-    def test_without_verification(self) -> None:
+    def test_stls_is_required_even_without_verification(self) -> None:
         """``verify=False`` is not "without TLS"."""
         opening = self.begin(verify=False)
         self.server.say(b"+OK ready\r\n")
@@ -496,11 +496,11 @@ class UnavailableTests(StlsTestCase):
         self.server.say(b"-ERR\r\n")
         self.refused(opening, STLSUnavailableError)
 
-    def test_is_a_tls_error(self) -> None:
+    def test_stls_unavailable_error_is_a_tls_error(self) -> None:
         """Who catches TLS errors catches this one."""
         self.assertTrue(issubclass(STLSUnavailableError, TLSError))
 
-    def test_tried_where_capabilities_are_unknown(self) -> None:
+    def test_stls_is_tried_when_capa_is_refused(self) -> None:
         """A server that does not know CAPA may yet know STLS (RFC 2595 is older)."""
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
@@ -515,14 +515,14 @@ class UnavailableTests(StlsTestCase):
         assert handle.tls is not None
         self.assertIs(handle.tls.verified, True)
 
-    def test_tried_and_refused(self) -> None:
+    def test_stls_refused_after_capa_was_refused_is_an_error(self) -> None:
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
         self.server.expect(b"CAPA", b"-ERR what?\r\n")
         self.server.expect(b"STLS", b"-ERR what?\r\n")
         self.refused(opening, STLSUnavailableError)
 
-    def test_nonsense(self) -> None:
+    def test_malformed_reply_to_stls_is_a_protocol_error(self) -> None:
         """Something that is neither yes nor no is no yes."""
         for answer in (b"begin TLS\r\n", b"220 ready\r\n", b"+ \r\n", b"\r\n"):
             opening = self.ask()
@@ -537,7 +537,7 @@ class HandshakeTests(StlsTestCase):
     Between the ``+OK`` and the end of the handshake.
     """
 
-    def test_never_answered(self) -> None:
+    def test_handshake_without_reply_times_out(self) -> None:
         """The handshake has its own limit, that for connecting."""
         opening = self.ask(connect_timeout=9.0, timeout=100.0)
         self.clock.advance(50)
@@ -549,7 +549,7 @@ class HandshakeTests(StlsTestCase):
         self.assertEqual((error.phase, error.seconds), ("TLS handshake", 9.0))
         self.assertSays(error, "TLS handshake", "9 seconds")
 
-    def test_no_answer_to_stls(self) -> None:
+    def test_missing_reply_to_stls_times_out(self) -> None:
         """The command is answered, or not, like any other."""
         opening = self.ask(connect_timeout=9.0, timeout=20.0)
         self.clock.advance(20)
@@ -557,7 +557,7 @@ class HandshakeTests(StlsTestCase):
         self.assertEqual((error.phase, error.seconds), ("reply", 20.0))
         self.assertEqual(error.verb, "STLS")
 
-    def test_no_limit_left_behind(self) -> None:
+    def test_handshake_limit_ends_with_the_handshake(self) -> None:
         """The limit of the handshake ends with it."""
         opening = self.upgrade(connect_timeout=9.0, timeout=100.0)
         self.clock.advance(50)
@@ -566,13 +566,13 @@ class HandshakeTests(StlsTestCase):
         self.successResultOf(opening)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_lost_before_the_answer(self) -> None:
+    def test_loss_before_reply_to_stls_raises_connection_lost(self) -> None:
         opening = self.ask()
         self.server.lose()
         error = self.refused(opening, ConnectionLostError)
         self.assertEqual(error.verb, "STLS")
 
-    def test_lost_at_once(self) -> None:
+    def test_loss_at_start_of_handshake_raises_connection_lost(self) -> None:
         """Lost as soon as the handshake began: a server without a certificate."""
         opening = self.ask()
         self.server.say(READY)
@@ -581,7 +581,7 @@ class HandshakeTests(StlsTestCase):
         self.assertSays(error, "TLS handshake")
         self.assertIsNotNone(error.__cause__)
 
-    def test_lost_in_the_middle(self) -> None:
+    def test_loss_within_handshake_raises_connection_lost(self) -> None:
         opening = self.ask()
         self.server.say(READY)
         self.server.raw(b"\x16\x03\x03\x00\x7a\x02")
@@ -589,14 +589,14 @@ class HandshakeTests(StlsTestCase):
         self.server.lose()
         self.assertSays(self.refused(opening, ConnectionLostError), "TLS handshake")
 
-    def test_lost_after_it(self) -> None:
+    def test_loss_after_handshake_raises_connection_lost(self) -> None:
         """Lost while the first command inside TLS is unanswered."""
         opening = self.upgrade()
         self.server.lose()
         error = self.refused(opening, ConnectionLostError)
         self.assertNotIn("handshake", str(error))
 
-    def test_garbage(self) -> None:
+    def test_garbage_instead_of_handshake_raises_tls_error(self) -> None:
         """What is not TLS is an error of TLS, with its cause."""
         for garbage in (b"+OK\r\n", bytes(50), b"\xff" * 50, b"GET / HTTP/1.1\r\n"):
             opening = self.ask()
@@ -606,14 +606,14 @@ class HandshakeTests(StlsTestCase):
             self.assertIsInstance(error.__cause__, SSL.Error)
             self.assertEqual(error.verb, "STLS")
 
-    def test_alert(self) -> None:
+    def test_handshake_failure_alert_is_named_in_error(self) -> None:
         """The server gives up the handshake."""
         opening = self.ask()
         self.server.say(READY)
         self.server.raw(b"\x15\x03\x03\x00\x02\x02\x28")
         self.assertSays(self.refused(opening, TLSError), "handshake failure")
 
-    def test_old_server(self) -> None:
+    def test_tls_1_1_server_is_refused(self) -> None:
         """A server that has nothing newer than TLS 1.1 (RFC 8997)."""
         opening = self.ask(verify=False)
         self.server.say(READY)
@@ -627,7 +627,7 @@ class HandshakeTests(StlsTestCase):
         )
         self.assertSays(self.refused(opening, TLSError), "nothing newer than TLS 1.1")
 
-    def test_not_verified(self) -> None:
+    def test_unverified_server_is_refused_without_credentials(self) -> None:
         """A server that proves nothing gets nothing."""
         for shown in (wrong_host(), expired(), unknown_ca()):
             opening = self.upgrade(ServerTLS(shown))
@@ -635,7 +635,7 @@ class HandshakeTests(StlsTestCase):
             self.assertEqual(error.certificate, shown.certificate)
             self.assertEqual(self.server.heard(), b"")
 
-    def test_client_certificate_refused(self) -> None:
+    def test_missing_client_certificate_raises_tls_error(self) -> None:
         """
         The server refuses us, which in TLS 1.3 comes after the handshake.
 
@@ -645,7 +645,7 @@ class HandshakeTests(StlsTestCase):
             opening = self.upgrade(ServerTLS(client_ca=authority(), newest=newest))
             self.refused(opening, TLSError)
 
-    def test_cancelled(self) -> None:
+    def test_cancelling_before_handshake_closes_connection(self) -> None:
         """Cancelling closes what was opened, at any time."""
         for steps in range(4):
             opening = self.begin()
@@ -660,7 +660,7 @@ class HandshakeTests(StlsTestCase):
             self.assertTrue(self.server.transport.lost)
             self.assertKeptSecret()
 
-    def test_cancelled_after_it(self) -> None:
+    def test_cancelling_after_handshake_closes_connection(self) -> None:
         opening = self.upgrade()
         opening.cancel()
         self.error(opening, CancelledError)

@@ -86,11 +86,11 @@ class ChainTests(TLSTestCase):
         self.assertSays(error, "is not acceptable", *words)
         return error
 
-    def test_names_that_a_ca_may_issue_for(self) -> None:
+    def test_name_within_ca_name_constraints_is_accepted(self) -> None:
         self.accepts(by(constrained(permitted=("example.com",))))
         self.accepts(by(constrained(excluded=("example.org",))))
 
-    def test_names_that_a_ca_may_not_issue_for(self) -> None:
+    def test_name_outside_ca_name_constraints_is_refused(self) -> None:
         self.refused_for(by(constrained(permitted=("example.org",))), "for this name")
         self.refused_for(by(constrained(excluded=("example.com",))), "for this name")
         # Nor for one of several.
@@ -99,7 +99,7 @@ class ChainTests(TLSTestCase):
         several = leaf(HOST, "pop.example.org", by=ca, chain=chain)
         self.refused_for(several, "for this name")
 
-    def test_a_name_beside_the_constraints(self) -> None:
+    def test_common_name_does_not_bypass_name_constraints(self) -> None:
         """
         A common name is no way around them: it does not count anyway.
         """
@@ -110,7 +110,7 @@ class ChainTests(TLSTestCase):
         )
         self.refuses(shown)
 
-    def test_an_address_beside_the_constraints(self) -> None:
+    def test_address_outside_ca_address_constraints_is_refused(self) -> None:
         """
         Constraints on names say nothing about addresses, in either direction.
         """
@@ -124,25 +124,25 @@ class ChainTests(TLSTestCase):
         error = self.refuses(by(ca, host="198.51.100.1"), "198.51.100.1")
         self.assertSays(error, "for this name")
 
-    def test_a_chain_as_long_as_allowed(self) -> None:
+    def test_chain_at_path_length_limit_is_accepted(self) -> None:
         one = below(authority(), "One", 1)
         two = below(one, "Two", 0)
         self.accepts(by(two, one))
 
-    def test_a_chain_longer_than_allowed(self) -> None:
+    def test_chain_beyond_path_length_limit_is_refused(self) -> None:
         one = below(authority(), "One", 1)
         two = below(one, "Two", 0)
         three = below(two, "Three")
         self.refused_for(by(three, two, one), "longer than a CA of it allows")
 
-    def test_a_ca_that_does_not_say_so(self) -> None:
+    def test_ca_without_ca_flag_is_refused(self) -> None:
         """
         Without basicConstraints' CA flag; with the right to sign certificates.
         """
         ca = make_authority("No CA flag", by=authority(), ca=False)
         self.refused_for(by(ca), "OU=No CA flag", "CA certificate")
 
-    def test_a_ca_for_another_purpose(self) -> None:
+    def test_ca_limited_to_client_auth_is_refused(self) -> None:
         """
         A CA for client certificates makes no servers.
         """
@@ -150,7 +150,7 @@ class ChainTests(TLSTestCase):
         ca = make_authority("Clients' CA", by=authority(), extensions=((usage, False),))
         self.refused_for(by(ca), "OU=Clients' CA")
 
-    def test_purposes_of_a_server(self) -> None:
+    def test_certificate_not_for_tls_servers_is_refused(self) -> None:
         for purpose in (
             ExtendedKeyUsageOID.CODE_SIGNING,
             ExtendedKeyUsageOID.EMAIL_PROTECTION,
@@ -158,7 +158,7 @@ class ChainTests(TLSTestCase):
         ):
             self.refused_for(leaf(HOST, purpose=purpose), "not for a TLS server")
 
-    def test_signatures_that_can_be_forged(self) -> None:
+    def test_md5_and_sha1_signatures_are_refused(self) -> None:
         """
         MD5 and SHA-1; the same certificate with SHA-256 is good.
         """
@@ -168,7 +168,7 @@ class ChainTests(TLSTestCase):
             self.assertSays(error, "hash that is too weak")
         self.accepts(signed_with(hashes.SHA256(), 11), cacerts=folder)
 
-    def test_a_weak_key_of_a_ca(self) -> None:
+    def test_ca_with_weak_key_is_refused(self) -> None:
         """
         In the folder or below it: a key of 1,024 bits is too weak.
         """
@@ -178,7 +178,7 @@ class ChainTests(TLSTestCase):
         under = make_authority("Weak CA", own=weak_key(), by=authority())
         self.refused_for(by(under), "too weak")
 
-    def test_extensions_that_nobody_knows(self) -> None:
+    def test_unknown_extension_is_refused_only_if_critical(self) -> None:
         """
         A critical one has to be understood (RFC 5280 section 4.2), and others need not.
         """
@@ -192,7 +192,7 @@ class ChainTests(TLSTestCase):
             else:
                 self.accepts(by(ca))
 
-    def test_more_than_a_thousand_names(self) -> None:
+    def test_certificate_with_1500_names_is_matched_and_error_stays_short(self) -> None:
         many = [f"h{number}.example.com" for number in range(1500)]
         self.accepts(leaf(*many, HOST))
         error = self.refuses(leaf(*many))
@@ -212,7 +212,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         old = make_authority("Our CA, renewed", own=own, end=PAST)
         return old, make_authority("Our CA, renewed", own=own)
 
-    def test_an_expired_root_beside_its_successor(self) -> None:
+    def test_valid_root_is_used_when_expired_copy_is_also_in_folder(self) -> None:
         """
         In either order: the one that is valid counts.
         """
@@ -223,7 +223,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         error = self.refuses(shown, cacerts=self.folder([old]))
         self.assertSays(error, "expired on 2011-12-13")
 
-    def test_an_expired_root_sent_along(self) -> None:
+    def test_expired_root_sent_by_server_does_not_hide_valid_root(self) -> None:
         """
         What a server sends does not stand in the way of what is in the folder.
         """
@@ -231,7 +231,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         shown = leaf(HOST, by=new, chain=(certificate_of(old),))
         self.accepts(shown, cacerts=self.folder([new]))
 
-    def test_two_cas_of_one_name(self) -> None:
+    def test_cas_with_the_same_name_are_both_trusted(self) -> None:
         """
         Two companies may well call their CA "CA"; both of them count.
         """
@@ -242,7 +242,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         third = make_authority("CA")
         self.refuses(leaf(HOST, by=third), cacerts=folder)
 
-    def test_cross_signed(self) -> None:
+    def test_cross_signed_chain_is_accepted_with_either_root(self) -> None:
         """
         A new root that an old one vouches for, for those who know only the old one.
         """
@@ -256,7 +256,7 @@ class ManyAuthoritiesTests(TLSTestCase):
             self.accepts(shown, cacerts=self.folder(known))
         self.refuses(shown)
 
-    def test_two_certificates_of_one_ca(self) -> None:
+    def test_second_certificate_of_ca_is_used_only_from_the_folder(self) -> None:
         """
         OpenSSL takes the first that fits, and does not come back to the second.
 
@@ -271,7 +271,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         self.refuses(shown, cacerts=self.folder([other]))
         self.accepts(shown, cacerts=self.folder([other, second]))
 
-    def test_two_cas_that_vouch_for_each_other(self) -> None:
+    def test_cas_that_sign_each_other_are_refused(self) -> None:
         """
         Nobody of the folder does, and it comes to an end.
         """
@@ -282,7 +282,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         chain = (certificate_of(two), certificate_of(circle))
         self.refuses(leaf(HOST, by=two, chain=chain))
 
-    def test_junk_beside_the_chain(self) -> None:
+    def test_unrelated_certificates_in_chain_are_ignored(self) -> None:
         """
         Certificates that nobody needs, in any order.
         """
@@ -291,7 +291,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         for chain in ((*others, ca), (ca, *others)):
             self.accepts(leaf(HOST, by=intermediate(), chain=chain))
 
-    def test_a_chain_without_end(self) -> None:
+    def test_chain_of_fifty_cas_is_refused(self) -> None:
         """
         Fifty CAs, one below the other; OpenSSL has a limit of its own.
         """
@@ -303,7 +303,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         error = self.refuses(leaf(HOST, by=cas[-1], chain=chain))
         self.assertSays(error, "is not")
 
-    def test_ten_thousand_certificates(self) -> None:
+    def test_trusted_ca_is_found_among_10000_certificates_read_once(self) -> None:
         """
         In a hundred files.  They are read once, and the one that counts is found.
         """
@@ -326,7 +326,7 @@ class PartialChainTests(TLSTestCase):
     A certificate in the folder is trusted as it stands there (partial chains).
     """
 
-    def test_an_intermediate_alone(self) -> None:
+    def test_intermediate_in_folder_is_trusted_without_its_root(self) -> None:
         """
         Its root need not be there, whether the server sends it or not.
         """
@@ -334,13 +334,13 @@ class PartialChainTests(TLSTestCase):
         self.accepts(behind_intermediate(sent=False), cacerts=folder)
         self.accepts(behind_intermediate(sent=True), cacerts=folder)
 
-    def test_an_intermediate_says_nothing_of_its_root(self) -> None:
+    def test_root_of_trusted_intermediate_is_not_trusted(self) -> None:
         """
         What the root issues otherwise is not trusted by that.
         """
         self.refuses(right(), cacerts=self.folder([intermediate()]))
 
-    def test_an_intermediate_keeps_its_limits(self) -> None:
+    def test_constraints_of_trusted_intermediate_still_apply(self) -> None:
         """
         Path length and names count from it as they would from the root.
         """
@@ -357,7 +357,7 @@ class PartialChainTests(TLSTestCase):
         error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
         self.assertSays(error, "for this name")
 
-    def test_an_expired_intermediate(self) -> None:
+    def test_expired_intermediate_in_folder_is_refused(self) -> None:
         ca = make_authority("Expired intermediate", by=authority(), end=PAST)
         for folder in (self.folder([ca]), self.folder([ca, authority()])):
             error = self.refuses(leaf(HOST, by=ca), cacerts=folder)

@@ -81,13 +81,13 @@ class VersionTests(TLSTestCase):
     TLS 1.2 or later (RFC 8997), with ciphers that are up to date.
     """
 
-    def test_1_3(self) -> None:
+    def test_tls_1_3_is_used_when_server_supports_it(self) -> None:
         handle = self.accepts(ServerTLS())
         assert handle.tls is not None
         self.assertEqual(handle.tls.version, "TLSv1.3")
         self.assertTrue(handle.tls.cipher.startswith("TLS_"), handle.tls.cipher)
 
-    def test_1_2(self) -> None:
+    def test_tls_1_2_is_used_when_server_has_nothing_newer(self) -> None:
         handle = self.accepts(ServerTLS(newest=SSL.TLS1_2_VERSION))
         assert handle.tls is not None
         self.assertEqual(handle.tls.version, "TLSv1.2")
@@ -99,7 +99,7 @@ class VersionTests(TLSTestCase):
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.server, "pop.example.com:995")
 
-    def test_1_1(self) -> None:
+    def test_tls_1_1_server_is_refused_even_without_verification(self) -> None:
         """A server that has nothing newer is refused, also without verification."""
         for verify in (True, False):
             try:
@@ -110,7 +110,7 @@ class VersionTests(TLSTestCase):
             self.assertEqual(self.server.heard(), b"")
             self.refuses_version(opening)
 
-    def test_old_answers(self) -> None:
+    def test_server_hello_older_than_tls_1_2_is_refused(self) -> None:
         """Such an answer is refused whatever OpenSSL has: TLS 1.1, 1.0, SSL 3."""
         for version in (0x0302, 0x0301, 0x0300):
             self.server = Server(self.clock)
@@ -119,14 +119,14 @@ class VersionTests(TLSTestCase):
             self.server.raw(server_hello(version))
             self.refuses_version(opening)
 
-    def test_offer(self) -> None:
+    def test_client_hello_offers_only_tls_1_2_and_1_3(self) -> None:
         """The client offers TLS 1.2 and 1.3 (RFC 8446 section 4.2.1), no more."""
         opening = self.server.open(secure=1, verify=False)
         hello = self.server.heard()
         opening.addErrback(lambda _: None)
         self.assertIn(b"\x00\x2b\x00\x05\x04\x03\x04\x03\x03", hello)
 
-    def test_weak_ciphers(self) -> None:
+    def test_server_with_only_weak_ciphers_is_refused(self) -> None:
         """A server without a decent cipher is refused: SHA-1, none, anonymous."""
         for ciphers in (b"ECDHE-ECDSA-AES128-SHA", b"eNULL", b"aNULL"):
             try:
@@ -149,29 +149,29 @@ class ServerNameTests(TLSTestCase):
         self.server.lose()
         self.assertEqual(server.asked_for, [expected])
 
-    def test_name(self) -> None:
+    def test_host_name_is_sent_as_sni(self) -> None:
         self.assertAsksFor(HOST, HOST.encode())
 
-    def test_without_port_and_final_dot(self) -> None:
+    def test_sni_omits_port_and_final_dot(self) -> None:
         """The name alone, as section 3 wants it: without a trailing dot."""
         self.assertAsksFor("Pop.Example.Com.:1995", HOST.encode())
 
-    def test_international_name(self) -> None:
+    def test_international_name_is_sent_in_punycode(self) -> None:
         """International names go as A-labels."""
         self.assertAsksFor("bücher.example.com", b"xn--bcher-kva.example.com")
 
-    def test_addresses(self) -> None:
+    def test_ip_address_is_not_sent_as_sni(self) -> None:
         """Addresses are not permitted there."""
         for host in ("192.0.2.1", "192.0.2.1:1995", "::1", "[::1]:1995"):
             self.assertAsksFor(host, None)
 
-    def test_without_verification(self) -> None:
+    def test_sni_is_sent_without_verification(self) -> None:
         """Also where nothing is verified: a server may have to choose by it."""
         self.assertAsksFor(HOST, HOST.encode(), verify=False)
         self.assertAsksFor("other.example.org", b"other.example.org", verify=False)
         self.assertAsksFor("192.0.2.1", None, verify=False)
 
-    def test_refused_too(self) -> None:
+    def test_sni_is_sent_to_a_server_that_is_then_refused(self) -> None:
         """A server that is refused was asked by name too."""
         server = ServerTLS(wrong_host())
         self.refuses(server)
@@ -183,7 +183,7 @@ class WithoutVerificationTests(TLSTestCase):
     ``verify=False`` encrypts, for whoever answered, and says so.
     """
 
-    def test_anybody(self) -> None:
+    def test_any_certificate_is_accepted_and_reported_as_unverified(self) -> None:
         """Everything is believed, and nothing is called verified."""
         for shown in (
             right(),
@@ -201,7 +201,7 @@ class WithoutVerificationTests(TLSTestCase):
             self.assertEqual(handle.tls.peer_certificate, shown.certificate)
             self.server.lose()
 
-    def test_encrypts(self) -> None:
+    def test_credentials_are_encrypted_without_verification(self) -> None:
         """The name and the password are not on the wire, but TLS records are."""
         self.log_in(verify=False)
         sent = b"".join(self.server.transport.writes)
@@ -209,7 +209,7 @@ class WithoutVerificationTests(TLSTestCase):
         for words in (b"lovelace", b"ada", b"USER", b"CAPA"):
             self.assertNotIn(words, sent)
 
-    def test_status(self) -> None:
+    def test_status_line_says_not_verified(self) -> None:
         """The status procedure hears it."""
         self.log_in(verify=False)
         (said,) = [line for line in self.status if line.startswith("TLS: ")]
@@ -222,7 +222,7 @@ class TLSInfoTests(TLSTestCase):
     What the handle tells about TLS.
     """
 
-    def test_verified(self) -> None:
+    def test_verified_session_exposes_certificate_and_status_line(self) -> None:
         handle = self.log_in()
         assert handle.tls is not None
         self.assertIs(handle.tls.verified, True)
@@ -233,14 +233,14 @@ class TLSInfoTests(TLSTestCase):
         self.assertIn("verified", said)
         self.assertNotIn("NOT", said)
 
-    def test_server_certificate_of_a_chain(self) -> None:
+    def test_peer_certificate_is_the_leaf_of_a_chain(self) -> None:
         """The certificate is the server's own, and not one of its CAs."""
         shown = behind_intermediate(sent=True)
         handle = self.log_in(ServerTLS(shown))
         assert handle.tls is not None
         self.assertEqual(handle.tls.peer_certificate, shown.certificate)
 
-    def test_after_the_end(self) -> None:
+    def test_tls_info_remains_after_connection_is_lost(self) -> None:
         """The facts stay when the session has ended."""
         handle = self.log_in()
         self.server.lose()
@@ -248,12 +248,12 @@ class TLSInfoTests(TLSTestCase):
         self.assertEqual(handle.tls.peer_certificate, right().certificate)
         self.assertIs(handle.tls.verified, True)
 
-    def test_plain(self) -> None:
+    def test_plain_session_has_no_tls_info(self) -> None:
         handle = self.server.log_in(stsproc=self.status.append)
         self.assertIsNone(handle.tls)
         self.assertEqual([line for line in self.status if line.startswith("TLS: ")], [])
 
-    def test_repr(self) -> None:
+    def test_repr_of_tls_info_is_short(self) -> None:
         """A repr is short: no certificate in it."""
         handle = self.log_in()
         self.assertLess(len(repr(handle.tls)), 100)
@@ -272,14 +272,14 @@ class NoTLSTests(TLSTestCase):
         options.setdefault("cacerts", self.folder([authority()]))
         return self.server.open(secure=1, stsproc=self.status.append, **options)
 
-    def test_client_speaks_first(self) -> None:
+    def test_client_hello_is_sent_before_any_greeting(self) -> None:
         """The client does not wait for a greeting: its hello goes out at once."""
         opening = self.begin()
         self.assertTrue(self.server.heard().startswith(b"\x16\x03"))
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
-    def test_plain_server(self) -> None:
+    def test_plaintext_greeting_raises_error_that_suggests_secure_2(self) -> None:
         """A plain greeting: the error says what the port seems to be."""
         for greeting in (
             b"+OK ready\r\n",
@@ -298,7 +298,7 @@ class NoTLSTests(TLSTestCase):
             self.assertEqual(error.server, "pop.example.com:995")
             self.assertNotIn(b"lovelace", self.server.heard())
 
-    def test_greeting_in_pieces(self) -> None:
+    def test_plaintext_greeting_received_byte_by_byte_is_recognized(self) -> None:
         """Also if it comes by the octet."""
         opening = self.begin()
         for octet in b"+OK ready\r\n":
@@ -306,25 +306,25 @@ class NoTLSTests(TLSTestCase):
                 self.server.raw(bytes([octet]))
         self.assertSays(self.error(opening, TLSError), "does not seem to speak TLS")
 
-    def test_garbage(self) -> None:
+    def test_garbage_instead_of_handshake_raises_tls_error(self) -> None:
         for garbage in (bytes(100), b"\xff" * 100, os.urandom(10) + bytes(90)):
             opening = self.begin()
             self.server.raw(garbage)
             self.error(opening, TLSError)
 
-    def test_garbage_in_a_record(self) -> None:
+    def test_garbage_in_tls_record_raises_tls_error(self) -> None:
         """Something that has the form of TLS, and no sense."""
         opening = self.begin()
         self.server.raw(b"\x16\x03\x03\x00\x10" + b"\x55" * 16)
         self.error(opening, TLSError)
 
-    def test_alert(self) -> None:
+    def test_handshake_failure_alert_is_named_in_error(self) -> None:
         """A server may refuse the handshake (RFC 8446 section 6.2)."""
         opening = self.begin()
         self.server.raw(b"\x15\x03\x03\x00\x02\x02\x28")
         self.assertSays(self.error(opening, TLSError), "handshake failure")
 
-    def test_name_not_known(self) -> None:
+    def test_unrecognized_name_alert_is_named_in_error(self) -> None:
         """A server may not know the name (RFC 6066 section 3)."""
         opening = self.begin()
         self.server.raw(b"\x15\x03\x03\x00\x02\x02\x70")
@@ -344,7 +344,7 @@ class HandshakeTests(TLSTestCase):
         options.setdefault("cacerts", self.folder([authority()]))
         return self.server.open(secure=1, stsproc=self.status.append, **options)
 
-    def test_never_answered(self) -> None:
+    def test_handshake_without_reply_times_out(self) -> None:
         """The limit is that for connecting, and counts again for the handshake."""
         opening = self.begin(connect_timeout=7.0)
         self.clock.advance(6.9)
@@ -355,7 +355,7 @@ class HandshakeTests(TLSTestCase):
         self.assertEqual(error.seconds, 7.0)
         self.assertSays(error, "pop.example.com:995", "TLS handshake", "7 seconds")
 
-    def test_answered_in_part(self) -> None:
+    def test_handshake_times_out_despite_occasional_bytes(self) -> None:
         """An octet now and then is no progress."""
         opening = self.begin(connect_timeout=7.0)
         for octet in server_hello(0x0303)[:6]:
@@ -365,7 +365,7 @@ class HandshakeTests(TLSTestCase):
         self.clock.advance(1)
         self.assertEqual(self.error(opening, TimedOutError).phase, "TLS handshake")
 
-    def test_no_greeting(self) -> None:
+    def test_missing_greeting_times_out_with_its_own_limit(self) -> None:
         """After the handshake the greeting is waited for, with its own limit."""
         opening = self.open(connect_timeout=7.0, timeout=20.0)
         self.clock.advance(19)
@@ -376,7 +376,7 @@ class HandshakeTests(TLSTestCase):
         # There is TLS already.
         self.assertNotIn("secure=1", str(error))
 
-    def test_lost_at_once(self) -> None:
+    def test_loss_before_server_hello_raises_connection_lost(self) -> None:
         """Nothing came: it is the connection, and not TLS, that failed."""
         opening = self.begin()
         self.server.heard()
@@ -385,7 +385,7 @@ class HandshakeTests(TLSTestCase):
         self.assertSays(error, "TLS handshake", "pop.example.com:995")
         self.assertIsNotNone(error.__cause__)
 
-    def test_lost_in_the_middle(self) -> None:
+    def test_loss_within_handshake_raises_connection_lost(self) -> None:
         """Lost after the first octets of an answer, or in the middle of it."""
         for size in (1, 5, 60):
             opening = self.begin()
@@ -408,13 +408,13 @@ class HandshakeTests(TLSTestCase):
             other.do_handshake()
         return other.bio_read(65536)
 
-    def test_lost_before_the_greeting(self) -> None:
+    def test_loss_after_handshake_says_before_the_greeting(self) -> None:
         opening = self.open()
         self.server.lose()
         error = self.error(opening, ConnectionLostError)
         self.assertSays(error, "before the greeting")
 
-    def test_lost_later(self) -> None:
+    def test_loss_without_tls_shutdown_fails_pending_command(self) -> None:
         """A connection that ends without the goodbye of TLS is a loss."""
         handle = self.log_in()
         answer = handle.noop()
@@ -423,7 +423,7 @@ class HandshakeTests(TLSTestCase):
         error = self.failureResultOf(answer).value
         self.assertIsInstance(error, ConnectionLostError)
 
-    def test_cancelled(self) -> None:
+    def test_cancelling_during_handshake_closes_connection(self) -> None:
         """Nothing that was opened stays open."""
         opening = self.begin()
         self.server.heard()
@@ -431,13 +431,13 @@ class HandshakeTests(TLSTestCase):
         self.error(opening, CancelledError)
         self.assertTrue(self.server.transport.lost)
 
-    def test_cancelled_before_the_greeting(self) -> None:
+    def test_cancelling_before_greeting_closes_connection(self) -> None:
         opening = self.open()
         opening.cancel()
         self.error(opening, CancelledError)
         self.assertTrue(self.server.transport.lost)
 
-    def test_any_pieces(self) -> None:
+    def test_handshake_received_in_pieces_of_any_size_completes(self) -> None:
         """The handshake does not depend on how the octets come."""
         for size in (1, 3, 100):
             opening = self.begin()
@@ -451,14 +451,14 @@ class HandshakeTests(TLSTestCase):
             self.server.lose()
             self.error(opening, ConnectionLostError)
 
-    def test_nothing_before_the_proof(self) -> None:
+    def test_greeting_is_not_read_when_verification_fails(self) -> None:
         """A greeting that comes with the handshake is read after the proof only."""
         opening = self.open(ServerTLS(wrong_host()))
         self.server.say(b"+OK ready\r\n")
         self.assertEqual([line for line in self.status if "ready" in line], [])
         self.failureResultOf(opening, TLSError)
 
-    def test_goodbye(self) -> None:
+    def test_disconnect_sends_tls_shutdown(self) -> None:
         """The session ends with the goodbye of TLS (RFC 8446 section 6.1)."""
         server = ServerTLS()
         handle = self.log_in(server)
@@ -475,7 +475,7 @@ class CreatorTests(TLSTestCase):
     The connection creator, as Twisted sees it.
     """
 
-    def test_interface(self) -> None:
+    def test_creator_provides_client_connection_creator_interface(self) -> None:
         creator = ClientContext(None).creator(ServerAddress.parse(HOST))
         self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, creator))
 
@@ -508,7 +508,7 @@ class ResumptionTests(TLSTestCase):
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.successResultOf(ended)
 
-    def test_resumed(self) -> None:
+    def test_resumed_session_is_verified_and_keeps_certificate(self) -> None:
         """It is as good as the one before: verified, with its certificate."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             self.there = self.folder([authority()])
@@ -521,18 +521,18 @@ class ResumptionTests(TLSTestCase):
                 self.assertIs(handle.tls.verified, True)
                 self.assertEqual(handle.tls.peer_certificate, right().certificate)
 
-    def test_impostor(self) -> None:
+    def test_impostor_without_session_keys_is_refused(self) -> None:
         """Who has not the keys of that session has to prove who he is."""
         self.known(ServerTLS())
         for shown in (unknown_ca(), wrong_host(), expired(), self_signed()):
             self.refuses(shown, cacerts=self.there)
 
-    def test_forgotten_by_the_server(self) -> None:
+    def test_restarted_server_is_verified_again(self) -> None:
         """A server that has been started anew proves who it is once more."""
         self.known(ServerTLS())
         self.accepts(ServerTLS(), cacerts=self.there)
 
-    def test_for_its_name_only(self) -> None:
+    def test_session_is_not_resumed_under_another_name_or_port(self) -> None:
         """The same server under another name proves that one."""
         server = ServerTLS(leaf("a.example.com"))
         self.known(server, "a.example.com")
@@ -540,27 +540,27 @@ class ResumptionTests(TLSTestCase):
         self.refuses(server, "a.example.com:1995", cacerts=self.there)
         self.accepts(server, "a.example.com", cacerts=self.there)
 
-    def test_not_after_a_change_of_trust(self) -> None:
+    def test_session_is_not_resumed_after_folder_changed(self) -> None:
         """A folder that has changed ends it: trust may have been withdrawn."""
         server = ServerTLS()
         self.known(server)
         (self.there / "one more.pem").write_bytes(unknown_ca().pem)
         self.refuses(server, cacerts=self.there)
 
-    def test_not_under_other_trust(self) -> None:
+    def test_session_is_not_resumed_with_another_folder(self) -> None:
         """What is proven to one who trusts somebody is not proven to another."""
         server = ServerTLS()
         self.known(server)
         others = self.folder([authority("Somebody Else's CA")])
         self.refuses(server, cacerts=others)
 
-    def test_not_without_proof(self) -> None:
+    def test_unverified_session_is_not_resumed_with_verification(self) -> None:
         """A session without verification proves nothing to one with it."""
         server = ServerTLS(wrong_host())
         self.known(server, verify=False)
         self.refuses(server, cacerts=self.there)
 
-    def test_not_for_another_account(self) -> None:
+    def test_session_with_client_certificate_is_not_resumed_without_it(self) -> None:
         """A session that began with a client certificate stays with it."""
         server = ServerTLS(client_ca=authority())
         ours = client_identity()
@@ -570,7 +570,7 @@ class ResumptionTests(TLSTestCase):
         self.error(self.open(server, cacerts=self.there), TLSError)
         self.assertEqual(server.client_chain, [])
 
-    def test_not_before_the_login(self) -> None:
+    def test_session_is_not_kept_when_login_did_not_succeed(self) -> None:
         """A session is kept when the login has succeeded, and not before."""
         server = ServerTLS()
         opening = self.open(server, cacerts=self.there)
@@ -588,7 +588,7 @@ class ResumptionTests(TLSTestCase):
         address = ServerAddress.parse(HOST, 995)
         return context, address, context.resumable(address)
 
-    def test_not_for_ever(self) -> None:
+    def test_session_expires_after_an_hour_even_if_resumed(self) -> None:
         """It ends after an hour, and being resumed makes it no longer."""
         server = ServerTLS()
         self.known(server)
@@ -603,14 +603,14 @@ class ResumptionTests(TLSTestCase):
         context.remember(address, attrs.evolve(kept, not_after=time.time() - 1))
         self.refuses(server, cacerts=self.there)
 
-    def test_not_longer_than_the_certificate(self) -> None:
+    def test_session_expires_with_its_certificate(self) -> None:
         """It ends with the certificate that it was proven by."""
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         end = now + datetime.timedelta(minutes=10)
         self.known(ServerTLS(leaf(HOST, end=end)))
         self.assertLessEqual(self.kept()[2].not_after, time.time() + 600)
 
-    def test_bounded(self) -> None:
+    def test_oldest_sessions_are_forgotten_with_many_servers(self) -> None:
         """Who logs in to ten thousand servers does not keep a session of each."""
         self.known(ServerTLS())
         context, _, kept = self.kept()
@@ -635,7 +635,7 @@ class ChannelBindingTests(TLSTestCase):
         shake_hands_over(creator.clientConnectionForTLS(cast(Any, None)), server)
         return dict(creator.channel_bindings())
 
-    def test_exporter(self) -> None:
+    def test_exporter_binding_matches_server_and_differs_per_connection(self) -> None:
         """Both sides come to the same octets (RFC 9266 section 2)."""
         server = ServerTLS()
         bindings = self.bindings(server)
@@ -651,7 +651,7 @@ class ChannelBindingTests(TLSTestCase):
             self.bindings(server)["tls-exporter"], bindings["tls-exporter"]
         )
 
-    def test_end_point(self) -> None:
+    def test_end_point_binding_uses_hash_of_certificate_signature(self) -> None:
         """The hash of the certificate, by the hash of its signature (RFC 5929)."""
         for digest in ("SHA256", "SHA384", "SHA512"):
             shown = leaf(HOST, digest=digest)
@@ -660,12 +660,12 @@ class ChannelBindingTests(TLSTestCase):
                 shown.certificate.fingerprint(getattr(hashes, digest)()),
             )
 
-    def test_no_exporter_before_1_3(self) -> None:
+    def test_exporter_binding_is_unavailable_with_tls_1_2(self) -> None:
         """With TLS 1.2 it would need the extended master secret (RFC 9266)."""
         server = ServerTLS(newest=SSL.TLS1_2_VERSION)
         self.assertEqual(list(self.bindings(server)), ["tls-server-end-point"])
 
-    def test_no_hash(self) -> None:
+    def test_end_point_binding_is_unavailable_with_ed25519(self) -> None:
         """RFC 5929 says nothing of a signature without a hash of its own."""
         shown = leaf(HOST, by=authority_with_ed25519())
         self.assertEqual(list(self.bindings(ServerTLS(shown))), ["tls-exporter"])
@@ -704,21 +704,21 @@ class ClientCertificateTests(TLSTestCase):
         self.assertEqual(self.asking.client_chain[:1], [self.ours.certificate])
         self.server.lose()
 
-    def test_one_file(self) -> None:
+    def test_certificate_from_combined_file_is_presented(self) -> None:
         self.assertGiven(self.one_file())
         self.assertGiven(str(self.one_file()))
 
-    def test_key_first(self) -> None:
+    def test_certificate_is_presented_when_key_comes_first_in_file(self) -> None:
         """The order in the file is of no importance."""
         folder = self.write(both=self.ours.key_pem + self.ours.pem)
         self.assertGiven(folder / "both.txt")
 
-    def test_two_files(self) -> None:
+    def test_certificate_from_two_files_is_presented(self) -> None:
         certificate, key_file = self.two_files()
         self.assertGiven((certificate, key_file))
         self.assertGiven((str(certificate), str(key_file)))
 
-    def test_private_certificate(self) -> None:
+    def test_twisted_private_certificate_is_presented(self) -> None:
         """Twisted's own will do."""
         self.assertGiven(self.private_certificate())
 
@@ -727,7 +727,7 @@ class ClientCertificateTests(TLSTestCase):
         loaded: PrivateCertificate = PrivateCertificate.loadPEM(pem.decode())
         return loaded
 
-    def test_private_certificates_of_two_accounts(self) -> None:
+    def test_each_account_presents_its_own_private_certificate(self) -> None:
         """Each has its own, again and again."""
         folder = self.folder([authority()])
         accounts = []
@@ -738,15 +738,15 @@ class ClientCertificateTests(TLSTestCase):
             for self.ours, certificate in accounts:
                 self.assertGiven(certificate, cacerts=folder)
 
-    def test_tls_1_2(self) -> None:
+    def test_certificate_is_presented_over_tls_1_2(self) -> None:
         self.asking = ServerTLS(client_ca=authority(), newest=SSL.TLS1_2_VERSION)
         self.assertGiven(self.one_file())
 
-    def test_without_verification(self) -> None:
+    def test_certificate_is_presented_without_verification(self) -> None:
         """Whether the server is verified is another matter."""
         self.assertGiven(self.one_file(), verify=False)
 
-    def test_chain(self) -> None:
+    def test_chain_in_file_is_presented(self) -> None:
         """The chain in the file is sent along, as the server may need it."""
         above = certificate_of(intermediate())
         shown = leaf(
@@ -755,13 +755,13 @@ class ClientCertificateTests(TLSTestCase):
         self.log_in(self.asking, client_certificate=self.one_file(shown))
         self.assertEqual(self.asking.client_chain, [shown.certificate, above])
 
-    def test_not_asked_for(self) -> None:
+    def test_certificate_is_not_presented_unless_requested(self) -> None:
         """A server that does not ask for it gets none."""
         server = ServerTLS()
         self.log_in(server, client_certificate=self.one_file())
         self.assertEqual(server.client_chain, [])
 
-    def test_not_given(self) -> None:
+    def test_missing_required_certificate_raises_tls_error(self) -> None:
         """The server insists, and there is none: the server says so."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             server = ServerTLS(client_ca=authority(), newest=newest)
@@ -770,7 +770,7 @@ class ClientCertificateTests(TLSTestCase):
             self.assertIsInstance(error.__cause__, SSL.Error)
             self.assertEqual(error.server, "pop.example.com:995")
 
-    def test_not_accepted(self) -> None:
+    def test_certificate_refused_by_server_raises_tls_error(self) -> None:
         """Ours is from a CA that the server does not know."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             somebody = authority("Somebody Else's CA")
@@ -778,7 +778,7 @@ class ClientCertificateTests(TLSTestCase):
             opening = self.open(server, client_certificate=self.one_file())
             self.assertSays(self.error(opening, TLSError), "unknown ca")
 
-    def test_changed(self) -> None:
+    def test_changed_certificate_file_is_used_for_next_connection(self) -> None:
         """A renewed certificate counts at the next connection."""
         folder = self.folder([authority()])
         file = self.one_file()
@@ -787,7 +787,7 @@ class ClientCertificateTests(TLSTestCase):
         file.write_bytes(self.ours.pem + self.ours.key_pem)
         self.assertGiven(file, cacerts=folder)
 
-    def test_of_each_account(self) -> None:
+    def test_certificate_is_not_presented_for_another_account(self) -> None:
         """It goes with its account only (RFC 8314 section 4.5)."""
         folder = self.folder([authority()])
         self.assertGiven(self.one_file(), cacerts=folder)
@@ -803,34 +803,34 @@ class ClientCertificateTests(TLSTestCase):
         )
         self.assertSays(error, "client_certificate", *words)
 
-    def test_missing(self) -> None:
+    def test_missing_file_is_named_in_error(self) -> None:
         """The file is named."""
         missing = self.write() / "nowhere.pem"
         self.assertUnusable(missing, missing)
         self.assertUnusable((self.one_file(), missing), missing)
         self.assertUnusable((missing, self.one_file()), missing)
 
-    def test_junk(self) -> None:
+    def test_file_without_pem_is_rejected(self) -> None:
         folder = self.write(junk=b"this is no certificate", empty=b"")
         for name in ("junk.txt", "empty.txt"):
             self.assertUnusable(folder / name, "PEM")
 
-    def test_folder(self) -> None:
+    def test_folder_as_certificate_is_rejected(self) -> None:
         self.assertUnusable(self.write())
 
-    def test_half(self) -> None:
+    def test_incomplete_or_swapped_certificate_and_key_are_rejected(self) -> None:
         """A certificate without a key, and a key without a certificate."""
         certificate, key_file = self.two_files()
         self.assertUnusable(certificate)
         self.assertUnusable(key_file)
         self.assertUnusable((key_file, certificate))
 
-    def test_key_of_another(self) -> None:
+    def test_key_of_another_certificate_is_rejected(self) -> None:
         other = leaf("other.example.com", weak=True)
         folder = self.write(other=other.key_pem)
         self.assertUnusable((self.two_files()[0], folder / "other.txt"))
 
-    def test_other_things(self) -> None:
+    def test_value_that_is_neither_path_nor_pair_is_rejected(self) -> None:
         """What is neither a path nor a pair is the caller's mistake."""
         certificate, key_file = self.two_files()
         for thing in (
@@ -849,17 +849,17 @@ class ClientCertificateTests(TLSTestCase):
             except (TypeError, ValueError) as error:
                 self.fail(f"{thing!r}: {error!r}")
 
-    def test_three_files(self) -> None:
+    def test_tuple_of_three_files_is_rejected(self) -> None:
         """Nobody guesses which two of three are meant."""
         certificate, key_file = self.two_files()
         self.assertUnusable((certificate, self.one_file(), key_file))
 
-    def test_without_tls(self) -> None:
+    def test_certificate_without_tls_is_rejected(self) -> None:
         """It would be forgotten silently."""
         error = self.rejects(UsageError, secure=0, client_certificate=self.one_file())
         self.assertSays(error, "client_certificate", "TLS")
 
-    def test_encrypted_key(self) -> None:
+    def test_encrypted_key_is_rejected_without_asking_for_passphrase(self) -> None:
         """
         A key with a passphrase is refused; nobody sits at the terminal of a server.
 

@@ -57,34 +57,34 @@ class NameTests(TLSTestCase):
     Which name a certificate must have (RFC 9525 section 6).
     """
 
-    def test_exact(self) -> None:
+    def test_exact_name_is_accepted(self) -> None:
         self.accepts(right())
 
-    def test_one_of_many(self) -> None:
+    def test_one_of_several_names_is_accepted(self) -> None:
         self.accepts(leaf("imap.example.com", HOST, "192.0.2.1"))
 
-    def test_another(self) -> None:
+    def test_other_name_is_refused(self) -> None:
         self.refuses(wrong_host())
 
-    def test_part_of_the_name(self) -> None:
+    def test_parent_child_or_similar_name_is_refused(self) -> None:
         """Neither a domain above, nor a name below, nor one that ends alike."""
         for other in ("example.com", f"x.{HOST}", f"x{HOST}", "pop.example.co", "pop"):
             self.refuses(leaf(other))
 
-    def test_case(self) -> None:
+    def test_case_is_ignored_when_matching_names(self) -> None:
         """Case does not count, on either side (section 6.3)."""
         self.accepts(leaf("POP.Example.COM"))
         self.accepts(right(), "Pop.EXAMPLE.com")
 
-    def test_final_dot(self) -> None:
+    def test_final_dot_of_host_is_ignored_when_matching_names(self) -> None:
         """The dot that says "this is the whole name" is not part of it."""
         self.accepts(right(), "pop.example.com.")
 
-    def test_port(self) -> None:
+    def test_port_is_ignored_when_matching_names(self) -> None:
         """The port is no part of the identity."""
         self.accepts(right(), "pop.example.com:1995")
 
-    def test_wildcard(self) -> None:
+    def test_wildcard_matches_exactly_one_label(self) -> None:
         """A wildcard stands for just one label (section 6.3)."""
         shown = leaf("*.example.com")
         self.accepts(shown)
@@ -92,30 +92,30 @@ class NameTests(TLSTestCase):
         for host in ("example.com", "a.pop.example.com", "pop.example.org", "pop"):
             self.refuses(shown, host)
 
-    def test_wildcard_in_a_part_of_a_label(self) -> None:
+    def test_wildcard_within_a_label_is_refused(self) -> None:
         """A wildcard is a whole label, or nothing (RFC 7817 section 3)."""
         for pattern in ("p*.example.com", "*p.example.com", "po*p.example.com"):
             self.refuses(leaf(pattern))
 
-    def test_wildcard_in_another_label(self) -> None:
+    def test_wildcard_outside_leftmost_label_is_refused(self) -> None:
         """A wildcard is the left-most label, or nothing."""
         for pattern in ("pop.*.com", "pop.example.*", "*.*.com", "*.pop.*.com"):
             self.refuses(leaf(pattern))
 
-    def test_wildcard_for_everything(self) -> None:
+    def test_wildcard_for_everything_or_top_level_domain_is_refused(self) -> None:
         """Nobody is the whole world, nor a top-level domain."""
         self.refuses(leaf("*"))
         self.refuses(leaf("*"), "localhost")
         self.refuses(leaf("*.com"), "example.com")
 
-    def test_invalid_beside_valid(self) -> None:
+    def test_invalid_names_are_ignored_beside_a_valid_one(self) -> None:
         """What is invalid is ignored, and the rest counts (section 6.3)."""
         for invalid in ("a*.example.org", "*", "*.*.example.org", "192.0.2.1", ""):
             raw = raw_names((DNS, invalid.encode()), (DNS, HOST.encode()))
             self.accepts(leaf(raw=raw))
             self.refuses(leaf(raw=raw), "other.example.org")
 
-    def test_kinds_beside_valid(self) -> None:
+    def test_other_kinds_of_names_are_ignored_beside_a_valid_one(self) -> None:
         """Names of kinds that we know nothing of do no harm."""
         self.accepts(
             leaf(
@@ -133,7 +133,7 @@ class NameTests(TLSTestCase):
             )
         )
 
-    def test_utf_8_beside_valid(self) -> None:
+    def test_utf_8_name_is_ignored_beside_a_valid_one(self) -> None:
         """A name in UTF-8, which it must not be, is no name (RFC 5280 section 7.2)."""
         shown = leaf(
             raw=raw_names((DNS, "bücher.example.com".encode()), (DNS, HOST.encode()))
@@ -141,22 +141,22 @@ class NameTests(TLSTestCase):
         self.accepts(shown)
         self.refuses(shown, "bücher.example.com")
 
-    def test_nul(self) -> None:
+    def test_name_with_embedded_nul_is_refused(self) -> None:
         """A name does not end at a NUL (CVE-2009-2408)."""
         self.refuses(leaf(raw=raw_names((DNS, b"pop.example.com\0.evil.test"))))
 
-    def test_common_name(self) -> None:
+    def test_certificate_with_only_a_common_name_is_refused(self) -> None:
         """The common name is not looked at (section 2)."""
         self.refuses(common_name_only())
 
-    def test_common_name_beside_others(self) -> None:
+    def test_common_name_is_ignored_beside_other_names(self) -> None:
         """Not even if there are other names."""
         self.refuses(leaf("other.example.com", subject=name(common_name=HOST)))
 
-    def test_no_name(self) -> None:
+    def test_certificate_without_any_name_is_refused(self) -> None:
         self.refuses(nameless())
 
-    def test_kinds_that_do_not_count(self) -> None:
+    def test_uri_email_and_other_kinds_of_names_are_not_matched(self) -> None:
         """A URI is never looked at (RFC 7817 section 3), nor is a mail address."""
         for other in (
             x509.UniformResourceIdentifier(f"pop://{HOST}"),
@@ -171,7 +171,7 @@ class NameTests(TLSTestCase):
         ):
             self.refuses(leaf(names=(other,)))
 
-    def test_international_name(self) -> None:
+    def test_international_name_is_matched_in_punycode(self) -> None:
         """Names are compared as A-labels (section 6.3)."""
         shown = leaf("xn--bcher-kva.example.com")
         self.accepts(shown, "bücher.example.com")
@@ -179,10 +179,10 @@ class NameTests(TLSTestCase):
         self.accepts(shown, "xn--bcher-kva.example.com")
         self.refuses(shown, "bucher.example.com")
 
-    def test_international_domain_behind_wildcard(self) -> None:
+    def test_wildcard_matches_label_below_international_domain(self) -> None:
         self.accepts(leaf("*.xn--bcher-kva.example"), "pop.bücher.example")
 
-    def test_no_wildcard_for_an_international_label(self) -> None:
+    def test_wildcard_does_not_match_an_international_label(self) -> None:
         """
         No wildcard stands for an A-label: so service-identity has it.
 
@@ -196,11 +196,11 @@ class NameTests(TLSTestCase):
         self.assertFalse(check.judge(wildcard, 0, 0, True))
         self.assertFalse(check.proven)
 
-    def test_underscore(self) -> None:
+    def test_name_with_underscore_is_accepted(self) -> None:
         """Private networks have such names."""
         self.accepts(leaf("mail_server.lan"), "mail_server.lan")
 
-    def test_single_label(self) -> None:
+    def test_single_label_name_is_accepted(self) -> None:
         self.accepts(leaf("localhost"), "localhost")
 
 
@@ -209,46 +209,46 @@ class AddressTests(TLSTestCase):
     An IP address is proven by that address alone (RFC 9525 section 6.5).
     """
 
-    def test_version_4(self) -> None:
+    def test_ipv4_address_is_matched_exactly(self) -> None:
         shown = leaf("192.0.2.1")
         self.accepts(shown, "192.0.2.1")
         self.accepts(shown, "192.0.2.1:1995")
         self.refuses(shown, "192.0.2.2")
 
-    def test_version_6(self) -> None:
+    def test_ipv6_address_is_matched_in_any_notation(self) -> None:
         """However it is written, the octets are compared."""
         shown = leaf("2001:db8::1")
         for host in ("2001:db8::1", "[2001:DB8:0::1]:1995", "2001:db8:0:0:0:0:0:1"):
             self.accepts(shown, host)
         self.refuses(shown, "2001:db8::2")
 
-    def test_zone(self) -> None:
+    def test_ipv6_zone_is_ignored(self) -> None:
         """A zone is the business of this computer (RFC 4007 section 11)."""
         self.accepts(leaf("fe80::1"), "fe80::1%eth0")
 
-    def test_mapped(self) -> None:
+    def test_ipv4_mapped_address_does_not_match_ipv4_address(self) -> None:
         """An IPv4 address in IPv6's clothes is another address."""
         self.refuses(leaf("192.0.2.1"), "::ffff:192.0.2.1")
 
-    def test_as_a_name(self) -> None:
+    def test_address_in_dns_name_is_refused(self) -> None:
         """An address in a dNSName is no address."""
         shown = leaf(names=(x509.DNSName("192.0.2.1"),))
         self.refuses(shown, "192.0.2.1")
 
-    def test_behind_wildcard(self) -> None:
+    def test_wildcard_does_not_match_an_address(self) -> None:
         self.refuses(leaf(names=(x509.DNSName("*.0.2.1"),)), "192.0.2.1")
 
-    def test_network(self) -> None:
+    def test_network_does_not_match_its_address(self) -> None:
         """A network is none of its addresses."""
         network = x509.IPAddress(ipaddress.ip_network("192.0.2.1/32"))
         self.refuses(leaf(names=(network,)), "192.0.2.1")
 
-    def test_address_only(self) -> None:
+    def test_address_and_name_do_not_prove_each_other(self) -> None:
         """An address says nothing about a name, and the other way round."""
         self.refuses(leaf("192.0.2.1"))
         self.refuses(right(), "192.0.2.1")
 
-    def test_common_name(self) -> None:
+    def test_address_in_common_name_is_refused(self) -> None:
         self.refuses(leaf(subject=name(common_name="192.0.2.1")), "192.0.2.1")
 
 
@@ -257,7 +257,7 @@ class RefusalTests(TLSTestCase):
     A refusal says which it is, and what the user can do.
     """
 
-    def test_everything_about_it(self) -> None:
+    def test_error_has_server_and_certificate(self) -> None:
         """The error has the server and the certificate that it is about."""
         for shown in (expired(), wrong_host(), unknown_ca(), common_name_only()):
             error = self.refuses(shown)
@@ -265,7 +265,7 @@ class RefusalTests(TLSTestCase):
             self.assertSays(error, "pop.example.com:995: the server's certificate")
             self.assertEqual(error.certificate, shown.certificate)
 
-    def test_unknown_issuer(self) -> None:
+    def test_unknown_issuer_error_names_issuer_and_folder(self) -> None:
         """By whom it was issued, and where the issuer's certificate has to go."""
         folder = self.folder([authority()])
         error = self.refuses(unknown_ca(), cacerts=folder)
@@ -274,7 +274,7 @@ class RefusalTests(TLSTestCase):
         # There is a folder: nobody needs another one.
         self.assertNotIn("cacerts=", str(error))
 
-    def test_unknown_issuer_and_remedy(self) -> None:
+    def test_unknown_issuer_is_accepted_once_added_to_folder(self) -> None:
         """The remedy is one."""
         folder = self.folder([authority()])
         self.refuses(unknown_ca(), cacerts=folder)
@@ -282,19 +282,19 @@ class RefusalTests(TLSTestCase):
         (folder / "theirs.pem").write_bytes(theirs)
         self.accepts(unknown_ca(), cacerts=folder)
 
-    def test_root_sent_along(self) -> None:
+    def test_unknown_root_sent_by_server_is_refused(self) -> None:
         """A chain with its root is refused because of the root."""
         theirs = authority("Somebody Else's CA")
         shown = leaf(HOST, by=theirs, chain=(certificate_of(theirs),))
         error = self.refuses(shown)
         self.assertSays(error, "OU=Somebody Else's CA", "not trusted")
 
-    def test_same_name_as_ours(self) -> None:
+    def test_impostor_with_name_of_our_ca_is_refused(self) -> None:
         """A CA that merely calls itself like ours is not ours."""
         impostor = leaf(HOST, signer=authority("An Impostor"))
         self.assertSays(self.refuses(impostor), "signature is wrong")
 
-    def test_missing_intermediate(self) -> None:
+    def test_missing_intermediate_is_named_and_accepted_once_added(self) -> None:
         """The error names the certificate that is missing, and so the remedy."""
         folder = self.folder([authority()])
         shown = behind_intermediate(sent=False)
@@ -303,10 +303,10 @@ class RefusalTests(TLSTestCase):
         (folder / "it.pem").write_bytes(intermediate().cert_pem.bytes())
         self.accepts(shown, cacerts=folder)
 
-    def test_intermediate_sent(self) -> None:
+    def test_intermediate_sent_by_server_is_accepted(self) -> None:
         self.accepts(behind_intermediate(sent=True))
 
-    def test_self_signed(self) -> None:
+    def test_self_signed_is_refused_until_added_to_folder(self) -> None:
         """The folder is named, and putting the certificate there helps."""
         for shown in (self_signed(), self_signed(ca=True)):
             folder = self.folder([authority()])
@@ -316,16 +316,16 @@ class RefusalTests(TLSTestCase):
             self.accepts(shown, cacerts=folder)
             self.assertSays(error, folder)
 
-    def test_expired(self) -> None:
+    def test_expired_certificate_error_gives_the_date(self) -> None:
         error = self.refuses(expired())
         self.assertSays(error, "expired on 2011-12-13 14:15 UTC", "needs a new one")
 
-    def test_not_yet_valid(self) -> None:
+    def test_not_yet_valid_error_gives_date_and_mentions_clock(self) -> None:
         """Most often it is the clock."""
         error = self.refuses(not_yet_valid())
         self.assertSays(error, "not valid before 2987-06-05 04:03 UTC", "clock")
 
-    def test_expired_and_unknown(self) -> None:
+    def test_several_faults_are_reported_as_not_trusted(self) -> None:
         """Where nothing is right, one thing is said, and it is true."""
         shown = leaf(
             "other.example.com",
@@ -335,43 +335,43 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(shown)
         self.assertSays(error, "not trusted")
 
-    def test_expired_authority(self) -> None:
+    def test_expired_ca_is_named_in_error(self) -> None:
         """Which certificate it is that has expired: not the server's."""
         ca = expired_authority()
         error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
         self.assertSays(error, "certificate of OU=Expired CA", "expired on 2011-12-13")
         self.assertEqual(error.certificate, certificate_of(ca))
 
-    def test_wrong_name(self) -> None:
+    def test_wrong_name_error_lists_names_of_certificate(self) -> None:
         """Which names it has."""
         error = self.refuses(wrong_host())
         self.assertSays(error, "is not for pop.example.com")
         self.assertSays(error, "imap.example.com", "smtp.example.com")
         self.assertSays(error, "connect to the server by a name that its certificate")
 
-    def test_wrong_name_with_addresses(self) -> None:
+    def test_wrong_name_error_lists_addresses_of_certificate(self) -> None:
         error = self.refuses(leaf("192.0.2.1", "2001:db8::1"))
         self.assertSays(error, "192.0.2.1", "2001:db8::1")
 
-    def test_many_names(self) -> None:
+    def test_wrong_name_error_abbreviates_a_thousand_names(self) -> None:
         """Not all of a thousand names are listed, and how many are not is said."""
         shown = leaf(*(f"host{number}.example.com" for number in range(1000)))
         error = self.refuses(shown)
         self.assertSays(error, "host0.example.com", "more")
         self.assertLess(len(str(error)), 1000)
 
-    def test_long_name(self) -> None:
+    def test_very_long_name_is_shortened_in_error(self) -> None:
         """What the server sends is bounded where it is shown, a single name too."""
         shown = leaf(raw=raw_names((DNS, b"x" * 20000), (DNS, b"other.example.com")))
         self.assertLess(len(str(self.refuses(shown))), 5000)
 
-    def test_no_usable_name(self) -> None:
+    def test_certificate_without_usable_name_is_explained(self) -> None:
         """Who has only a common name learns that it is not enough."""
         for shown in (common_name_only(), nameless()):
             error = self.refuses(shown)
             self.assertSays(error, "is not for pop.example.com", "no usable name")
 
-    def test_control_characters(self) -> None:
+    def test_control_characters_are_escaped_in_error(self) -> None:
         """Names are escaped: they may be written to a terminal or to a log."""
         evil = "evil\x1b[2J\r\nS: +OK"
         error = self.refuses(leaf(raw=raw_names((DNS, evil.encode()))))
@@ -382,23 +382,23 @@ class RefusalTests(TLSTestCase):
         self.assertTrue(str(error).isprintable(), str(error))
         self.assertSays(error, "CA evil")
 
-    def test_weak_key(self) -> None:
+    def test_weak_key_of_server_is_refused(self) -> None:
         error = self.refuses(leaf(HOST, weak=True))
         self.assertSays(error, "not acceptable", "key is too weak")
 
-    def test_wrong_purpose(self) -> None:
+    def test_client_only_certificate_is_refused_for_a_server(self) -> None:
         """A client's certificate does not make a server."""
         error = self.refuses(leaf(HOST, purpose=ExtendedKeyUsageOID.CLIENT_AUTH))
         self.assertSays(error, "not acceptable", "not for a TLS server")
 
-    def test_issuer_is_no_authority(self) -> None:
+    def test_certificate_issued_by_non_ca_is_refused(self) -> None:
         """Who has a certificate of our CA is no CA by that."""
         issuer = not_an_authority()
         shown = leaf(HOST, by=issuer, chain=(certificate_of(issuer),))
         error = self.refuses(shown)
         self.assertSays(error, "OU=No CA", "not acceptable", "CA certificate")
 
-    def test_strict(self) -> None:
+    def test_ca_without_key_usage_is_refused(self) -> None:
         """
         Chains are held to RFC 5280, as Python's own ssl does since 3.13.
 
@@ -407,7 +407,7 @@ class RefusalTests(TLSTestCase):
         ca = authority_without_key_usage()
         self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
 
-    def test_authority_without_key_usage(self) -> None:
+    def test_error_for_ca_without_key_usage_mentions_key_usage(self) -> None:
         """
         A home-made CA that is not as RFC 5280 section 4.2.1.3 wants it.
 
@@ -418,7 +418,7 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
         self.assertSays(error, "OU=Home-made CA", "not acceptable", "key usage")
 
-    def test_reaches_the_caller_of_stls(self) -> None:
+    def test_refusal_during_stls_reaches_the_caller(self) -> None:
         """With STLS the error is the same, about that command."""
         opening = self.server.open(secure=2, cacerts=self.folder([authority()]))
         self.server.say(b"+OK\r\n")
@@ -443,18 +443,18 @@ class UnreadableTests(TLSTestCase):
         self.assertIsInstance(error.__cause__, ValueError)
         self.assertSays(error, "certificate", "cannot be read")
 
-    def test_address_of_five_octets(self) -> None:
+    def test_address_of_five_bytes_is_refused_as_unreadable(self) -> None:
         self.refuses_unreadable(leaf(raw=raw_names((IP, b"\xc0\x00\x02\x01\x01"))))
 
-    def test_latin_1(self) -> None:
+    def test_latin_1_name_is_refused_as_unreadable(self) -> None:
         self.refuses_unreadable(leaf(raw=raw_names((DNS, b"b\xfccher.example.com"))))
 
-    def test_not_a_list_of_names(self) -> None:
+    def test_malformed_list_of_names_is_refused(self) -> None:
         """Where OpenSSL cannot read it either, it is not trusted."""
         self.refuses(leaf(HOST, raw=b"\x04\x02no"))
         self.refuses(leaf(HOST, raw=b"junk"))
 
-    def test_empty(self) -> None:
+    def test_empty_list_of_names_is_refused(self) -> None:
         """No name at all, in so many words."""
         self.refuses(leaf(raw=raw_names()))
 
@@ -519,25 +519,25 @@ class FailsClosedTests(SynchronousTestCase):
         self.assertIs(refusal.__cause__, cause)
         return refusal
 
-    def test_trusted_chain(self) -> None:
+    def test_exception_while_judging_trusted_chain_is_a_refusal(self) -> None:
         """OpenSSL is content, and we cannot read the name."""
         for error in self.errors:
             for once in (False, True):
                 self.assertRefuses(error, once, 0, 0, True)
 
-    def test_untrusted_chain(self) -> None:
+    def test_exception_while_judging_untrusted_chain_is_a_refusal(self) -> None:
         """OpenSSL is not content, and we cannot put into words why."""
         for error in self.errors:
             for once in (False, True):
                 self.assertRefuses(error, once, 20, 1, False)
 
-    def test_interrupted(self) -> None:
+    def test_interruption_while_judging_is_a_refusal(self) -> None:
         """Ctrl-C at the wrong moment does not make a server trusted."""
         for error in self.interruptions:
             self.assertRefuses(error, True, 0, 0, True)
             self.assertRefuses(error, True, 20, 0, False)
 
-    def test_in_words(self) -> None:
+    def test_error_gives_the_exception_and_not_a_wrong_name(self) -> None:
         """A failure of ours is not told as a wrong name, which it is not."""
         cause = ValueError("cannot parse this")
         for errno, ok in ((0, True), (20, False)):
@@ -545,7 +545,7 @@ class FailsClosedTests(SynchronousTestCase):
             self.assertIn("cannot parse this", str(refusal))
             self.assertNotIn("it is for pop.example.com", str(refusal))
 
-    def test_until_when(self) -> None:
+    def test_proof_expires_with_the_certificate(self) -> None:
         """A proof is good for as long as the certificate."""
         check = self.check()
         certificate = leaf(HOST, end=datetime.datetime(2987, 6, 5)).certificate
@@ -553,7 +553,7 @@ class FailsClosedTests(SynchronousTestCase):
         end = datetime.datetime.fromtimestamp(check.not_after, datetime.timezone.utc)
         self.assertEqual(end, certificate.not_valid_after_utc)
 
-    def test_refusal_stays(self) -> None:
+    def test_refusal_is_not_undone_by_later_success(self) -> None:
         """What comes after a refusal does not undo it."""
         check = self.check()
         good = crypto.X509.from_cryptography(right().certificate)
@@ -562,7 +562,7 @@ class FailsClosedTests(SynchronousTestCase):
         self.assertFalse(check.judge(good, 0, 0, True))
         self.assertIs(check.refusal, refusal)
 
-    def test_refusal_after_proof(self) -> None:
+    def test_error_after_proof_is_a_refusal(self) -> None:
         """OpenSSL looks at some things last; they count as well."""
         check = self.check()
         good = crypto.X509.from_cryptography(right().certificate)
@@ -570,14 +570,14 @@ class FailsClosedTests(SynchronousTestCase):
         self.assertFalse(check.judge(good, 47, 0, False))
         self.assertIsNotNone(check.refusal)
 
-    def test_authority_proves_nothing(self) -> None:
+    def test_ca_with_right_name_does_not_prove_identity(self) -> None:
         """A CA in the chain that has the right name is not the server."""
         check = self.check()
         good = crypto.X509.from_cryptography(right().certificate)
         self.assertTrue(check.judge(good, 0, 1, True))
         self.assertFalse(check.proven)
 
-    def test_every_error_of_openssl(self) -> None:
+    def test_every_openssl_error_number_is_a_refusal_with_a_message(self) -> None:
         """Each number is a refusal in words, the unknown ones too."""
         certificate = crypto.X509.from_cryptography(right().certificate)
         for number in range(1, 120):
@@ -595,12 +595,12 @@ class HandshakeTests(TLSTestCase):
     def context(self) -> ClientContext:
         return ClientContext(Trust.choose(self.folder([authority()]), False, {}))
 
-    def test_proven(self) -> None:
+    def test_right_certificate_proves_identity(self) -> None:
         check = shake_hands(self.context(), ServerTLS())
         self.assertTrue(check.proven)
         self.assertIsNone(check.refusal)
 
-    def test_refused_inside(self) -> None:
+    def test_refusal_fails_handshake_and_alerts_server(self) -> None:
         """The handshake itself fails, and the server learns of it by an alert."""
         for shown in (wrong_host(), expired(), unknown_ca()):
             server = ServerTLS(shown)
@@ -611,7 +611,7 @@ class HandshakeTests(TLSTestCase):
                 server.connection.do_handshake()
             self.assertIn("alert", str(caught.exception))
 
-    def test_name_per_connection(self) -> None:
+    def test_connections_sharing_a_context_check_their_own_names(self) -> None:
         """Connections to several servers share a context, and no proof."""
         context = self.context()
         shown = ServerTLS(leaf("a.example.com"))
@@ -620,7 +620,7 @@ class HandshakeTests(TLSTestCase):
             with self.assertRaises(SSL.Error):
                 shake_hands(context, shown, "b.example.com")
 
-    def test_interleaved(self) -> None:
+    def test_interleaved_handshakes_check_their_own_names(self) -> None:
         """Also if their handshakes happen at the same time."""
         folder = self.folder([authority()])
         sessions = []
@@ -641,7 +641,7 @@ class HandshakeTests(TLSTestCase):
                 error = self.error(opening, VerificationError)
                 self.assertSays(error, f"is not for {host}")
 
-    def test_connection_of_somebody_else(self) -> None:
+    def test_unchecked_connection_of_same_context_is_refused(self) -> None:
         """A connection of this context that nobody checks is refused."""
         creator = self.context().creator(ServerAddress.parse(HOST))
         ours = creator.clientConnectionForTLS(cast(Any, None))
@@ -654,7 +654,7 @@ class HandshakeTests(TLSTestCase):
         with self.assertRaises(SSL.Error):
             shake_hands(cast(ClientContext, Context()), ServerTLS())
 
-    def test_nothing_proven(self) -> None:
+    def test_finish_without_proof_raises_verification_error(self) -> None:
         """Without a proof, whoever says that the handshake is complete is not heard."""
         creator = self.context().creator(ServerAddress.parse(HOST))
         creator.clientConnectionForTLS(cast(Any, None))
@@ -662,7 +662,7 @@ class HandshakeTests(TLSTestCase):
             creator.finish()
         self.assertEqual(caught.exception.server, "pop.example.com:110")
 
-    def test_error_without_a_check(self) -> None:
+    def test_only_openssl_errors_become_tls_errors(self) -> None:
         """An error of TLS itself is a `TLSError`, with its cause."""
         creator = self.context().creator(ServerAddress.parse(HOST))
         cause = SSL.Error([("SSL routines", "", "something new")])

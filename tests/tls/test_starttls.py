@@ -134,45 +134,45 @@ class PlainTests(LayerTestCase):
         super().setUp()
         self.connect()
 
-    def test_data(self) -> None:
+    def test_received_data_is_passed_on_unchanged(self) -> None:
         self.layer.dataReceived(b"+OK\r\n")
         self.assertEqual(self.upper.received, b"+OK\r\n")
 
-    def test_write(self) -> None:
+    def test_written_data_is_passed_on_unchanged(self) -> None:
         self.upper.transport.write(b"CAPA\r\n")
         self.upper.transport.writeSequence([b"US", b"ER\r\n"])
         self.assertEqual(self.below.value(), b"CAPA\r\nUSER\r\n")
 
-    def test_connected_once(self) -> None:
+    def test_connection_made_is_reported_once(self) -> None:
         self.assertEqual(self.upper.events, ["made"])
 
-    def test_offers_tls(self) -> None:
+    def test_transport_provides_itls_transport(self) -> None:
         """It says what it can, whatever the transport below can."""
         self.assertTrue(ITLSTransport.providedBy(self.upper.transport))
 
-    def test_lose(self) -> None:
+    def test_lose_connection_closes_transport_below(self) -> None:
         self.upper.transport.loseConnection()
         self.assertTrue(self.below.disconnecting)
         self.assertTrue(self.layer.disconnecting)
 
-    def test_abort(self) -> None:
+    def test_abort_connection_aborts_transport_below(self) -> None:
         self.upper.transport.abortConnection()
         assert isinstance(self.below, Transport)
         self.assertTrue(self.below.aborting)
 
-    def test_lost(self) -> None:
+    def test_lost_connection_is_reported_with_transport_reason(self) -> None:
         """The reason is that of the transport."""
         reason = ConnectionLost("cut")
         self.layer.connectionLost(Failure(reason))
         self.assertEqual(self.upper.lost, [reason])
 
-    def test_addresses(self) -> None:
+    def test_addresses_are_those_of_transport_below(self) -> None:
         """The addresses are those of the transport."""
         transport = self.upper.transport
         self.assertEqual(transport.getPeer(), self.below.getPeer())
         self.assertEqual(transport.getHost(), self.below.getHost())
 
-    def test_pause(self) -> None:
+    def test_pause_and_resume_reach_transport_below(self) -> None:
         """Reading can be paused (a slow consumer of a message)."""
         self.upper.transport.pauseProducing()
         self.assertEqual(self.below.producerState, "paused")
@@ -189,24 +189,24 @@ class TLSTests(LayerTestCase):
         super().setUp()
         self.connect()
 
-    def test_handshake(self) -> None:
+    def test_handshake_is_reported_without_a_second_connection_made(self) -> None:
         """The protocol hears of the end of the handshake, and of no new connection."""
         self.start_tls()
         self.assertEqual(self.upper.events, ["made", "handshake"])
 
-    def test_it_says_so(self) -> None:
+    def test_transport_provides_issl_transport_only_after_start_tls(self) -> None:
         """Servers ask their transport whether there is TLS already."""
         self.assertFalse(ISSLTransport.providedBy(self.upper.transport))
         self.start_tls()
         self.assertTrue(ISSLTransport.providedBy(self.upper.transport))
 
-    def test_as_the_client(self) -> None:
+    def test_client_hello_is_sent_at_once(self) -> None:
         """The hello goes out at once."""
         context = ClientContext(None)
         self.upper.transport.startTLS(context.creator(ServerAddress.parse(HOST)))
         self.assertTrue(self.below.value().startswith(b"\x16\x03"))
 
-    def test_data(self) -> None:
+    def test_received_data_is_decrypted(self) -> None:
         far = self.start_tls()
         far.connection.send(b"+OK\r\n")
         data = far.waiting()
@@ -214,14 +214,14 @@ class TLSTests(LayerTestCase):
         self.layer.dataReceived(data)
         self.assertEqual(self.upper.received, b"+OK\r\n")
 
-    def test_data_by_the_octet(self) -> None:
+    def test_data_received_byte_by_byte_is_decrypted(self) -> None:
         far = self.start_tls()
         far.connection.send(b"+OK\r\n")
         for octet in far.waiting():
             self.layer.dataReceived(bytes([octet]))
         self.assertEqual(self.upper.received, b"+OK\r\n")
 
-    def test_write(self) -> None:
+    def test_written_data_is_encrypted(self) -> None:
         far = self.start_tls()
         self.upper.transport.write(b"CAPA\r\n")
         self.upper.transport.writeSequence([b"US", b"ER\r\n"])
@@ -230,7 +230,7 @@ class TLSTests(LayerTestCase):
         self.carry(far)
         self.assertEqual(far.received, b"CAPA\r\nUSER\r\n")
 
-    def test_written_before_the_handshake(self) -> None:
+    def test_data_written_before_handshake_waits_and_is_encrypted(self) -> None:
         """What is written too early waits; it does not go out in the clear."""
         context = ClientContext(None)
         self.upper.transport.startTLS(context.creator(ServerAddress.parse(HOST)))
@@ -241,7 +241,7 @@ class TLSTests(LayerTestCase):
         self.carry(far)
         self.assertEqual(far.received, b"CAPA\r\n")
 
-    def test_after_plain_data(self) -> None:
+    def test_only_data_after_start_tls_is_encrypted(self) -> None:
         """What was said before stays plain, what comes after does not."""
         self.upper.transport.write(b"STLS\r\n")
         self.assertEqual(self.below.value(), b"STLS\r\n")
@@ -253,7 +253,7 @@ class TLSTests(LayerTestCase):
         self.assertEqual(far.received, b"CAPA\r\n")
         self.assertEqual(self.upper.received, b"+OK\r\n")
 
-    def test_from_within(self) -> None:
+    def test_tls_can_be_started_while_receiving_data(self) -> None:
         """TLS may be started while data is being received, as after +OK to STLS."""
         context = ClientContext(None)
 
@@ -270,7 +270,7 @@ class TLSTests(LayerTestCase):
         self.layer.dataReceived(far.waiting())
         self.assertEqual(self.upper.received, b"+OK\r\n+OK through TLS\r\n")
 
-    def test_lose(self) -> None:
+    def test_lose_connection_delivers_data_and_sends_tls_shutdown(self) -> None:
         """Closing says goodbye first, and delivers what was written."""
         far = self.start_tls()
         self.upper.transport.write(b"QUIT\r\n")
@@ -280,7 +280,7 @@ class TLSTests(LayerTestCase):
         self.assertTrue(far.connection.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
         self.assertTrue(self.layer.disconnecting)
 
-    def test_closed_by_the_other_side(self) -> None:
+    def test_tls_shutdown_from_peer_closes_connection(self) -> None:
         """Its goodbye closes the connection."""
         far = self.start_tls()
         far.connection.shutdown()
@@ -290,14 +290,14 @@ class TLSTests(LayerTestCase):
         self.assertEqual(self.upper.events[-1], "lost")
         self.assertIsInstance(self.upper.lost[0], ConnectionDone)
 
-    def test_abort(self) -> None:
+    def test_abort_connection_aborts_transport_at_once(self) -> None:
         """Aborting does not wait for anything."""
         self.start_tls()
         self.upper.transport.abortConnection()
         assert isinstance(self.below, Transport)
         self.assertTrue(self.below.aborting)
 
-    def test_abort_in_the_handshake(self) -> None:
+    def test_abort_during_handshake_aborts_transport_at_once(self) -> None:
         context = ClientContext(None)
         self.upper.transport.startTLS(context.creator(ServerAddress.parse(HOST)))
         self.upper.transport.abortConnection()
@@ -305,7 +305,7 @@ class TLSTests(LayerTestCase):
         self.assertTrue(self.below.aborting)
         self.assertNotIn("handshake", self.upper.events)
 
-    def test_lost(self) -> None:
+    def test_lost_connection_is_reported_once(self) -> None:
         """A loss is handed on once, and what is written after it is dropped."""
         self.start_tls()
         self.below.clear()
@@ -313,14 +313,14 @@ class TLSTests(LayerTestCase):
         self.assertEqual(self.upper.events, ["made", "handshake", "lost"])
         self.assertIsInstance(self.upper.lost[0], ConnectionLost)
 
-    def test_lost_in_the_handshake(self) -> None:
+    def test_connection_lost_during_handshake_is_reported(self) -> None:
         context = ClientContext(None)
         self.upper.transport.startTLS(context.creator(ServerAddress.parse(HOST)))
         self.layer.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(self.upper.events, ["made", "lost"])
         self.assertIsInstance(self.upper.lost[0], ConnectionLost)
 
-    def test_handshake_failed(self) -> None:
+    def test_failed_handshake_is_reported_with_tls_reason(self) -> None:
         """The protocol hears the reason that TLS has, not that of the transport."""
         self.upper.transport.startTLS(
             ClientContext(None).creator(ServerAddress.parse(HOST))
@@ -332,7 +332,7 @@ class TLSTests(LayerTestCase):
         self.assertIsInstance(self.upper.lost[0], SSL.Error)
         self.assertEqual(self.upper.received, b"")
 
-    def test_other_side_not_trusted(self) -> None:
+    def test_untrusted_peer_closes_connection_with_tls_reason(self) -> None:
         """A server that proves nothing is one of these reasons."""
         trust = Trust.choose(self.folder([authority()]), False, {})
         self.start_tls(ServerTLS(unknown_ca()), ClientContext(trust))
@@ -341,7 +341,7 @@ class TLSTests(LayerTestCase):
         self.assertEqual(self.upper.events, ["made", "lost"])
         self.assertIsInstance(self.upper.lost[0], SSL.Error)
 
-    def test_pause(self) -> None:
+    def test_pause_and_resume_reach_transport_below(self) -> None:
         """Reading can be paused here too."""
         self.start_tls()
         self.upper.transport.pauseProducing()
@@ -371,17 +371,17 @@ class MeagreTests(LayerTestCase):
         self.below = Meagre()
         self.connect()
 
-    def test_abort(self) -> None:
+    def test_abort_falls_back_to_lose_connection(self) -> None:
         self.upper.transport.abortConnection()
         self.assertTrue(self.below.disconnecting)
 
-    def test_abort_in_tls(self) -> None:
+    def test_abort_in_tls_falls_back_to_lose_connection(self) -> None:
         """Twisted's TLS wants to abort what is below it."""
         self.start_tls()
         self.upper.transport.abortConnection()
         self.assertTrue(self.below.disconnecting)
 
-    def test_tls(self) -> None:
+    def test_tls_works_without_abort_connection(self) -> None:
         far = self.start_tls()
         self.upper.transport.write(b"CAPA\r\n")
         self.carry(far)
@@ -393,7 +393,7 @@ class NestedTests(LayerTestCase):
     The transport may be a TLS connection itself: a proxy that is reached by TLS.
     """
 
-    def test_tls_in_tls(self) -> None:
+    def test_start_tls_works_over_a_tls_connection(self) -> None:
         context = ClientContext(None)
         outer = TLSMemoryBIOFactory(
             context.creator(ServerAddress.parse("proxy.example.org")),
@@ -451,7 +451,7 @@ class FactoryTests(SynchronousTestCase):
     The factory builds what the factory inside it builds.
     """
 
-    def test_both(self) -> None:
+    def test_protocol_of_inner_factory_is_wrapped(self) -> None:
         upper = Upper()
         factory = StartTLSFactory(Factory.forProtocol(lambda: upper), Clock())
         layer = factory.buildProtocol(None)
@@ -459,7 +459,7 @@ class FactoryTests(SynchronousTestCase):
         assert layer is not None
         self.assertIs(layer.wrappedProtocol, upper)
 
-    def test_none(self) -> None:
+    def test_none_from_inner_factory_is_passed_on(self) -> None:
         """None means that the connection is not wanted any more."""
 
         class Unwilling(Factory):
@@ -468,7 +468,7 @@ class FactoryTests(SynchronousTestCase):
 
         self.assertIsNone(StartTLSFactory(Unwilling(), Clock()).buildProtocol(None))
 
-    def test_keeps_nothing(self) -> None:
+    def test_closed_connections_are_forgotten(self) -> None:
         """A connection that is gone is forgotten, with TLS and without."""
         for tls in (False, True):
             factory = StartTLSFactory(Factory.forProtocol(Upper), Clock())

@@ -150,26 +150,26 @@ class FileTests(TrustTestCase):
     What a file in the folder may be.
     """
 
-    def test_pem(self) -> None:
+    def test_pem_file_is_read(self) -> None:
         """PEM is read."""
         self.assertEqual(self.reads({"ca.pem": pem(authority())}), [])
 
-    def test_der(self) -> None:
+    def test_der_file_is_read(self) -> None:
         """DER is read."""
         self.assertEqual(self.reads({"ca.der": der(authority())}), [])
 
-    def test_suffixes(self) -> None:
+    def test_each_suffix_is_read_in_either_case_and_encoding(self) -> None:
         """Each of the four endings is read, in either case, with either encoding."""
         for suffix in (".pem", ".crt", ".cer", ".der", ".PEM", ".Crt", ".CER", ".DER"):
             for content in (pem(authority()), der(authority())):
                 self.assertEqual(self.reads({f"ca{suffix}": content}), [], suffix)
 
-    def test_any_name(self) -> None:
+    def test_file_with_any_name_is_read(self) -> None:
         """A name is a name: no hash of the subject is wanted in it."""
         for name in ("our own CA (new).pem", "zoë.crt", ".pem", "a.b.c.cer", "-x.der"):
             self.assertEqual(self.reads({name: pem(authority())}), [], name)
 
-    def test_other_endings(self) -> None:
+    def test_files_with_other_suffixes_are_ignored(self) -> None:
         """A file with another ending is not looked at, nor complained about."""
         files = {
             "README.txt": JUNK,
@@ -181,77 +181,77 @@ class FileTests(TrustTestCase):
         self.assertEqual(self.reads(files), [])
         self.refuses(unknown_ca(), cacerts=self.folder(files))
 
-    def test_text_around(self) -> None:
+    def test_text_around_pem_blocks_is_ignored(self) -> None:
         """Text before, between and after PEM blocks is what many bundles have."""
         content = b"# Our CA\r\n\xc3\xbc\r\n" + pem(authority()) + b"\nthat was it"
         self.assertEqual(self.reads({"ca.pem": content}), [])
 
-    def test_text_like_der(self) -> None:
+    def test_text_that_begins_like_der_is_ignored(self) -> None:
         """The text may begin with a zero, which is how DER begins."""
         self.assertEqual(
             self.reads({"ca.pem": b"0001 Our CA\n" + pem(authority())}), []
         )
 
-    def test_windows(self) -> None:
+    def test_crlf_and_byte_order_mark_are_accepted(self) -> None:
         """CRLF line ends and a byte order mark do no harm."""
         content = b"\xef\xbb\xbf" + pem(authority()).replace(b"\n", b"\r\n")
         self.assertEqual(self.reads({"ca.crt": content}), [])
 
-    def test_old_label(self) -> None:
+    def test_x509_certificate_label_is_accepted(self) -> None:
         """``X509 CERTIFICATE`` is an old label of the same thing."""
         content = pem(authority()).replace(b"CERTIFICATE", b"X509 CERTIFICATE")
         self.assertEqual(self.reads({"ca.crt": content}), [])
 
-    def test_key_beside(self) -> None:
+    def test_private_key_beside_certificate_is_ignored(self) -> None:
         """A file may have the key of the CA in it as well."""
         content = authority().private_key_pem.bytes() + pem(authority())
         self.assertEqual(self.reads({"ca.pem": content}), [])
 
-    def test_bundle(self) -> None:
+    def test_all_certificates_of_a_pem_bundle_are_trusted(self) -> None:
         """All of a bundle is trusted."""
         for order in ((authority(), somebody()), (somebody(), authority())):
             folder = self.folder({"all.pem": b"".join(map(pem, order))})
             self.accepts(right(), cacerts=folder)
             self.accepts(unknown_ca(), cacerts=folder)
 
-    def test_pkcs7(self) -> None:
+    def test_all_certificates_of_a_pkcs7_bundle_are_trusted(self) -> None:
         """So is all of a PKCS #7 bundle, in PEM and in DER."""
         for encoding in (Encoding.PEM, Encoding.DER):
             folder = self.folder({"all.cer": bundle(encoding, authority(), somebody())})
             self.assertEqual(self.reads_folder(folder), [])
             self.accepts(unknown_ca(), cacerts=folder)
 
-    def test_several_files(self) -> None:
+    def test_certificates_of_all_files_are_trusted(self) -> None:
         """All files are trusted."""
         folder = self.folder({"a.pem": pem(somebody()), "b.der": der(authority())})
         self.accepts(right(), cacerts=folder)
         self.accepts(unknown_ca(), cacerts=folder)
 
-    def test_twice(self) -> None:
+    def test_same_certificate_in_two_files_is_accepted(self) -> None:
         """The same certificate in two files is no problem."""
         files = {"a.pem": pem(authority()), "b.der": der(authority())}
         self.assertEqual(self.reads(files), [])
 
-    def test_link(self) -> None:
+    def test_link_to_a_file_is_followed(self) -> None:
         """A link is followed."""
         elsewhere = self.folder({"real": pem(authority())})
         folder = self.folder({})
         (folder / "link.pem").symlink_to(elsewhere / "real")
         self.assertEqual(self.reads_folder(folder), [])
 
-    def test_linked_folder(self) -> None:
+    def test_link_to_the_folder_is_followed(self) -> None:
         """So is a link to the folder itself."""
         link = self.folder({}) / "cacerts"
         link.symlink_to(self.folder([authority()]))
         self.assertEqual(self.reads_folder(link), [])
 
-    def test_intermediate(self) -> None:
+    def test_intermediate_is_trusted_without_its_root(self) -> None:
         """A certificate is trusted as it stands there, be it a root or not."""
         self.accepts(
             behind_intermediate(sent=False), cacerts=self.folder([intermediate()])
         )
 
-    def test_only_these(self) -> None:
+    def test_ca_outside_the_folder_is_refused(self) -> None:
         """With a folder, nobody else is trusted."""
         error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
         self.assertSays(error, "not trusted")
@@ -271,50 +271,50 @@ class BadFileTests(TrustTestCase):
         for word in (name, *words):
             self.assertIn(word, warning)
 
-    def test_junk(self) -> None:
+    def test_junk_file_is_named_in_warning(self) -> None:
         self.warns("junk.pem", JUNK, "no certificate")
 
-    def test_empty(self) -> None:
+    def test_empty_file_is_named_in_warning(self) -> None:
         self.warns("empty.crt", b"", "no certificate")
 
-    def test_half_a_block(self) -> None:
+    def test_pem_block_without_end_is_named_in_warning(self) -> None:
         """A block without an end, as of a copy that broke off, is none."""
         self.warns("half.pem", pem(somebody())[:200], "no certificate")
 
-    def test_half_a_block_before_a_whole_one(self) -> None:
+    def test_whole_block_after_truncated_block_is_used(self) -> None:
         """The whole one behind it is used."""
         content = pem(somebody())[:200] + b"\n" + pem(authority())
         (warning,) = self.reads({"ca.pem": content})
         self.assertIn("1 certificate(s)", warning)
 
-    def test_half_a_block_behind_a_whole_one(self) -> None:
+    def test_truncated_block_after_whole_block_is_counted_in_warning(self) -> None:
         """A bundle whose copy broke off is told of, for somebody is missing."""
         content = pem(authority()) + pem(somebody())[:200]
         (warning,) = self.reads({"ca.pem": content})
         self.assertIn("1 certificate(s)", warning)
 
-    def test_end_of_something_else(self) -> None:
+    def test_block_with_mismatched_end_is_named_in_warning(self) -> None:
         """A block ends with the words that it began with."""
         content = pem(somebody()).replace(b"END CERTIFICATE", b"END PKCS7")
         self.warns("odd.pem", content, "no certificate")
 
-    def test_key_only(self) -> None:
+    def test_file_with_only_a_key_is_named_in_warning(self) -> None:
         """A key is none, and is not shown."""
         key = authority().private_key_pem.bytes()
         self.warns("key.pem", key, "no certificate")
 
-    def test_bad_pem(self) -> None:
+    def test_invalid_pem_is_named_in_warning(self) -> None:
         self.warns("bad.pem", BAD_PEM, "invalid")
 
-    def test_bad_der(self) -> None:
+    def test_invalid_der_is_named_in_warning(self) -> None:
         """Something that begins like DER is counted as a bad certificate."""
         self.warns("bad.der", der(somebody())[:-20], "invalid")
 
-    def test_bad_pkcs7(self) -> None:
+    def test_invalid_pkcs7_is_named_in_warning(self) -> None:
         block = bundle(Encoding.PEM, somebody())
         self.warns("bad.cer", block[:60] + block[100:], "invalid")
 
-    def test_good_and_bad_in_one_file(self) -> None:
+    def test_valid_certificates_are_used_and_invalid_ones_counted(self) -> None:
         """What is good in a bundle is used, and the bad counted."""
         for content in (
             BAD_PEM + pem(authority()),
@@ -326,7 +326,7 @@ class BadFileTests(TrustTestCase):
             self.assertIn("mixed.pem", warning)
             self.assertIn(f"{bad} certificate(s)", warning)
 
-    def test_each_is_named(self) -> None:
+    def test_each_bad_file_is_named_in_its_own_warning(self) -> None:
         """Several bad files are several warnings, and all that is good is used."""
         files = {
             "1.pem": JUNK,
@@ -342,7 +342,7 @@ class BadFileTests(TrustTestCase):
             self.assertIn(str(folder / name), warning)
         self.accepts(unknown_ca(), cacerts=folder)
 
-    def test_folder_of_that_name(self) -> None:
+    def test_subfolder_is_named_in_warning_and_not_entered(self) -> None:
         """A folder in the folder is no file, and not entered."""
         folder = self.folder([authority()])
         (folder / "more.pem").mkdir()
@@ -351,19 +351,19 @@ class BadFileTests(TrustTestCase):
         self.assertIn(str(folder / "more.pem"), warning)
         self.refuses(unknown_ca(), cacerts=folder)
 
-    def test_dangling_link(self) -> None:
+    def test_dangling_link_is_named_in_warning(self) -> None:
         folder = self.folder([authority()])
         (folder / "gone.pem").symlink_to(folder / "nowhere")
         (warning,) = self.reads_folder(folder)
         self.assertIn(str(folder / "gone.pem"), warning)
 
-    def test_link_to_itself(self) -> None:
+    def test_link_to_itself_is_named_in_warning(self) -> None:
         folder = self.folder([authority()])
         (folder / "loop.pem").symlink_to(folder / "loop.pem")
         (warning,) = self.reads_folder(folder)
         self.assertIn(str(folder / "loop.pem"), warning)
 
-    def test_pipe(self) -> None:
+    def test_pipe_is_named_in_warning_and_does_not_block(self) -> None:
         """A pipe would block the reactor until somebody writes to it."""
         folder = self.folder([authority()])
         os.mkfifo(folder / "pipe.pem")
@@ -371,7 +371,7 @@ class BadFileTests(TrustTestCase):
             (warning,) = self.reads_folder(folder)
         self.assertIn(str(folder / "pipe.pem"), warning)
 
-    def test_unreadable(self) -> None:
+    def test_unreadable_file_is_named_in_warning(self) -> None:
         """A file that only another user may read is named."""
         # Whoever we become may not be allowed to import what is still missing.
         self.accepts(right())
@@ -387,15 +387,15 @@ class BadFileTests(TrustTestCase):
         self.assertIn(str(folder / "secret.pem"), warning)
         self.assertIn("ermission", warning)
 
-    def test_large_junk(self) -> None:
+    def test_large_junk_file_is_named_in_warning(self) -> None:
         """10 MB of junk are read, and named, and that is all."""
         self.warns("junk.pem", os.urandom(1 << 20) * 10, "no certificate")
 
-    def test_large_der_junk(self) -> None:
+    def test_large_junk_that_begins_like_der_is_named_in_warning(self) -> None:
         """Also if it begins as DER does."""
         self.warns("junk.der", b"\x30\x83\x98\x96\x80" + bytes(10_000_000), "invalid")
 
-    def test_too_large(self) -> None:
+    def test_file_above_size_limit_is_named_in_warning(self) -> None:
         """No bundle has 65 MB; nobody reads such a file in one go."""
         folder = self.folder([authority()])
         with (folder / "disk.der").open("wb") as disk:
@@ -404,7 +404,7 @@ class BadFileTests(TrustTestCase):
         self.assertIn(str(folder / "disk.der"), warning)
         self.assertIn("too large", warning)
 
-    def test_beginnings_without_end(self) -> None:
+    def test_many_pem_blocks_without_end_are_read_quickly(self) -> None:
         """
         100 KB of beginnings of PEM without an end are read in no time.
 
@@ -419,7 +419,7 @@ class BadFileTests(TrustTestCase):
         # It should be a few thousandths.
         self.assertLess(time.process_time() - start, 0.25)
 
-    def test_warned_once(self) -> None:
+    def test_warning_is_not_repeated_at_next_connection(self) -> None:
         """The warning comes when the folder is read, not with each connection."""
         folder = self.folder({"good.pem": pem(authority()), "bad.pem": JUNK})
         self.assertEqual(len(self.reads_folder(folder)), 1)
@@ -431,48 +431,48 @@ class NoUsableFolderTests(TrustTestCase):
     A folder that is of no use is an error before anybody is called, with a remedy.
     """
 
-    def test_missing(self) -> None:
+    def test_missing_folder_is_rejected_with_remedy(self) -> None:
         folder = self.folder({}) / "missing"
         error = self.rejects(UsageError, cacerts=folder)
         self.assertSays(error, folder, "does not exist", "cacerts", "CAs to trust")
 
-    def test_file_instead(self) -> None:
+    def test_file_instead_of_folder_is_rejected(self) -> None:
         """A file is not a folder, be it the right certificate."""
         file = self.folder([authority()]) / "ca 0.pem"
         error = self.rejects(UsageError, cacerts=file)
         self.assertSays(error, file, "is not a folder", "CAs to trust")
 
-    def test_dangling_link(self) -> None:
+    def test_dangling_link_as_folder_is_rejected(self) -> None:
         link = self.folder({}) / "link"
         link.symlink_to(link.with_name("nowhere"))
         self.assertSays(self.rejects(UsageError, cacerts=link), link)
 
-    def test_empty(self) -> None:
+    def test_empty_folder_is_rejected_with_remedy(self) -> None:
         folder = self.folder({})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate")
         self.assertSays(error, "put the CA's certificate there", "PEM or DER", ".pem")
 
-    def test_junk_only(self) -> None:
+    def test_folder_with_only_bad_files_names_them_in_error(self) -> None:
         """The files are named, for there the error is."""
         folder = self.folder({"junk.pem": JUNK, "bad.crt": BAD_PEM})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate", "put the CA's")
         self.assertSays(error, folder / "junk.pem", folder / "bad.crt")
 
-    def test_much_junk(self) -> None:
+    def test_error_stays_short_with_hundreds_of_bad_files(self) -> None:
         """Not all of hundreds of files are named."""
         folder = self.folder({f"{number}.pem": JUNK for number in range(300)})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertLess(len(str(error)), 3000)
 
-    def test_wrong_endings_only(self) -> None:
+    def test_folder_with_only_wrong_suffixes_names_the_right_ones(self) -> None:
         """Who gave his file another ending is told the right ones."""
         folder = self.folder({"ca.txt": pem(authority())})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, ".pem", ".crt", ".cer", ".der")
 
-    def test_system_trust_is_no_excuse(self) -> None:
+    def test_empty_folder_is_rejected_even_with_system_trust(self) -> None:
         """
         An empty folder is an error with ``system_trust`` too.
 
@@ -481,7 +481,7 @@ class NoUsableFolderTests(TrustTestCase):
         error = self.rejects(TLSError, cacerts=self.folder({}), system_trust=True)
         self.assertSays(error, "no usable certificate")
 
-    def test_unreadable(self) -> None:
+    def test_unreadable_folder_is_rejected(self) -> None:
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         (folder / "ca.pem").write_bytes(pem(authority()))
@@ -490,7 +490,7 @@ class NoUsableFolderTests(TrustTestCase):
             error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "cannot be read", "ermission")
 
-    def test_behind_a_closed_door(self) -> None:
+    def test_folder_inside_an_inaccessible_folder_is_rejected(self) -> None:
         """A folder inside one that we may not enter is an error of ours too."""
         outside = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, outside)
@@ -500,17 +500,17 @@ class NoUsableFolderTests(TrustTestCase):
             error = self.rejects(UsageError, cacerts=outside / "cacerts")
         self.assertSays(error, outside / "cacerts")
 
-    def test_name_too_long(self) -> None:
+    def test_path_that_is_too_long_is_rejected(self) -> None:
         """What the system says about a path is no reason for an exception of its."""
         name = "x" * 300
         self.assertSays(self.rejects(UsageError, cacerts=name), name)
 
-    def test_not_a_path(self) -> None:
+    def test_value_that_is_not_a_path_is_rejected(self) -> None:
         for cacerts in (3, b"folder", ["folder"], True):
             error = self.rejects(UsageError, cacerts=cacerts)
             self.assertSays(error, "cacerts", "path")
 
-    def test_empty_name(self) -> None:
+    def test_empty_path_is_rejected(self) -> None:
         """
         An empty setting is a mistake, and not the folder we happen to be in.
 
@@ -518,10 +518,10 @@ class NoUsableFolderTests(TrustTestCase):
         """
         self.assertSays(self.rejects(UsageError, cacerts=""), "cacerts")
 
-    def test_nul(self) -> None:
+    def test_path_with_nul_is_rejected(self) -> None:
         self.assertSays(self.rejects(UsageError, cacerts="a\0b"), "cacerts")
 
-    def test_names_the_server(self) -> None:
+    def test_error_names_the_server(self) -> None:
         """The error says for which server it was."""
         self.assertEqual(self.rejects(TLSError, cacerts=self.folder({})).server, HOST)
 
@@ -535,14 +535,14 @@ class ChangeTests(TrustTestCase):
         super().setUp()
         self.there = self.folder({"somebody.pem": pem(somebody())})
 
-    def test_added(self) -> None:
+    def test_added_ca_is_trusted_at_next_connection(self) -> None:
         """The remedy in the error works at once."""
         self.refuses(right(), cacerts=self.there)
         (self.there / "ours.pem").write_bytes(pem(authority()))
         self.accepts(right(), cacerts=self.there)
         self.accepts(unknown_ca(), cacerts=self.there)
 
-    def test_removed(self) -> None:
+    def test_removed_ca_is_refused_at_next_connection(self) -> None:
         """Trust is withdrawn."""
         (self.there / "ours.pem").write_bytes(pem(authority()))
         self.accepts(right(), cacerts=self.there)
@@ -550,27 +550,27 @@ class ChangeTests(TrustTestCase):
         self.refuses(right(), cacerts=self.there)
         self.accepts(unknown_ca(), cacerts=self.there)
 
-    def test_renamed_away(self) -> None:
+    def test_ca_renamed_to_other_suffix_is_refused_at_next_connection(self) -> None:
         """Another ending withdraws trust as well."""
         self.accepts(unknown_ca(), cacerts=self.there)
         (self.there / "ours.pem").write_bytes(pem(authority()))
         (self.there / "somebody.pem").rename(self.there / "somebody.pem.off")
         self.refuses(unknown_ca(), cacerts=self.there)
 
-    def test_replaced_in_place(self) -> None:
+    def test_ca_file_overwritten_in_place_is_read_again(self) -> None:
         self.accepts(unknown_ca(), cacerts=self.there)
         (self.there / "somebody.pem").write_bytes(pem(authority()))
         self.refuses(unknown_ca(), cacerts=self.there)
         self.accepts(right(), cacerts=self.there)
 
-    def test_replaced_by_renaming(self) -> None:
+    def test_ca_file_replaced_by_rename_is_read_again(self) -> None:
         self.accepts(unknown_ca(), cacerts=self.there)
         (self.there / "new").write_bytes(pem(authority()))
         (self.there / "new").replace(self.there / "somebody.pem")
         self.refuses(unknown_ca(), cacerts=self.there)
         self.accepts(right(), cacerts=self.there)
 
-    def test_replaced_with_the_same_facts(self) -> None:
+    def test_ca_file_replaced_with_same_size_and_mtime_is_read_again(self) -> None:
         """
         Another file of the same size and time of modification is another file.
 
@@ -596,7 +596,7 @@ class ChangeTests(TrustTestCase):
         self.refuses(unknown_ca(), cacerts=self.there)
         self.accepts(right(), cacerts=self.there)
 
-    def test_target_of_a_link_replaced(self) -> None:
+    def test_changed_target_of_link_is_read_again(self) -> None:
         """What counts is the file behind a link."""
         link, target = self.there / "link.pem", self.there / "target"
         target.write_bytes(pem(authority()))
@@ -605,7 +605,7 @@ class ChangeTests(TrustTestCase):
         target.write_bytes(pem(intermediate()))
         self.refuses(right(), cacerts=self.there)
 
-    def test_link_turned(self) -> None:
+    def test_redirected_link_inside_folder_is_read_again(self) -> None:
         """Kubernetes changes a mounted folder by turning one link inside it."""
         for version, ca in (("1", somebody()), ("2", authority())):
             (self.there / version).mkdir()
@@ -619,7 +619,7 @@ class ChangeTests(TrustTestCase):
         self.refuses(unknown_ca(), cacerts=self.there)
         self.accepts(right(), cacerts=self.there)
 
-    def test_emptied_and_refilled(self) -> None:
+    def test_refilled_folder_is_accepted_after_an_error(self) -> None:
         """The error of one connection does not stay."""
         self.accepts(unknown_ca(), cacerts=self.there)
         (self.there / "somebody.pem").unlink()
@@ -627,19 +627,19 @@ class ChangeTests(TrustTestCase):
         (self.there / "again.pem").write_bytes(pem(somebody()))
         self.accepts(unknown_ca(), cacerts=self.there)
 
-    def test_folder_gone(self) -> None:
+    def test_removed_folder_is_rejected_at_next_connection(self) -> None:
         self.accepts(unknown_ca(), cacerts=self.there)
         shutil.rmtree(self.there)
         self.assertSays(self.rejects(UsageError, cacerts=self.there), self.there)
 
-    def test_bad_file_mended(self) -> None:
+    def test_repaired_ca_file_is_trusted_at_next_connection(self) -> None:
         file = self.there / "ours.pem"
         file.write_bytes(pem(authority())[:-30])
         self.refuses(right(), cacerts=self.there)
         file.write_bytes(pem(authority()))
         self.accepts(right(), cacerts=self.there)
 
-    def test_open_sessions_stay(self) -> None:
+    def test_open_session_continues_after_its_ca_is_removed(self) -> None:
         """An open session is not concerned."""
         handle = self.log_in(ServerTLS(unknown_ca()), cacerts=self.there)
         server = self.server
@@ -656,27 +656,27 @@ class SharingTests(TrustTestCase):
     Contexts are shared where the trust is the same, and only there.
     """
 
-    def test_shared_while_unchanged(self) -> None:
+    def test_context_is_shared_while_folder_is_unchanged(self) -> None:
         """A thousand connections read the certificates once."""
         folder = self.folder([authority()])
         self.assertIs(
             shared_context(trusting(folder)), shared_context(trusting(folder))
         )
 
-    def test_same_folder_by_another_path(self) -> None:
+    def test_context_is_shared_for_same_folder_by_relative_path(self) -> None:
         """A relative path leads to the same folder."""
         folder = self.folder([authority()])
         other = Trust.choose(os.path.relpath(folder), False, {})
         self.assertIs(shared_context(trusting(folder)), shared_context(other))
 
-    def test_other_files_change(self) -> None:
+    def test_context_is_shared_when_only_ignored_files_change(self) -> None:
         """A file that is none of ours is no change."""
         folder = self.folder([authority()])
         before = shared_context(trusting(folder))
         (folder / "notes.txt").write_bytes(b"")
         self.assertIs(shared_context(trusting(folder)), before)
 
-    def test_not_after_a_change(self) -> None:
+    def test_context_is_not_shared_after_folder_changed(self) -> None:
         folder = self.folder([authority()])
         before = shared_context(trusting(folder))
         (folder / "more.pem").write_bytes(pem(somebody()))
@@ -684,17 +684,17 @@ class SharingTests(TrustTestCase):
         self.assertIsNot(after, before)
         self.assertIs(shared_context(trusting(folder)), after)
 
-    def test_not_over_folders(self) -> None:
+    def test_context_is_not_shared_between_folders(self) -> None:
         """Two folders with the same in them are two folders."""
         one, two = self.folder([authority()]), self.folder([authority()])
         self.assertIsNot(shared_context(trusting(one)), shared_context(trusting(two)))
 
-    def test_not_with_system_trust(self) -> None:
+    def test_context_is_not_shared_with_system_trust(self) -> None:
         folder = self.folder([authority()])
         more = Trust.choose(folder, True, {})
         self.assertIsNot(shared_context(trusting(folder)), shared_context(more))
 
-    def test_not_without_verification(self) -> None:
+    def test_context_is_not_shared_without_verification(self) -> None:
         """A session without verification makes no other one lose it."""
         folder = self.folder([authority()])
         checked = shared_context(trusting(folder))
@@ -703,7 +703,7 @@ class SharingTests(TrustTestCase):
         self.server.lose()
         self.refuses(unknown_ca(), cacerts=folder)
 
-    def test_not_over_client_certificates(self) -> None:
+    def test_context_is_not_shared_between_client_certificates(self) -> None:
         """A client certificate is for its account only (RFC 8314 section 4.5)."""
         folder = self.folder([authority()])
         files = []
@@ -716,7 +716,7 @@ class SharingTests(TrustTestCase):
         self.assertEqual(len(contexts), 3)
         self.assertIs(shared_context(trust, files[0]), shared_context(trust, files[0]))
 
-    def test_two_folders_at_once(self) -> None:
+    def test_two_folders_in_use_keep_their_own_trust(self) -> None:
         """Sessions under different trust do not get mixed up."""
         ours, others = self.folder([authority()]), self.folder([somebody()])
         for _ in range(2):
@@ -725,7 +725,7 @@ class SharingTests(TrustTestCase):
             self.accepts(unknown_ca(), cacerts=others)
             self.refuses(unknown_ca(), cacerts=ours)
 
-    def test_bounded(self) -> None:
+    def test_oldest_contexts_are_dropped_with_many_folders(self) -> None:
         """A process that makes a folder for each connection does not keep them all."""
         contexts = [
             weakref.ref(shared_context(trusting(self.folder([authority()]))))
@@ -758,23 +758,23 @@ class ChoiceTests(TrustTestCase):
         file = self.folder({"system": b"".join(map(pem, cas))}) / "system"
         self.environment(SSL_CERT_FILE=str(file), SSL_CERT_DIR=str(self.folder({})))
 
-    def test_argument(self) -> None:
+    def test_cacerts_argument_is_accepted_as_str_or_path(self) -> None:
         """A str and a path are both fine, relative ones too."""
         folder = self.folder([authority()])
         for cacerts in (folder, str(folder), os.path.relpath(folder)):
             self.accepts(right(), cacerts=cacerts)
 
-    def test_variable(self) -> None:
+    def test_variable_names_folder_when_argument_is_none(self) -> None:
         """The variable names the folder where no argument does."""
         self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
         self.accepts(right(), cacerts=None)
         self.refuses(unknown_ca(), cacerts=None)
 
-    def test_name_of_the_variable(self) -> None:
+    def test_variable_is_called_pop3connect_cacerts(self) -> None:
         """The name of the variable is part of the contract."""
         self.assertEqual(CACERTS_VARIABLE, "POP3CONNECT_CACERTS")
 
-    def test_variable_changed(self) -> None:
+    def test_variable_is_read_for_each_connection(self) -> None:
         """The variable is read for each connection."""
         self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
         self.accepts(right(), cacerts=None)
@@ -787,18 +787,18 @@ class ChoiceTests(TrustTestCase):
         self.accepts(right(), cacerts=folder)
         self.refuses(unknown_ca(), cacerts=folder)
 
-    def test_bad_variable_beaten(self) -> None:
+    def test_invalid_variable_is_ignored_when_argument_is_given(self) -> None:
         """Nobody looks at the variable where there is an argument."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         self.accepts(right(), cacerts=self.folder([authority()]))
 
-    def test_bad_variable(self) -> None:
+    def test_invalid_variable_is_named_in_error(self) -> None:
         """The error names the variable, for there the user has to look."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         error = self.rejects(UsageError)
         self.assertSays(error, CACERTS_VARIABLE, "/nowhere/at/all", "does not exist")
 
-    def test_platform(self) -> None:
+    def test_platform_store_is_used_without_argument_and_variable(self) -> None:
         """Without both, the platform's store counts."""
         self.system(somebody())
         own = self.client_certificate()
@@ -806,20 +806,20 @@ class ChoiceTests(TrustTestCase):
         error = self.refuses(right(), cacerts=None, client_certificate=own)
         self.assertSays(error, "the CA certificates of this system", "cacerts=")
 
-    def test_empty_variable(self) -> None:
+    def test_empty_variable_counts_as_unset(self) -> None:
         """An empty variable is as good as none."""
         self.system(authority())
         self.environment(**{CACERTS_VARIABLE: ""})
         own = self.client_certificate()
         self.accepts(right(), cacerts=None, client_certificate=own)
 
-    def test_folder_only(self) -> None:
+    def test_platform_store_is_not_used_when_folder_is_given(self) -> None:
         """With a folder the platform's store does not count."""
         self.system(somebody())
         error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
         self.assertNotIn("this system", str(error))
 
-    def test_both(self) -> None:
+    def test_system_trust_adds_platform_store_to_folder(self) -> None:
         """With ``system_trust`` both count, and the refusal says so."""
         self.system(somebody())
         folder = self.folder([authority()])
@@ -829,13 +829,13 @@ class ChoiceTests(TrustTestCase):
         error = self.refuses(third, cacerts=folder, system_trust=True)
         self.assertSays(error, folder, "the CA certificates of this system")
 
-    def test_both_by_variable(self) -> None:
+    def test_system_trust_adds_platform_store_to_folder_from_variable(self) -> None:
         self.system(somebody())
         self.environment(**{CACERTS_VARIABLE: str(self.folder([authority()]))})
         self.accepts(right(), cacerts=None, system_trust=True)
         self.accepts(unknown_ca(), cacerts=None, system_trust=True)
 
-    def test_relative_path_stays(self) -> None:
+    def test_relative_folder_survives_change_of_working_directory(self) -> None:
         """A folder is the one it was when it was named, wherever we go."""
         folder = self.folder([authority()])
         trust = Trust.choose(os.path.relpath(folder), False, {})
@@ -844,7 +844,7 @@ class ChoiceTests(TrustTestCase):
         self.assertTrue(shake_hands(ClientContext(trust), ServerTLS()).proven)
 
     @skipIf(sys.platform in ("win32", "darwin"), "OpenSSL finds no store there")
-    def test_platform_without_certifi(self) -> None:
+    def test_certifi_is_not_used_when_platform_store_exists(self) -> None:
         """Where OpenSSL has a store, certifi's list does not come in."""
         self.system(authority())
         context = ClientContext(Trust.choose(None, False, {}))
@@ -852,7 +852,7 @@ class ChoiceTests(TrustTestCase):
         with self.assertRaises(SSL.Error):
             shake_hands(context, ServerTLS(unknown_ca()))
 
-    def test_words(self) -> None:
+    def test_str_of_trust_names_folder_and_platform_store(self) -> None:
         """Trust can be named in a sentence."""
         folder = self.folder({})
         self.assertEqual(
@@ -867,12 +867,12 @@ class OddCertificateTests(TrustTestCase):
     Certificates that are readable and yet of no use as a CA.
     """
 
-    def test_server_certificate_itself(self) -> None:
+    def test_server_certificate_in_folder_is_accepted(self) -> None:
         """The server's own certificate in the folder is enough."""
         shown: Shown = unknown_ca()
         self.accepts(shown, cacerts=self.folder({"server.pem": shown.pem}))
 
-    def test_server_certificate_is_no_ca(self) -> None:
+    def test_server_certificate_in_folder_does_not_vouch_for_others(self) -> None:
         """A server certificate in the folder vouches for itself alone."""
         pinned = unknown_ca()
         folder = self.folder({"server.pem": pinned.pem})
@@ -880,7 +880,7 @@ class OddCertificateTests(TrustTestCase):
         self.assertSays(error, "not trusted")
         self.assertIsInstance(error.certificate, x509.Certificate)
 
-    def test_name_still_counts(self) -> None:
+    def test_server_certificate_in_folder_is_refused_for_wrong_name(self) -> None:
         """Trust in a certificate is no excuse for its name."""
         shown = leaf("imap.example.com", by=somebody())
         folder = self.folder({"server.pem": shown.pem})
@@ -888,7 +888,7 @@ class OddCertificateTests(TrustTestCase):
         self.assertSays(error, "is not for pop.example.com")
         self.assertIsInstance(error, VerificationError)
 
-    def test_mutations(self) -> None:
+    def test_damaged_certificate_does_not_prevent_use_of_others(self) -> None:
         """
         Whatever a damaged certificate looks like, it is not fatal to the rest.
 
