@@ -15,8 +15,7 @@ from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.authenticate import Account, Password
 from .auth.login import log_in
 from .auth.policy import NO_PASSWORD, check_auth
-from .client.connection import Settings
-from .client.protocol import POP3ClientFactory, POP3ClientProtocol
+from .client.protocol import POP3ClientFactory, POP3ClientProtocol, Settings
 from .errors import (
     ConnectError,
     ConnectionLostError,

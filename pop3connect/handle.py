@@ -4,7 +4,7 @@ The handle: one method a command, each returning a Deferred of a typed value.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -15,11 +15,12 @@ from twisted.python.failure import Failure
 
 from .address import ServerAddress
 from .auth.login import Session
-from .client.prefetch import AHEAD, Fetch
+from .client.observer import OneShot
+from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
 from .errors import CommandError, ConnectionLostError, UsageError
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .results import UID, Capabilities, Committed, Listing, LoginInfo, Stat
 from .sansio.commands import (
     Capa,
     Command,
@@ -78,7 +79,8 @@ class Handle:
         # The messages that are marked; False: asked for, and not known yet.
         self._marks: dict[int, bool] = {}
         self._resets = 0
-        self._ending: Deferred[tuple[Committed | Failure]] | None = None
+        self._ending: OneShot[Committed] | None = None
+        self._budget = Budget()
         self._aborted = False
 
     def __repr__(self) -> str:
@@ -173,31 +175,34 @@ class Handle:
         """
         return self._submit(Top, number, lines)
 
-    async def messages(
+    def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> AsyncGenerator[Message, None]:
+    ) -> Messages:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
-        :param ahead: so many are fetched, at the most, before they are wanted.
+        :param ahead: how many are fetched, at most, before they are wanted.
+        :return: an async iterator.  What was asked for and not yet taken stays below
+            16 MiB and one message, for all iterators of a session together.
 
-        A message that the server refuses is an item with its ``error``; what ends
-        the session is raised.  If the loop is left early, the session stays in
-        step: what is on its way is read and dropped before the next answer.
+        A message that the server refuses is an item with its ``error``; what ends the
+        session is raised, after the messages that came before.  If the loop is left
+        early, the session goes on: nothing more is asked for, and what is on its way
+        is read and dropped.
         """
+        return Messages(partial(self._begin_messages, numbers, ahead))
+
+    async def _begin_messages(self, numbers: Iterable[int] | None, ahead: int) -> Fetch:
         if type(ahead) is not int or ahead < 1:
-            raise UsageError(f"ahead is an int from 1, not {ahead!r}")
+            raise UsageError(
+                f"ahead must be an int from 1, not {ahead!r}", server=str(self.server)
+            )
         sizes: dict[int, int] = {}
         if numbers is None:
             sizes = dict(await self.list())
             numbers = sizes
-        fetch = Fetch(self._protocol, iter(numbers), ahead, sizes)
-        try:
-            while (message := fetch.ready() or await fetch.next()) is not None:
-                yield message
-        finally:
-            fetch.stop()
+        return Fetch(self._protocol, self._budget, iter(numbers), ahead, sizes)
 
     def delete(self, number: int) -> Deferred[None]:
         """
@@ -205,6 +210,9 @@ class Handle:
 
         Only `disconnect` makes it real.
         """
+        return self._delete(number)
+
+    def _delete(self, number: int) -> Deferred[None]:
         answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
         if not answer.called:
             self._marks.setdefault(number, False)
@@ -292,14 +300,9 @@ class Handle:
             if it is not known, because the answer to QUIT never came.
         """
         if self._ending is None:
-            # In a tuple, a failure is a result like any other: whoever asks again
-            # gets it too, and nobody has to.
-            self._ending = Deferred.fromCoroutine(self._disconnect()).addBoth(
-                lambda outcome: (outcome,)
-            )
-        mine: Deferred[Committed] = Deferred()
-        self._ending.addCallback(partial(_share, mine))
-        return mine
+            self._ending = OneShot()
+            Deferred.fromCoroutine(self._disconnect()).addBoth(self._ending.fire)
+        return self._ending.when_fired()
 
     async def _disconnect(self) -> Committed:
         lost_before = self._protocol.state is State.CLOSED
@@ -381,15 +384,6 @@ class Handle:
         except UsageError as error:
             return fail(error)
         return self._protocol.submit(command, sink, noted)
-
-
-def _share(
-    mine: Deferred[Committed], outcome: tuple[Committed | Failure]
-) -> tuple[Committed | Failure]:
-    """Tell one caller; he may have given up."""
-    if not mine.called:
-        mine.callback(outcome[0])
-    return outcome
 
 
 def _size(listing: Listing) -> int:

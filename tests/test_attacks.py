@@ -253,7 +253,9 @@ class LoginTests(AttackTestCase):
         whole = "+OK ready\r\n+OK\r\nUSER\r\n.\r\n+OK\r\n+OK logged in\r\n"
         for greeting in (whole, "+OK ready\r\n+OK you are logged in already\r\n"):
             server, opening = self.attack(Script().say(greeting).expect_close())
-            self.nothing_gained(server, opening, ProtocolError, "nobody asked for")
+            self.nothing_gained(
+                server, opening, ProtocolError, "no command was pending"
+            )
             self.assertEqual(self.heard(server), "")
 
     def test_refused_login_opens_no_other_connection(self) -> None:
@@ -530,7 +532,9 @@ class FloodTests(AttackTestCase):
         script = Script().greet().log_in().delay(1)
         server, handle = self.session(self.flood(script, b"+OK\r\n" * 100))
         server.advance(1)
-        self.nothing_gained(server, handle.noop(), ProtocolError, "nobody asked for")
+        self.nothing_gained(
+            server, handle.noop(), ProtocolError, "no command was pending"
+        )
 
 
 class SlowTests(AttackTestCase):

@@ -224,7 +224,7 @@ class CommandsTests(SessionTestCase):
             ("list", b"+OK\r\n0 120\r\n.\r\n"),
             ("list", b"+OK\r\n-1 120\r\n.\r\n"),
             ("list", b"+OK\r\n1 120\r\n1 121\r\n.\r\n"),
-            ("list", b"+OK\r\n1 " + b"9" * 5000 + b"\r\n.\r\n"),
+            ("list", b"+OK\r\n1 " + b"9" * 500 + b"\r\n.\r\n"),
             ("uidl", b"+OK\r\nabc\r\n.\r\n"),
             ("uidl", b"+OK\r\n1 a\r\n1 b\r\n.\r\n"),
         ]
@@ -578,8 +578,26 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertIdle()
         self.assertIsNone(self.result(handle.when_closed()))
 
+    def test_exception_in_consumer_after_the_last_byte_fails_only_that_command(
+        self,
+    ) -> None:
+        def full(_: bytes) -> None:
+            raise ConsumerError("disk full")
+
+        for ahead in ("", "PIPELINING"):
+            consumer = Consumer(full)
+            handle = self.log_in(*ahead.split())
+            asked, other = handle.retrieve(1, consumer), handle.noop()
+            self.server.say(b"+OK\r\n" + LETTER + b".\r\n")
+            self.error(asked, ConsumerError)
+            self.assertReleased(consumer)
+            self.server.say(b"+OK\r\n")
+            self.assertIsNone(self.result(other))
+            self.server.heard()
+            self.anew()
+
     def test_exception_in_consumer_reaches_caller_and_ends_session(self) -> None:
-        # Who asked gets the consumer's own exception; the rest of the message
+        # The caller gets the consumer's own exception; the rest of the message
         # would have to be read, so the session ends.
         reason = ConsumerError("disk full")
 
@@ -590,7 +608,7 @@ class BrokenStreamingTests(StreamingTestCase):
         handle = self.log_in("PIPELINING")
         asked, other = handle.retrieve(1, consumer), handle.noop()
         self.server.heard()
-        self.server.say(b"+OK\r\n" + LETTER + b".\r\n+OK\r\n")
+        self.server.say(b"+OK\r\n" + LETTER)
         self.assertIs(self.error(asked, ConsumerError), reason)
         error = self.error(other, ConnectionLostError)
         self.assertIn("consumer", str(error))
@@ -688,12 +706,14 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_consumer_stopping_on_too_large_message_ends_session(self) -> None:
-        consumer = Consumer(lambda _: consumer.producer.stopProducing())
+    def test_too_large_message_is_not_written_to_its_consumer(self) -> None:
+        consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER, max_message_size=5)
-        self.error(asked, ConnectionLostError)
+        self.error(asked, ProtocolError)
+        self.assertEqual(consumer.content, b"")
         self.assertReleased(consumer)
-        self.over(handle, [])
+        self.error(handle.stat(), ProtocolError)
+        self.assertIsNone(self.result(handle.when_closed()))
 
     def test_consumer_that_aborts_and_raises_is_unregistered_once(self) -> None:
         handles: list[Handle] = []

@@ -20,7 +20,6 @@ from ..errors import (
 )
 from ..results import Capabilities, LoginInfo
 from ..sansio.commands import Capa, Stls, Utf8
-from ..sansio.states import State
 from .authenticate import Account, Authentication
 from .policy import NO_PASSWORD
 
@@ -64,7 +63,7 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     # The timestamp of a greeting in the clear may be of somebody's own choice.
     challenge = b"" if account.stls else greeting
     login = await Authentication(protocol, account, challenge, capabilities).log_in()
-    protocol.enter(State.TRANSACTION)
+    protocol.logged_in()
     # Servers offer more, or at last the truth, after the login.
     now = await _capabilities(protocol, account)
     if now.known:

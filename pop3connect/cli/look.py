@@ -17,8 +17,7 @@ from OpenSSL import SSL
 
 from ..address import Secure, ServerAddress
 from ..api import establish, tcp_endpoint
-from ..client.connection import Settings
-from ..client.protocol import POP3ClientProtocol
+from ..client.protocol import POP3ClientProtocol, Settings
 from ..errors import CommandError, VerificationError
 from ..results import Capabilities, TLSInfo
 from ..sansio.commands import Capa, Stls

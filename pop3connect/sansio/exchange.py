@@ -43,25 +43,6 @@ class Sink(Protocol):
         """Clean up: the rest of a body that had begun will never come."""
 
 
-class Nowhere:
-    """Takes a body that nobody wants any more, and keeps nothing of it."""
-
-    def write(self, piece: bytes) -> None:
-        """Forget it."""
-
-    def begin(self, flow: Flow) -> None:
-        """Need nothing."""
-
-    def end(self, octets: int) -> None:
-        """Need nothing."""
-
-    def lost(self) -> None:
-        """Need nothing."""
-
-
-_nowhere = Nowhere()
-
-
 def _nobody(result: object) -> None:
     """Take a result that nobody waits for."""
 
@@ -84,7 +65,6 @@ class Exchange:
         "noted",
         "sink",
         "succeed",
-        "verbatim",
     )
 
     def __init__(
@@ -99,15 +79,10 @@ class Exchange:
         self.sink = sink
         self.noted = noted
         self.dropped = False
-        #: Whether the result is a body as it is, and nobody else has to know.
-        self.verbatim = command.verbatim and sink is None and noted is None
         self.succeed = succeed
         self.fail = fail
 
-    def drop(self, *, begun: bool) -> None:
-        """Let nobody hear of the answer, nor see its body if it has not begun."""
+    def drop(self) -> None:
+        """Let nobody hear of the reply; it is still read."""
         self.dropped = True
-        if not begun:
-            self.sink = _nowhere
-            self.verbatim = False
         self.succeed = self.fail = _nobody

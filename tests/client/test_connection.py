@@ -206,7 +206,7 @@ class GreetingTests(SessionTestCase):
         opening = self.open()
         self.server.say(b"+OK ready\r\n+OK\r\nSASL\r\n.\r\n")
         error = self.error(opening, ProtocolError)
-        self.assertIn("nobody asked", str(error))
+        self.assertIn("no command was pending", str(error))
         self.assertClosed()
 
     def test_partial_reply_right_after_greeting_raises_protocol_error(self) -> None:
@@ -214,7 +214,7 @@ class GreetingTests(SessionTestCase):
         self.server.say(b"+OK ready\r\n+OK")
         self.server.say(b"\r\n")
         error = self.error(opening, ProtocolError)
-        self.assertIn("nobody asked", str(error))
+        self.assertIn("no command was pending", str(error))
         self.assertClosed()
 
     def test_missing_greeting_times_out_and_suggests_secure_1(self) -> None:

