@@ -15,7 +15,10 @@ from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.authenticate import Account, Password
 from .auth.login import log_in
 from .auth.policy import NO_PASSWORD, check_auth
-from .client.protocol import POP3ClientFactory, POP3ClientProtocol, Settings
+from .client.closing import abandon, leave
+from .client.factory import POP3ClientFactory
+from .client.protocol import POP3ClientProtocol
+from .client.settings import Settings
 from .errors import (
     ConnectError,
     ConnectionLostError,
@@ -152,23 +155,24 @@ async def _open(
         try:
             session = await log_in(protocol, account)
         except (TLSError, ConnectionLostError):
-            if not protocol.resumed_in_vain():
+            if not protocol.protection.resumption_failed:
                 raise
+            protocol.protection.forget_session()
             # No credential has been sent yet, so once more, from the start.
-            await protocol.abandon()
+            await abandon(protocol)
             protocol = await establish(settings, endpoint, foreign)
             session = await log_in(protocol, account)
         return Handle(protocol, session)
     except LoginError:
-        await protocol.leave()
+        await leave(protocol)
         raise
     except UsageError as error:
         error.server = error.server or str(settings.server)
-        await protocol.leave()
+        await leave(protocol)
         raise
     except BaseException:
         # CancelledError too: nothing that was opened stays open.
-        await protocol.abandon()
+        await abandon(protocol)
         raise
 
 

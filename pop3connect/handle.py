@@ -326,11 +326,7 @@ class Handle:
         :return: fires when it is gone.
         """
         self._aborted = True
-        self._protocol.break_off(
-            ConnectionLostError(
-                "the session has been ended by abort()", server=str(self.server)
-            )
-        )
+        self._protocol.end("the session has been ended by abort()")
         return self._protocol.when_closed()
 
     def when_closed(self) -> Deferred[None]:

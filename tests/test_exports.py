@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
 from pop3connect import Handle, Secure, connect, errors
+from pop3connect.client.prefetch import Messages
 
 NAMES = [
     "UID",
@@ -215,8 +216,9 @@ class HandleTests(SynchronousTestCase):
         for name in self.public():
             self.assertTrue(inspect.getdoc(getattr(Handle, name)), name)
 
-    def test_messages_is_an_async_generator(self) -> None:
-        self.assertTrue(inspect.isasyncgenfunction(Handle.messages))
+    def test_messages_returns_an_async_iterator_that_can_be_closed(self) -> None:
+        for name in ("__aiter__", "__anext__", "aclose"):
+            self.assertTrue(callable(getattr(Messages, name)))
 
     def test_handle_is_an_async_context_manager(self) -> None:
         for name in ("__aenter__", "__aexit__"):

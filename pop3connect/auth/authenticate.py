@@ -135,7 +135,7 @@ class Authentication:
         # Only SCRAM has a use for them, and they take a look at the certificate.
         names = (str(account.auth).upper(), *capabilities.sasl)
         scram = any(name.startswith("SCRAM-") for name in names)
-        self._bindings = protocol.channel_bindings() if scram else ()
+        self._bindings = protocol.protection.channel_bindings() if scram else ()
 
     async def log_in(self) -> LoginInfo:
         """

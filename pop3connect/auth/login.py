@@ -69,7 +69,7 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
     if now.known:
         capabilities = now
     # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
-    protocol.remember_tls()
+    protocol.protection.remember()
     if "PIPELINING" in capabilities:
         if protocol.settings.pipeline:
             protocol.allow_pipelining()

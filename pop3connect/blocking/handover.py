@@ -5,7 +5,6 @@ Hands messages from the reactor's thread to one that blocks, a bounded amount at
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
+from ..client.prefetch import Messages
 from ..errors import POP3Error
 from ..results import Message
 from .reactor_thread import Call, ReactorThread
@@ -107,7 +107,7 @@ class Batches:
     :param most: so many messages at once, at the most.
     """
 
-    def __init__(self, messages: AsyncGenerator[Message, None], most: int) -> None:
+    def __init__(self, messages: Messages, most: int) -> None:
         self._messages = messages
         self._most = most
         # Asked for, and not taken yet.
@@ -153,5 +153,5 @@ class Batches:
         await self._messages.aclose()
 
 
-async def _next(messages: AsyncGenerator[Message, None]) -> Message | None:
+async def _next(messages: Messages) -> Message | None:
     return await anext(messages, None)

@@ -11,51 +11,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHandshakeListener,
-    IReactorTime,
-    ITLSTransport,
 )
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..address import ServerAddress
 from ..errors import (
     CommandError,
-    ConnectionLostError,
     LoginError,
     POP3Error,
-    ProtocolError,
-    TimedOutError,
     TLSError,
     UsageError,
 )
-from ..redaction import StatusProcedure, Transcript
-from ..sansio.commands import Command, Quit, Shape
+from ..redaction import Transcript
+from ..sansio.commands import Command, Shape
 from ..sansio.dialogue import Dialogue
-from ..sansio.events import Broken, Kind
+from ..sansio.events import Kind
 from ..sansio.exchange import Exchange, Sink
-from ..sansio.readers import MAX_LISTING
-from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, parse_status
+from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
 from .deadline import Deadline
+from .failures import Failures
 from .observer import OneShot
+from .protection import Protection
+from .settings import Settings
+from .streaming import Feeder
 
 if TYPE_CHECKING:
-    # A plain session needs no OpenSSL, nor the time to import it.
     from ..results import TLSInfo
-    from ..tls.context import ClientContext, ConnectionCreator
 
-__all__ = ["POP3ClientFactory", "POP3ClientProtocol", "Settings"]
+__all__ = ["POP3ClientProtocol"]
 
 log = Logger()
 
@@ -69,37 +62,12 @@ CLOSE_SECONDS = 5.0
 nothing depends."""
 
 
-@attrs.frozen
-class Settings:
-    """
-    How a connection is made, and how long everything may take.
-
-    :ivar context: makes TLS connections; ``None``: the session stays plain.
-    :ivar tls_at_once: whether TLS comes before the greeting.
-    :ivar timeout: seconds for the greeting and for each reply.
-    :ivar connect_timeout: seconds for connecting, and again for the TLS handshake.
-    :ivar max_message_size: bytes; ``None``: no limit.
-    :ivar max_listing: rows of LIST and UIDL.
-    """
-
-    server: ServerAddress
-    clock: IReactorTime
-    status_procedure: StatusProcedure | None = None
-    context: ClientContext | None = None
-    tls_at_once: bool = False
-    timeout: float = 60.0
-    connect_timeout: float = 30.0
-    max_message_size: int | None = None
-    max_listing: int = MAX_LISTING
-    pipeline: bool = True
-
-
 @implementer(IHandshakeListener)
 class POP3ClientProtocol(LineReceiver):
     """
     The client's side of POP3 on one connection.
 
-    :ivar tls: what protects the connection, or ``None``.
+    :ivar protection: the TLS of the connection.
     """
 
     # No line is read by LineReceiver: the dialogue finds them, between the bodies.
@@ -108,20 +76,19 @@ class POP3ClientProtocol(LineReceiver):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.transcript = Transcript(settings.status_procedure, log)
-        self.tls: TLSInfo | None = None
+        self.protection = Protection()
+        self._failures = Failures(str(settings.server), self.transcript)
         self._dialogue = Dialogue(
             max_message_size=settings.max_message_size,
             max_listing=settings.max_listing,
             listening=self.transcript.listening,
         )
         self._deadline = Deadline(settings.clock, self._too_late)
-        self._creator: ConnectionCreator | None = None
         # Why the session has ended, or must.
         self._end: POP3Error | None = None
         self._greeted: OneShot[bytes] = OneShot()
         self._lost: OneShot[None] = OneShot()
-        # The one whose sink was told that its body begins, and not yet that it ended.
-        self._streaming: Exchange | None = None
+        self._feeder = Feeder(self)
         self._paused = False
         self._held = False
 
@@ -133,9 +100,9 @@ class POP3ClientProtocol(LineReceiver):
         return self._dialogue.state
 
     @property
-    def pipelining(self) -> bool:
-        """Whether several commands may be unanswered at once."""
-        return self._dialogue.pipelining
+    def tls(self) -> TLSInfo | None:
+        """What protects the connection; ``None``: nothing."""
+        return self.protection.info
 
     # -- the loop
 
@@ -146,7 +113,7 @@ class POP3ClientProtocol(LineReceiver):
         dialogue.receive(data)
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
-            self._end = self._error_of(dialogue.broken)
+            self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
         self._send()
         if dialogue.progress:
             dialogue.progress = False
@@ -187,73 +154,54 @@ class POP3ClientProtocol(LineReceiver):
             finally:
                 events.popleft()
 
-    def _append(self, call: Callable[[], object]) -> None:
-        """Have this called in the loop, behind all that has happened already."""
+    def after_delivery(self, call: Callable[[], object]) -> None:
+        """Call this in the loop, when all that has happened so far was delivered."""
         dialogue = self._dialogue
         delivering = bool(dialogue.events)
         dialogue.call_later(call)
         if not delivering:
             self._deliver()
 
-    def after_delivery(self, call: Callable[[], object]) -> None:
-        """Call this when all that has come so far was delivered."""
-        self._append(call)
-
     # -- what may happen
 
     def _happened_streamed(self, exchange: Exchange, body: bytes) -> None:
         self._happened_begun(exchange, None)
-        if body:
-            self._happened_piece(exchange, body)
+        self._happened_piece(exchange, body)
         self._happened_ended(exchange, len(body))
 
     def _happened_begun(self, exchange: Exchange, _: None) -> None:
-        if exchange.sink is None or exchange.dropped:
-            return
-        self._streaming = exchange
-        try:
-            exchange.sink.begin(self)
-        except Exception:  # noqa: BLE001 - a consumer's own
-            self._sink_failed(exchange)
+        if not exchange.dropped:
+            failure = self._feeder.begin(exchange)
+            if failure is not None:
+                self._sink_failed(exchange, failure)
 
     def _happened_piece(self, exchange: Exchange, piece: bytes) -> None:
-        if self._streaming is not exchange or self._end is not None:
-            return
-        try:
-            exchange.sink.write(piece)  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001 - a consumer's own
-            self._sink_failed(exchange)
+        if not self._dialogue.closed:
+            failure = self._feeder.write(exchange, piece)
+            if failure is not None:
+                self._sink_failed(exchange, failure)
 
     def _happened_ended(self, exchange: Exchange, octets: int) -> None:
-        if self._streaming is not exchange:
-            return
-        if self._end is None:
-            self._streaming = None
-            try:
-                exchange.sink.end(octets)  # type: ignore[union-attr]
-            except Exception:  # noqa: BLE001 - a consumer's own; and all has come
-                exchange.fail(Failure())  # type: ignore[arg-type]
-                return
-        # The consumer may have ended the session, and then nothing succeeds.
-        if self._end is None:
-            exchange.succeed(octets)
-        else:
+        failure = None
+        if not self._dialogue.closed:
+            failure = self._feeder.end(exchange, octets)
+        if failure is not None:
+            exchange.fail(failure)  # type: ignore[arg-type]
+        elif self._dialogue.closed and self._end is not None:
+            # The consumer has ended the session, and then nothing succeeds.
             self._happened_failed(exchange, self._end)
+        else:
+            exchange.succeed(octets)
 
     def _happened_refused(self, exchange: Exchange, line: bytes) -> None:
-        exchange.fail(self._refusal(exchange.command, line, CommandError))
+        verb = exchange.command.verb
+        exchange.fail(self._failures.refused(CommandError, verb, line))
 
     def _happened_unreadable(self, exchange: Exchange, bad: BadReplyError) -> None:
-        exchange.fail(
-            ProtocolError(
-                f"the reply cannot be read: {bad.shown(self.transcript.clean)}",
-                server=str(self.settings.server),
-                verb=exchange.command.verb,
-            )
-        )
+        exchange.fail(self._failures.unreadable(exchange.command.verb, bad))
 
     def _happened_failed(self, exchange: Exchange, error: POP3Error) -> None:
-        self._let_go(exchange)
+        self._feeder.let_go(exchange)
         exchange.fail(error.about(exchange.command.verb))
 
     def _happened_greeted(self, _: None, line: bytes) -> None:
@@ -261,7 +209,7 @@ class POP3ClientProtocol(LineReceiver):
         if status is not None and status.ok:
             self._greeted.fire(status.text)
         else:
-            self.break_off(self._refusal(None, line, LoginError))
+            self.break_off(self._failures.refused(LoginError, None, line))
 
     def _happened_start_tls(self, *_: object) -> None:
         self._start_tls()
@@ -315,36 +263,24 @@ class POP3ClientProtocol(LineReceiver):
         Kind.CALL: _happened_call,
     }
 
-    def _sink_failed(self, exchange: Exchange) -> None:
+    def _sink_failed(self, exchange: Exchange, failure: Failure) -> None:
         """
         Give the exception of a consumer to the caller.
 
         The session ends, for the rest of the message would have to be read; unless all
         of it has come.
         """
-        failure = Failure()
         failed = exchange.fail
         in_transfer = self._dialogue.in_transfer(exchange)
-        self._let_go(exchange)
-        self._dialogue.drop(exchange)
+        self.forget(exchange)
         if in_transfer:
-            ended = ConnectionLostError(
-                "the consumer of a message failed, which ends the session",
-                server=str(self.settings.server),
+            self.break_off(
+                self._failures.ended(
+                    "the consumer of a message failed, which ends the session",
+                    failure.value,
+                )
             )
-            ended.__cause__ = failure.value
-            self.break_off(ended)
         failed(failure)  # type: ignore[arg-type]
-
-    def _let_go(self, exchange: Exchange) -> None:
-        """Tell the sink of a message that the rest of it will not come."""
-        if self._streaming is not exchange:
-            return
-        self._streaming = None
-        try:
-            exchange.sink.lost()  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001 - a consumer's own; its caller gets the error
-            log.failure("a consumer failed to let go")
 
     # -- commands
 
@@ -397,17 +333,14 @@ class POP3ClientProtocol(LineReceiver):
         in_transfer = self._dialogue.in_transfer(exchange)
         self.forget(exchange)
         if in_transfer:
-            self.break_off(
-                ConnectionLostError(
-                    f"{exchange.command.verb} was cancelled in the middle of a "
-                    "message, which ends the session",
-                    server=str(self.settings.server),
-                )
+            self.end(
+                f"{exchange.command.verb} was cancelled in the middle of a "
+                "message, which ends the session"
             )
 
     def forget(self, exchange: Exchange) -> None:
         """Let nobody hear of a reply, and keep nothing of it; it is still read."""
-        self._let_go(exchange)
+        self._feeder.let_go(exchange)
         self._dialogue.drop(exchange)
 
     def allow_pipelining(self) -> None:
@@ -432,26 +365,18 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.start("greeting", self.settings.timeout)
 
     def _start_tls(self) -> None:
-        assert self.settings.context is not None
         self._deadline.start("TLS handshake", self.settings.connect_timeout)
-        self._creator = self.settings.context.creator(self.settings.server)
         try:
-            ITLSTransport(self.transport).startTLS(self._creator)
-        except Exception as error:  # noqa: BLE001 - whatever a transport cannot do
-            failed = TLSError(
-                f"TLS could not be started: {type(error).__name__}: {error}",
-                server=str(self.settings.server),
-            )
-            failed.__cause__ = error
-            self.break_off(failed)
+            self.protection.start(self.transport, self.settings)
+        except TLSError as error:
+            self.break_off(error)
 
     def handshakeCompleted(self) -> None:
         """Continue over TLS if the server's identity was verified."""
-        assert self._creator is not None
         if self._end is not None:
             return
         try:
-            self.tls = tls = self._creator.finish()
+            tls = self.protection.complete()
         except TLSError as error:
             self.break_off(error)
             return
@@ -459,14 +384,10 @@ class POP3ClientProtocol(LineReceiver):
         if self.settings.tls_at_once:
             self._deadline.start("greeting", self.settings.timeout)
         verified = "verified" if tls.verified else "NOT verified"
+        told = f"{tls.version}, {tls.cipher}, the server's certificate is {verified}"
         dialogue = self._dialogue
         delivering = bool(dialogue.events)
-        dialogue.call_later(
-            partial(
-                self.transcript.tls,
-                f"{tls.version}, {tls.cipher}, the server's certificate is {verified}",
-            )
-        )
+        dialogue.call_later(partial(self.transcript.tls, told))
         dialogue.started_tls()
         if not delivering:
             self._deliver()
@@ -479,54 +400,28 @@ class POP3ClientProtocol(LineReceiver):
         """
         return self._greeted.when_fired()
 
-    def channel_bindings(self) -> tuple[tuple[str, bytes], ...]:
-        """Return what a login can be bound to, the best first; none without TLS."""
-        if self.tls is None or self._creator is None:
-            return ()
-        return self._creator.channel_bindings()
-
-    def resumed_in_vain(self) -> bool:
-        """Say whether it can have been the resumed session that TLS failed for."""
-        creator = self._creator
-        return self.tls is None and creator is not None and creator.resumed_in_vain()
-
-    def remember_tls(self) -> None:
-        """Let the next connection to this server resume the TLS session."""
-        if self.tls is not None and self._creator is not None:
-            self._creator.remember()
-
     # -- the end
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail all that is pending, with the reason."""
         if not self._dialogue.closed:
             self._finish(self._end or self._loss(reason.value))
-        self._append(partial(self._lost.fire, None))
+        self.after_delivery(partial(self._lost.fire, None))
 
     def _loss(self, reason: BaseException | None) -> POP3Error:
         shaking_hands = (
             self._deadline.running and self._deadline.phase == "TLS handshake"
         )
-        if self._creator is not None and (
-            shaking_hands or self.state in (State.GREETING, State.AUTHORIZATION)
-        ):
+        if shaking_hands or self.state in (State.GREETING, State.AUTHORIZATION):
             # With TLS 1.3 a server refuses our certificate after the handshake.
-            failed = self._creator.failure(reason)
+            failed = self.protection.failure(reason)
             if failed is not None:
                 return failed
-        during = {
-            State.GREETING: " before the greeting",
-            State.AUTHORIZATION: " during the login",
-            State.UPDATE: " before QUIT was answered",
-        }.get(self.state, "")
-        if shaking_hands:
-            during = " during the TLS handshake"
-        lost = ConnectionLostError(
-            f"the connection was lost{during}: {reason}",
-            server=str(self.settings.server),
-        )
-        lost.__cause__ = reason
-        return lost
+        return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
+
+    def end(self, how: str) -> None:
+        """End the connection now, by the wish of this side."""
+        self.break_off(self._failures.ended(how))
 
     def break_off(self, error: POP3Error) -> None:
         """End the connection now, for this reason."""
@@ -566,10 +461,7 @@ class POP3ClientProtocol(LineReceiver):
         """
         if not self._dialogue.closed:
             self._finish(
-                ConnectionLostError(
-                    "the session has been ended by disconnect()",
-                    server=str(self.settings.server),
-                )
+                self._failures.ended("the session has been ended by disconnect()")
             )
         if not self._lost.fired and self.transport is not None:
             self.transport.loseConnection()
@@ -577,97 +469,17 @@ class POP3ClientProtocol(LineReceiver):
             self.when_closed().addCallback(_stop, force)
         return self.when_closed()
 
-    async def leave(self) -> None:
-        """Send QUIT, ignore the reply, and close."""
-        if self._end is None:
-            reply = self.submit(Quit())
-            patience = self.settings.clock.callLater(CLOSE_SECONDS, reply.cancel)
-            try:
-                await reply
-            except (POP3Error, CancelledError):
-                pass
-            finally:
-                if patience.active():
-                    patience.cancel()
-        await self.close()
-
-    async def abandon(self) -> None:
-        """Close at once."""
-        self.break_off(
-            ConnectionLostError(
-                "the session was given up", server=str(self.settings.server)
-            )
-        )
-        await self.when_closed()
-
-    # -- what goes wrong
-
-    def _error_of(self, broken: Broken) -> ProtocolError:
-        """Return the error for what ends the session."""
-        if broken.protocol is not None:
-            hint = ""
-            if broken.protocol == TLS_RECORD:
-                hint = "; use secure=1 for a port with TLS at once"
-            message = (
-                f"this is not a POP3 server: it looks like {broken.protocol}{hint}"
-            )
-        elif broken.text is None:
-            message = f"the server sent {broken.problem}"
-        else:
-            message = (
-                f"the server sent {broken.problem}: "
-                f"{self.transcript.clean(broken.text)!r}{self._suspicion()}"
-            )
-        return ProtocolError(
-            message, server=str(self.settings.server), verb=broken.verb
-        )
-
-    def _suspicion(self) -> str:
-        """Return what may be behind a reply that is missing or out of step."""
-        unanswered = self._dialogue.unanswered
-        # Announced and broken: there are such servers.
-        if unanswered > 1:
-            return (
-                f"; {unanswered} commands were unanswered at once: if the server's "
-                "pipelining is broken, use pipeline=False"
-            )
-        return ""
-
     def _too_late(self, phase: str, seconds: float) -> None:
-        hint = self._suspicion()
-        if phase == "greeting" and self.tls is None:
-            hint = "; if the server expects TLS at once there, use secure=1"
-        rest = self._dialogue.rest
-        if b"\n" in rest and b"\r\n" not in rest:
-            hint = "; it has sent a line that ends in LF alone, and POP3 has CR LF"
+        dialogue = self._dialogue
         self.break_off(
-            TimedOutError(
-                f"the server took too long: no {phase} within {seconds:g} seconds"
-                + hint,
-                phase=phase,
-                seconds=seconds,
-                server=str(self.settings.server),
-                verb=self._dialogue.verb,
+            self._failures.timed_out(
+                phase,
+                seconds,
+                rest=dialogue.rest,
+                unanswered=dialogue.unanswered,
+                plain=self.tls is None,
+                verb=dialogue.verb,
             )
-        )
-
-    def _refusal(
-        self, command: Command[Any] | None, line: bytes, kind: type[CommandError]
-    ) -> CommandError:
-        status = parse_status(line)
-        assert status is not None
-        if status.code not in (None, *CODES):
-            # A code of the server's own, which may repeat a secret as any text may.
-            status = parse_status(self.transcript.mask(line)) or status
-        text = self.transcript.clean(status.text)
-        code = f"[{status.code}] " if status.code else ""
-        what = "the server refused" if command else "the server refused the session"
-        return kind(
-            f"{what}: " + ((code + text).strip() or "it gave no reason"),
-            text=text,
-            code=status.code,
-            server=str(self.settings.server),
-            verb=command.verb if command else None,
         )
 
     # -- flow
@@ -690,12 +502,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def abandon_body(self) -> None:
         """End the session: the rest of the message would have to be read."""
-        self.break_off(
-            ConnectionLostError(
-                "the consumer of a message stopped, which ends the session",
-                server=str(self.settings.server),
-            )
-        )
+        self.end("the consumer of a message stopped, which ends the session")
 
     def hold(self) -> None:
         """Read no more until `release`, or until a command is submitted."""
@@ -713,22 +520,3 @@ class POP3ClientProtocol(LineReceiver):
 def _stop(_: object, timer: IDelayedCall) -> None:
     if timer.active():
         timer.cancel()
-
-
-class POP3ClientFactory(Factory):
-    """Builds the protocol of a session."""
-
-    noisy = False
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        #: Whether anybody still waits for the connection.
-        self.wanted = True
-
-    def buildProtocol(self, addr: IAddress | None) -> POP3ClientProtocol | None:
-        """Build a protocol; none, which closes the connection, if it comes too late."""
-        if not self.wanted:
-            return None
-        protocol = POP3ClientProtocol(self.settings)
-        protocol.factory = self
-        return protocol

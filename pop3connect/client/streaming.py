@@ -1,5 +1,7 @@
 """
 Passes bodies on to consumers, with back-pressure.
+
+Consumers are application code: whatever they raise is caught here, and becomes a value.
 """
 
 from __future__ import annotations
@@ -7,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..sansio.exchange import Flow
+from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["Streamed"]
+__all__ = ["Feeder", "Streamed"]
+
+log = Logger()
 
 
 @implementer(IPushProducer)
@@ -64,3 +70,63 @@ class Streamed:
         """Do as the consumer asks."""
         if self._flow is not None:
             self._flow.abandon_body()
+
+
+class Feeder:
+    """
+    Feeds the sink of one exchange after another.
+
+    Each call concerns the exchange that it names, and does nothing for another: its
+    body has not begun, or was let go.
+
+    :param flow: the connection that the bodies come from.
+    """
+
+    __slots__ = ("_current", "_flow")
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        # The exchange whose sink was told that its body begins, and not that it ended.
+        self._current: Exchange | None = None
+
+    def begin(self, exchange: Exchange) -> Failure | None:
+        """Begin a body, and return what the sink raised."""
+        self._current = exchange
+        try:
+            _sink(exchange).begin(self._flow)
+        except Exception:  # noqa: BLE001 - a consumer's own
+            return Failure()
+        return None
+
+    def write(self, exchange: Exchange, piece: bytes) -> Failure | None:
+        """Pass on a piece of the body, and return what the sink raised."""
+        if self._current is exchange and piece:
+            try:
+                _sink(exchange).write(piece)
+            except Exception:  # noqa: BLE001 - a consumer's own
+                return Failure()
+        return None
+
+    def end(self, exchange: Exchange, octets: int) -> Failure | None:
+        """End the body, and return what the sink raised."""
+        if self._current is exchange:
+            self._current = None
+            try:
+                _sink(exchange).end(octets)
+            except Exception:  # noqa: BLE001 - a consumer's own
+                return Failure()
+        return None
+
+    def let_go(self, exchange: Exchange) -> None:
+        """Tell the sink that the rest of the body will not come."""
+        if self._current is exchange:
+            self._current = None
+            try:
+                _sink(exchange).lost()
+            except Exception:  # noqa: BLE001 - a consumer's own; its caller gets the error
+                log.failure("a consumer failed to let go")
+
+
+def _sink(exchange: Exchange) -> Sink:
+    assert exchange.sink is not None
+    return exchange.sink

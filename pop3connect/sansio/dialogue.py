@@ -175,11 +175,6 @@ class Dialogue:
         """The beginning of a reply that is not complete."""
         return self._rest
 
-    @property
-    def pipelining(self) -> bool:
-        """Whether several commands may be unanswered at once."""
-        return self._window > 1
-
     def in_transfer(self, exchange: Exchange) -> bool:
         """
         Return whether the status line of a reply was ``+OK`` and its body is not here.

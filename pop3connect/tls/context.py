@@ -245,18 +245,20 @@ class ConnectionCreator:
             certificate=None if certificate is None else certificate.to_cryptography,
         )
 
-    def resumed_in_vain(self) -> bool:
+    @property
+    def resumption_failed(self) -> bool:
         """
-        Say whether a session was offered, and see that it isn't again.
+        Whether a session was offered; asked when the handshake has failed.
 
-        Asked when the handshake has failed.  Servers that look at client certificates
-        are known to hang up then, instead of asking for a new handshake.
+        Servers that look at client certificates are known to close the connection
+        then, instead of asking for a full handshake.
         """
         refused = self._check is not None and self._check.refusal is not None
-        if self._resumable is None or refused:
-            return False
+        return self._resumable is not None and not refused
+
+    def forget_session(self) -> None:
+        """Offer no session to this server any more: it cannot resume one."""
         self._context.forget(self._server)
-        return True
 
     def remember(self) -> None:
         """Keep the session, to be resumed by the next connection to this server."""

@@ -389,7 +389,7 @@ class Sessions(RuleBasedStateMachine):
         unanswered = len(self.owed) + self.unsent.count(b"\r\n")
         assert len(self.owed) <= self.window, unanswered
         protocol: Any = self.handle._protocol
-        kept = len(protocol._buffer) + len(protocol._carried)
+        kept = len(protocol._buffer) + len(protocol._dialogue.rest)
         assert kept <= 4 * MAX_STATUS_LINE
 
     @invariant()
