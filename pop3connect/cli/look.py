@@ -16,8 +16,8 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from ..address import Secure, ServerAddress
-from ..api import establish, tcp_endpoint
 from ..client.closing import abandon, leave
+from ..client.establish import establish
 from ..client.protocol import POP3ClientProtocol
 from ..client.settings import Settings
 from ..errors import CommandError, VerificationError
@@ -132,7 +132,7 @@ async def _greeted(
         tls_at_once=access.secure is Secure.TLS,
         timeout=access.timeout,
     )
-    return await establish(settings, tcp_endpoint(reactor, settings), False)
+    return await establish(settings)
 
 
 async def _capabilities(

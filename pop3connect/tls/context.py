@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from twisted.internet.ssl import PrivateCertificate
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientCertificate", "ClientContext", "ConnectionCreator"]
+__all__ = [
+    "ClientCertificate",
+    "ClientContext",
+    "ConnectionCreator",
+    "ContextKeeper",
+]
 
 log = Logger()
 
@@ -54,9 +59,6 @@ certificate, or of the platform's store, may go unnoticed."""
 
 _MAX_SESSIONS = 256
 """TLS sessions that are kept for each context, the latest ones."""
-
-_MAX_CONTEXTS = 64
-"""Each holds a whole store of certificates; nobody has so many folders."""
 
 
 @attrs.frozen
@@ -88,8 +90,8 @@ class ClientContext:
             WeakKeyDictionary()
         )
         self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
-        # Servers that hang up on a session that is to be resumed.
-        self._unresuming: set[ServerAddress] = set()
+        # Servers that close the connection when a session is to be resumed; the latest.
+        self._unresuming: OrderedDict[ServerAddress, None] = OrderedDict()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
         context.set_cipher_list(_CIPHERS)
@@ -139,8 +141,11 @@ class ClientContext:
 
     def forget(self, server: ServerAddress) -> None:
         """Never resume a session with this server again: it cannot."""
-        self._unresuming.add(server)
         self._sessions.pop(server, None)
+        self._unresuming[server] = None
+        self._unresuming.move_to_end(server)
+        if len(self._unresuming) > _MAX_SESSIONS:
+            self._unresuming.popitem(last=False)
 
     def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
         """Keep a session with a server that has proven who it is."""
@@ -166,29 +171,33 @@ class ClientContext:
         return check.judge(certificate, errno, depth, bool(ok))
 
 
-_contexts: OrderedDict[object, tuple[Fingerprint, ClientContext]] = OrderedDict()
-
-
-def shared_context(
-    trust: Trust | None, certificate: ClientCertificate | None = None
-) -> ClientContext:
+class ContextKeeper:
     """
-    Return the context for this trust and certificate, a new one after a change.
+    Keeps the context for a trust and a certificate, and makes a new one after a change.
 
-    :raises UsageError: the client certificate cannot be used.
-    :raises TLSError: the cacerts folder cannot be used.
+    :param trust: whom to trust; ``None``: encrypt, and check nothing.
     """
-    # One that is no path is known by who it is; the context keeps it, so that no
-    # other can take its place.
-    key = (trust, _paths(certificate) or id(certificate))
-    fingerprint = (trust.fingerprint() if trust else ()) + _file_facts(certificate)
-    known = _contexts.get(key)
-    if known is None or known[0] != fingerprint:
-        known = _contexts[key] = (fingerprint, ClientContext(trust, certificate))
-        if len(_contexts) > _MAX_CONTEXTS:
-            _contexts.popitem(last=False)
-    _contexts.move_to_end(key)
-    return known[1]
+
+    def __init__(
+        self, trust: Trust | None, certificate: ClientCertificate | None = None
+    ) -> None:
+        self._trust = trust
+        self._certificate = certificate
+        self._known: tuple[Fingerprint, ClientContext] | None = None
+
+    def current(self) -> ClientContext:
+        """
+        Return the context.
+
+        :raises UsageError: the client certificate cannot be used.
+        :raises TLSError: the cacerts folder cannot be used.
+        """
+        certificate = _file_facts(self._certificate)
+        fingerprint = (self._trust.fingerprint() if self._trust else ()) + certificate
+        if self._known is None or self._known[0] != fingerprint:
+            context = ClientContext(self._trust, self._certificate)
+            self._known = (fingerprint, context)
+        return self._known[1]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
