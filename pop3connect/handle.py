@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
-from twisted.python.failure import Failure
 
 from .address import ServerAddress
 from .auth.login import Session
@@ -19,7 +18,7 @@ from .client.observer import OneShot
 from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
-from .errors import CommandError, ConnectionLostError, UsageError
+from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
 from .results import UID, Capabilities, Committed, Listing, LoginInfo, Stat
 from .sansio.commands import (
     Capa,
@@ -54,6 +53,9 @@ C = TypeVar("C", bound=Command[Any])
 # In the class below `list` is a method.
 _Listings = list[Listing]
 _UIDs = list[UID]
+
+_SILENT = (ConnectionLostError, TimedOutError, ProtocolError)
+"""What `disconnect` reports to a program that leaves the Deferreds of `delete` alone."""
 
 
 class Handle:
@@ -208,24 +210,29 @@ class Handle:
         """
         Mark a message as deleted (DELE, RFC 1939 section 5).
 
-        Only `disconnect` makes it real.
+        Only `disconnect` makes it real, and reports it.  So the Deferred may be left
+        alone: if the session ends before the reply, that is not logged as an unhandled
+        error.  A refusal is.
         """
-        return self._delete(number)
-
-    def _delete(self, number: int) -> Deferred[None]:
-        answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
-        if not answer.called:
+        try:
+            command = self._command(Dele, number)
+        except UsageError as error:
+            return fail(error)
+        if self._protocol.state is State.TRANSACTION:
             self._marks.setdefault(number, False)
-            answer.addErrback(self._not_marked, number)
-        return answer
+        return self._protocol.submit(
+            command,
+            noted=lambda _: self._marked(number),
+            refused=lambda _: self._not_marked(number),
+            silent=_SILENT,
+        )
 
     def _marked(self, number: int) -> None:
         self._marks[number] = True
 
-    def _not_marked(self, failure: Failure, number: int) -> Failure:
-        if failure.check(CommandError) and not self._marks.get(number):
+    def _not_marked(self, number: int) -> None:
+        if not self._marks.get(number):
             self._marks.pop(number, None)
-        return failure
 
     def reset(self) -> Deferred[None]:
         """Unmark all messages (RSET, RFC 1939 section 5)."""

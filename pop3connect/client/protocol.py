@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
@@ -44,6 +44,7 @@ from .observer import OneShot
 from .protection import Protection
 from .settings import Settings
 from .streaming import Feeder
+from .unawaited import UnawaitedDeferred
 
 if TYPE_CHECKING:
     from ..results import TLSInfo
@@ -194,8 +195,10 @@ class POP3ClientProtocol(LineReceiver):
             exchange.succeed(octets)
 
     def _happened_refused(self, exchange: Exchange, line: bytes) -> None:
-        verb = exchange.command.verb
-        exchange.fail(self._failures.refused(CommandError, verb, line))
+        error = self._failures.refused(CommandError, exchange.command.verb, line)
+        if exchange.refused is not None:
+            exchange.refused(error)
+        exchange.fail(error)
 
     def _happened_unreadable(self, exchange: Exchange, bad: BadReplyError) -> None:
         exchange.fail(self._failures.unreadable(exchange.command.verb, bad))
@@ -289,22 +292,29 @@ class POP3ClientProtocol(LineReceiver):
         command: Command[T],
         sink: Sink | None = None,
         noted: Callable[[T], object] | None = None,
+        refused: Callable[[POP3Error], object] | None = None,
+        silent: tuple[type[POP3Error], ...] = (),
     ) -> Deferred[T]:
         """
         Send a command when its turn comes.
 
         :param sink: where a body goes, if not into the result.
         :param noted: takes the result too, even if the Deferred was cancelled.
+        :param refused: takes the error of ``-ERR`` in the same way.
+        :param silent: kinds of errors that are not reported if nothing is ever attached
+            to the Deferred.
         :return: fires with the parsed reply.
         """
-        exchange = Exchange(command, sink=sink, noted=noted)
-        reply: Deferred[T] = Deferred(partial(self._cancel, exchange))
+        exchange = Exchange(command, sink=sink, noted=noted, refused=refused)
+        cancel = partial(self._cancel, exchange)
+        reply: Deferred[T]
+        reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
         exchange.succeed = reply.callback
         exchange.fail = reply.errback
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
-            return fail(error)
+            reply.errback(error)
         return reply
 
     def enqueue(self, verb: str, exchanges: Collection[Exchange]) -> None:

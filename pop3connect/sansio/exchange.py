@@ -54,8 +54,9 @@ class Exchange:
     :param succeed: takes the parsed reply.
     :param fail: takes the error.
     :param sink: where a body goes; ``None``: it is kept, and parsed.
-    :param noted: takes the parsed reply before, and also when nobody waits any
-        more: for what has then happened on the server all the same.
+    :param noted: takes the parsed reply before `succeed`, also when it was dropped: it
+        has happened on the server anyway.
+    :param refused: takes the error of ``-ERR`` in the same way.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Exchange:
         "dropped",
         "fail",
         "noted",
+        "refused",
         "sink",
         "succeed",
     )
@@ -74,10 +76,12 @@ class Exchange:
         fail: Callable[[POP3Error], object] = _nobody,
         sink: Sink | None = None,
         noted: Callable[[Any], object] | None = None,
+        refused: Callable[[POP3Error], object] | None = None,
     ) -> None:
         self.command = command
         self.sink = sink
         self.noted = noted
+        self.refused = refused
         self.dropped = False
         self.succeed = succeed
         self.fail = fail

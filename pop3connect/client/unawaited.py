@@ -1,0 +1,103 @@
+"""
+A Deferred whose failure may go unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+__all__ = ["UnawaitedDeferred"]
+
+T = TypeVar("T")
+
+
+class UnawaitedDeferred(Deferred[T]):
+    """
+    A Deferred that is silent about some errors if nothing was ever attached to it.
+
+    Twisted logs the failure of a Deferred that nobody looked at.  Here an error of these
+    kinds is kept until something is attached, awaits it or cancels it, and is dropped
+    with the Deferred otherwise.
+
+    :param silent: the kinds of errors.
+    :param canceller: see `Deferred`.
+    """
+
+    def __init__(
+        self,
+        silent: tuple[type[BaseException], ...],
+        canceller: Callable[[Deferred[Any]], None] | None = None,
+    ) -> None:
+        super().__init__(canceller)
+        self._silent = silent
+        self._watched = False
+        self._kept: Failure | None = None
+
+    def errback(self, fail: Any = None) -> None:
+        """Fail; keep the failure if it is one that may go unseen."""
+        failure = Failure(fail) if isinstance(fail, BaseException) else fail
+        if (
+            self._watched
+            or not isinstance(failure, Failure)
+            or failure.check(*self._silent) is None
+        ):
+            super().errback(failure)
+        else:
+            self._kept = failure
+
+    def _attached(self) -> None:
+        self._watched = True
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            super().errback(kept)
+
+    # Whatever attaches something goes through one of these.
+
+    def addCallbacks(self, *arguments: Any, **keywords: Any) -> Any:
+        """Attach callbacks, as `Deferred.addCallbacks`."""
+        attached = super().addCallbacks(*arguments, **keywords)
+        self._attached()
+        return attached
+
+    def addCallback(self, *arguments: Any, **keywords: Any) -> Any:
+        """Attach a callback, as `Deferred.addCallback`."""
+        attached = super().addCallback(*arguments, **keywords)
+        self._attached()
+        return attached
+
+    def addErrback(self, *arguments: Any, **keywords: Any) -> Any:
+        """Attach an errback, as `Deferred.addErrback`."""
+        attached = super().addErrback(*arguments, **keywords)
+        self._attached()
+        return attached
+
+    def addBoth(self, *arguments: Any, **keywords: Any) -> Any:
+        """Attach a callback for both, as `Deferred.addBoth`."""
+        attached = super().addBoth(*arguments, **keywords)
+        self._attached()
+        return attached
+
+    def chainDeferred(self, d: Deferred[Any]) -> Any:
+        """Chain another Deferred, as `Deferred.chainDeferred`."""
+        attached = super().chainDeferred(d)
+        self._attached()
+        return attached
+
+    def __iter__(self) -> Any:
+        """Await it."""
+        self._attached()
+        return super().__iter__()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Await it."""
+        self._attached()
+        return super().__await__()
+
+    def cancel(self) -> None:
+        """Cancel it; nothing is done if it has failed already."""
+        if self._kept is None:
+            super().cancel()
