@@ -28,7 +28,7 @@ __all__ = ["connect"]
 
 MAX_CONNECTORS = 32
 """Connectors that are kept behind `connect`, the latest ones: each may hold a store of
-certificates.  A program that connects to more servers has its own `Connector` objects."""
+certificates.  A program that connects to more servers keeps `Connector` objects."""
 
 _connectors: OrderedDict[tuple[Any, ...], Connector] = OrderedDict()
 

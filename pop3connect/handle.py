@@ -4,8 +4,7 @@ The handle: one method a command, each returning a Deferred of a typed value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -19,7 +18,7 @@ from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
 from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Stat
+from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
 from .sansio.commands import (
     Capa,
     Command,
@@ -55,7 +54,7 @@ _Listings = list[Listing]
 _UIDs = list[UID]
 
 _SILENT = (ConnectionLostError, TimedOutError, ProtocolError)
-"""What `disconnect` reports to a program that leaves the Deferreds of `delete` alone."""
+"""What `disconnect` reports to a program that ignores the Deferreds of `delete`."""
 
 
 class Handle:
@@ -193,9 +192,11 @@ class Handle:
         early, the session goes on: nothing more is asked for, and what is on its way
         is read and dropped.
         """
-        return Messages(partial(self._begin_messages, numbers, ahead))
+        return Messages(self._messages(numbers, ahead))
 
-    async def _begin_messages(self, numbers: Iterable[int] | None, ahead: int) -> Fetch:
+    async def _messages(
+        self, numbers: Iterable[int] | None, ahead: int
+    ) -> AsyncGenerator[Message, None]:
         if type(ahead) is not int or ahead < 1:
             raise UsageError(
                 f"ahead must be an int from 1, not {ahead!r}", server=str(self.server)
@@ -204,7 +205,12 @@ class Handle:
         if numbers is None:
             sizes = dict(await self.list())
             numbers = sizes
-        return Fetch(self._protocol, self._budget, iter(numbers), ahead, sizes)
+        fetch = Fetch(self._protocol, self._budget, iter(numbers), ahead, sizes)
+        try:
+            while (message := fetch.ready() or await fetch.next()) is not None:
+                yield message
+        finally:
+            fetch.stop()
 
     def delete(self, number: int) -> Deferred[None]:
         """

@@ -5,8 +5,7 @@ Fetches one message after another, ahead of the loop that takes them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -32,28 +31,32 @@ more may come: one that is larger has to be held anyway."""
 UNSEEN = 8
 """Messages that are asked for while no size is known."""
 
-# Not None: that is a wrong number, and is reported.
-_NO_MORE: Any = object()
-
 
 class Budget:
     """
     What all runs of one session may have asked for and not yet handed out.
 
     :ivar used: bytes: expected of messages that are on their way, and held.
-    :ivar largest: bytes of the largest message seen; ``None``: none was seen.
+    :ivar largest: bytes of the largest message seen; -1: none was seen.
     """
 
     __slots__ = ("largest", "used")
 
     def __init__(self) -> None:
         self.used = 0
-        self.largest: int | None = None
+        self.largest = -1
 
-    def saw(self, octets: int) -> None:
-        """Remember the size of a message."""
-        if self.largest is None or octets > self.largest:
-            self.largest = octets
+
+class _Asked(Exchange):
+    """
+    A message that was asked for.
+
+    :ivar reserved: bytes of the budget that are kept for it.
+    """
+
+    __slots__ = ("reserved",)
+
+    reserved: int
 
 
 class Fetch:
@@ -79,11 +82,10 @@ class Fetch:
         self._numbers = numbers
         self._ahead = ahead
         self._sizes = sizes
-        # What is on its way, with the bytes that were reserved for each.
-        self._coming: deque[tuple[Exchange, int]] = deque()
+        self._coming: deque[_Asked] = deque()
         self._ready: deque[Message] = deque()
-        # A number that was drawn, and for which there was no room.
-        self._next: Any = None
+        # One that was drawn, and for which there was no room.
+        self._next: Retrieve | None = None
         # What to say of the last message, if it was short.
         self._short = ""
         self._warned = False
@@ -125,9 +127,9 @@ class Fetch:
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
         self._end_of_numbers()
-        for exchange, reserved in self._coming:
+        for exchange in self._coming:
             self._protocol.forget(exchange)
-            self._budget.used -= reserved
+            self._budget.used -= exchange.reserved
         for message in self._ready:
             if message.content is not None:
                 self._budget.used -= len(message.content)
@@ -140,30 +142,27 @@ class Fetch:
 
     def _ask(self) -> None:
         """Ask for as many as there is room for."""
-        asked: list[tuple[Exchange, int]] = []
-        budget = self._budget
-        room = self._ahead - len(self._ready) - len(self._coming)
+        asked: list[_Asked] = []
+        came, failed, budget = self._came, self._failed, self._budget
+        unseen = budget.largest
+        underway = len(self._ready) + len(self._coming)
+        room = self._ahead - underway
         while room > 0:
-            number = self._next
-            if number is None:
-                number = self._next = next(self._numbers, _NO_MORE)
-            if number is _NO_MORE:
+            command = self._next or self._draw()
+            if command is None:
                 break
-            reserved = self._expected(number)
-            idle = not (asked or self._coming or self._ready)
-            if reserved is None:
-                if len(asked) + len(self._coming) + len(self._ready) >= UNSEEN:
+            # What LIST says; else the largest size seen, or -1.
+            reserved = self._sizes.get(command.number, unseen)
+            if reserved < 0:
+                if len(asked) + underway >= UNSEEN:
                     break
                 reserved = 0
-            elif budget.used + reserved > BUDGET and not idle:
+            elif budget.used + reserved > BUDGET and (asked or underway):
                 break
             self._next = None
-            try:
-                command = Retrieve(number)
-            except POP3Error as error:
-                self._refused(error)
-                break
-            asked.append((Exchange(command, self._came, self._failed), reserved))
+            exchange = _Asked(command, came, failed)
+            exchange.reserved = reserved
+            asked.append(exchange)
             budget.used += reserved
             room -= 1
         if not asked:
@@ -172,21 +171,27 @@ class Fetch:
         # what is sent.
         self._coming.extend(asked)
         try:
-            self._protocol.enqueue("RETR", [exchange for exchange, _ in asked])
+            self._protocol.enqueue("RETR", asked)
         except POP3Error as error:
-            for _, reserved in asked:
+            for exchange in asked:
                 self._coming.pop()
-                budget.used -= reserved
+                budget.used -= exchange.reserved
             self._refused(error)
 
-    def _expected(self, number: object) -> int | None:
-        """Return the bytes to reserve for a message; ``None``: nothing is known."""
-        size = self._sizes.get(number) if isinstance(number, int) else None
-        return self._budget.largest if size is None else size
+    def _draw(self) -> Retrieve | None:
+        """Return the next command, and keep it; ``None`` after the last one."""
+        for number in self._numbers:
+            try:
+                self._next = Retrieve(number)
+            except POP3Error as error:
+                self._refused(error)
+                return None
+            return self._next
+        return None
 
     def _end_of_numbers(self) -> None:
         self._numbers = iter(())
-        self._next = _NO_MORE
+        self._next = None
 
     def _refused(self, error: POP3Error) -> None:
         """Keep an error for after the messages that have come or are coming."""
@@ -197,21 +202,24 @@ class Fetch:
     # -- what comes
 
     def _came(self, content: bytes) -> None:
-        exchange, reserved = self._coming.popleft()
+        exchange = self._coming.popleft()
         number: int = exchange.command.number  # type: ignore[attr-defined]
         octets = len(content)
         budget = self._budget
-        budget.used += octets - reserved
-        budget.saw(octets)
-        self._short = ""
-        if octets < self._sizes.get(number, 0):
-            self._note_short(number, octets)
+        budget.used += octets - exchange.reserved
+        if octets > budget.largest:
+            budget.largest = octets
+        if self._sizes:
+            self._short = ""
+            if octets < self._sizes.get(number, 0):
+                self._note_short(number, octets)
         self._ready.append(Message(number, content, None))
-        self._wake_later()
+        if not self._waking:
+            self._wake_later()
 
     def _failed(self, error: POP3Error) -> None:
-        exchange, reserved = self._coming.popleft()
-        self._budget.used -= reserved
+        exchange = self._coming.popleft()
+        self._budget.used -= exchange.reserved
         if isinstance(error, CommandError):
             number: int = exchange.command.number  # type: ignore[attr-defined]
             self._ready.append(Message(number, None, error))
@@ -275,12 +283,14 @@ class Messages:
 
     An async iterator.  Leaving the loop early, `aclose` and dropping the last reference
     do the same: nothing more is asked for, and what is on its way is read and dropped.
+
+    :param generator: yields the messages, and stops the run when it is closed.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Fetch]]) -> None:
-        self._start = start
-        self._fetch: Fetch | None = None
-        self._over = False
+    __slots__ = ("_generator",)
+
+    def __init__(self, generator: AsyncGenerator[Message, None]) -> None:
+        self._generator = generator
 
     def __aiter__(self) -> Messages:
         """Return itself."""
@@ -293,64 +303,19 @@ class Messages:
         :raises StopAsyncIteration: that was the last one.
         :raises POP3Error: the session has ended, or a number cannot be used.
         """
-        fetch = self._fetch
-        message = None if fetch is None else fetch.ready()
-        return self._wait() if message is None else _Here(message)
+        return self._generator.__anext__()
 
-    async def _wait(self) -> Message:
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            if self._fetch is None:
-                self._fetch = await self._start()
-            message = await self._fetch.next()
-        except BaseException:
-            self._stop()
-            raise
-        if message is None:
-            self._stop()
-            raise StopAsyncIteration
-        return message
-
-    async def aclose(self) -> None:
+    def aclose(self) -> Awaitable[None]:
         """Ask for no more; the session goes on."""
-        self._stop()
-
-    def _stop(self) -> None:
-        self._over = True
-        fetch, self._fetch = self._fetch, None
-        if fetch is not None:
-            fetch.stop()
+        return self._generator.aclose()
 
     def __del__(self) -> None:
-        """Ask for no more, in the reactor's thread."""
-        fetch = self._fetch
-        if fetch is None:
-            return
-        if threadable.ioThread in (None, threadable.getThreadID()):
-            fetch.stop()
-        else:
+        """Let the generator end in the reactor's thread."""
+        if threadable.ioThread not in (None, threadable.getThreadID()):
             from twisted.internet import reactor
 
-            reactor.callFromThread(fetch.stop)
+            reactor.callFromThread(_drop, self._generator)
 
 
-class _Here:
-    """A message that is here: awaiting it takes no turn, and no coroutine."""
-
-    __slots__ = ("_message",)
-
-    def __init__(self, message: Message) -> None:
-        self._message = message
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        """Return the message."""
-        return self  # type: ignore[return-value]
-
-    def __iter__(self) -> _Here:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> None:
-        """Return the message, as a generator does."""
-        raise StopIteration(self._message)
+def _drop(generator: object) -> None:
+    """Be the last to refer to a generator."""

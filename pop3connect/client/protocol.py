@@ -35,7 +35,7 @@ from ..redaction import Transcript
 from ..sansio.commands import Command, Shape
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
-from ..sansio.exchange import Exchange, Sink
+from ..sansio.exchange import Exchange, Sink, nobody
 from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
 from .deadline import Deadline
@@ -147,8 +147,6 @@ class POP3ClientProtocol(LineReceiver):
             kind, exchange, value = events[0]
             try:
                 if kind is _ANSWERED:
-                    if exchange.noted is not None:
-                        exchange.noted(value)
                     exchange.succeed(value)
                 else:
                     self._handlers[kind](self, exchange, value)
@@ -167,7 +165,8 @@ class POP3ClientProtocol(LineReceiver):
 
     def _happened_streamed(self, exchange: Exchange, body: bytes) -> None:
         self._happened_begun(exchange, None)
-        self._happened_piece(exchange, body)
+        if body:
+            self._happened_piece(exchange, body)
         self._happened_ended(exchange, len(body))
 
     def _happened_begun(self, exchange: Exchange, _: None) -> None:
@@ -196,8 +195,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def _happened_refused(self, exchange: Exchange, line: bytes) -> None:
         error = self._failures.refused(CommandError, exchange.command.verb, line)
-        if exchange.refused is not None:
-            exchange.refused(error)
+        exchange.refused(error)
         exchange.fail(error)
 
     def _happened_unreadable(self, exchange: Exchange, bad: BadReplyError) -> None:
@@ -292,7 +290,7 @@ class POP3ClientProtocol(LineReceiver):
         command: Command[T],
         sink: Sink | None = None,
         noted: Callable[[T], object] | None = None,
-        refused: Callable[[POP3Error], object] | None = None,
+        refused: Callable[[POP3Error], object] = nobody,
         silent: tuple[type[POP3Error], ...] = (),
     ) -> Deferred[T]:
         """
@@ -305,12 +303,15 @@ class POP3ClientProtocol(LineReceiver):
             to the Deferred.
         :return: fires with the parsed reply.
         """
-        exchange = Exchange(command, sink=sink, noted=noted, refused=refused)
+        exchange = Exchange(command, sink=sink, refused=refused)
         cancel = partial(self._cancel, exchange)
         reply: Deferred[T]
         reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
         exchange.succeed = reply.callback
         exchange.fail = reply.errback
+        if noted is not None:
+            exchange.noted = noted
+            exchange.succeed = partial(_both, noted, reply.callback)
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
@@ -530,3 +531,10 @@ class POP3ClientProtocol(LineReceiver):
 def _stop(_: object, timer: IDelayedCall) -> None:
     if timer.active():
         timer.cancel()
+
+
+def _both(
+    noted: Callable[[T], object], succeed: Callable[[T], object], value: T
+) -> None:
+    noted(value)
+    succeed(value)

@@ -100,9 +100,9 @@ class Feeder:
 
     def write(self, exchange: Exchange, piece: bytes) -> Failure | None:
         """Pass on a piece of the body, and return what the sink raised."""
-        if self._current is exchange and piece:
+        if self._current is exchange:
             try:
-                _sink(exchange).write(piece)
+                exchange.sink.write(piece)  # type: ignore[union-attr]
             except Exception:  # noqa: BLE001 - a consumer's own
                 return Failure()
         return None

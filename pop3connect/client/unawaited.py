@@ -19,9 +19,9 @@ class UnawaitedDeferred(Deferred[T]):
     """
     A Deferred that is silent about some errors if nothing was ever attached to it.
 
-    Twisted logs the failure of a Deferred that nobody looked at.  Here an error of these
-    kinds is kept until something is attached, awaits it or cancels it, and is dropped
-    with the Deferred otherwise.
+    Twisted logs the failure of a Deferred that nobody looked at.  Here an error of
+    these kinds is kept until something is attached to the Deferred or awaits it, and is
+    dropped with the Deferred otherwise.
 
     :param silent: the kinds of errors.
     :param canceller: see `Deferred`.

@@ -22,7 +22,7 @@ drop or close as it likes: that changes the queues and appends events, and the l
 delivers them goes on.  The event being delivered is the first of `events` until that is
 done, so `events` is empty exactly while no delivery is under way.
 
-An exchange belongs to the dialogue from `enqueue` until its last event (_ANSWERED,
+An exchange belongs to the dialogue from `enqueue` until its last event (Kind.ANSWERED,
 REFUSED, UNREADABLE or FAILED) was delivered.  `close` turns every exchange that is not
 there yet into a FAILED event, in the order of the commands: none is lost, and none
 succeeds after the end of the session.
@@ -76,10 +76,6 @@ any server, and enough are on their way to hide a long round trip."""
 
 MAX_BLANK_LINES = 100_000
 """Between replies, in a session: one for each message of a large mailbox."""
-
-# Looking a member up in its class costs more than the rest of an event.
-_ANSWERED = Kind.ANSWERED
-_STREAMED = Kind.STREAMED
 
 _PLAIN_OK = (b"+OK ", b"+OK\r")
 
@@ -251,7 +247,7 @@ class Dialogue:
         upgrade, self._upgrade = self._upgrade, None
         self._rest = b""
         if upgrade is not None:
-            self.events.append((_ANSWERED, upgrade, None))
+            self.events.append((Kind.ANSWERED, upgrade, None))
 
     def call_later(self, call: Callable[[], object]) -> None:
         """Have this called behind all events that are there now."""
@@ -310,6 +306,7 @@ class Dialogue:
             self._injected()
             return
         events = self.events
+        short_way, listening = self._short_way, self.listening
         at = done = 0
         # A reply to a command that is sent only after this chunk was read is none.
         owed = len(sent)
@@ -322,22 +319,17 @@ class Dialogue:
                     break
                 done += 1
                 continue
-            if (
-                exchange.command.verbatim
-                and self._short_way
-                and data.startswith(_PLAIN_OK, at)
-            ):
+            whole = exchange.whole
+            if whole is not None and short_way and data.startswith(_PLAIN_OK, at):
                 # Most messages take this path: status line and body are both here.
                 end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
-                whole = decode_whole(data, end + 2) if end >= 0 else None
-                if whole is not None:
-                    body, after = whole
-                    if self.listening:
+                found = decode_whole(data, end + 2) if end >= 0 else None
+                if found is not None:
+                    if listening:
                         events.append((Kind.LINE, exchange, data[at:end]))
-                        events.append((Kind.BODY, exchange, len(body)))
-                    kind = _ANSWERED if exchange.sink is None else _STREAMED
-                    events.append((kind, exchange, body))
-                    at = after
+                        events.append((Kind.BODY, exchange, len(found[0])))
+                    events.append((whole, exchange, found[0]))
+                    at = found[1]
                     done += 1
                     continue
                 if (
@@ -432,7 +424,7 @@ class Dialogue:
             return False
         else:
             try:
-                events.append((_ANSWERED, exchange, exchange.command.parse(status)))
+                events.append((Kind.ANSWERED, exchange, exchange.command.parse(status)))
             except BadReplyError as bad:
                 events.append((Kind.UNREADABLE, exchange, bad))
         return True
@@ -465,7 +457,7 @@ class Dialogue:
             events.append((Kind.ENDED, exchange, body.octets))
             return end
         try:
-            events.append((_ANSWERED, exchange, body.finish()))
+            events.append((Kind.ANSWERED, exchange, body.finish()))
         except BadReplyError as bad:
             events.append((Kind.UNREADABLE, exchange, bad))
         return end

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from ..errors import POP3Error
 from .commands import Command
+from .events import Kind
 
-__all__ = ["Exchange", "Flow", "Sink"]
+__all__ = ["Exchange", "Flow", "Sink", "nobody"]
 
 
 class Flow(Protocol):
@@ -43,7 +44,12 @@ class Sink(Protocol):
         """Clean up: the rest of a body that had begun will never come."""
 
 
-def _nobody(result: object) -> None:
+# Looking a member up in its class takes longer than the rest of an exchange.
+_ANSWERED = Kind.ANSWERED
+_STREAMED = Kind.STREAMED
+
+
+def nobody(result: object) -> None:
     """Take a result that nobody waits for."""
 
 
@@ -51,12 +57,14 @@ class Exchange:
     """
     A command and what becomes of it.
 
-    :param succeed: takes the parsed reply.
-    :param fail: takes the error.
-    :param sink: where a body goes; ``None``: it is kept, and parsed.
-    :param noted: takes the parsed reply before `succeed`, also when it was dropped: it
-        has happened on the server anyway.
-    :param refused: takes the error of ``-ERR`` in the same way.
+    :ivar succeed: takes the parsed reply.
+    :ivar fail: takes the error.
+    :ivar sink: where a body goes; ``None``: it is kept, and parsed.
+    :ivar noted: takes the parsed reply of an exchange that was dropped: it has happened
+        on the server anyway.
+    :ivar refused: takes the error of ``-ERR``, dropped or not, before `fail`.
+    :ivar whole: what happens when a body that is taken as it is comes whole; ``None``
+        for a command that has no such body.
     """
 
     __slots__ = (
@@ -67,16 +75,17 @@ class Exchange:
         "refused",
         "sink",
         "succeed",
+        "whole",
     )
 
     def __init__(
         self,
         command: Command[Any],
-        succeed: Callable[[Any], object] = _nobody,
-        fail: Callable[[POP3Error], object] = _nobody,
+        succeed: Callable[[Any], object] = nobody,
+        fail: Callable[[POP3Error], object] = nobody,
         sink: Sink | None = None,
-        noted: Callable[[Any], object] | None = None,
-        refused: Callable[[POP3Error], object] | None = None,
+        noted: Callable[[Any], object] = nobody,
+        refused: Callable[[POP3Error], object] = nobody,
     ) -> None:
         self.command = command
         self.sink = sink
@@ -85,8 +94,12 @@ class Exchange:
         self.dropped = False
         self.succeed = succeed
         self.fail = fail
+        self.whole: Kind | None = None
+        if command.verbatim:
+            self.whole = _ANSWERED if sink is None else _STREAMED
 
     def drop(self) -> None:
-        """Let nobody hear of the reply; it is still read."""
+        """Let no caller hear of the reply; it is still read."""
         self.dropped = True
-        self.succeed = self.fail = _nobody
+        self.succeed = self.noted
+        self.fail = nobody
