@@ -12,7 +12,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
-from .auth.authenticate import Account, Password
+from .auth.account import Account, Password
 from .auth.login import log_in
 from .auth.policy import NO_PASSWORD, check_auth
 from .client.connection import Settings

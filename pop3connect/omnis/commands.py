@@ -24,7 +24,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..redaction import StatusProcedure
 from .codes import Code, error_text
 from .sockets import (

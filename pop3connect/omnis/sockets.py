@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 
 from .. import api
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError, TLSError, UsageError
 from ..handle import Handle
 from ..redaction import StatusProcedure, printable

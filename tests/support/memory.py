@@ -255,6 +255,8 @@ class SessionTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.server = Server(self.clock)
         self.status: list[str] = []
+        #: What the errors call the server.
+        self.name = NAME
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:
@@ -317,8 +319,8 @@ class SessionTestCase(SynchronousTestCase):
             raise AssertionError(f"not {kind.__name__}: {error!r}") from error
         if isinstance(error, POP3Error):
             # Each of our errors says which server it is about, whatever it is.
-            self.assertEqual(error.server, NAME)
-            self.assertIn(NAME, str(error))
+            self.assertEqual(error.server, self.name)
+            self.assertIn(self.name, str(error))
         return error
 
     def errors(self, deferreds: Sequence[Any], kind: type[E]) -> list[E]:
