@@ -287,6 +287,11 @@ class _Authentication:
         if protected:
             return names
         for name in names:
+            if name.endswith("-PLUS"):
+                raise self._usage(
+                    f"{name} binds the login to the TLS connection, and there is none: "
+                    "set secure to 1 or 2"
+                )
             if name in MECHANISMS and MECHANISMS[name].needs_tls:
                 raise self._usage(
                     f"{name} must not be used without TLS (RFC 7628 section 4): set "

@@ -29,6 +29,7 @@ from pop3connect import Handle, LoginError, ProtocolError, Secure, UsageError
 from pop3connect.auth.sasl import Credentials, SASLError, make_mechanism
 from pop3connect.redaction import Secret
 
+from ..support.certificates import ServerTLS, TLSTestCase, authority
 from ..support.memory import SessionTestCase, server_certificate
 
 HOST = "pop.example.com:110"
@@ -747,6 +748,11 @@ class PolicyTests(Dialogue):
             self.assertIn("TLS", str(self.gone(opening, UsageError)))
             self.anew()
 
+    def test_mechanism_with_binding_without_tls_is_a_usage_error(self) -> None:
+        opening = self.begin("SCRAM-SHA-256-PLUS", auth="SCRAM-SHA-256-PLUS")
+        error = self.gone(opening, UsageError)
+        self.assertIn("binds the login to the TLS connection", str(error))
+
     def test_error_suggests_auth_when_only_xoauth2_is_offered(self) -> None:
         opening = self.begin("XOAUTH2", tls=True)
         self.assertIn("auth='XOAUTH2'", str(self.gone(opening, UsageError)))
@@ -885,6 +891,71 @@ class PolicyTests(Dialogue):
         self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
         self.server.expect(b"USER user", b"-ERR what?\r\n")
         self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
+
+
+class VerifiedTests(TLSTestCase):
+    """
+    Logins inside TLS, with a server that has proven who it is.
+    """
+
+    NAME = "SCRAM-SHA-256-PLUS"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.folder([authority()])
+
+    def begin(
+        self, peer: ServerTLS, sasl: bytes, greeting: bytes = b"ready", **options: Any
+    ) -> Deferred[Handle]:
+        self.capabilities = b"+OK\r\nSASL %b\r\n.\r\n" % sasl
+        opening = self.open(peer, cacerts=self.there, **options)
+        self.server.say(b"+OK %b\r\n" % greeting)
+        self.server.expect(b"CAPA", self.capabilities)
+        return opening
+
+    def first_message(self, name: str) -> str:
+        """
+        Return the client's first message of SCRAM.
+        """
+        command, _, first = self.server.heard().strip().rpartition(b" ")
+        self.assertEqual(command, b"AUTH " + name.encode())
+        return base64.b64decode(first).decode()
+
+    def accept_plain(self, opening: Deferred[Handle]) -> None:
+        """
+        Accept PLAIN, and end the session as it should end: then it can be resumed.
+        """
+        self.server.expect(b"AUTH PLAIN " + b64("\0ada\0lovelace"), b"+OK\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        handle = self.successResultOf(opening)
+        self.assertEqual(handle.login.mechanism, "PLAIN")
+        ended = handle.disconnect()
+        self.server.expect(b"QUIT", b"+OK bye\r\n")
+        self.successResultOf(ended)
+
+    def test_short_salt_is_followed_by_plain_and_not_by_another_scram(self) -> None:
+        opening = self.begin(ServerTLS(), b"SCRAM-SHA-256 SCRAM-SHA-1 PLAIN")
+        nonce = self.first_message("SCRAM-SHA-256").partition(",r=")[2] + "ours"
+        salt = b64(b"8 octets").decode()
+        self.server.say(b"+ " + b64(f"r={nonce},s={salt},i=4096") + b"\r\n")
+        self.server.expect(b"*", b"-ERR cancelled\r\n")
+        self.accept_plain(opening)
+
+    def test_cyrus_gets_no_session_even_after_a_login_with_plain(self) -> None:
+        """
+        The login that follows may need tls-unique.
+        """
+        cyrus = b"mail.example.com Cyrus POP3 3.6.1 server ready"
+        for greeting, kind in ((cyrus, "tls-unique"), (b"ready", "tls-exporter")):
+            self.there = self.folder([authority()])
+            peer = ServerTLS()
+            sasl = self.NAME.encode() + b" PLAIN"
+            self.accept_plain(self.begin(peer, sasl, greeting, auth="PLAIN"))
+            opening = self.begin(peer, sasl, greeting)
+            said = self.first_message(self.NAME)
+            self.assertTrue(said.startswith(f"p={kind},,"), said)
+            opening.cancel()
+            self.error(opening, CancelledError)
 
 
 class OAuthTests(Dialogue):
