@@ -80,7 +80,7 @@ class Attempting:
     """
     Makes attempts on one connection, which is in the state AUTHORIZATION.
 
-    :ivar timestamp: of the greeting, for APOP; ``None`` if there is none.
+    :ivar timestamp: of the greeting, for APOP; ``None`` if it has no timestamp.
     :ivar authenticator: the caller's ``IClientAuthentication``, if there is one.
     """
 
@@ -128,7 +128,8 @@ class Attempting:
         if self.timestamp is None:
             raise UsageError(
                 "auth='APOP' needs a timestamp like <1896.697170952@pop.example.com> "
-                "in the server's greeting, and there is none; use another auth",
+                "in the server's greeting, which has no such timestamp; use another "
+                "auth",
                 verb="APOP",
             )
         digest = apop_digest(self.timestamp, credentials.password)
@@ -234,7 +235,7 @@ class Attempting:
 
     async def _answer(self, mechanism: Mechanism, status: Status) -> SecretBytes:
         challenge = decode_challenge(status.text if status.challenge else b"")
-        if challenge is None or mechanism.at_a_loss(challenge):
+        if challenge is None or mechanism.gives_up(challenge):
             await self._cancel("")
         try:
             return SecretBytes(mechanism.respond(challenge))

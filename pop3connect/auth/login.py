@@ -248,7 +248,7 @@ class _Authentication:
         attempt = next_attempt(attempts, tried, known)
         tls = self._protocol.tls
         if tried[-1].reason and not (tls is not None and tls.verified):
-            # What is left sends the password, to a server that has proven nothing.
+            # The mechanisms left send the password, and the server is not verified.
             return None
         return attempt
 
@@ -289,8 +289,8 @@ class _Authentication:
         for name in names:
             if name.endswith("-PLUS"):
                 raise self._usage(
-                    f"{name} binds the login to the TLS connection, and there is none: "
-                    "set secure to 1 or 2"
+                    f"{name} binds the login to the TLS connection, and this session "
+                    "has no TLS: set secure to 1 or 2"
                 )
             if name in MECHANISMS and MECHANISMS[name].needs_tls:
                 raise self._usage(

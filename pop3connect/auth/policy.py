@@ -112,7 +112,7 @@ def choose(
     certificate: bool,
 ) -> list[str]:
     """
-    Return the mechanisms to try, the best first; none if there is none in common.
+    Return the mechanisms to try, the best first; an empty list if none is common.
 
     :param auth: ``"auto"``, or the one that the caller wants.
     :param protected: whether TLS is on.
@@ -244,9 +244,9 @@ def next_attempt(
     Return what to try next; ``None`` if the login has failed.
 
     After a refusal that may concern the credentials there is at most one further
-    attempt: a server counts them, and may lock the account.  After ``[IN-USE]``,
-    ``[LOGIN-DELAY]`` and ``[SYS/...]`` there is none, for they concern something
-    else (RFC 2449 section 8.1, RFC 3206 section 4).  A login that was bound to the
+    attempt: a server counts them, and may lock the account.  Nothing follows
+    ``[IN-USE]``, ``[LOGIN-DELAY]`` and ``[SYS/...]``, which concern something else
+    (RFC 2449 section 8.1, RFC 3206 section 4).  A login that was bound to the
     connection is not followed by one that is not: to make a client give up the
     binding is what an attacker would want.
 

@@ -44,7 +44,7 @@ MAX_ITERATIONS = 1_000_000
 the server chooses the number, and we do the work."""
 
 MIN_ITERATIONS = 4096
-"""RFC 7677 section 4.  With fewer, who asks us to prove the password can guess it."""
+"""RFC 7677 section 4.  With fewer, a false server could guess the password."""
 
 
 MIN_SALT = 12
@@ -103,12 +103,12 @@ class Mechanism:
     One SASL mechanism during one login.
 
     :cvar name: as IANA lists it.
-    :cvar cleartext: whether who listens can log in with what he hears.
+    :cvar cleartext: whether an eavesdropper could log in with what is sent.
     :cvar needs_tls: whether it must not be used without TLS at all.
     :cvar oauth: whether the password is a token.
     :cvar early: whether the initial response may go with the AUTH command.
     :ivar tentative: whether nothing made of the password has been sent yet, and a
-        server may refuse what was sent for want of understanding it.
+        server may refuse because it does not understand what was sent.
     """
 
     name = ""
@@ -134,15 +134,15 @@ class Mechanism:
         """
         raise SASLError("a challenge more than it has")
 
-    def at_a_loss(self, challenge: bytes) -> bool:
-        """Say whether with this challenge the server gives up, not knowing how."""
+    def gives_up(self, challenge: bytes) -> bool:
+        """Return whether the server says that it cannot go on with the mechanism."""
         return False
 
     def finish(self) -> None:
         """
         Look back when the server says that all is well.
 
-        :raises SASLError: it has not proven what it has to.
+        :raises SASLError: the server has not proven that it knows the password.
         """
 
     def failure(self) -> Mapping[str, str]:
@@ -231,8 +231,8 @@ class Scram(Mechanism):
         who = self.credentials
         kind, stand_in = "", None
         if who.binding is not None:
-            # scramp refuses tls-exporter by its name, for Python's ssl cannot make the
-            # data of it; OpenSSL can.  So the name is put in place afterwards.
+            # scramp refuses tls-exporter by its name, because Python's ssl cannot make
+            # its data; OpenSSL can.  So the name is put in place afterwards.
             kind, data = who.binding
             stand_in = ("tls-server-end-point", data)
         try:
@@ -264,8 +264,8 @@ class Scram(Mechanism):
         first: str = self._client.get_client_first()
         return first.encode()
 
-    def at_a_loss(self, challenge: bytes) -> bool:
-        """Say whether it does not know the kind of binding (RFC 5802 section 7)."""
+    def gives_up(self, challenge: bytes) -> bool:
+        """Return whether it does not know the type of binding (RFC 5802 section 7)."""
         return self.tentative and challenge.startswith(_UNKNOWN_BINDING)
 
     def respond(self, challenge: bytes) -> bytes:
