@@ -75,13 +75,14 @@ class _UnsupportedError(Exception):
         self.reason = reason
 
 
-@attrs.frozen
+@attrs.define
 class Attempting:
     """
     Makes attempts on one connection, which is in the state AUTHORIZATION.
 
     :ivar timestamp: of the greeting, for APOP; ``None`` if it has no timestamp.
     :ivar authenticator: the caller's ``IClientAuthentication``, if there is one.
+    :ivar exposed: whether the last attempt has sent something made of the password.
     """
 
     protocol: POP3ClientProtocol
@@ -89,6 +90,7 @@ class Attempting:
     capabilities: Capabilities
     timestamp: bytes | None = None
     authenticator: Any = None
+    exposed: bool = attrs.field(default=False, init=False)
 
     async def make(self, attempt: Attempt, secret: Secret) -> Outcome:
         """
@@ -98,6 +100,7 @@ class Attempting:
             nothing weaker may follow.
         :raises POP3Error: the connection failed.
         """
+        self.exposed = False
         server = self.protocol.settings.server
         credentials = Credentials(
             username=self.username,
@@ -134,8 +137,10 @@ class Attempting:
             )
         digest = apop_digest(self.timestamp, credentials.password)
         self.protocol.transcript.keep_secret(digest.encode("ascii"))
+        command = Apop(credentials.username, digest)
+        self.exposed = True
         try:
-            await self.protocol.submit(Apop(credentials.username, digest))
+            await self.protocol.submit(command)
         except CommandError as error:
             _raise_if_unsupported(error)
             raise
@@ -159,6 +164,7 @@ class Attempting:
         except CommandError as error:
             _raise_if_unsupported(error)
             raise
+        self.exposed = True
         await self.protocol.submit(send)
 
     async def _sasl(
@@ -197,6 +203,7 @@ class Attempting:
             first = SecretBytes(first)
         command = self._auth_command(mechanism, first)
         told = command.initial is not None
+        self.exposed = told and not mechanism.tentative
         try:
             status = await self.protocol.submit(command)
         except CommandError as error:
@@ -214,6 +221,7 @@ class Attempting:
             else:
                 response = await self._answer(mechanism, status)
             told = True
+            self.exposed = not mechanism.tentative
             status = await self.protocol.submit(AuthReply(self._encoded(response)))
         raise SASLError("challenges without end")
 

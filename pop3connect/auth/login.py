@@ -39,7 +39,7 @@ from .policy import (
 )
 from .sasl import MECHANISMS, ChannelBinding, apop_challenge
 
-__all__ = ["Session", "log_in"]
+__all__ = ["HungUp", "Session", "log_in"]
 
 log = Logger()
 
@@ -54,10 +54,29 @@ class Session:
     utf8: bool = False
 
 
-async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
+@attrs.frozen
+class HungUp:
+    """
+    The server closed the connection after a refusal, and one attempt is left.
+
+    It can be made on another connection: servers such as solid-pop3d close the session
+    at the first refusal.
+
+    :ivar refusal: the error if it is not made.
+    """
+
+    refusal: LoginError | UsageError
+    tried: list[Outcome]
+    secret: Secret = attrs.field(repr=False)
+
+
+async def log_in(
+    protocol: POP3ClientProtocol, account: Account, before: HungUp | None = None
+) -> Session | HungUp:
     """
     Take a new connection to the state TRANSACTION.
 
+    :param before: how the login ended on the connection before this one.
     :raises STLSUnavailableError: STLS was asked for and is not to be had.
     :raises LoginError: the server refused.
     :raises UsageError: this server cannot be given this name or password.
@@ -76,7 +95,10 @@ async def log_in(protocol: POP3ClientProtocol, account: Account) -> Session:
         capabilities = await _capabilities(protocol, account)
     if account.utf8:
         await _utf8(protocol, capabilities)
-    login = await _Authentication(protocol, account, greeting, capabilities).log_in()
+    authentication = _Authentication(protocol, account, greeting, capabilities)
+    login = await authentication.log_in(before)
+    if isinstance(login, HungUp):
+        return login
     protocol.enter(State.TRANSACTION)
     if capabilities.known:
         # Servers offer more after the login, or correct what they said.  One that does
@@ -192,16 +214,17 @@ class _Authentication:
             cyrus=cyrus,
         )
 
-    async def log_in(self) -> LoginInfo:
+    async def log_in(self, before: HungUp | None) -> LoginInfo | HungUp:
         """
         Make one attempt after another, until the server accepts one.
 
+        :param before: the attempts of another connection, which count as well.
         :raises LoginError: the server refused.
         :raises UsageError: this caller and this server have no mechanism in common, or
             it cannot be given this user name or password.
         """
         mechanisms = self._mechanisms()
-        secret = await self._password(mechanisms, refresh=False)
+        secret = await self._password(mechanisms, before)
         attempts = plan(
             mechanisms,
             self._capabilities,
@@ -216,8 +239,8 @@ class _Authentication:
             None if isinstance(self._account.auth, str) else self._account.auth,
         )
         known = self._protocol.known_binding()
-        tried: list[Outcome] = []
-        attempt: Attempt | None = attempts[0]
+        tried = [] if before is None else before.tried
+        attempt = self._next(attempts, tried, known)
         while attempt is not None:
             self._announce(attempt, tried)
             if attempt.fresh:
@@ -225,10 +248,12 @@ class _Authentication:
             try:
                 outcome = await making.make(attempt, secret)
             except ConnectionLostError as lost:
-                # A server that hangs up after a refusal: the refusal is the reason.
-                if any(outcome.verdict is Verdict.REFUSED for outcome in tried):
+                if not any(outcome.verdict is Verdict.REFUSED for outcome in tried):
+                    raise
+                # The server closed the connection because of the refusal.
+                if making.exposed or before is not None:
                     raise self._error(tried) from lost
-                raise
+                return HungUp(self._error(tried), tried, secret)
             if outcome.verdict is Verdict.ACCEPTED:
                 if attempt.bound and attempt.binding is not None:
                     self._protocol.bound_by(attempt.binding[0])
@@ -247,7 +272,7 @@ class _Authentication:
     ) -> Attempt | None:
         attempt = next_attempt(attempts, tried, known)
         tls = self._protocol.tls
-        if tried[-1].reason and not (tls is not None and tls.verified):
+        if tried and tried[-1].reason and not (tls is not None and tls.verified):
             # The mechanisms left send the password, and the server is not verified.
             return None
         return attempt
@@ -335,8 +360,17 @@ class _Authentication:
     def _usage(self, message: str) -> UsageError:
         return UsageError(message, server=self._server)
 
-    async def _password(self, mechanisms: list[str], *, refresh: bool) -> Secret:
-        secret = await self._account.ask_password(refresh=refresh)
+    async def _password(
+        self,
+        mechanisms: list[str],
+        before: HungUp | None = None,
+        *,
+        refresh: bool = False,
+    ) -> Secret:
+        if before is not None:
+            secret = before.secret
+        else:
+            secret = await self._account.ask_password(refresh=refresh)
         if not set(mechanisms) <= set(NO_PASSWORD):
             check_text("password", secret)
         if callable(self._account.password):

@@ -54,6 +54,12 @@ class Attempt:
         return self.mechanism.endswith("-PLUS")
 
     @property
+    def kind(self) -> tuple[str, str | None, bool]:
+        """What two attempts on different connections have in common."""
+        binding = None if self.binding is None else self.binding[0]
+        return self.mechanism, binding, self.fresh
+
+    @property
     def title(self) -> str:
         """The mechanism, and the type of the binding where there is one."""
         if self.bound and self.binding is not None:
@@ -250,14 +256,14 @@ def next_attempt(
     connection is not followed by one that is not: to make a client give up the
     binding is what an attacker would want.
 
-    :param tried: what came of the attempts up to now.
+    :param tried: what came of the attempts up to now, on this connection and before.
     :param known: the type of binding that worked with this server before.
     """
     refusals = [outcome for outcome in tried if outcome.verdict is Verdict.REFUSED]
     if len(refusals) > 1 or any(_concerns_something_else(o.code) for o in tried):
         return None
-    done = [outcome.attempt for outcome in tried]
-    left = [attempt for attempt in attempts if attempt not in done]
+    done = [outcome.attempt.kind for outcome in tried]
+    left = [attempt for attempt in attempts if attempt.kind not in done]
     if any(_server_refused_binding(outcome) for outcome in tried):
         left = [attempt for attempt in left if attempt.bound]
     if any(outcome.reason for outcome in tried):

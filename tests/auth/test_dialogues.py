@@ -846,14 +846,80 @@ class PolicyTests(Dialogue):
         self.assertIn("allow_cleartext=False forbids USER", str(error))
         self.assertNotIn("pencil", "".join(self.status))
 
-    def test_connection_lost_after_a_refusal_is_reported_as_the_refusal(self) -> None:
+    def hang_up(self) -> Deferred[Handle]:
+        """
+        Be a server that closes after it has refused APOP, as solid-pop3d does.
+        """
         opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
         self.server.heard()
         self.server.say(b"-ERR [AUTH] no secret\r\n")
         self.server.expect(b"USER user")
         self.server.lose()
-        error = self.error(opening, LoginError)
-        self.assertEqual((error.mechanism, error.text), ("APOP", "no secret"))
+        return opening
+
+    def test_attempt_left_is_made_on_another_connection_if_server_hangs_up(
+        self,
+    ) -> None:
+        opening = self.hang_up()
+        self.assertEqual(self.server.connects, 2)
+        self.server.say(STAMPED + b"\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"+OK\r\n")
+        self.end(opening, "USER")
+
+    def test_refusal_is_reported_if_server_hangs_up_on_both_connections(self) -> None:
+        def at_greeting() -> None:
+            self.server.lose()
+
+        def at_user() -> None:
+            self.server.say(STAMPED + b"\r\n")
+            self.server.expect(b"CAPA", self.capabilities)
+            self.server.expect(b"USER user")
+            self.server.lose()
+
+        def at_pass() -> None:
+            self.server.say(STAMPED + b"\r\n")
+            self.server.expect(b"CAPA", self.capabilities)
+            self.server.expect(b"USER user", b"+OK\r\n")
+            self.server.expect(b"PASS pencil")
+            self.server.lose()
+
+        for lose in (at_greeting, at_user, at_pass):
+            opening = self.hang_up()
+            lose()
+            error = self.error(opening, LoginError)
+            self.assertEqual((error.mechanism, error.text), ("APOP", "no secret"))
+            self.assertEqual(self.server.connects, 2)
+            self.anew()
+
+    def test_password_is_not_sent_again_if_server_hangs_up_on_it(self) -> None:
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil")
+        self.server.lose()
+        self.assertEqual(self.error(opening, LoginError).mechanism, "APOP")
+        self.assertEqual(self.server.connects, 1)
+
+    def test_password_callable_is_called_once_for_two_connections(self) -> None:
+        asked: list[str] = []
+
+        def password() -> str:
+            asked.append("called")
+            return "pencil"
+
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", password=password)
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.server.lose()
+        self.server.say(STAMPED + b"\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"-ERR not with pencil\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual((error.text, asked), ("not with ********", ["called"]))
 
     def test_name_that_a_mechanism_cannot_carry_is_followed_by_the_next(self) -> None:
         # The digest of APOP comes after a blank.
@@ -888,9 +954,11 @@ class PolicyTests(Dialogue):
         self.assertEqual(self.gone(opening, LoginError).code, "IN-USE")
         self.anew()
         # Without one, it may be that the server does not know USER.
-        self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
         self.server.expect(b"USER user", b"-ERR what?\r\n")
         self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
+        opening.cancel()
+        self.gone(opening, CancelledError)
 
 
 class VerifiedTests(TLSTestCase):

@@ -87,7 +87,9 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn(PASSWORD, program.errors)
         self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
 
-    async def test_refused_login_prints_warning_and_error_without_the_password(self) -> None:
+    async def test_refused_login_prints_warning_and_error_without_the_password(
+        self,
+    ) -> None:
         program = self.command("stat", password="wrong-as-can-be")
         self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
         self.assertEqual(program.output, "")

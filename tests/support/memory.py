@@ -95,17 +95,22 @@ class Server:
         self.connects = 0
         self.clock = clock or Clock()
         self.client: Any = None
-        self.transport = Transport()
         self.connecting: Deferred[Any] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.transport = Transport()
         self._tls: Any = None
         self._peer = Peer()
         self._there = Transport()
-        self._heard = 0
 
     # -- the endpoint
 
     def connect(self, factory: Any) -> Deferred[Any]:
         self.connects += 1
+        if self.transport.lost:
+            # Another connection.
+            self._reset()
         protocol = factory.buildProtocol(None)
         assert protocol is not None
         self.client = protocol
