@@ -1,5 +1,5 @@
 """
-The commands for programs that block, as Omnis code does: each returns its int.
+The commands for programs that block, as Omnis code does: each returns its int::
 
     socket = POP3Connect("pop.example.com", "user", "secret", "", kTrue)
     if socket < 0:

@@ -69,8 +69,10 @@ class CommandTests(BlockingTestCase):
 
         self.assertEqual(
             await deferToThread(work),
-            [True, 3, 0, b"Subject: one\r\n\r\n", 0, MESSAGES[0], 0, 0, [2, 3], 0, 0]
-            + [-509],
+            [
+                *(True, 3, 0, b"Subject: one\r\n\r\n", 0, MESSAGES[0]),
+                *(0, 0, [2, 3], 0, 0, -509),
+            ],
         )
 
     async def test_one_shot_commands_open_and_close_a_session(self) -> None:
@@ -194,9 +196,9 @@ class ThreadTests(BlockingTestCase):
         one, two = await gatherResults(
             [deferToThread(work, user) for user in USERS[:2]]
         )
-        self.assertIn(f"C: USER {USERS[0]}", one)
-        self.assertNotIn(f"C: USER {USERS[1]}", one)
-        self.assertIn(f"C: USER {USERS[1]}", two)
+        self.assertIn(f"C: APOP {USERS[0]} ********", one)
+        self.assertNotIn(f"C: APOP {USERS[1]} ********", one)
+        self.assertIn(f"C: APOP {USERS[1]} ********", two)
         self.assertEqual(omnis.S1, before)
 
     async def test_status_procedure_may_call_a_command(self) -> None:
@@ -314,3 +316,38 @@ class SurfaceTests(BlockingTestCase):
         commands: list[Callable[..., int]] = [blocking.POP3Connect, blocking.MailSplit]
         for command in commands:
             self.assertIs(command.__self__.omnis, omnis.POP3Connect.__self__)  # type: ignore[attr-defined]
+
+
+class ExampleTests(BlockingTestCase):
+    """
+    The examples of the documentation.
+    """
+
+    async def test_threads_example_counts_each_mailbox(self) -> None:
+        program = self.start(
+            str(ROOT / "examples" / "omnis_threads.py"),
+            *(self.server, PASSWORD, "ann", "bob", "nobody"),
+        )
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(
+            program.output.splitlines(),
+            ["ann: 3 messages", "bob: 3 messages", "nobody: login refused"],
+        )
+
+    async def test_mailsplit_example_prints_subject_text_and_attachments(self) -> None:
+        program = self.start(
+            str(ROOT / "examples" / "omnis_mailsplit.py"), PYTHONIOENCODING="utf-8"
+        )
+        assert program.transport is not None
+        program.transport.write(
+            b"Subject: =?utf-8?q?zw=C3=B6lf?=\n"
+            b"Content-Type: multipart/mixed; boundary=x\n\n"
+            b"--x\n\nhello\n--x\n"
+            b"Content-Disposition: attachment; filename=a.bin\n\n12345\n--x--\n"
+        )
+        program.go_on()
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(
+            program.output.splitlines(),
+            ["subject: zw\xf6lf", "hello", "attachment: a.bin 5"],
+        )
