@@ -46,7 +46,7 @@ WebDevGetSecureError = OMNIS.WebDevGetSecureError
 WebDevSetConfig = OMNIS.WebDevSetConfig
 set_omnis_folder = OMNIS.set_omnis_folder
 
-# Not in __all__, for it changes: `from ... import S1` would copy it once.
+# Not in __all__: it changes, and `from ... import S1` would copy it once.
 S1: str
 
 if not TYPE_CHECKING:

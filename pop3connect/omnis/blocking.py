@@ -125,7 +125,7 @@ class BlockingOmnis:
         try:
             call = Call[int](ReactorThread.find(self._reactor))
             caller.run = call.ask
-            # In a copy of the context, for the reactor's own must not keep the caller.
+            # In a copy of the context: the reactor's own must not keep the caller.
             code = call.run(lambda: copy_context().run(begin))
         except (POP3Error, ImportError) as error:
             return self._impossible(name, error)
@@ -144,7 +144,7 @@ class BlockingOmnis:
             try:
                 told = self.omnis.error_procedure(str(error), code, name)
                 if inspect.iscoroutine(told):
-                    # There is no reactor to run it.
+                    # No reactor can run it.
                     told.close()
             except Exception:  # noqa: BLE001 - whatever it is, the code is returned
                 log.failure("the error procedure failed")

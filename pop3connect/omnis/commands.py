@@ -58,7 +58,7 @@ class Omnis(Sockets):
     The commands, with their sockets and their settings.
 
     The functions of `pop3connect.omnis` are the methods of one instance, which uses the
-    global reactor.  A program that needs another reactor makes an instance of its own.
+    global reactor.  A program that needs another reactor makes another instance.
     """
 
     # -- settings

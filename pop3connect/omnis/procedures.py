@@ -155,7 +155,7 @@ class GivenPassword:
     def __init__(self, password: Password, caller: Caller) -> None:
         self.usable = True
         self.value: Password = (
-            self._asking(password, caller) if callable(password) else Secret(password)
+            self._asking(password, caller) if callable(password) else password
         )
 
     def _asking(

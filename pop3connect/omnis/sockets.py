@@ -22,6 +22,7 @@ from .. import api
 from ..auth.authenticate import Password
 from ..errors import CommandError, TLSError, UsageError
 from ..handle import Handle
+from ..redaction import Secret
 from .codes import Code, RefusedError, code_of
 from .parameters import check, check_procedure
 from .procedures import (
@@ -88,11 +89,14 @@ def command(
     @wraps(body)
     def run(self: S, /, *arguments: P.args, **named: P.kwargs) -> Deferred[int]:
         try:
-            signature.bind(self, *arguments, **named)
+            bound = signature.bind(self, *arguments, **named)
         except TypeError as error:
             carrying = self.told(Code.PARAMETER_COUNT, str(error), body.__name__)
         else:
-            carrying = self._carry_out(body.__name__, body(self, *arguments, **named))
+            if isinstance(password := bound.arguments.get("password"), str):
+                # The frames of the coroutine, which tracebacks show, hold it.
+                bound.arguments["password"] = Secret(password)
+            carrying = self._carry_out(body.__name__, body(*bound.args, **bound.kwargs))
         return Deferred.fromCoroutine(carrying)
 
     # What help() shows: the body returns an int, the command a Deferred of one.

@@ -11,6 +11,7 @@ import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -892,6 +893,17 @@ class CodeTests(OmnisTestCase):
         broken = Omnis(lambda *_, **__: fail(ZeroDivisionError("a mistake")))
         self.assertEqual(self.code(broken.POP3Connect(*CONNECT)), -699)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_traceback_of_an_unexpected_error_has_no_password_in_its_locals(
+        self,
+    ) -> None:
+        broken = Omnis(lambda *_, **__: fail(ZeroDivisionError("a mistake")))
+        self.code(broken.POP3Connect(*CONNECT))
+        [failure] = self.flushLoggedErrors(ZeroDivisionError)
+        frames = [frame for frame, _ in walk_tb(failure.value.__traceback__)]
+        self.assertGreater(len(frames), 2)
+        for frame in frames:
+            self.assertNotIn("lovelace", repr(frame.f_locals))
 
     def test_memory_error_returns_minus_1010(self) -> None:
         broken = Omnis(lambda *_, **__: fail(MemoryError()))
