@@ -11,7 +11,6 @@ expression passes over its input once.
 from __future__ import annotations
 
 import binascii
-import codecs
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -279,8 +278,8 @@ def _strict(codec: str, octets: bytes) -> str | None:
     return text
 
 
-# Codecs that come with Python and are not charsets: some are no text encodings, some
-# mean Python source or host names, some depend on the computer.
+# Codecs that come with Python and are not charsets: they turn bytes into bytes, decode
+# Python source or host names, or depend on the computer.
 _NO_CHARSETS = {
     *("aliases", "base64_codec", "bz2_codec", "charmap", "hex_codec", "idna", "mbcs"),
     *("oem", "punycode", "quopri_codec", "raw_unicode_escape", "rot_13", "undefined"),
@@ -305,13 +304,4 @@ def _codec(charset: bytes) -> str | None:
     if name not in aliases.aliases:
         name = name.removeprefix("x_")
     name = aliases.aliases.get(name, name)
-    return name if name in _CHARSETS and _is_there(name) else None
-
-
-def _is_there(name: str) -> bool:
-    try:
-        codecs.lookup(name)
-    except LookupError:
-        # Some depend on the platform.
-        return False
-    return True
+    return name if name in _CHARSETS else None

@@ -54,7 +54,7 @@ def main() -> int:
 
 def _complain(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        # What was asked for without a word: the help.
+        # No command at all: this error is the help.
         error.show()
         return
     text = " ".join(error.format_message().split())

@@ -32,7 +32,7 @@ class Exit(enum.IntEnum):
     """All was done; deletions have been confirmed by the server."""
 
     BROKEN_PIPE = 1
-    """Who read the output went away; click's own number for it."""
+    """The reader closed the pipe; click's own number for it."""
 
     USAGE = 2
     """The arguments, or there is no password.  Nothing was sent."""

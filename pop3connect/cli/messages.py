@@ -34,14 +34,14 @@ class _Output:
         self._file = file
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Need nothing: who writes to a file waits for it."""
+        """Do nothing: writing to a file blocks, so no back-pressure is needed."""
 
     def unregisterProducer(self) -> None:
-        """Hand over what is left."""
+        """Flush the file."""
         self._file.flush()
 
     def write(self, data: bytes) -> None:
-        """Pass it on."""
+        """Write a piece of the message."""
         self._file.write(data)
 
 
@@ -65,7 +65,7 @@ def get_command(access: Access, number: int) -> None:
 @click.argument("lines", type=WholeNumber(0), default=10)
 def top_command(access: Access, number: int, lines: int) -> None:
     """
-    Show the header of message NUMBER, and so many LINES of its text (10).
+    Show the header of message NUMBER, and up to LINES lines of its text (10).
 
     On a terminal the header fields are decoded, one a line, and control characters are
     escaped; a pipe or a file gets the bytes as they are stored.
