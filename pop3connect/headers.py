@@ -98,7 +98,6 @@ def split(message: bytes) -> tuple[bytes, bytes]:
 # A field begins with a name (RFC 5322 section 2.2) and goes on in the lines that begin
 # with a blank or a tab (section 2.2.3).
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)\n?")
-_LINE = re.compile(rb"([^\n]*)\n?")
 
 
 def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -115,9 +114,10 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
         if field := _FIELD.match(header, position):
             yield field[1], field[2].removesuffix(b"\r")
             position = field.end()
-        elif line := _LINE.match(header, position):
-            yield b"", line[1].removesuffix(b"\r")
-            position = line.end()
+        else:
+            end = (header.find(b"\n", position) + 1) or len(header)
+            yield b"", header[position:end].removesuffix(b"\n").removesuffix(b"\r")
+            position = end
 
 
 # An encoded word (RFC 2047 section 2), with the language of RFC 2231 section 5.  Blanks
@@ -153,8 +153,6 @@ def decode(value: bytes) -> str:
         if between.strip(b" \t\r\n"):
             texts += _texts(words)
             words = []
-            texts.append(_raw(between))
-        elif between and not words:
             texts.append(_raw(between))
         words.append(_word(match))
         end = match.end()

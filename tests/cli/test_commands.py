@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
 
+from pop3connect.cli.certificates import facts_of, pin
 from pop3connect.cli.exits import Exit
 from pop3connect.testing import MailboxServer, Script
 
@@ -400,6 +402,14 @@ class InfoTests(ScriptedTestCase):
         self.assertEqual((told["not_before"], told["names"]), ("", []))
         self.assertEqual(told["not_after"], "2999-01-01T00:00:00+00:00")
         self.assertIn("ValueError: ", told["problem"])
+
+    def test_key_on_an_unknown_curve_has_no_pin(self) -> None:
+        curve = bytes.fromhex("2a8648ce3d030107")
+        self.assertIn(curve, self.shown.der)
+        der = self.shown.der.replace(curve, curve[:-1] + b"\x77")
+        odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+        self.assertIsNone(pin(odd))
+        self.assertIn("localhost", facts_of(odd).names)
 
     async def test_client_certificate_logs_in_with_external(self) -> None:
         ours = client_identity(USER)
