@@ -106,6 +106,14 @@ def weak_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 1024)
 
 
+@cache
+def strong_rsa_key() -> rsa.RSAPrivateKey:
+    """
+    Return an RSA key that is long enough.
+    """
+    return rsa.generate_private_key(65537, 2048)
+
+
 # -- certificates
 
 
@@ -181,8 +189,10 @@ def leaf(
     end: datetime.datetime = _FAR_OFF,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     weak: bool = False,
+    rsa_key: bool = False,
     digest: str = "SHA256",
     chain: tuple[x509.Certificate, ...] = (),
+    access: tuple[x509.AccessDescription, ...] = (),
 ) -> Shown:
     """
     Return a certificate for these DNS names and IP addresses.
@@ -192,11 +202,13 @@ def leaf(
     :param by: who issues it; default: `authority`.
     :param signer: who signs it, if not who issued it.
     :param weak: whether it has the `weak_key`.
+    :param rsa_key: whether it has the `strong_rsa_key`, for cipher suites of RSA.
     :param digest: the name of the hash that its signature is made with.
+    :param access: where information about its issuer is (RFC 5280 section 4.2.2.1).
     """
     by = by or authority()
     issuer = certificate_of(by)
-    own: Any = weak_key() if weak else key()
+    own: Any = weak_key() if weak else strong_rsa_key() if rsa_key else key()
     alternatives = [*map(_general, identities), *names]
     builder = _builder(
         subject or name(unit="A server"), issuer.subject, own, start, end
@@ -207,6 +219,10 @@ def leaf(
         critical=False,
     )
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    if access:
+        builder = builder.add_extension(
+            x509.AuthorityInformationAccess(access), critical=False
+        )
     if raw is not None:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw),
@@ -438,6 +454,7 @@ class ServerTLS:
     :param newest: the newest version of TLS that it speaks.
     :param ciphers: the cipher suites that it speaks, up to TLS 1.2.
     :param client_ca: whose client certificates it insists on.
+    :param dh_parameters: a PEM file for the key exchange DHE.
     """
 
     def __init__(
@@ -447,6 +464,7 @@ class ServerTLS:
         newest: int = SSL.TLS1_3_VERSION,
         ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
+        dh_parameters: Path | None = None,
     ) -> None:
         self._shown = shown = shown or right()
         self.asked_for: list[bytes | None] = []
@@ -454,6 +472,8 @@ class ServerTLS:
         self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
         # What the client accepts is to be the client's decision.
         context.set_cipher_list(ciphers + b":@SECLEVEL=0")
+        if dh_parameters is not None:
+            context.load_tmp_dh(str(dh_parameters))
         # Without, OpenSSL resumes nothing where client certificates are asked for.
         context.set_session_id(b"tests")
         if newest < SSL.TLS1_2_VERSION:

@@ -17,9 +17,11 @@ from unittest import SkipTest
 
 import attrs
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dh
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    ParameterFormat,
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -95,7 +97,7 @@ class VersionTests(TLSTestCase):
 
     def refuses_version(self, opening: Any) -> None:
         error = self.error(opening, TLSError)
-        self.assertSays(error, "nothing newer than TLS 1.1", "refused")
+        self.assertSays(error, "nothing newer than TLS 1.1", "refused", "operator")
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.server, "pop.example.com:995")
 
@@ -136,6 +138,39 @@ class VersionTests(TLSTestCase):
             opening = self.open(server)
             self.assertEqual(self.server.heard(), b"")
             self.assertSays(self.error(opening, TLSError), "handshake failure")
+
+    def test_no_shared_cipher_error_tells_what_server_offers(self) -> None:
+        """Not even the operator could tell from OpenSSL's words what to change."""
+        server = ServerTLS(
+            leaf(HOST, rsa_key=True), newest=SSL.TLS1_2_VERSION, ciphers=b"AES128-SHA"
+        )
+        error = self.error(self.open(server), TLSError)
+        self.assertSays(error, "handshake failure", "the server accepts no cipher")
+        self.assertSays(error, "RSA key exchange", "operator has to change that")
+
+    def test_short_dh_key_error_tells_what_server_offers(self) -> None:
+        """1,024 bits, as servers made them before 2015 (weakdh.org)."""
+        # The second group of RFC 2409 section 6.2.
+        prime = (
+            "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74"
+            "020BBEA63B139B22514A08798E3404DDEF9519B3CD3A431B302B0A6DF25F1437"
+            "4FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED"
+            "EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE65381FFFFFFFFFFFFFFFF"
+        )
+        numbers = dh.DHParameterNumbers(int(prime, 16), 2)
+        file = Path(self.mktemp())
+        file.write_bytes(
+            numbers.parameters().parameter_bytes(Encoding.PEM, ParameterFormat.PKCS3)
+        )
+        server = ServerTLS(
+            leaf(HOST, rsa_key=True),
+            newest=SSL.TLS1_2_VERSION,
+            ciphers=b"DHE-RSA-AES128-GCM-SHA256",
+            dh_parameters=file,
+        )
+        error = self.error(self.open(server), TLSError)
+        self.assertSays(error, "dh key too small", "fewer than 2,048 bits")
+        self.assertSays(error, "the server offers", "operator has to change that")
 
 
 class ServerNameTests(TLSTestCase):
