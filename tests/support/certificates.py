@@ -454,7 +454,6 @@ class ServerTLS:
     :param newest: the newest version of TLS that it speaks.
     :param ciphers: the cipher suites that it speaks, up to TLS 1.2.
     :param client_ca: whose client certificates it insists on.
-    :param dh_parameters: a PEM file for the key exchange DHE.
     """
 
     def __init__(
@@ -464,7 +463,6 @@ class ServerTLS:
         newest: int = SSL.TLS1_3_VERSION,
         ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
-        dh_parameters: Path | None = None,
     ) -> None:
         self._shown = shown = shown or right()
         self.asked_for: list[bytes | None] = []
@@ -472,8 +470,6 @@ class ServerTLS:
         self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
         # What the client accepts is to be the client's decision.
         context.set_cipher_list(ciphers + b":@SECLEVEL=0")
-        if dh_parameters is not None:
-            context.load_tmp_dh(str(dh_parameters))
         # Without, OpenSSL resumes nothing where client certificates are asked for.
         context.set_session_id(b"tests")
         if newest < SSL.TLS1_2_VERSION:
