@@ -135,8 +135,9 @@ def connect(
             pipeline=bool(pipeline),
         )
     except POP3Error as error:
-        error.server = error.server or str(server)
-        return fail(error)
+        error.server = error.server or _shown(server)
+        # The local variables of a traceback would show what was given.
+        return fail(error.with_traceback(None))
     foreign = endpoint is not None
     if endpoint is None:
         endpoint = tcp_endpoint(reactor, settings)
@@ -260,6 +261,16 @@ def tcp_endpoint(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
 
 
 # -- arguments
+
+
+def _shown(server: str) -> str | None:
+    """Return what was given for the server; ``None``: a password may be in it."""
+    try:
+        ServerAddress.parse(server)
+    except UsageError as error:
+        return error.server
+    return server
+
 
 _MAX_SECONDS = 366 * 24 * 3600
 

@@ -106,6 +106,14 @@ def weak_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 1024)
 
 
+@cache
+def strong_rsa_key() -> rsa.RSAPrivateKey:
+    """
+    Return an RSA key that is long enough.
+    """
+    return rsa.generate_private_key(65537, 2048)
+
+
 # -- certificates
 
 
@@ -181,8 +189,10 @@ def leaf(
     end: datetime.datetime = _FAR_OFF,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     weak: bool = False,
+    rsa_key: bool = False,
     digest: str = "SHA256",
     chain: tuple[x509.Certificate, ...] = (),
+    access: tuple[x509.AccessDescription, ...] = (),
 ) -> Shown:
     """
     Return a certificate for these DNS names and IP addresses.
@@ -192,11 +202,13 @@ def leaf(
     :param by: who issues it; default: `authority`.
     :param signer: who signs it, if not who issued it.
     :param weak: whether it has the `weak_key`.
+    :param rsa_key: whether it has the `strong_rsa_key`, for cipher suites of RSA.
     :param digest: the name of the hash that its signature is made with.
+    :param access: where information about its issuer is (RFC 5280 section 4.2.2.1).
     """
     by = by or authority()
     issuer = certificate_of(by)
-    own: Any = weak_key() if weak else key()
+    own: Any = weak_key() if weak else strong_rsa_key() if rsa_key else key()
     alternatives = [*map(_general, identities), *names]
     builder = _builder(
         subject or name(unit="A server"), issuer.subject, own, start, end
@@ -207,6 +219,10 @@ def leaf(
         critical=False,
     )
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    if access:
+        builder = builder.add_extension(
+            x509.AuthorityInformationAccess(access), critical=False
+        )
     if raw is not None:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw),
