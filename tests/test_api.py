@@ -134,7 +134,6 @@ class ArgumentsTests(ApiTestCase):
             error = self.failureResultOf(opening).value
             self.assertIsInstance(error, kind)
             self.assertIsInstance(error, POP3Error)
-            self.assertIsNotNone(error.server)
             self.assertIsNone(error.verb)
             # Not even a name was looked up.
             self.assertEqual(self.reactor.resolver.asked, [])
@@ -172,6 +171,26 @@ class ArgumentsTests(ApiTestCase):
         )
         for server in wrong:
             self.refused(server)
+
+    def test_server_that_may_hold_a_password_is_not_repeated(self) -> None:
+        """Nor is it where another argument is what is wrong."""
+        for server in (
+            "pop3s://ada:SECRET@pop.example.com",
+            "ada:SECRET@pop.example.com:995",
+            "ada:SECRET",
+            b"pop3s://ada:SECRET@pop.example.com",
+        ):
+            for options in ({}, {"secure": 7}, {"timeout": -1}):
+                opening = self.open(server, **options)
+                failure = self.failureResultOf(opening, UsageError)
+                told = f"{failure.value} {failure.value.server}"
+                told += failure.getTraceback(detail="verbose")
+                self.assertNotIn("SECRET", told)
+                self.assertIsNone(failure.value.server)
+
+    def test_error_for_another_argument_names_the_server(self) -> None:
+        failure = self.failureResultOf(self.open("pop.example.com", timeout=-1))
+        self.assertEqual(failure.value.server, "pop.example.com")
 
     def test_invalid_port_is_a_usage_error(self) -> None:
         wrong = (

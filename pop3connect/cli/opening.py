@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from ..api import connect
 from ..handle import Handle
 from .access import Access
-from .exits import tell
+from .output import tell
 from .passwords import read_password
 from .running import finish
 

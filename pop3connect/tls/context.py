@@ -105,6 +105,8 @@ class ClientContext:
         )
         self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
         self._habits: OrderedDict[ServerAddress, _Habits] = OrderedDict()
+        # What an error says of the folder's files that are not in the store.
+        self._unusable: tuple[str, ...] = ()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
         context.set_cipher_list(_CIPHERS)
@@ -116,7 +118,8 @@ class ClientContext:
         if trust is None:
             context.set_verify(SSL.VERIFY_NONE)
             return
-        for warning in trust.load_into(context):
+        self._unusable = tuple(trust.load_into(context))
+        for warning in self._unusable:
             log.warn("cacerts: {text}", text=warning)
         store = context.get_cert_store()
         assert store is not None
@@ -141,7 +144,9 @@ class ClientContext:
             connection.set_tlsext_host_name(server.host.encode("ascii"))
         if self.trust is None:
             return connection, None
-        check = self._checks[connection] = IdentityCheck(server, self.trust)
+        check = self._checks[connection] = IdentityCheck(
+            server, self.trust, self._unusable
+        )
         return connection, check
 
     def resumable(self, server: ServerAddress) -> _Resumable | None:

@@ -33,6 +33,7 @@ import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
 from pop3connect.tls.context import ClientContext, ConnectionCreator, shared_context
+from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 
 from ..support.certificates import (
@@ -95,7 +96,7 @@ class VersionTests(TLSTestCase):
 
     def refuses_version(self, opening: Any) -> None:
         error = self.error(opening, TLSError)
-        self.assertSays(error, "nothing newer than TLS 1.1", "refused")
+        self.assertSays(error, "nothing newer than TLS 1.1", "refused", "operator")
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.server, "pop.example.com:995")
 
@@ -136,6 +137,35 @@ class VersionTests(TLSTestCase):
             opening = self.open(server)
             self.assertEqual(self.server.heard(), b"")
             self.assertSays(self.error(opening, TLSError), "handshake failure")
+
+    def test_no_shared_cipher_error_tells_what_server_offers(self) -> None:
+        """Not even the operator could tell from OpenSSL's words what to change."""
+        server = ServerTLS(
+            leaf(HOST, rsa_key=True), newest=SSL.TLS1_2_VERSION, ciphers=b"AES128-SHA"
+        )
+        error = self.error(self.open(server), TLSError)
+        self.assertSays(error, "handshake failure", "the server accepts no cipher")
+        self.assertSays(error, "RSA key exchange", "operator has to change that")
+
+    def test_openssl_error_tells_what_server_offers(self) -> None:
+        """
+        OpenSSL's words are followed by what the server's operator has to change.
+
+        They are made here: today's OpenSSL, as a server, offers none of these.
+        """
+        for words, *explained in (
+            ("dh key too small", "a Diffie-Hellman key of fewer than 2,048 bits"),
+            ("modulus too small", "a Diffie-Hellman key of fewer than 2,048 bits"),
+            ("sslv3 alert handshake failure", "accepts no cipher suite", "client"),
+            ("ssl/tls alert handshake failure", "accepts no cipher suite"),
+            ("tlsv1 alert insufficient security", "accepts no cipher suite"),
+            ("unsafe legacy renegotiation disabled", "RFC 5746"),
+            ("wrong signature type", "SHA-1"),
+            ("tlsv1 alert protocol version", "nothing newer than TLS 1.1"),
+        ):
+            error = tls_error(SSL.Error([("SSL routines", "", words)]), HOST)
+            self.assertSays(error, HOST, words, *explained)
+            self.assertSays(error, "the server's operator has to change that")
 
 
 class ServerNameTests(TLSTestCase):
