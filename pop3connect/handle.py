@@ -18,7 +18,7 @@ from .auth.login import Session
 from .client.prefetch import AHEAD, Fetch
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
-from .errors import CommandError, ConnectionLostError, UsageError
+from .errors import CommandError, ConnectionLostError, TimedOutError, UsageError
 from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
 from .sansio.commands import (
     Capa,
@@ -49,10 +49,12 @@ __all__ = ["Handle"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command[Any])
+Row = TypeVar("Row", Listing, UID)
 
 # In the class below `list` is a method.
 _Listings = list[Listing]
 _UIDs = list[UID]
+_Rows = list
 
 
 class Handle:
@@ -115,12 +117,17 @@ class Handle:
     # -- the mailbox
 
     def stat(self) -> Deferred[Stat]:
-        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        """
+        Count the messages and their octets (STAT, RFC 1939 section 5).
+
+        Some servers count marked messages too, which RFC 1939 does not allow; the
+        result is what the server said.
+        """
         return self._submit(StatCommand)
 
     def list(self) -> Deferred[_Listings]:
         """List the messages that are not marked (LIST, RFC 1939 section 5)."""
-        return self._submit(List)
+        return self._submit(List, noted=self._leave_out_marked)
 
     def size(self, number: int) -> Deferred[int]:
         """Return the size of a message in octets (LIST, RFC 1939 section 5)."""
@@ -128,14 +135,19 @@ class Handle:
 
     def uidl(self) -> Deferred[_UIDs]:
         """
-        List the unique-ids of the messages (UIDL, RFC 1939 section 7).
+        List the unique-ids of messages that are not marked (UIDL, RFC 1939 section 7).
 
         UIDL is optional: a server without it answers ``-ERR``.
         """
-        return self._submit(Uidl)
+        return self._submit(Uidl, noted=self._leave_out_marked)
 
     def uid(self, number: int) -> Deferred[str]:
-        """Return the unique-id of a message (UIDL, RFC 1939 section 7)."""
+        """
+        Return the unique-id of a message (UIDL, RFC 1939 section 7).
+
+        A server that answers with the unique-id alone is understood, unless the
+        unique-id is a number: then this fails with `ProtocolError`, and `uidl` works.
+        """
         return self._submit(UidlOne, number).addCallback(_uid)
 
     # -- messages
@@ -230,6 +242,13 @@ class Handle:
             number: False for number, sure in self._marks.items() if not sure
         }
 
+    def _leave_out_marked(self, rows: _Rows[Row]) -> None:
+        # RFC 1939 section 5: marked messages are not listed.  Twisted's own server
+        # lists them, with the size 0.  Replies are read in the order of the commands,
+        # so the marks are now those that the server had when it made the list.
+        if self._marks:
+            rows[:] = [row for row in rows if not self._marks.get(row.number)]
+
     def _reset_done(self, result: T) -> T:
         self._resets -= 1
         return result
@@ -289,7 +308,8 @@ class Handle:
         :return: fires when the connection is gone, with what was committed.  It
             fails with `CommandError` if the server could not delete all of it
             (RFC 1939 section 6), and with `ConnectionLostError` or `TimedOutError`
-            if it is not known, because the answer to QUIT never came.
+            if a message was marked and QUIT was not answered: then it is not known
+            what was deleted.  If none was marked, a missing reply is not an error.
         """
         if self._ending is None:
             # In a tuple, a failure is a result like any other: whoever asks again
@@ -305,9 +325,9 @@ class Handle:
         lost_before = self._protocol.state is State.CLOSED
         try:
             await self._protocol.submit(Quit())
-        except ConnectionLostError:
-            # Many servers just hang up.  If there was nothing to commit, that is
-            # as good as an answer.
+        except (ConnectionLostError, TimedOutError):
+            # Many servers close without a reply, and some leave the connection open.
+            # If there was nothing to commit, that is as good as a reply.
             if self._marks or lost_before:
                 raise
         finally:
