@@ -19,7 +19,16 @@ from .client.prefetch import AHEAD, Fetch
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
 from .errors import CommandError, ConnectionLostError, TimedOutError, UsageError
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 from .sansio.commands import (
     Capa,
     Command,
@@ -187,16 +196,17 @@ class Handle:
 
     async def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> AsyncGenerator[Message, None]:
+    ) -> AsyncGenerator[Message | Refused, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param ahead: so many are fetched, at the most, before they are wanted.
 
-        A message that the server refuses is an item with its ``error``; what ends
-        the session is raised.  If the loop is left early, the session stays in
-        step: what is on its way is read and dropped before the next answer.
+        The items are `Message`, or `Refused` if the server refuses one; after
+        ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
+        What ends the session is raised.  If the loop is left early, the session stays
+        in step: what is on its way is read and dropped before the next answer.
         """
         if type(ahead) is not int or ahead < 1:
             raise UsageError(f"ahead is an int from 1, not {ahead!r}")

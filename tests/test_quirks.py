@@ -20,6 +20,7 @@ from pop3connect import (
     Handle,
     Message,
     ProtocolError,
+    Refused,
     TimedOutError,
 )
 from pop3connect.testing import Script, ScriptedServer
@@ -33,7 +34,7 @@ def begin(*capabilities: str) -> Script:
     return Script().greet().log_in(capabilities=["USER", "TOP", "UIDL", *capabilities])
 
 
-async def everything(handle: Handle) -> list[Message]:
+async def everything(handle: Handle) -> list[Message | Refused]:
     return [message async for message in handle.messages()]
 
 

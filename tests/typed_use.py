@@ -27,6 +27,7 @@ from pop3connect import (
     LoginInfo,
     Message,
     POP3Error,
+    Refused,
     Secure,
     Stat,
     TimedOutError,
@@ -78,9 +79,20 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
     for nothing in (handle.delete(1), handle.reset(), handle.noop(), handle.utf8()):
         assert_type(nothing, Deferred[None])
     async for message in handle.messages(range(1, 10), ahead=4):
-        assert_type(message, Message)
-        assert_type(message.content, bytes | None)
-        assert_type(message.error, POP3Error | None)
+        assert_type(message, Message | Refused)
+        if message.error is None:
+            assert_type(message, Message)
+            assert_type(message.content, bytes)
+        else:
+            assert_type(message, Refused)
+            assert_type(message.error, POP3Error)
+        if isinstance(message, Refused):
+            assert_type(message.error, POP3Error)
+        assert_type(message.number, int)
+    stored: list[bytes] = [
+        message.content async for message in handle.messages() if message.error is None
+    ]
+    assert_type(len(stored), int)
     assert_type(await handle.disconnect(), Committed)
     assert_type(handle.abort(), Deferred[None])
     assert_type(handle.when_closed(), Deferred[None])
@@ -130,7 +142,9 @@ def blocked() -> None:
         with open("message.eml", "wb") as file:
             assert_type(handle.retrieve(1, file), int)
         for message in handle.messages([1, 2]):
-            assert_type(message, Message)
+            assert_type(message, Message | Refused)
+            if message.error is None:
+                assert_type(message.content, bytes)
         assert_type(handle.disconnect(), Committed)
 
 

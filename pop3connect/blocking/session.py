@@ -29,7 +29,16 @@ from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..handle import Handle
 from ..redaction import Secret, StatusProcedure
-from ..results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from ..results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 from .handover import Batches, BinaryFile, FileConsumer
 from .reactor_thread import Call, ReactorThread
 
@@ -236,7 +245,7 @@ class BlockingHandle:
 
     def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> Generator[Message, None, None]:
+    ) -> Generator[Message | Refused, None, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
@@ -244,7 +253,7 @@ class BlockingHandle:
         :param ahead: so many are fetched, at the most, before they are wanted; and
             up to 1 MiB of them, but no more than so many, are on their way here.
 
-        A message that the server refuses is an item with its ``error``; what ends
+        The items are `Message`, or `Refused` if the server refuses one.  What ends
         the session is raised.  The loop may be left early.  Other methods may be called
         in it; their commands go out after those for the messages that have been
         asked for.  An iterator is for one thread.
@@ -260,7 +269,7 @@ class BlockingHandle:
         finally:
             self._thread.post(_run, batches.stop)
 
-    def __iter__(self) -> Generator[Message, None, None]:
+    def __iter__(self) -> Generator[Message | Refused, None, None]:
         """Iterate over all messages, as `messages` does."""
         return self.messages()
 
