@@ -12,7 +12,13 @@ from typing import Any
 from cryptography.x509 import Certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IConsumer, IListeningPort, IReactorTime
+from twisted.internet.interfaces import (
+    IConsumer,
+    IListeningPort,
+    IReactorTCP,
+    IReactorTime,
+)
+from twisted.internet.task import Clock
 from typing_extensions import assert_type
 
 import pop3connect.blocking
@@ -161,7 +167,22 @@ async def as_in_omnis(reactor: IReactorTime) -> None:
     Omnis(reactor=reactor)
 
 
-def tested(reactor: Any, clock: IReactorTime) -> None:
+def on_a_reactor(time: IReactorTime, endpoint: HostnameEndpoint) -> None:
+    """
+    What is accepted as a reactor: the global one, a clock, what has the interface.
+    """
+    from twisted.internet import reactor
+
+    connect("pop.example.com", "ada", "secret", reactor=reactor)
+    connect("pop.example.com", "ada", "secret", reactor=Clock(), endpoint=endpoint)
+    connect("pop.example.com", "ada", "secret", reactor=time)
+    connect("pop.example.com", "ada", "secret", reactor=object())  # type: ignore[arg-type]
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", reactor=reactor)
+    MailboxServer().listen(reactor)
+    Omnis(reactor=reactor)
+
+
+def tested(reactor: IReactorTCP, clock: IReactorTime) -> None:
     """
     The servers for tests.
     """
@@ -169,6 +190,7 @@ def tested(reactor: Any, clock: IReactorTime) -> None:
     assert_type(server.connect(timeout=5), Deferred[Handle])
     mailbox = MailboxServer([b"Subject: hello\r\n\r\n"])
     assert_type(mailbox.messages, list[bytes])
+    assert_type(mailbox.deliver(b"mail", uids=["a"]), list[str])
     assert_type(mailbox.listen(reactor), IListeningPort)
 
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .. import api
 from ..address import Secure, ServerAddress
@@ -68,7 +68,7 @@ def connect(
     *,
     cacerts: str | os.PathLike[str] | None = None,
     system_trust: bool = False,
-    reactor: Any = None,
+    reactor: IReactorTime | None = None,
     endpoint: IStreamClientEndpoint | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
@@ -89,8 +89,9 @@ def connect(
     :param password: a callable is called in the thread that called this, so that it
         may block.
     :param stsproc: called in the reactor's thread; it must not block.
-    :param reactor: one that runs in another thread.  Default: the global one, which
-        is started in the background if it does not run.
+    :param reactor: one that runs in another thread; it also has to provide
+        ``IReactorCore`` and ``IReactorFromThreads``.  Default: the global one, which is
+        started in the background if it does not run.
     :raises UsageError: also in the reactor's own thread, and in a process that was
         forked off after the reactor had been started.
     :raises ImportError: the reactor has to be started, and crochet is not installed.
