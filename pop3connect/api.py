@@ -96,6 +96,11 @@ def connect(
         on CAPA.  Then nothing is pipelined, and USER is used unless ``auth`` says else.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
+    A coroutine that asyncio runs cannot await the result; asyncio raises
+    ``RuntimeError: Task got bad yield: <Deferred ...>``.  With Twisted's asyncio
+    reactor, await ``Deferred.fromCoroutine(work()).asFuture(loop)`` instead, where
+    ``work`` is the coroutine function that uses the session.
+
     It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
     `TimedOutError`, `TLSError` and its kinds `VerificationError` and
     `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.

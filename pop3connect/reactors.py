@@ -43,8 +43,8 @@ def check_reactor(
 
     :param needs: interfaces of `twisted.internet.interfaces`, with the methods that
         are used.
-    :param instead: what the caller can do otherwise, for the error.
-    :raises UsageError: says which methods are missing and who has them.
+    :param instead: another remedy, which the error adds.
+    :raises UsageError: names the missing methods and the interface that has them.
     """
     for interfaces, methods in (_TIME, *needs):
         missing = [name for name in methods if not hasattr(reactor, name)]
@@ -61,9 +61,9 @@ def steady_time(reactor: IReactorTime) -> None:
     """
     Let a reactor of Twisted's measure time by `time.monotonic`.
 
-    Twisted's reactors read the wall clock, so that a deadline comes an hour late
-    when the clock is set back by an hour.  Call it for the reactor of your own
-    process, before the reactor runs.  Afterwards ``reactor.seconds()`` is not the time
+    Twisted's reactors read the wall clock: when it is set back by an hour, a deadline
+    comes an hour late.  Only the program that owns the reactor should call this,
+    before the reactor runs.  Afterwards ``reactor.seconds()`` is not the time
     since 1970, and may leave out the time in which the computer sleeps.
 
     A reactor with another clock than Twisted's default keeps it.

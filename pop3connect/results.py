@@ -161,7 +161,7 @@ class Message(NamedTuple):
     """The message as it is stored, with CRLF."""
 
     error: None
-    """``None``: the server did not refuse the message."""
+    """Always ``None``: the server did not refuse the message."""
 
 
 class Refused(NamedTuple):
@@ -171,7 +171,7 @@ class Refused(NamedTuple):
     """The message number, from 1."""
 
     content: None
-    """``None``: there is no content."""
+    """Always ``None``."""
 
     error: POP3Error
     """Why the server refused it."""
