@@ -125,8 +125,8 @@ class Transcript:
     """
     Tells one session's status procedure what happens.
 
-    :param procedure: called with each line; an exception in it is logged and
-        does no harm.  ``None``: nobody listens.
+    :param procedure: called with each line.  The first exception in it is logged, and
+        the session goes on after any.  ``None``: nobody listens.
     """
 
     def __init__(self, procedure: StatusProcedure | None, log: _Log) -> None:
@@ -134,6 +134,7 @@ class Transcript:
         #: Whether anybody hears; ask before building a line in a hot path.
         self.listening = procedure is not None
         self._log = log
+        self._logged = False
         self._secrets = _Fingerprints()
 
     def keep_secret(self, *values: bytes) -> None:
@@ -196,4 +197,10 @@ class Transcript:
         try:
             self._procedure(line)
         except Exception:  # noqa: BLE001 - whatever it is, the session goes on
-            self._log.failure("the status procedure failed")
+            if not self._logged:
+                # Once: it may fail for each of a hundred thousand lines.
+                self._logged = True
+                self._log.failure(
+                    "the status procedure failed; further failures in this session are "
+                    "not logged"
+                )

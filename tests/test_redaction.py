@@ -328,7 +328,7 @@ class TellingTests(SynchronousTestCase):
         # Server text for an exception is cleaned all the same.
         self.assertEqual(silent.clean(b"no s3cret"), f"no {MASK}")
 
-    def test_procedure_that_raises_is_logged_and_called_again(self) -> None:
+    def test_procedure_that_raises_is_logged_once_and_called_again(self) -> None:
         def procedure(line: str) -> None:
             self.told.append(line)
             raise ZeroDivisionError(line)
@@ -338,7 +338,7 @@ class TellingTests(SynchronousTestCase):
         failing.server(b"+OK")
         self.assertEqual(self.told, ["C: CAPA", "S: +OK"])
         logged = self.flushLoggedErrors(ZeroDivisionError)
-        self.assertEqual([str(each.value) for each in logged], ["C: CAPA", "S: +OK"])
+        self.assertEqual([str(each.value) for each in logged], ["C: CAPA"])
 
     def test_return_value_of_the_procedure_is_ignored(self) -> None:
         Transcript(lambda line: 1 / 1, log).client("CAPA")

@@ -155,7 +155,5 @@ class Batches:
         await self._messages.aclose()
 
 
-async def _next(
-    messages: AsyncGenerator[_Item, None],
-) -> _Item | None:
+async def _next(messages: AsyncGenerator[_Item, None]) -> _Item | None:
     return await anext(messages, None)
