@@ -412,8 +412,7 @@ class Omnis(Sockets):
             if maxmessages:
                 numbers = numbers[:maxmessages]
             async for message in handle.messages(numbers):
-                if message.content is None:
-                    assert message.error is not None
+                if message.error is not None:
                     raise message.error
                 list.append(message.content)
             if delete:

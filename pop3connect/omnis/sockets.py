@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .. import api
@@ -117,7 +118,7 @@ class Sockets:
     def __init__(
         self,
         connect: Callable[..., Deferred[Handle]] = api.connect,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         self._connect = connect
         self._reactor = reactor
