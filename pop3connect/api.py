@@ -12,8 +12,8 @@ from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
-from .auth.authenticate import Account, Password
-from .auth.login import log_in
+from .auth.account import Account, Password
+from .auth.login import HungUp, log_in
 from .auth.policy import NO_PASSWORD, check_auth
 from .client.connection import Settings
 from .client.protocol import POP3ClientFactory, POP3ClientProtocol
@@ -169,6 +169,15 @@ async def _open(
             await protocol.abandon()
             protocol = await establish(settings, endpoint, foreign)
             session = await log_in(protocol, account)
+        if isinstance(session, HungUp):
+            hung_up = session
+            await protocol.abandon()
+            try:
+                protocol = await establish(settings, endpoint, foreign)
+                session = await log_in(protocol, account, hung_up)
+            except (ConnectError, ConnectionLostError) as error:
+                raise hung_up.refusal from error
+            assert not isinstance(session, HungUp)
         return Handle(protocol, session)
     except LoginError:
         await protocol.leave()

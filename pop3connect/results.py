@@ -118,7 +118,7 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
 
     @property
     def implementation(self) -> str | None:
-        """The server's name for itself; for people, never to decide by."""
+        """The server's name for itself (RFC 2449 section 6.9), meant for people."""
         words = self._tags.get("IMPLEMENTATION")
         return None if words is None else " ".join(words)
 

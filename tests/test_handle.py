@@ -1205,7 +1205,6 @@ class WithTests(SessionTestCase):
         self.server.expect(b"CAPA", b"-ERR\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
-        self.server.expect(b"CAPA", b"-ERR\r\n")
         return working
 
     def test_normal_exit_sends_quit(self) -> None:

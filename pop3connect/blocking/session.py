@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .. import api
 from ..address import Secure, ServerAddress
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..handle import Handle

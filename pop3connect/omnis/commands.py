@@ -27,7 +27,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError
 from .codes import Code, RefusedError
 from .mailsplit import split

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .. import api
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError, TLSError, UsageError
 from ..handle import Handle
 from ..redaction import Secret
