@@ -67,7 +67,8 @@ def connect(
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
     :param password: or a callable that returns one, a Deferred of one, or a
         coroutine; called when the password is needed.
-    :param stsproc: called with each protocol message, secrets masked.
+    :param stsproc: called with each protocol message, secrets masked.  ``None`` and
+        ``""`` mean none.
     :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
         STLS there is no fallback to plain text.
     :param verify: whether the server has to prove who it is; without, TLS still
@@ -313,7 +314,12 @@ def _authenticator(auth: Any) -> Any:
 def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
     if stsproc is None or callable(stsproc):
         return stsproc
-    raise UsageError(f"stsproc is a callable, not {type(stsproc).__name__}")
+    if isinstance(stsproc, str) and not stsproc:
+        # Code that comes from Omnis Studio passes it to reach the next parameter.
+        return None
+    raise UsageError(
+        f"stsproc must be a callable, or None, not {type(stsproc).__name__}"
+    )
 
 
 def _seconds(name: str, value: float) -> float:

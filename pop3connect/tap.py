@@ -140,12 +140,21 @@ class WatchOptions(usage.Options):
             # Not left to twistd, whose exit status for it was 0 for a long time.
             sys.exit(str(error))
         if self["check"]:
-            from .watch_password import EXPOSED, exposed
-
-            for file in exposed(self.config):
-                print(f"{file}: {EXPOSED}", file=sys.stderr)  # noqa: T201
-            print(f"{self['config']}: {len(self.config.accounts)} account(s), all good")  # noqa: T201
+            self._report()
             sys.exit(0)
+
+    def _report(self) -> None:
+        from .redaction import encodable
+        from .watch_password import EXPOSED, exposed
+
+        warnings = [f"{file}: {EXPOSED}" for file in exposed(self.config)]
+        for warning in warnings:
+            print(encodable(warning, sys.stderr), file=sys.stderr)  # noqa: T201
+        verdict = "all good"
+        if warnings:
+            verdict = f"good, {len(warnings)} warning{'s' * (len(warnings) > 1)}"
+        text = f"{self['config']}: {len(self.config.accounts)} account(s), {verdict}"
+        print(encodable(text, sys.stdout))  # noqa: T201
 
     def _read(self) -> WatchConfig:
         from .errors import UsageError

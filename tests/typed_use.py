@@ -32,9 +32,18 @@ from pop3connect import (
     TimedOutError,
     TLSInfo,
     connect,
+    omnis,
 )
 from pop3connect.blocking import BlockingHandle
-from pop3connect.omnis import Code, Omnis, POP3Connect, POP3ListMessages, error_text
+from pop3connect.omnis import (
+    Code,
+    Omnis,
+    POP3Connect,
+    POP3ListMessages,
+    blocking,
+    error_text,
+    kTrue,
+)
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 
@@ -145,6 +154,18 @@ async def as_in_omnis(reactor: IReactorTime) -> None:
     code: Code = Code.NO_ADDRESS
     assert_type(error_text(code), str)
     Omnis(reactor=reactor)
+    assert_type(omnis.S1, str)
+    await POP3Connect("pop.example.com", "ada", "secret", "", kTrue, auth="XOAUTH2")
+    await POP3Connect("pop.example.com", "ada", "secret", lambda: print(omnis.S1))
+
+
+def as_in_omnis_blocking() -> None:
+    """
+    The blocking form of the Omnis family.
+    """
+    socket = blocking.POP3Connect("pop.example.com", "ada", "secret", "", kTrue)
+    assert_type(socket, int)
+    assert_type(blocking.MailSplit(b"", [], bytearray()), int)
 
 
 def tested(reactor: Any, clock: IReactorTime) -> None:

@@ -18,7 +18,7 @@ from ..errors import TimedOutError
 from ..handle import Handle
 from ..redaction import Secret
 from .access import Access
-from .exits import tell
+from .output import tell
 from .passwords import read_password
 from .running import finish
 

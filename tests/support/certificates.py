@@ -435,6 +435,32 @@ def signed_with(digest: hashes.HashAlgorithm, number: int) -> Shown:
     return Shown(x509.load_der_x509_certificate(whole))
 
 
+def odd_certificates(shown: Shown) -> dict[str, bytes]:
+    """
+    Return encodings of a certificate that OpenSSL parses, and cryptography does not.
+
+    The signatures are wrong, of course.
+    """
+    der = shown.der
+    start = shown.certificate.not_valid_before_utc.strftime("%y%m%d%H%M%SZ").encode()
+    number = shown.certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    changes = {
+        "time": (start, start[:-1] + b"X"),
+        "month": (start, start[:2] + b"99" + start[4:]),
+        "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),
+        "serial number": (serial, bytes([serial[0] | 0x80]) + serial[1:]),
+        "critical": (b"\x01\x01\xff", b"\x01\x01\x01"),
+        "dNSName": (b"localhost", b"local\xffost"),
+        "extension twice": (b"\x06\x03\x55\x1d\x0e", b"\x06\x03\x55\x1d\x11"),
+    }
+    odd = {}
+    for what, (old, new) in changes.items():
+        assert old in der, what
+        odd[what] = der.replace(old, new, 1)
+    return odd
+
+
 def client_identity(who: str = "ada") -> Shown:
     """
     Return a certificate for a client.
@@ -454,6 +480,7 @@ class ServerTLS:
     :param newest: the newest version of TLS that it speaks.
     :param ciphers: the cipher suites that it speaks, up to TLS 1.2.
     :param client_ca: whose client certificates it insists on.
+    :param der: its certificate, where no library but OpenSSL can parse it.
     """
 
     def __init__(
@@ -463,7 +490,9 @@ class ServerTLS:
         newest: int = SSL.TLS1_3_VERSION,
         ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
+        der: bytes | None = None,
     ) -> None:
+        self._der = der
         self._shown = shown = shown or right()
         self.asked_for: list[bytes | None] = []
         self.connection: SSL.Connection | None = None
@@ -496,7 +525,9 @@ class ServerTLS:
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         self.connection = connection = SSL.Connection(self._context, None)
         shown = self._shown
-        connection.use_certificate(crypto.X509.from_cryptography(shown.certificate))
+        der = self._der or shown.der
+        own_certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+        connection.use_certificate(own_certificate)
         own = crypto.PKey.from_cryptography_key(shown.key or key())
         connection.use_privatekey(own)
         return connection
