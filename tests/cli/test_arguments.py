@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from keyring.errors import KeyringError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
