@@ -4,7 +4,6 @@ The options that all commands have: which server, who, how it is protected.
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
@@ -55,15 +54,6 @@ class Access:
             return ServerAddress.parse(self.server, port)
         except UsageError as error:
             raise click.UsageError(str(error)) from error
-
-    @property
-    def loopback(self) -> bool:
-        """Whether what is sent stays on this computer."""
-        host = self.address.host.partition("%")[0]
-        if not self.address.is_ip:
-            # RFC 6761 section 6.3: it is always this computer.
-            return host == "localhost" or host.endswith(".localhost")
-        return ipaddress.ip_address(host).is_loopback
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:

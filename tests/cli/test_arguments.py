@@ -13,7 +13,10 @@ import click
 import keyring
 from click.testing import CliRunner
 from keyring.errors import KeyringError
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect import (
@@ -36,9 +39,11 @@ from pop3connect.cli.app import main, pop3connect
 from pop3connect.cli.exits import Exit, exit_status, words
 from pop3connect.cli.numbers import NUMBERS, NoSuchMessageError, WholeNumber, choose
 from pop3connect.cli.output import counted
-from pop3connect.cli.passwords import read_password
+from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
+from pop3connect.cli.running import Work
 
 from ..support.loopback import ROOT
+from ..test_api import Reactor, Resolver
 
 
 def access(*arguments: str, server: str = "pop.example.com") -> Access:
@@ -48,6 +53,16 @@ def access(*arguments: str, server: str = "pop.example.com") -> Access:
     result = CliRunner().invoke(command, [server, *arguments])
     assert result.exit_code == 0, result.output
     return found[0]
+
+
+def without_sockets(work: Work) -> int:
+    """Do the work of a command that ends before anything is sent."""
+    outcome: list[int | Failure] = []
+    Deferred.fromCoroutine(work(Reactor())).addBoth(outcome.append)
+    [result] = outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
 
 
 class AccessTests(SynchronousTestCase):
@@ -72,31 +87,77 @@ class AccessTests(SynchronousTestCase):
             result = CliRunner().invoke(command, ["host", option, "secret"])
             self.assertEqual(result.exit_code, 2)
 
-    def passed_on(self, server: str, *arguments: str) -> dict[str, Any]:
+    def passed_on(
+        self, server: str, *arguments: str, reactor: Reactor | None = None
+    ) -> dict[str, Any]:
         """Return what connect() gets."""
         calls: list[tuple[Any, Any]] = []
-        self.patch(opening, "connect", lambda *a, **options: calls.append((a, options)))
-        opening.log_in(
-            access("--user", "ada", *arguments, server=server), "secret", Clock()
-        )
+
+        def connect(*positional: Any, **options: Any) -> Deferred[None]:
+            calls.append((positional, options))
+            return succeed(None)
+
+        self.patch(opening, "connect", connect)
+        said = access("--user", "ada", *arguments, server=server)
+        work = opening.log_in(said, "secret", reactor or Reactor())
+        self.successResultOf(Deferred.fromCoroutine(work))
         [(positional, options)] = calls
         return {"positional": positional, **options}
 
     def test_cleartext_password_is_allowed_only_to_loopback_or_on_request(self) -> None:
-        for server, allowed in (
-            ("pop.example.com", False),
-            ("192.0.2.1", False),
-            ("notlocalhost", False),
-            ("localhost.example.com", False),
-            ("localhost", True),
-            ("LOCALHOST.:110", True),
-            ("127.0.0.1:110", True),
-            ("[::1]:110", True),
+        """The address decides, and the name does not."""
+        for server, addresses, allowed in (
+            ("pop.example.com", ["192.0.2.1"], False),
+            ("192.0.2.1", [], False),
+            ("127.0.0.1:110", [], True),
+            ("[::1]:110", [], True),
+            ("localhost", ["::1", "127.0.0.1"], True),
+            ("LOCALHOST.:110", ["127.0.0.1"], True),
+            ("mailpit", ["127.0.0.2"], True),
+            ("localhost", ["192.0.2.1"], False),
+            ("mail.localhost", ["192.0.2.1"], False),
+            ("mail.localhost", ["127.0.0.1", "192.0.2.1"], False),
+            ("mail.localhost", [], False),
         ):
-            options = self.passed_on(server, "--secure", "none")
-            self.assertIs(options["allow_cleartext"], allowed, server)
-        options = self.passed_on("192.0.2.1", "--secure", "none", "--allow-cleartext")
+            options = self.passed_on(
+                server, "--secure", "none", reactor=Reactor(addresses)
+            )
+            self.assertIs(options["allow_cleartext"], allowed, (server, addresses))
+        reactor = Reactor(["192.0.2.1"])
+        asked = ("--secure", "none", "--allow-cleartext")
+        options = self.passed_on("pop.example.com", *asked, reactor=reactor)
         self.assertIs(options["allow_cleartext"], True)
+
+    def test_cleartext_password_goes_to_the_address_that_was_looked_at(self) -> None:
+        """A second look-up could give another one."""
+        reactor = Reactor(["127.0.0.1"])
+        options = self.passed_on(
+            "mail.localhost:1100", "--secure", "none", reactor=reactor
+        )
+        reactor.nameResolver = Resolver(["192.0.2.1"])
+        options["endpoint"].connect(Factory.forProtocol(Protocol))
+        self.assertEqual(reactor.attempts(), [("127.0.0.1", 1100)])
+
+    def test_name_that_cannot_be_looked_up_in_time_is_an_error(self) -> None:
+        reactor = Reactor(None)
+        said = access("--user", "ada", "--secure", "none", server="mail.localhost")
+        work = Deferred.fromCoroutine(opening.log_in(said, "secret", reactor))
+        reactor.advance(30)
+        error = self.failureResultOf(work, TimedOutError).value
+        self.assertEqual(error.server, "mail.localhost:110")
+        self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_server_that_may_hold_a_password_is_not_repeated(self) -> None:
+        for server in ("pop3s://ada:SECRET@pop.example.com", "ada:SECRET@host"):
+            for command in ("stat", "list", "info", "fetch", "delete"):
+                words = [command, server, "--user", "ada"]
+                words += {"fetch": ["out"], "delete": ["1", "--yes"]}.get(command, [])
+                result = CliRunner(env={PASSWORD_VARIABLE: "x"}).invoke(
+                    pop3connect, words, obj=without_sockets
+                )
+                self.assertEqual(result.exit_code, Exit.USAGE, result.output)
+                self.assertNotIn("SECRET", result.output)
+                self.assertIn("a host or host:port", result.output)
 
     def test_all_options_reach_the_library(self) -> None:
         options = self.passed_on(
@@ -109,11 +170,13 @@ class AccessTests(SynchronousTestCase):
             options["positional"], ("host", "ada", "secret", None, Secure.TLS, False)
         )
         del options["positional"], options["reactor"]
+        self.assertIsNone(options.pop("endpoint"))
         self.assertEqual(
             options,
             {
                 "auth": "APOP",
                 "timeout": 7.0,
+                "connect_timeout": 30.0,
                 "cacerts": "folder",
                 "system_trust": True,
                 "pipeline": False,
