@@ -35,6 +35,7 @@ NAMES = [
     "Message",
     "POP3Error",
     "ProtocolError",
+    "Refused",
     "STLSUnavailableError",
     "Secure",
     "Stat",
@@ -51,6 +52,7 @@ MODULES = {
     "blocking": ["BlockingHandle", "connect"],
     "omnis": [
         "Code",
+        "MailSplit",
         "Omnis",
         "POP3Connect",
         "POP3DeleteMessage",
@@ -62,9 +64,12 @@ MODULES = {
         "POP3RecvMessage",
         "POP3Stat",
         "POP3UndoDeletes",
+        "Part",
         "WebDevGetSecureError",
         "WebDevSetConfig",
         "error_text",
+        "kFalse",
+        "kTrue",
         "set_omnis_folder",
     ],
     "testing": ["MailboxServer", "Script", "ScriptedServer"],
@@ -234,6 +239,7 @@ class ResultTests(SynchronousTestCase):
             (pop3connect.Listing, ("number", "size")),
             (pop3connect.UID, ("number", "uid")),
             (pop3connect.Message, ("number", "content", "error")),
+            (pop3connect.Refused, ("number", "content", "error")),
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import click
 
@@ -66,17 +67,21 @@ def _why(error: Exception) -> str:
 
 
 def _from_keyring(service: str, user: str) -> Secret:
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
+    if find_spec("keyring") is None:
         raise click.UsageError(
             "--keyring needs the package keyring: pip install keyring"
-        ) from None
+        )
     try:
+        import keyring
+
         known = keyring.get_password(service, user)
-    except KeyringError as error:
-        raise click.UsageError(f"the keyring cannot be read: {error}") from error
+    except Exception as error:
+        # Backends are plug-ins: D-Bus, its daemon and import errors come as they are.
+        why = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise click.UsageError(
+            f"the keyring cannot be read: {why}; try 'keyring diagnose', or use "
+            f"--password-command or {PASSWORD_VARIABLE}"
+        ) from error
     if not known:
         raise click.UsageError(
             f"the keyring has no password of {user} for {service}; "

@@ -105,6 +105,11 @@ class POP3ClientProtocol(LineReceiver):
         """What protects the connection; ``None``: nothing."""
         return self.protection.info
 
+    @property
+    def ended(self) -> POP3Error | None:
+        """Why the session has ended; ``None``: it has not."""
+        return self._end
+
     # -- the loop
 
     def rawDataReceived(self, data: bytes) -> None:
