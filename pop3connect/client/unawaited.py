@@ -20,8 +20,8 @@ class UnawaitedDeferred(Deferred[T]):
     A Deferred that is silent about some errors if nothing was ever attached to it.
 
     Twisted logs the failure of a Deferred that nobody looked at.  Here an error of
-    these kinds is kept until something is attached to the Deferred or awaits it, and is
-    dropped with the Deferred otherwise.
+    these kinds is kept until something is attached to the Deferred, awaits it or takes
+    its `result`, and is dropped with the Deferred otherwise.
 
     :param silent: the kinds of errors.
     :param canceller: see `Deferred`.
@@ -42,59 +42,76 @@ class UnawaitedDeferred(Deferred[T]):
         failure = Failure(fail) if isinstance(fail, BaseException) else fail
         if (
             self._watched
+            or self.called
             or not isinstance(failure, Failure)
             or failure.check(*self._silent) is None
         ):
             super().errback(failure)
         else:
+            self.called = True
             self._kept = failure
 
-    def _attached(self) -> None:
+    def _attach(self) -> None:
+        """Be like any other Deferred from now on."""
         self._watched = True
         kept, self._kept = self._kept, None
         if kept is not None:
+            self.called = False
             super().errback(kept)
 
-    # Whatever attaches something goes through one of these.
+    @property
+    def result(self) -> Any:
+        """
+        The result, if there is one.
+
+        A Deferred that is returned from a callback of another one is not attached to:
+        Twisted looks at this attribute, and fires the other one in turn.
+        """
+        self._attach()
+        try:
+            return self.__dict__["result"]
+        except KeyError:
+            raise AttributeError("result") from None
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self.__dict__["result"] = value
+
+    # Whatever else attaches something goes through one of these.
 
     def addCallbacks(self, *arguments: Any, **keywords: Any) -> Any:
         """Attach callbacks, as `Deferred.addCallbacks`."""
-        attached = super().addCallbacks(*arguments, **keywords)
-        self._attached()
-        return attached
+        self._attach()
+        return super().addCallbacks(*arguments, **keywords)
 
     def addCallback(self, *arguments: Any, **keywords: Any) -> Any:
         """Attach a callback, as `Deferred.addCallback`."""
-        attached = super().addCallback(*arguments, **keywords)
-        self._attached()
-        return attached
+        self._attach()
+        return super().addCallback(*arguments, **keywords)
 
     def addErrback(self, *arguments: Any, **keywords: Any) -> Any:
         """Attach an errback, as `Deferred.addErrback`."""
-        attached = super().addErrback(*arguments, **keywords)
-        self._attached()
-        return attached
+        self._attach()
+        return super().addErrback(*arguments, **keywords)
 
     def addBoth(self, *arguments: Any, **keywords: Any) -> Any:
         """Attach a callback for both, as `Deferred.addBoth`."""
-        attached = super().addBoth(*arguments, **keywords)
-        self._attached()
-        return attached
+        self._attach()
+        return super().addBoth(*arguments, **keywords)
 
     def chainDeferred(self, d: Deferred[Any]) -> Any:
         """Chain another Deferred, as `Deferred.chainDeferred`."""
-        attached = super().chainDeferred(d)
-        self._attached()
-        return attached
+        self._attach()
+        return super().chainDeferred(d)
 
     def __iter__(self) -> Any:
         """Await it."""
-        self._attached()
+        self._attach()
         return super().__iter__()
 
     def __await__(self) -> Generator[Any, None, T]:
         """Await it."""
-        self._attached()
+        self._attach()
         return super().__await__()
 
     def cancel(self) -> None:

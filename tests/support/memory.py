@@ -205,7 +205,8 @@ class Server:
                 back = self._there.value()
                 if back:
                     self._there.clear()
-                    if not self.transport.lost:
+                    # Twisted's TCP reads no more after an abort.
+                    if not (self.transport.lost or self.transport.aborting):
                         self.client.dataReceived(back)
                     moved = True
             if not moved:
