@@ -462,7 +462,7 @@ class FloodTests(AttackTestCase):
         """
         Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
         """
-        line, body = "more than 16384 bytes", "CAPA is more than 262144 octets"
+        line, body = "more than 16384 bytes", "a row of more than 512 bytes"
         for script, words in (
             (Script(), line),
             (Script().say("+OK "), line),

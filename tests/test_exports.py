@@ -28,11 +28,14 @@ NAMES = [
     "Committed",
     "ConnectError",
     "ConnectionLostError",
+    "Connector",
     "Handle",
     "Listing",
     "LoginError",
     "LoginInfo",
     "Message",
+    "POP3ClientFactory",
+    "POP3ClientProtocol",
     "POP3Error",
     "ProtocolError",
     "Refused",
@@ -80,7 +83,8 @@ SIGNATURE = (
     "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
     "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
-    "max_message_size=None, pipeline=True, client_certificate=None, "
+    "max_message_size=None, max_listing=2000000, pipeline=True, "
+    "client_certificate=None, "
     "allow_cleartext=True, utf8=False, capa=True)"
 )
 
