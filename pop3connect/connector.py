@@ -114,9 +114,9 @@ class Connector:
                 _count("max_message_size", max_message_size, "bytes")
             self._max_listing = _count("max_listing", max_listing, "rows")
             self._endpoint = _endpoint(endpoint)
-            self._reactor = _reactor(reactor, self.server, endpoint)
             self._certificate = client_certificate
             self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
+            self._reactor = _reactor(reactor, self.server, endpoint)
         except POP3Error as error:
             error.server = error.server or _shown(server)
             raise
