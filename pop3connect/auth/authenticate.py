@@ -239,9 +239,11 @@ class Authentication:
                     "nothing was sent of the login"
                 ) from error
             if not isinstance(password, str):
+                # Only its type: a traceback that shows local variables would show it.
+                password = type(password).__name__
                 raise self._usage(
-                    f"the password callable returned {type(password).__name__}, and "
-                    "not a str; nothing was sent of the login"
+                    f"the password callable returned {password}, and not a str; "
+                    "nothing was sent of the login"
                 )
         # One name for it, and no other local variable has it as it is.
         secret = password = Secret(password)

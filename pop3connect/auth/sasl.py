@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import UsageError
-from ..redaction import Secret, printable
+from ..redaction import Secret, SecretBytes, printable
 
 if TYPE_CHECKING:
     from scramp import ScramClient
@@ -70,9 +70,11 @@ class Credentials:
     nonce: str | None = None
 
 
-def _octets(text: str) -> bytes:
+def _octets(text: str) -> SecretBytes:
+    # In no traceback that shows local variables, neither here nor in a library.
+    text = Secret(text)
     try:
-        return text.encode()
+        return SecretBytes(text.encode())
     except UnicodeEncodeError:
         pass
     # Not raised above: that exception has the whole text in it.
@@ -244,8 +246,7 @@ class Scram(Mechanism):
                 self._asked, self.tentative = True, False
                 _check_iterations(challenge)
                 self._client.set_server_first(challenge.decode())
-                final: str = self._client.get_client_final()
-                return final.encode()
+                return SecretBytes(self._client.get_client_final().encode())
             self._client.set_server_final(challenge.decode())
             self._proven = True
         except SASLError:
@@ -395,7 +396,7 @@ def apop_challenge(greeting: bytes) -> bytes | None:
 
 def apop_digest(challenge: bytes, password: str) -> Secret:
     """Return the digest for APOP (RFC 1939 section 7)."""
-    octets = challenge + _octets(password)
+    octets = SecretBytes(challenge + _octets(password))
     return Secret(hashlib.md5(octets, usedforsecurity=False).hexdigest())
 
 
@@ -407,16 +408,20 @@ def encode_response(response: bytes) -> Secret:
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-def decode_challenge(challenge: bytes) -> bytes | None:
+def decode_challenge(challenge: bytes) -> SecretBytes | None:
     """Decode a challenge; ``None`` if it is not base64, strictly (RFC 5034)."""
     # Not left to Python alone: older versions take pads in odd places.
     if _BASE64.fullmatch(challenge) is None:
         return None
-    return base64.b64decode(challenge)
+    return SecretBytes(base64.b64decode(challenge))
 
 
 def forms(credentials: Credentials) -> list[bytes]:
     """Return the forms in which a server may repeat a password."""
-    octets = credentials.password.encode("utf-8", "surrogateescape")
+    octets = SecretBytes(credentials.password.encode("utf-8", "surrogateescape"))
     plain = Plain(credentials).initial()
-    return [octets, base64.b64encode(octets), base64.b64encode(plain)]
+    return [
+        octets,
+        SecretBytes(base64.b64encode(octets)),
+        SecretBytes(base64.b64encode(plain)),
+    ]
