@@ -23,7 +23,16 @@ from .errors import (
     VerificationError,
 )
 from .handle import Handle
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 
 if TYPE_CHECKING:
     from .results import TLSInfo
@@ -42,6 +51,7 @@ __all__ = [
     "Message",
     "POP3Error",
     "ProtocolError",
+    "Refused",
     "STLSUnavailableError",
     "Secure",
     "Stat",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
-from .auth.authenticate import Account, Password
-from .auth.login import log_in
+from .auth.account import Account, Password
+from .auth.login import HungUp, log_in
 from .auth.policy import NO_PASSWORD, check_auth
 from .client.connection import Settings
 from .client.protocol import POP3ClientFactory, POP3ClientProtocol
@@ -27,6 +27,7 @@ from .errors import (
     UsageError,
 )
 from .handle import Handle
+from .reactors import CONNECTS, RESOLVES, check_reactor
 from .redaction import Secret, StatusProcedure, printable
 from .sansio.commands import check_text
 
@@ -48,7 +49,7 @@ def connect(
     *,
     cacerts: str | os.PathLike[str] | None = None,
     system_trust: bool = False,
-    reactor: Any = None,
+    reactor: IReactorTime | None = None,
     endpoint: IStreamClientEndpoint | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
@@ -76,7 +77,9 @@ def connect(
     :param cacerts: the folder with the certificates to trust; default: the
         environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
-    :param reactor: default: the global one.
+    :param reactor: default: the global one.  With an ``endpoint``, a
+        `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
+        ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
     :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
         The server still has to prove that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
@@ -94,19 +97,24 @@ def connect(
         on CAPA.  Then nothing is pipelined, and USER is used unless ``auth`` says else.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
+    A coroutine that asyncio runs cannot await the result; asyncio raises
+    ``RuntimeError: Task got bad yield: <Deferred ...>``.  With Twisted's asyncio
+    reactor, await ``Deferred.fromCoroutine(work()).asFuture(loop)`` instead, where
+    ``work`` is the coroutine function that uses the session.
+
     It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
     `TimedOutError`, `TLSError` and its kinds `VerificationError` and
     `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
     """
     if isinstance(password, str):
         password = Secret(password)
-    if reactor is None:
-        from twisted.internet import reactor
+    clock = _global_reactor() if reactor is None else reactor
     try:
         way = _secure(secure)
         address = ServerAddress.parse(
             server, POP3S_PORT if way is Secure.TLS else POP3_PORT
         )
+        _check_reactor(clock, address, endpoint)
         auth = check_auth(auth) if isinstance(auth, str) else _authenticator(auth)
         if username != "" or auth not in NO_PASSWORD:
             # Without a name, the certificate says it all (RFC 4422 appendix A).
@@ -125,7 +133,7 @@ def connect(
         )
         settings = Settings(
             server=address,
-            clock=reactor,
+            clock=clock,
             status_procedure=_procedure(stsproc),
             context=_context(way, verify, cacerts, system_trust, client_certificate),
             tls_at_once=way is Secure.TLS,
@@ -140,7 +148,7 @@ def connect(
         return fail(error.with_traceback(None))
     foreign = endpoint is not None
     if endpoint is None:
-        endpoint = tcp_endpoint(reactor, settings)
+        endpoint = tcp_endpoint(clock, settings)
     return Deferred.fromCoroutine(_open(settings, account, endpoint, foreign))
 
 
@@ -161,6 +169,15 @@ async def _open(
             await protocol.abandon()
             protocol = await establish(settings, endpoint, foreign)
             session = await log_in(protocol, account)
+        if isinstance(session, HungUp):
+            hung_up = session
+            await protocol.abandon()
+            try:
+                protocol = await establish(settings, endpoint, foreign)
+                session = await log_in(protocol, account, hung_up)
+            except (ConnectError, ConnectionLostError) as error:
+                raise hung_up.refusal from error
+            assert not isinstance(session, HungUp)
         return Handle(protocol, session)
     except LoginError:
         await protocol.leave()
@@ -242,7 +259,7 @@ def _upgradable(factory: POP3ClientFactory) -> Any:
     return StartTLSFactory(factory, factory.settings.clock)
 
 
-def tcp_endpoint(reactor: Any, settings: Settings) -> IStreamClientEndpoint:
+def tcp_endpoint(reactor: IReactorTime, settings: Settings) -> IStreamClientEndpoint:
     """Return the endpoint that leads to the server of a session."""
     # They import OpenSSL, which a plain session over an endpoint does not need.
     from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
@@ -268,6 +285,23 @@ def _shown(server: str) -> str | None:
     except UsageError as error:
         return error.server
     return server
+
+
+def _global_reactor() -> IReactorTime:
+    # Not at the top: the first import installs a reactor.
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def _check_reactor(
+    reactor: IReactorTime, address: ServerAddress, endpoint: object
+) -> None:
+    if endpoint is not None:
+        check_reactor(reactor)
+    else:
+        needs = (CONNECTS,) if address.is_ip else (CONNECTS, RESOLVES)
+        check_reactor(reactor, *needs, instead=", or pass an endpoint as well")
 
 
 _MAX_SECONDS = 366 * 24 * 3600

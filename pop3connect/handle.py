@@ -18,8 +18,17 @@ from .auth.login import Session
 from .client.prefetch import AHEAD, Fetch
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import Streamed
-from .errors import CommandError, ConnectionLostError, UsageError
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .errors import CommandError, ConnectionLostError, TimedOutError, UsageError
+from .results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 from .sansio.commands import (
     Capa,
     Command,
@@ -49,10 +58,12 @@ __all__ = ["Handle"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command[Any])
+Row = TypeVar("Row", Listing, UID)
 
 # In the class below `list` is a method.
 _Listings = list[Listing]
 _UIDs = list[UID]
+_Rows = list
 
 
 class Handle:
@@ -115,12 +126,17 @@ class Handle:
     # -- the mailbox
 
     def stat(self) -> Deferred[Stat]:
-        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        """
+        Count the messages and their octets (STAT, RFC 1939 section 5).
+
+        Some servers count marked messages too, which RFC 1939 does not allow; the
+        result is what the server said.
+        """
         return self._submit(StatCommand)
 
     def list(self) -> Deferred[_Listings]:
         """List the messages that are not marked (LIST, RFC 1939 section 5)."""
-        return self._submit(List)
+        return self._submit(List, noted=self._leave_out_marked)
 
     def size(self, number: int) -> Deferred[int]:
         """Return the size of a message in octets (LIST, RFC 1939 section 5)."""
@@ -128,14 +144,19 @@ class Handle:
 
     def uidl(self) -> Deferred[_UIDs]:
         """
-        List the unique-ids of the messages (UIDL, RFC 1939 section 7).
+        List the unique-ids of messages that are not marked (UIDL, RFC 1939 section 7).
 
         UIDL is optional: a server without it answers ``-ERR``.
         """
-        return self._submit(Uidl)
+        return self._submit(Uidl, noted=self._leave_out_marked)
 
     def uid(self, number: int) -> Deferred[str]:
-        """Return the unique-id of a message (UIDL, RFC 1939 section 7)."""
+        """
+        Return the unique-id of a message (UIDL, RFC 1939 section 7).
+
+        A server that answers with the unique-id alone is understood, unless the
+        unique-id is a number: then this fails with `ProtocolError`, and `uidl` works.
+        """
         return self._submit(UidlOne, number).addCallback(_uid)
 
     # -- messages
@@ -175,16 +196,17 @@ class Handle:
 
     async def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> AsyncGenerator[Message, None]:
+    ) -> AsyncGenerator[Message | Refused, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param ahead: so many are fetched, at the most, before they are wanted.
 
-        A message that the server refuses is an item with its ``error``; what ends
-        the session is raised.  If the loop is left early, the session stays in
-        step: what is on its way is read and dropped before the next answer.
+        The items are `Message`, or `Refused` if the server refuses one; after
+        ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
+        What ends the session is raised.  If the loop is left early, the session stays
+        in step: what is on its way is read and dropped before the next answer.
         """
         if type(ahead) is not int or ahead < 1:
             raise UsageError(f"ahead is an int from 1, not {ahead!r}")
@@ -229,6 +251,13 @@ class Handle:
         self._marks = {
             number: False for number, sure in self._marks.items() if not sure
         }
+
+    def _leave_out_marked(self, rows: _Rows[Row]) -> None:
+        # RFC 1939 section 5: marked messages are not listed.  Twisted's own server
+        # lists them, with the size 0.  Replies are read in the order of the commands,
+        # so the marks are now those that the server had when it made the list.
+        if self._marks:
+            rows[:] = [row for row in rows if not self._marks.get(row.number)]
 
     def _reset_done(self, result: T) -> T:
         self._resets -= 1
@@ -289,7 +318,8 @@ class Handle:
         :return: fires when the connection is gone, with what was committed.  It
             fails with `CommandError` if the server could not delete all of it
             (RFC 1939 section 6), and with `ConnectionLostError` or `TimedOutError`
-            if it is not known, because the answer to QUIT never came.
+            if a message was marked and QUIT was not answered: then it is not known
+            what was deleted.  If none was marked, a missing reply is not an error.
         """
         if self._ending is None:
             # In a tuple, a failure is a result like any other: whoever asks again
@@ -305,9 +335,9 @@ class Handle:
         lost_before = self._protocol.state is State.CLOSED
         try:
             await self._protocol.submit(Quit())
-        except ConnectionLostError:
-            # Many servers just hang up.  If there was nothing to commit, that is
-            # as good as an answer.
+        except (ConnectionLostError, TimedOutError):
+            # Many servers close without a reply, and some leave the connection open.
+            # If there was nothing to commit, that is as good as a reply.
             if self._marks or lost_before:
                 raise
         finally:

@@ -208,11 +208,9 @@ def makeService(options: Options) -> IService:
 
 
 def _make_demo(options: DemoOptions) -> IService:
-    # Not at the top: twistd installs the reactor that its --reactor names first.
-    from twisted.internet import reactor
-
     from .demo.service import DemoService
 
+    reactor = _reactor()
     # twistd turns sys.stdout into its log when it starts the service; what is
     # there now is still the terminal.
     return DemoService(
@@ -225,11 +223,20 @@ def _make_demo(options: DemoOptions) -> IService:
 
 
 def _make_watch(options: WatchOptions) -> IService:
-    from twisted.internet import reactor
-
     from .watch import WatchService
 
-    return WatchService(options.config, reactor=reactor)
+    return WatchService(options.config, reactor=_reactor())
+
+
+def _reactor() -> Any:
+    """Return the reactor that twistd will run, with time that is never set back."""
+    # Not at the top: twistd installs the reactor that its --reactor names first.
+    from twisted.internet import reactor
+
+    from .reactors import steady_time
+
+    steady_time(reactor)
+    return reactor
 
 
 def _finish(reactor: Any, out: TextIO, status: int) -> None:

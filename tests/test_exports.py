@@ -34,6 +34,7 @@ NAMES = [
     "Message",
     "POP3Error",
     "ProtocolError",
+    "Refused",
     "STLSUnavailableError",
     "Secure",
     "Stat",
@@ -236,6 +237,7 @@ class ResultTests(SynchronousTestCase):
             (pop3connect.Listing, ("number", "size")),
             (pop3connect.UID, ("number", "uid")),
             (pop3connect.Message, ("number", "content", "error")),
+            (pop3connect.Refused, ("number", "content", "error")),
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 

@@ -12,7 +12,13 @@ from typing import Any
 from cryptography.x509 import Certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IConsumer, IListeningPort, IReactorTime
+from twisted.internet.interfaces import (
+    IConsumer,
+    IListeningPort,
+    IReactorTCP,
+    IReactorTime,
+)
+from twisted.internet.task import Clock
 from typing_extensions import assert_type
 
 import pop3connect.blocking
@@ -27,6 +33,7 @@ from pop3connect import (
     LoginInfo,
     Message,
     POP3Error,
+    Refused,
     Secure,
     Stat,
     TimedOutError,
@@ -87,9 +94,20 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
     for nothing in (handle.delete(1), handle.reset(), handle.noop(), handle.utf8()):
         assert_type(nothing, Deferred[None])
     async for message in handle.messages(range(1, 10), ahead=4):
-        assert_type(message, Message)
-        assert_type(message.content, bytes | None)
-        assert_type(message.error, POP3Error | None)
+        assert_type(message, Message | Refused)
+        if message.error is None:
+            assert_type(message, Message)
+            assert_type(message.content, bytes)
+        else:
+            assert_type(message, Refused)
+            assert_type(message.error, POP3Error)
+        if isinstance(message, Refused):
+            assert_type(message.error, POP3Error)
+        assert_type(message.number, int)
+    stored: list[bytes] = [
+        message.content async for message in handle.messages() if message.error is None
+    ]
+    assert_type(len(stored), int)
     assert_type(await handle.disconnect(), Committed)
     assert_type(handle.abort(), Deferred[None])
     assert_type(handle.when_closed(), Deferred[None])
@@ -139,7 +157,9 @@ def blocked() -> None:
         with open("message.eml", "wb") as file:
             assert_type(handle.retrieve(1, file), int)
         for message in handle.messages([1, 2]):
-            assert_type(message, Message)
+            assert_type(message, Message | Refused)
+            if message.error is None:
+                assert_type(message.content, bytes)
         assert_type(handle.disconnect(), Committed)
 
 
@@ -168,7 +188,22 @@ def as_in_omnis_blocking() -> None:
     assert_type(blocking.MailSplit(b"", [], bytearray()), int)
 
 
-def tested(reactor: Any, clock: IReactorTime) -> None:
+def on_a_reactor(time: IReactorTime, endpoint: HostnameEndpoint) -> None:
+    """
+    What is accepted as a reactor: the global one, a clock, what has the interface.
+    """
+    from twisted.internet import reactor
+
+    connect("pop.example.com", "ada", "secret", reactor=reactor)
+    connect("pop.example.com", "ada", "secret", reactor=Clock(), endpoint=endpoint)
+    connect("pop.example.com", "ada", "secret", reactor=time)
+    connect("pop.example.com", "ada", "secret", reactor=object())  # type: ignore[arg-type]
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", reactor=reactor)
+    MailboxServer().listen(reactor)
+    Omnis(reactor=reactor)
+
+
+def tested(reactor: IReactorTCP, clock: IReactorTime) -> None:
     """
     The servers for tests.
     """
@@ -176,6 +211,7 @@ def tested(reactor: Any, clock: IReactorTime) -> None:
     assert_type(server.connect(timeout=5), Deferred[Handle])
     mailbox = MailboxServer([b"Subject: hello\r\n\r\n"])
     assert_type(mailbox.messages, list[bytes])
+    assert_type(mailbox.deliver(b"mail", uids=["a"]), list[str])
     assert_type(mailbox.listen(reactor), IListeningPort)
 
 

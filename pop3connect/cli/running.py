@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from ..errors import POP3Error
+from ..reactors import steady_time
 from .exits import exit_status, words
 from .output import tell
 
@@ -65,6 +66,7 @@ def run_reactor(work: Work) -> int:
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
+    steady_time(reactor)
     outcome: list[int | Failure] = []
     # What ends it if nothing else is known: the reactor was stopped.
     signals = [signal.SIGINT.value]

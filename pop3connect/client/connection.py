@@ -133,6 +133,20 @@ class Connection(LineReceiver):
             return ()
         return self._creator.channel_bindings()
 
+    def known_binding(self) -> str | None:
+        """Return the type of channel binding that worked with this server before."""
+        return None if self._creator is None else self._creator.known_binding()
+
+    def bound_by(self, kind: str | None) -> None:
+        """Remember which type of channel binding works; ``None``: it was refused."""
+        if self._creator is not None:
+            self._creator.bound_by(kind)
+
+    def keep_no_tls_session(self) -> None:
+        """Let no later connection to this server resume a TLS session."""
+        if self._creator is not None:
+            self._creator.keep_no_session()
+
     def resumed_in_vain(self) -> bool:
         """Say whether it can have been the resumed session that TLS failed for."""
         creator = self._creator

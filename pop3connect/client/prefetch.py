@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ..errors import CommandError, POP3Error, ProtocolError
-from ..results import Message
+from ..results import Message, Refused
 from ..sansio.commands import Retrieve
 from ..sansio.exchange import Exchange
 from .protocol import POP3ClientProtocol
@@ -55,7 +55,7 @@ class Fetch:
         self._sizes = sizes
         self._coming: deque[Exchange] = deque()
         self._expected = 0
-        self._ready: deque[Message] = deque()
+        self._ready: deque[Message | Refused] = deque()
         self._held = 0
         # What to say of the last message, if it was short.
         self._short = ""
@@ -65,7 +65,7 @@ class Fetch:
         # What ended it all; told after the messages that came before.
         self._error: POP3Error | None = None
 
-    def ready(self) -> Message | None:
+    def ready(self) -> Message | Refused | None:
         """Return the next message if it is there."""
         ready = self._ready
         if not ready:
@@ -77,7 +77,7 @@ class Fetch:
             self._ask()
         return message
 
-    async def next(self) -> Message | None:
+    async def next(self) -> Message | Refused | None:
         """
         Wait for the next message.
 
@@ -159,7 +159,10 @@ class Fetch:
         if content is not None:
             self._held += len(content)
         if self._error is None:
-            self._ready.append(Message(number, content, error))
+            if content is not None:
+                self._ready.append(Message(number, content, None))
+            elif error is not None:
+                self._ready.append(Refused(number, None, error))
         if not self._waking:
             self._waking = True
             self._protocol.after_reading(self._wake)

@@ -21,9 +21,10 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ..blocking.reactor_thread import Call, ReactorThread
@@ -88,7 +89,7 @@ class BlockingOmnis:
         started in the background if it does not run.
     """
 
-    def __init__(self, omnis: Omnis, reactor: Any = None) -> None:
+    def __init__(self, omnis: Omnis, reactor: IReactorTime | None = None) -> None:
         self.omnis = omnis
         self._reactor = reactor
         self._here = threading.local()

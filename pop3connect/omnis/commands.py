@@ -27,7 +27,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError
 from .codes import Code, RefusedError
 from .mailsplit import split
@@ -412,8 +412,7 @@ class Omnis(Sockets):
             if maxmessages:
                 numbers = numbers[:maxmessages]
             async for message in handle.messages(numbers):
-                if message.content is None:
-                    assert message.error is not None
+                if message.error is not None:
                     raise message.error
                 list.append(message.content)
             if delete:

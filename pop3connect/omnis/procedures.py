@@ -22,7 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..redaction import Secret
 from ..sansio.commands import check_text
 

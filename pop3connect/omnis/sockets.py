@@ -16,10 +16,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .. import api
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError, TLSError, UsageError
 from ..handle import Handle
 from ..redaction import Secret
@@ -117,7 +118,7 @@ class Sockets:
     def __init__(
         self,
         connect: Callable[..., Deferred[Handle]] = api.connect,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         self._connect = connect
         self._reactor = reactor

@@ -16,14 +16,14 @@ from ..redaction import MASK, Secret, SecretBytes
 from ..results import UID, Capabilities, Listing, Stat
 from .replies import (
     MAX_NUMBER,
-    BadReplyError,
     Status,
+    check_same,
     parse_capabilities,
     parse_languages,
     parse_listing,
     parse_one_listing,
-    parse_one_uid,
     parse_stat,
+    parse_uid_reply,
     parse_uids,
 )
 
@@ -466,7 +466,7 @@ class ListOne(_Numbered[Listing]):
     def parse(self, status: Status, body: bytes) -> Listing:
         """Read the scan listing, which must be of the message asked for."""
         listing = parse_one_listing(status.text)
-        _check_same(self.number, listing.number)
+        check_same(self.number, listing.number)
         return listing
 
 
@@ -493,14 +493,7 @@ class UidlOne(_Numbered[UID]):
 
     def parse(self, status: Status, body: bytes) -> UID:
         """Read the unique-id listing, which must be of the message asked for."""
-        uid = parse_one_uid(status.text)
-        _check_same(self.number, uid.number)
-        return uid
-
-
-def _check_same(asked: int, told: int) -> None:
-    if asked != told:
-        raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
+        return parse_uid_reply(status.text, self.number)
 
 
 class Retrieve(_Numbered[bytes]):

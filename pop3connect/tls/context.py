@@ -55,6 +55,9 @@ certificate, or of the platform's store, may go unnoticed."""
 _MAX_SESSIONS = 256
 """TLS sessions that are kept for each context, the latest ones."""
 
+_MAX_HABITS = 1024
+"""Servers of which a context remembers how to log in, the latest ones."""
+
 _MAX_CONTEXTS = 64
 """Each holds a whole store of certificates; nobody has so many folders."""
 
@@ -65,6 +68,19 @@ class _Resumable:
 
     session: SSL.Session
     not_after: float
+
+
+@attrs.define
+class _Habits:
+    """
+    What past connections have shown of a server; it changes no more than an order.
+
+    :ivar resumes: whether a session may be offered to it.
+    :ivar binding: the type of channel binding that worked in the last login.
+    """
+
+    resumes: bool = True
+    binding: str | None = None
 
 
 class ClientContext:
@@ -88,8 +104,7 @@ class ClientContext:
             WeakKeyDictionary()
         )
         self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
-        # Servers that hang up on a session that is to be resumed.
-        self._unresuming: set[ServerAddress] = set()
+        self._habits: OrderedDict[ServerAddress, _Habits] = OrderedDict()
         # What an error says of the folder's files that are not in the store.
         self._unusable: tuple[str, ...] = ()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -142,14 +157,35 @@ class ClientContext:
         del self._sessions[server]
         return None
 
+    def known_binding(self, server: ServerAddress) -> str | None:
+        """Return the type of channel binding that worked with a server before."""
+        habits = self._habits.get(server)
+        return None if habits is None else habits.binding
+
+    def bound_by(self, server: ServerAddress, kind: str | None) -> None:
+        """Remember the type of channel binding that works with a server."""
+        self._change(server).binding = kind
+
+    def _change(self, server: ServerAddress) -> _Habits:
+        habits = self._habits.setdefault(server, _Habits())
+        self._habits.move_to_end(server)
+        if len(self._habits) > _MAX_HABITS:
+            self._habits.popitem(last=False)
+        return habits
+
     def forget(self, server: ServerAddress) -> None:
-        """Never resume a session with this server again: it cannot."""
-        self._unresuming.add(server)
+        """Drop the session with this server."""
         self._sessions.pop(server, None)
+
+    def never_resume(self, server: ServerAddress) -> None:
+        """Offer no session to this server again."""
+        self._change(server).resumes = False
+        self.forget(server)
 
     def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
         """Keep a session with a server that has proven who it is."""
-        if server in self._unresuming:
+        habits = self._habits.get(server)
+        if habits is not None and not habits.resumes:
             return
         self._sessions[server] = resumable
         self._sessions.move_to_end(server)
@@ -260,8 +296,29 @@ class ConnectionCreator:
         refused = self._check is not None and self._check.refusal is not None
         if self._resumable is None or refused:
             return False
-        self._context.forget(self._server)
+        self._context.never_resume(self._server)
         return True
+
+    def keep_no_session(self) -> None:
+        """See that no later connection to this server offers a session."""
+        self._context.never_resume(self._server)
+
+    def known_binding(self) -> str | None:
+        """Return the type of channel binding that worked with this server before."""
+        return self._context.known_binding(self._server)
+
+    def bound_by(self, kind: str | None) -> None:
+        """
+        Remember the type of channel binding that worked with this server.
+
+        :param kind: ``None`` if no binding was accepted; then the next connection
+            offers no session, so that every type can be tried.
+        """
+        self._context.bound_by(self._server, kind)
+        if kind is None:
+            self._context.forget(self._server)
+        elif kind == "tls-unique":
+            self.keep_no_session()
 
     def remember(self) -> None:
         """Keep the session, to be resumed by the next connection to this server."""
@@ -284,6 +341,15 @@ class ConnectionCreator:
 
         tls-exporter (RFC 9266) for TLS 1.3 only: with 1.2 it needs the extended
         master secret, and there is no asking for that here.
+
+        tls-unique (RFC 5929 section 3) is the first Finished of the handshake: the
+        client's, unless a session was resumed.  OpenSSL knows whether one was, and
+        pyOpenSSL does not say; so it is there only where none was offered.  Without
+        resumption the Finished depends on the server's certificate, so that an
+        attacker in the middle cannot have the same one on both sides, with or without
+        the extended master secret (RFC 7627 section 1).  TLS 1.3 leaves tls-unique
+        undefined (RFC 8446 appendix C.5); the client's Finished, which covers the whole
+        handshake there too, is what Cyrus compares.
         """
         assert self._connection is not None
         bindings = []
@@ -297,6 +363,9 @@ class ConnectionCreator:
             end_point = _end_point(certificate.to_cryptography())
             if end_point is not None:
                 bindings.append(("tls-server-end-point", end_point))
+        finished = self._connection.get_finished()
+        if self._resumable is None and finished is not None:
+            bindings.append(("tls-unique", finished))
         return tuple(bindings)
 
 
