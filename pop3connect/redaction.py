@@ -215,9 +215,15 @@ class Transcript:
         self._secrets = _Fingerprints(max_hashes)
 
     def keep_secret(self, *values: bytes) -> None:
-        """Mask these values in everything the server says from now on."""
+        """
+        Mask these values in everything the server says from now on.
+
+        Also without the blanks at their ends: a server may trim what it repeats, and
+        a status line is shown without the blanks behind it.
+        """
         for value in values:
-            self._secrets.add(value)
+            for form in (value, value.lstrip(), value.rstrip(), value.strip()):
+                self._secrets.add(form)
 
     def mask(self, text: bytes) -> bytes:
         """

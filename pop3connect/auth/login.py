@@ -432,8 +432,8 @@ class _Authentication:
             )
         if refused[-1].attempt.mechanism == "APOP" and "USER" in self._withheld:
             remarks.append(
-                "the server may keep no APOP secret for this account, and "
-                "allow_cleartext=False forbids USER, which sends the password: set "
+                "the server may keep no APOP secret for this account; USER would send "
+                "the password without TLS, which allow_cleartext=False forbids: set "
                 "secure to 1 or 2"
             )
         return remarks

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import UsageError
-from ..redaction import Secret, printable
+from ..redaction import Secret, SecretBytes, printable
 
 if TYPE_CHECKING:
     from scramp import ScramClient
@@ -86,9 +86,11 @@ class Credentials:
     nonce: str | None = None
 
 
-def _octets(text: str) -> bytes:
+def _octets(text: str) -> SecretBytes:
+    # In no traceback that shows local variables, neither here nor in a library.
+    text = Secret(text)
     try:
-        return text.encode()
+        return SecretBytes(text.encode())
     except UnicodeEncodeError:
         pass
     # Not raised above: that exception has the whole text in it.
@@ -271,10 +273,11 @@ class Scram(Mechanism):
     def respond(self, challenge: bytes) -> bytes:
         """Prove the password; then check that the server knows it too."""
         problem = ""
-        told = challenge.removeprefix(b"e=").decode("ascii", "replace")
+        # A server may have put anything there, a secret too.
+        told = Secret(challenge.removeprefix(b"e=").decode("ascii", "replace"))
         if challenge.startswith(b"e=") and told in _ERRORS and not self._failure:
             self.tentative = False
-            self._failure = {"error": told}
+            self._failure = {"error": str(told)}
             # The server goes on to its -ERR.
             return b""
         try:
@@ -283,8 +286,7 @@ class Scram(Mechanism):
                 _check_iterations(challenge)
                 _check_salt(challenge)
                 self._client.set_server_first(challenge.decode())
-                final: str = self._client.get_client_final()
-                return final.encode()
+                return SecretBytes(self._client.get_client_final().encode())
             self._client.set_server_final(challenge.decode())
             self._proven = True
         except (SASLError, UnusableError):
@@ -450,7 +452,7 @@ def apop_challenge(greeting: bytes) -> bytes | None:
 
 def apop_digest(challenge: bytes, password: str) -> Secret:
     """Return the digest for APOP (RFC 1939 section 7)."""
-    octets = challenge + _octets(password)
+    octets = SecretBytes(challenge + _octets(password))
     return Secret(hashlib.md5(octets, usedforsecurity=False).hexdigest())
 
 
@@ -462,16 +464,20 @@ def encode_response(response: bytes) -> Secret:
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-def decode_challenge(challenge: bytes) -> bytes | None:
+def decode_challenge(challenge: bytes) -> SecretBytes | None:
     """Decode a challenge; ``None`` if it is not base64, strictly (RFC 5034)."""
     # Not left to Python alone: older versions take pads in odd places.
     if _BASE64.fullmatch(challenge) is None:
         return None
-    return base64.b64decode(challenge)
+    return SecretBytes(base64.b64decode(challenge))
 
 
 def forms(credentials: Credentials) -> list[bytes]:
     """Return the forms in which a server may repeat a password."""
-    octets = credentials.password.encode("utf-8", "surrogateescape")
+    octets = SecretBytes(credentials.password.encode("utf-8", "surrogateescape"))
     plain = Plain(credentials).initial()
-    return [octets, base64.b64encode(octets), base64.b64encode(plain)]
+    return [
+        octets,
+        SecretBytes(base64.b64encode(octets)),
+        SecretBytes(base64.b64encode(plain)),
+    ]

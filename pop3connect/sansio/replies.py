@@ -71,6 +71,12 @@ class Status(NamedTuple):
     challenge: bool = False
     """Whether it is ``+ text`` instead, which asks for more (RFC 5034 section 4)."""
 
+    def __repr__(self) -> str:
+        """Show no text: a challenge is secret, and other lines may repeat a secret."""
+        sign = "+" if self.challenge else "+OK" if self.ok else "-ERR"
+        code = f" [{self.code}]" if self.code else ""
+        return f"<{sign}{code}, {len(self.text)} octets of text>"
+
 
 # RFC 2449 section 8: "[" resp-level *("/" resp-level) "]" at the start of the
 # text.  A level is what is printable without "/" and "]".

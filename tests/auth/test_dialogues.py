@@ -843,7 +843,8 @@ class PolicyTests(Dialogue):
         self.server.heard()
         self.server.say(b"-ERR no\r\n")
         error = self.gone(opening, LoginError)
-        self.assertIn("allow_cleartext=False forbids USER", str(error))
+        self.assertIn("USER would send the password", str(error))
+        self.assertIn("which allow_cleartext=False forbids", str(error))
         self.assertNotIn("pencil", "".join(self.status))
 
     def hang_up(self) -> Deferred[Handle]:
