@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.account import Account, Password
@@ -16,6 +17,7 @@ from .auth.login import HungUp, log_in
 from .auth.policy import NO_PASSWORD, check_auth
 from .client.closing import abandon, leave
 from .client.establish import connect_error, establish
+from .client.observer import OneShot
 from .client.protocol import POP3ClientProtocol
 from .client.settings import Settings
 from .errors import (
@@ -243,10 +245,15 @@ class Opening:
         self._again = False
         self._resumed_anew = False
         self._hung_up: HungUp | None = None
+        # Fires when nothing runs any more, so that a cancelled result waits for it.
+        self._over: OneShot[None] = OneShot()
+        self._running = False
         self.result: Deferred[Handle] = Deferred(self._cancel)
+        self.result.addErrback(self._when_over)
 
     def connect(self, endpoint: IStreamClientEndpoint | None) -> None:
         """Connect and log in."""
+        self._running = True
         opened = Deferred.fromCoroutine(self._open(endpoint))
         opened.addCallbacks(self._done, self._failed)
 
@@ -304,6 +311,10 @@ class Opening:
             error.server = error.server or str(self._settings.server)
             await leave(protocol)
             raise
+        except GeneratorExit:
+            # Nobody runs this coroutine any more.
+            protocol.end("connect() was given up")
+            raise
         except BaseException:
             # CancelledError too: nothing that was opened stays open.
             await abandon(protocol)
@@ -315,18 +326,20 @@ class Opening:
         """Return a protocol whose login begins; ``None`` if nobody waits for it."""
         if self.result.called:
             return None
+        self._running = True
         protocol = self._protocol = POP3ClientProtocol(self._settings)
         logged_in = Deferred.fromCoroutine(self._log_in(protocol))
         logged_in.addCallbacks(self._logged_in, self._failed)
         return protocol
 
     def _logged_in(self, handle: Handle | None) -> None:
+        self._running = False
         if handle is not None:
             self._done(handle)
 
     def not_connected(self, reason: BaseException | None) -> None:
         """Fail: there is no connection."""
-        if not self.result.called:
+        if not self._cancelled:
             error = connect_error(self._settings, reason)
             error.__cause__ = reason
             self.result.errback(error)
@@ -343,21 +356,29 @@ class Opening:
 
     def _cancel(self, _: object) -> None:
         self._cancelled = True
+        if not self._running:
+            self._over.fire(None)
         if self._connecting is not None:
             self._connecting.cancel()
         if self._protocol is not None:
             self._protocol.end("connect() was cancelled")
 
+    def _when_over(self, failure: Failure) -> Any:
+        if not self._cancelled:
+            return failure
+        return self._over.when_fired().addCallback(lambda _: failure)
+
     def _done(self, handle: Handle) -> None:
-        if self.result.called:
-            # Cancelled in the last moment.
-            handle.abort()
+        if self._cancelled:
+            # In the last moment.
+            handle.abort().addCallback(self._over.fire)
         else:
             self.result.callback(handle)
 
-    def _failed(self, failure: Any) -> None:
-        # Whatever came of a login that was cancelled, its caller knows.
-        if not self.result.called:
+    def _failed(self, failure: Failure) -> None:
+        if self._cancelled:
+            self._over.fire(None)
+        else:
             self.result.errback(failure)
 
 

@@ -1048,6 +1048,7 @@ class StopTests(WatchTestCase):
             self.state.unlink(missing_ok=True)
             service = self.start(self.service(server, "report_existing = true"))
             stopping = service.stopService()
+            server.flush()
             self.successResultOf(stopping)
             self.assertTrue(server.stages[0].closed)
             self.assertFalse(self.state.exists())

@@ -31,7 +31,7 @@ from ..errors import (
     TLSError,
     UsageError,
 )
-from ..redaction import Transcript
+from ..redaction import SecretBytes, Transcript
 from ..sansio.commands import Command, Shape
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
@@ -134,6 +134,9 @@ class POP3ClientProtocol(LineReceiver):
         data = self._dialogue.data_to_send()
         if data:
             assert self.transport is not None
+            if self.state is State.AUTHORIZATION:
+                # If a transport raises, its traceback may show local variables.
+                data = SecretBytes(data)
             if not self._deadline.running:
                 self._deadline.start("reply", self.settings.timeout)
                 if self._paused:

@@ -406,6 +406,7 @@ class CancellingConnectTests(MailboxTestCase):
             server.flush()
             self.assertNoResult(opening)
             opening.cancel()
+            server.flush()
             self.failureResultOf(opening, CancelledError)
             self.assertNothingLeft(server)
 
