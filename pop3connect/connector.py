@@ -113,7 +113,7 @@ class Connector:
             self._certificate = client_certificate
             self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
         except POP3Error as error:
-            error.server = error.server or str(server)
+            error.server = error.server or str(getattr(self, "server", server))
             raise
         if reactor is None:
             from twisted.internet import reactor
@@ -359,7 +359,8 @@ def _authenticator(auth: Any) -> Any:
 
 
 def _endpoint(endpoint: Any) -> Any:
-    if endpoint is None or callable(getattr(endpoint, "connect", None)):
+    connects = callable(getattr(endpoint, "connect", None))
+    if endpoint is None or (connects and not isinstance(endpoint, type)):
         return endpoint
     raise UsageError(
         f"endpoint must be an IStreamClientEndpoint, not {type(endpoint).__name__}"
