@@ -120,7 +120,8 @@ class Connector:
             self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
             self._reactor = _reactor(reactor, self.server, endpoint)
         except POP3Error as error:
-            error.server = error.server or _shown(server)
+            known = getattr(self, "server", None)
+            error.server = error.server or (str(known) if known else _shown(server))
             raise
         self._pipeline = bool(pipeline)
         self._allow_cleartext = bool(allow_cleartext)
@@ -432,7 +433,8 @@ def _authenticator(auth: Any) -> Any:
 
 
 def _endpoint(endpoint: Any) -> Any:
-    if endpoint is None or callable(getattr(endpoint, "connect", None)):
+    connects = callable(getattr(endpoint, "connect", None))
+    if endpoint is None or (connects and not isinstance(endpoint, type)):
         return endpoint
     raise UsageError(
         f"endpoint must be an IStreamClientEndpoint, not {type(endpoint).__name__}"

@@ -16,7 +16,7 @@ from .auth.login import Session
 from .client.observer import OneShot
 from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
-from .client.streaming import Streamed
+from .client.streaming import BinaryFile, sink_for
 from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
 from .results import (
     UID,
@@ -165,29 +165,34 @@ class Handle:
     # -- messages
 
     @overload
-    def retrieve(self, number: int, consumer: None = None) -> Deferred[bytes]: ...
+    def retrieve(self, number: int, destination: None = None) -> Deferred[bytes]: ...
 
     @overload
-    def retrieve(self, number: int, consumer: IConsumer) -> Deferred[int]: ...
+    def retrieve(
+        self, number: int, destination: IConsumer | BinaryFile
+    ) -> Deferred[int]: ...
 
     def retrieve(
-        self, number: int, consumer: IConsumer | None = None
-    ) -> Deferred[bytes] | Deferred[int]:
+        self, number: int, destination: IConsumer | BinaryFile | None = None
+    ) -> Deferred[Any]:
         """
         Fetch a message (RETR, RFC 1939 section 5).
 
-        :param consumer: takes the message in pieces as it comes; it may pause
-            the connection.  If it raises, that is what the Deferred fails with, and
-            the session ends: the rest of the message would have to be read.
-        :return: the message as it is stored, with CRLF; with a consumer, the
-            number of octets written to it.
+        :param destination: takes the message in pieces as it comes: an `IConsumer`,
+            which may pause the connection, or a file open for writing in binary mode,
+            which is left open.  If it raises, that is what the Deferred fails with,
+            and the session ends: the rest of the message would have to be read.
+        :return: the message as it is stored, with CRLF; with a destination, the number
+            of bytes written to it.
         """
-        if consumer is None:
+        if destination is None:
             return self._submit(Retrieve, number)
-        sink = Streamed(consumer)
-        return self._submit(Retrieve, number, sink=sink).addCallback(
-            lambda _: sink.octets
-        )
+        try:
+            sink = sink_for(destination)
+        except UsageError as error:
+            error.server, error.verb = str(self.server), Retrieve.verb
+            return fail(error)
+        return self._submit(Retrieve, number, sink=sink)
 
     def top(self, number: int, lines: int = 0) -> Deferred[bytes]:
         """
@@ -227,7 +232,15 @@ class Handle:
         if numbers is None:
             sizes = dict(await self.list())
             numbers = sizes
-        fetch = Fetch(self._protocol, self._budget, iter(numbers), ahead, sizes)
+        try:
+            drawn = iter(numbers)
+        except TypeError:
+            raise UsageError(
+                "numbers must be an iterable of message numbers, not "
+                f"{type(numbers).__name__}",
+                server=str(self.server),
+            ) from None
+        fetch = Fetch(self._protocol, self._budget, drawn, ahead, sizes)
         try:
             while (message := fetch.ready() or await fetch.next()) is not None:
                 yield message

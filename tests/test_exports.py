@@ -94,7 +94,7 @@ METHODS = {
     "size": "(self, number)",
     "uidl": "(self)",
     "uid": "(self, number)",
-    "retrieve": "(self, number, consumer=None)",
+    "retrieve": "(self, number, destination=None)",
     "top": "(self, number, lines=0)",
     "delete": "(self, number)",
     "reset": "(self)",

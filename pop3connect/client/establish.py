@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
-from ..errors import ConnectError, TimedOutError
+from ..errors import ConnectError, TimedOutError, UsageError
 from ..redaction import printable
 from .protocol import POP3ClientProtocol
 from .settings import Settings
@@ -47,6 +47,7 @@ async def establish(
     :param endpoint: the caller's own; ``None``: TCP to the server of the settings.
     :raises ConnectError: the name was not found, or nothing answers there.
     :raises TimedOutError: it took longer than ``connect_timeout``.
+    :raises UsageError: the endpoint has returned something else than the protocol.
     """
     factory = _SessionFactory(settings)
     expired = cancelled = False
@@ -65,7 +66,8 @@ async def establish(
     if endpoint is None:
         connecting = tcp_endpoint(settings).connect(factory)
     else:
-        connecting = endpoint.connect(_upgradable(factory, settings))
+        # The caller's code: what it raises is treated as a failure to connect.
+        connecting = maybeDeferred(endpoint.connect, _upgradable(factory, settings))
     outcome: Deferred[Any] = Deferred(cancel)
     connecting.addCallbacks(outcome.callback, outcome.errback)
     timer = settings.clock.callLater(settings.connect_timeout, expire)
@@ -80,7 +82,7 @@ async def establish(
     finally:
         if timer.active():
             timer.cancel()
-    return _innermost(connected)
+    return _innermost(connected, settings)
 
 
 def connect_error(
@@ -101,11 +103,18 @@ def connect_error(
     )
 
 
-def _innermost(connected: Any) -> POP3ClientProtocol:
+def _innermost(connected: Any, settings: Settings) -> POP3ClientProtocol:
     """Find our protocol in what an endpoint returned: the layers are outside."""
-    while not isinstance(connected, POP3ClientProtocol):
-        connected = connected.wrappedProtocol
-    return connected
+    found = connected
+    while not isinstance(found, POP3ClientProtocol):
+        found = getattr(found, "wrappedProtocol", None)
+        if found is None:
+            raise UsageError(
+                "endpoint must connect the protocol that the factory builds; it "
+                f"returned {type(connected).__name__}",
+                server=str(settings.server),
+            )
+    return found
 
 
 def _upgradable(factory: Factory, settings: Settings) -> Any:

@@ -4,6 +4,7 @@ A one-shot event: something that happens once, and that any number of callers wa
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -27,7 +28,7 @@ class OneShot(Generic[T]):
     def __init__(self) -> None:
         # In a tuple, so that None is a value too.
         self._outcome: tuple[T | Failure] | None = None
-        self._waiting: list[Deferred[T]] = []
+        self._waiting: deque[Deferred[T]] = deque()
 
     @property
     def fired(self) -> bool:
@@ -39,9 +40,9 @@ class OneShot(Generic[T]):
         if self._outcome is not None:
             return
         self._outcome = (outcome,)
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(outcome)
+        # One by one: a callback may cancel a Deferred that is still to be told.
+        while self._waiting:
+            self._waiting.popleft().callback(outcome)
 
     def when_fired(self) -> Deferred[T]:
         """

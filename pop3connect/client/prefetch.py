@@ -92,7 +92,7 @@ class Fetch:
         self._waiter: Deferred[None] | None = None
         self._waking = False
         # What ends the run, raised after the messages that came before.
-        self._error: POP3Error | None = None
+        self._error: Exception | None = None
 
     def ready(self) -> Message | Refused | None:
         """Return the next message if it is here."""
@@ -112,6 +112,7 @@ class Fetch:
 
         :return: ``None`` after the last one.
         :raises POP3Error: the session has ended, or a number cannot be used.
+        :raises Exception: what the caller's numbers raised.
         """
         self._ask()
         while not self._ready:
@@ -180,22 +181,22 @@ class Fetch:
 
     def _draw(self) -> Retrieve | None:
         """Return the next command, and keep it; ``None`` after the last one."""
-        for number in self._numbers:
-            try:
+        try:
+            for number in self._numbers:
                 self._next = Retrieve(number)
-            except POP3Error as error:
-                self._refused(error)
-                return None
-            return self._next
+                return self._next
+        except Exception as error:  # noqa: BLE001 - the numbers are the caller's code
+            self._refused(error)
         return None
 
     def _end_of_numbers(self) -> None:
         self._numbers = iter(())
         self._next = None
 
-    def _refused(self, error: POP3Error) -> None:
+    def _refused(self, error: Exception) -> None:
         """Keep an error for after the messages that have come or are coming."""
-        error.server = error.server or str(self._protocol.settings.server)
+        if isinstance(error, POP3Error):
+            error.server = error.server or str(self._protocol.settings.server)
         self._error = self._error or error
         self._end_of_numbers()
 

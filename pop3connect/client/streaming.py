@@ -1,23 +1,78 @@
 """
-Passes bodies on to consumers, with back-pressure.
+Passes bodies on to consumers, with back-pressure, and to files.
 
-Consumers are application code: whatever they raise is caught here, and becomes a value.
+Both are application code: whatever they raise is caught here, and becomes a value.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ..errors import UsageError
 from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["Feeder", "Streamed"]
+__all__ = ["BinaryFile", "Feeder", "Streamed", "Written", "sink_for"]
 
 log = Logger()
+
+
+class BinaryFile(Protocol):
+    """A file open for writing in binary mode."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Write bytes, and return how many; ``None`` stands for all."""
+
+
+def sink_for(destination: object) -> Sink:
+    """
+    Return where a body goes that is written to this destination.
+
+    :raises UsageError: it is neither an `IConsumer` nor a binary file.
+    """
+    text = isinstance(destination, io.TextIOBase) or hasattr(destination, "encoding")
+    writes = callable(getattr(destination, "write", None))
+    if writes and not text and not isinstance(destination, type):
+        # Consumers that do not declare it are consumers, too.
+        if IConsumer.providedBy(destination) or hasattr(
+            destination, "registerProducer"
+        ):
+            return Streamed(destination)  # type: ignore[arg-type]
+        return Written(destination)  # type: ignore[arg-type]
+    what = "a text file" if text else type(destination).__name__
+    raise UsageError(
+        "destination must be an IConsumer or a file open for writing in binary mode, "
+        f"not {what}"
+    )
+
+
+class Written:
+    """Writes a body to a binary file, which blocks until it is written."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        """Write all of a piece: a file that is not buffered may take a part of it."""
+        taken = self._file.write(data)
+        while taken is not None and taken < len(data):
+            data = data[taken:]
+            taken = self._file.write(data)
+
+    def begin(self, flow: Flow) -> None:
+        """Do nothing: writing to a file blocks, so no back-pressure is needed."""
+
+    def end(self, octets: int) -> None:
+        """Leave the file open: its owner closes it."""
+
+    def lost(self) -> None:
+        """Leave the file open, with the part that was received."""
 
 
 @implementer(IPushProducer)
@@ -27,7 +82,6 @@ class Streamed:
     def __init__(self, consumer: IConsumer) -> None:
         self._consumer = consumer
         self._flow: Flow | None = None
-        self.octets = 0
         self.write: Callable[[bytes], object] = consumer.write
 
     def begin(self, flow: Flow) -> None:
@@ -42,7 +96,6 @@ class Streamed:
 
     def end(self, octets: int) -> None:
         """Leave the consumer."""
-        self.octets = octets
         self.lost()
 
     def lost(self) -> None:

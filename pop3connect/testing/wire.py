@@ -54,7 +54,7 @@ class MemoryTransport:
         self._paused = False
         self._aborted = False
         self._lost = False
-        self._written = b""
+        self._written = bytearray()
         self._producer: Any = None
         self.disconnecting = False
         self.other: MemoryTransport
@@ -69,7 +69,9 @@ class MemoryTransport:
         self._due = False
         if self.other._paused:
             return
-        data, self._written = self._written[:CHUNK], self._written[CHUNK:]
+        data = bytes(self._written[:CHUNK])
+        # From the front of a bytearray this does not move the rest.
+        del self._written[:CHUNK]
         if self._written:
             self._later()
         if data and not self.other.disconnecting:
@@ -143,7 +145,8 @@ class MemoryTransport:
         """
         if not self._aborted:
             self._aborted = self.disconnecting = True
-            self._written = self.other._written = b""
+            self._written.clear()
+            self.other._written.clear()
             self._clock.callLater(0, self._both_lose)
 
     def _both_lose(self) -> None:

@@ -707,5 +707,6 @@ class ArgumentsTests(FetchTestCase):
         handle = self.log_in("PIPELINING")
         _, reading = self.collect(handle, 7)
         self.server.settle()
-        self.failureResultOf(reading, TypeError, UsageError)
+        error = self.error(reading, UsageError)
+        self.assertIn("numbers must be an iterable of message numbers", str(error))
         self.in_step(handle)

@@ -248,6 +248,22 @@ class Server:
         return handles[0]
 
 
+@implementer(IStreamClientEndpoint)
+class Latest:
+    """
+    An endpoint that leads to the server that a test has now: its attribute ``server``.
+
+    A `Connector` has one endpoint, and a `Server` takes one connection.
+    """
+
+    def __init__(self, test: Any) -> None:
+        self._test = test
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._test.server.connect(factory)
+        return connecting
+
+
 class SessionTestCase(SynchronousTestCase):
     """
     A test of one session with a `Server`; every one ends with nothing left behind.
