@@ -114,14 +114,14 @@ def _untold(server: str) -> str:
         return (
             "the server must be a host or host:port, such as 'pop.example.com:995', "
             "not a URL, and without a user name or password; whether TLS is used is "
-            "an option of its own"
+            "a separate option"
         )
     host, bracket, rest = text.partition("]")
     if not text.startswith("[") and text.count(":") == 1:
         host, bracket, rest = text.partition(":")
     if bracket and not _DIGITS.match(rest):
         return (
-            "what stands behind the colon of the server is not a port: give a number "
+            "the text behind the colon of the server is not a port: give a number "
             "from 1 to 65535, such as 'pop.example.com:995'"
         )
     if ":" in host and not _NUMERIC.match(host):

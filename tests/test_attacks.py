@@ -353,7 +353,7 @@ class LoginTests(AttackTestCase):
             cacerts=self.folder(),
         )
         self.nothing_gained(
-            server, opening, VerificationError, "put the issuer's certificate"
+            server, opening, VerificationError, "put the certificate of"
         )
         self.assertEqual(asked, [])
 

@@ -359,7 +359,7 @@ _EXPLANATIONS = {
         f"SHA-1{_OPERATOR}"
     ),
 }
-"""What is behind an error of OpenSSL, by words in its text."""
+"""Explanations of OpenSSL's errors, by words in their texts."""
 
 
 def tls_error(error: SSL.Error, server: str) -> TLSError:

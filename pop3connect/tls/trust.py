@@ -312,7 +312,7 @@ def _der_blocks(data: bytes) -> list[bytes]:
 
 
 def _der_size(data: bytes) -> int:
-    """Return the bytes of the first value, or all if that cannot be told."""
+    """Return the bytes of the first value, or all if it has no known length."""
     if data[:1] != _SEQUENCE or len(data) < 2:
         return len(data)
     if data[1] < 0x80:

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from keyring.errors import KeyringError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -448,7 +447,7 @@ class ExitTests(SynchronousTestCase):
             ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
             ({"auth": "NTLM"}, " --auth 'NTLM' is not known"),
         ):
-            opening = connect("h", "ada", "secret", reactor=Clock(), **options)
+            opening = connect("h", "ada", "secret", reactor=Reactor(), **options)
             refusal = self.failureResultOf(opening, UsageError).value
             self.assertIn(said, words(refusal))
         self.assertEqual(words(ProtocolError("use secure=1")), "use --secure tls")
