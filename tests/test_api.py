@@ -191,7 +191,7 @@ class ArgumentsTests(ApiTestCase):
 
     def test_error_for_another_argument_names_the_server(self) -> None:
         failure = self.failureResultOf(self.open("pop.example.com", timeout=-1))
-        self.assertEqual(failure.value.server, "pop.example.com")
+        self.assertEqual(failure.value.server, "pop.example.com:110")
 
     def test_invalid_port_is_a_usage_error(self) -> None:
         wrong = (
