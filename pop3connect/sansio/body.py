@@ -10,7 +10,7 @@ from .commands import Command
 from .multiline import MultilineDecoder
 from .readers import Reader, TooLargeError
 
-__all__ = ["Body"]
+__all__ = ["PROGRESS", "Body"]
 
 PROGRESS = 512
 """
@@ -111,6 +111,11 @@ class Body:
         if self._reader is None:
             # A reader goes on, for the sake of its bounds.
             self._decoder.discard()
+
+    def clear(self) -> None:
+        """Keep nothing of it, for no more of it will come."""
+        self._reader = None
+        self.discard()
 
 
 def _ignore(piece: bytes) -> None:

@@ -49,7 +49,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from ..errors import POP3Error, UsageError
-from .body import Body
+from .body import PROGRESS, Body
 from .commands import Quit, Shape, Stls
 from .events import OUTCOMES, Broken, Event, Kind
 from .exchange import Exchange
@@ -96,7 +96,7 @@ class Dialogue:
     """
 
     __slots__ = (
-        "_blanks",
+        "_blanks_left",
         "_body",
         "_queued",
         "_reading",
@@ -137,7 +137,8 @@ class Dialogue:
         # The STLS that was sent and whose handshake is not complete.
         self._upgrade: Exchange | None = None
         self._rest = b""
-        self._blanks = 0
+        # How many more are ignored: none before the login.
+        self._blanks_left = 0
         # Whether the status line of _sent[0] was read and its body is being read.
         self._reading = False
         self._body = Body(max_message_size, max_listing)
@@ -241,11 +242,20 @@ class Dialogue:
         """Enter the state TRANSACTION."""
         if self.state is State.AUTHORIZATION:
             self.state = State.TRANSACTION
+            self._blanks_left = MAX_BLANK_LINES
 
     def started_tls(self) -> None:
-        """Go on inside TLS: the handshake is complete."""
+        """
+        Continue inside TLS: the handshake is complete.
+
+        What was learnt in the clear is forgotten (RFC 2595 section 4), pipelining
+        included.  In a session that must end, nothing happens.
+        """
+        if self.state is State.CLOSED:
+            return
         upgrade, self._upgrade = self._upgrade, None
         self._rest = b""
+        self.allow_pipelining(False)
         if upgrade is not None:
             self.events.append((Kind.ANSWERED, upgrade, None))
 
@@ -286,7 +296,7 @@ class Dialogue:
         self._upgrade = None
         self._rest = b""
         self._reading = False
-        self._body.discard()
+        self._body.clear()
 
     # -- replies in
 
@@ -338,6 +348,8 @@ class Dialogue:
                     and (at or not carried)
                 ):
                     # Its beginning is put by, once: then it is whole, or long.
+                    if len(data) - at >= PROGRESS:
+                        self.progress = True
                     break
             end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
             if end < 0:
@@ -466,12 +478,12 @@ class Dialogue:
 
     def _blank_may_stand_here(self) -> bool:
         """Count a blank line between two replies, and return whether it is ignored."""
-        if self.state is State.AUTHORIZATION:
+        if not self._blanks_left:
             return False
-        if self._blanks == 0:
+        if self._blanks_left == MAX_BLANK_LINES:
             self.events.append((Kind.BLANK, None, None))
-        self._blanks += 1
-        return self._blanks <= MAX_BLANK_LINES
+        self._blanks_left -= 1
+        return True
 
     def _check_rest(self) -> None:
         """Refuse bytes that are left while no reply is owed, blank lines excepted."""
@@ -482,7 +494,7 @@ class Dialogue:
         at = 0
         while rest.startswith(b"\r\n", at) and self._blank_may_stand_here():
             at += 2
-        if rest[at:] == b"\r" and self.state is not State.AUTHORIZATION:
+        if rest[at:] == b"\r" and self._blanks_left:
             # The beginning of a blank line.
             at = len(rest) - 1
         elif at < len(rest):
