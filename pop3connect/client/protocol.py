@@ -131,8 +131,6 @@ class POP3ClientProtocol(LineReceiver):
             assert self.transport is not None
             if not self._deadline.running:
                 self._deadline.start("reply", self.settings.timeout)
-                if self._paused:
-                    self._deadline.pause()
             self.transport.write(data)
 
     def _deliver(self) -> None:
