@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python import threadable
 from twisted.trial.unittest import TestCase
 
-from pop3connect import Handle, Message
+from pop3connect import ConnectionLostError, Handle, Message
 from pop3connect.client.prefetch import BUDGET, UNSEEN
 from pop3connect.testing import MailboxServer
 
@@ -67,6 +67,41 @@ class AskedTests(FetchTestCase):
         # It is known to be small now, and so are the others, perhaps.
         self.assertGreater(self.asked(), 200)
         self.result(reader.leave())
+
+    def test_refused_messages_tell_no_size(self) -> None:
+        """As long as none was seen, eight at most are on their way."""
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(range(1, 1000), ahead=12))
+        waiting = reader.next()
+        asked = self.asked()
+        for refused in range(1, 30):
+            self.server.say(b"-ERR no\r\n")
+            self.assertIsNotNone(self.result(waiting).error)
+            waiting = reader.next()
+            asked += self.asked()
+            self.assertLessEqual(asked - refused, UNSEEN)
+        waiting.addErrback(lambda _: None)
+        waiting.cancel()
+
+    def test_numbers_are_not_drawn_after_the_end_of_the_session(self) -> None:
+        drawn: list[int] = []
+
+        def numbers() -> Iterator[int]:
+            for number in range(1, 1000):
+                drawn.append(number)
+                yield number
+
+        handle = self.log_in("PIPELINING")
+        reader = Reader(handle.messages(numbers()))
+        waiting = reader.next()
+        self.server.heard()
+        self.server.say(reply(1) + reply(2))
+        self.result(waiting)
+        before = len(drawn)
+        self.server.lose()
+        self.assertEqual(self.result(reader.next()).number, 2)
+        self.error(reader.next(), ConnectionLostError)
+        self.assertEqual(len(drawn), before)
 
     def test_largest_size_seen_is_expected_of_the_others(self) -> None:
         content = b"x" * (4 * MEGABYTE - 2) + b"\r\n"
@@ -127,14 +162,15 @@ class AskedTests(FetchTestCase):
             each.cancel()
 
     def test_budget_is_free_again_after_each_way_to_leave(self) -> None:
-        for answered in (0, 1, 3, 8):
+        for answered in (0, 1, 3, 8, 11):
             for way in ("aclose", "cancel", "drop", "refused"):
                 handle = self.log_in("PIPELINING")
-                reader: Reader | None = Reader(handle.messages(range(1, 9)))
+                reader: Reader | None = Reader(handle.messages(range(1, 31)))
                 assert reader is not None
                 waiting = reader.next()
                 numbers = numbers_asked(self.server.heard())
-                for number in numbers[:answered]:
+                for number in range(1, answered + 1):
+                    numbers += numbers_asked(self.server.heard())
                     if way == "refused":
                         self.server.say(b"-ERR no\r\n")
                     else:
@@ -150,6 +186,7 @@ class AskedTests(FetchTestCase):
                 reader = None
                 gc.collect()
                 self.assertEqual(handle._budget.used, 0)
+                numbers += numbers_asked(self.server.heard())
                 for number in numbers[answered:]:
                     self.server.say(reply(number))
                 self.assertEqual(handle._budget.used, 0)

@@ -487,6 +487,23 @@ class ClosingTests(SessionTestCase):
             self.assertIdle()
             self.anew()
 
+    def test_data_delivered_from_within_the_status_procedure_is_read_in_its_turn(
+        self,
+    ) -> None:
+        told: list[Any] = []
+
+        def status(line: str) -> None:
+            if line == "C: STAT":
+                # It was written before the status procedure hears of it.
+                self.server.client.dataReceived(b"+OK 2 320\r\n")
+            told.append(line)
+
+        handle = self.log_in(stsproc=status)
+        told.clear()
+        handle.stat().addCallback(told.append)
+        self.assertEqual(told, ["C: STAT", "S: +OK 2 320", (2, 320)])
+        self.assertIdle()
+
     def test_loss_reported_from_within_a_callback_fails_what_follows(self) -> None:
         """What was read before and not delivered fails like the rest."""
         handle = self.log_in("PIPELINING")
