@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import Handle
@@ -49,12 +50,29 @@ class Acting:
         return -1 < self.at < len(self.lines)
 
 
+class StepClock(Clock):
+    """
+    A clock that can make a single call that is due; `advance` makes all of them.
+    """
+
+    def step(self) -> None:
+        """
+        Make the first call that is due, if there is one.
+        """
+        if self.calls and self.calls[0].getTime() <= self.seconds():
+            call = self.calls.pop(0)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
 class MailboxTestCase(SynchronousTestCase):
     """
     A test of sessions with a `MailboxServer`.
     """
 
-    def serve(self, *messages: bytes, name: str = "plain") -> MailboxServer:
+    def serve(
+        self, *messages: bytes, name: str = "plain", clock: Clock | None = None
+    ) -> MailboxServer:
         """
         Return a server with these messages, or with `MESSAGES`.
         """
@@ -62,7 +80,10 @@ class MailboxTestCase(SynchronousTestCase):
             if known == name:
                 certificate = None if name == "plain" else server_certificate()
                 return MailboxServer(
-                    messages or MESSAGES, certificate=certificate, **options
+                    messages or MESSAGES,
+                    certificate=certificate,
+                    clock=clock,
+                    **options,
                 )
         raise AssertionError(name)
 
