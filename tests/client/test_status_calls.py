@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
 
 from pop3connect import CommandError, Committed, ConnectionLostError, Handle
 from pop3connect.testing import MailboxServer
@@ -18,31 +16,12 @@ from ..support.acting import (
     MESSAGES,
     PROTECTIONS,
     Acting,
+    Keeping,
     MailboxTestCase,
     StepClock,
     each_line,
 )
 from ..support.memory import SessionTestCase
-
-
-@implementer(IConsumer)
-class Consumer:
-    """
-    Keeps what it is given.
-    """
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.producer: Any = None
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def write(self, data: bytes) -> None:
-        self.written += data
 
 
 def body(octets: int) -> str:
@@ -59,7 +38,7 @@ COMMANDS: dict[str, Callable[[Handle], Deferred[Any]]] = {
     "UIDL": lambda handle: handle.uidl(),
     "UIDL 2": lambda handle: handle.uid(2),
     "RETR 2": lambda handle: handle.retrieve(2),
-    "RETR 3": lambda handle: handle.retrieve(3, Consumer()),
+    "RETR 3": lambda handle: handle.retrieve(3, Keeping()),
     "TOP 2 1": lambda handle: handle.top(2, 1),
     "DELE 5": lambda handle: handle.delete(5),
     "DELE 9": lambda handle: handle.delete(9),
@@ -479,7 +458,7 @@ class OrderTests(SessionTestCase):
     def test_lines_precede_the_results_they_belong_to(self) -> None:
         handle = self.log_in("PIPELINING")
         self.status.clear()
-        consumer = Consumer()
+        consumer = Keeping()
         for name, asked in (
             ("stat", handle.stat()),
             ("retrieve", handle.retrieve(1)),
@@ -532,7 +511,7 @@ class OrderTests(SessionTestCase):
             for name, asked in (
                 ("stat", handle.stat()),
                 ("retrieve", handle.retrieve(1)),
-                ("stream", handle.retrieve(2, Consumer())),
+                ("stream", handle.retrieve(2, Keeping())),
                 ("refused", handle.delete(3)),
             ):
                 asked.addBoth(lambda _, name=name: self.status.append(f"[{name}]"))
@@ -559,7 +538,7 @@ class DroppingTests(SessionTestCase):
                 lambda handle: handle.retrieve(2),
                 lambda handle: handle.top(2),
                 lambda handle: handle.list(),
-                lambda handle: handle.retrieve(2, Consumer()),
+                lambda handle: handle.retrieve(2, Keeping()),
             ):
                 handle = self.log_in("PIPELINING", stsproc=listening)
                 first, second, third = handle.noop(), ask(handle), handle.stat()
@@ -631,7 +610,7 @@ class DroppingTests(SessionTestCase):
         status = b"+OK two\r\n"
         reply = status + b"abc\r\n.\r\n"
         for listening in (None, self.status.append):
-            for destination in (None, Consumer):
+            for destination in (None, Keeping):
                 for cut in range(len(reply)):
                     handle = self.log_in("PIPELINING", stsproc=listening)
                     asked = handle.retrieve(2, destination and destination())  # type: ignore[arg-type]

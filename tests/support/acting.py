@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3connect import Handle
 from pop3connect.testing import MailboxServer
@@ -27,6 +29,34 @@ PROTECTIONS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("STLS", {}, {"secure": 2, "verify": False}),
 )
 """What it is called, what the server has to be given for it, and what `connect`."""
+
+
+@implementer(IConsumer)
+class Keeping:
+    """
+    A consumer that keeps the pieces it is given.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.producer: Any = None
+
+    @property
+    def written(self) -> bytes:
+        """All that it was given."""
+        return b"".join(self.pieces)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self.producer is None
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        assert self.producer is not None
+        self.producer = None
+
+    def write(self, data: bytes) -> None:
+        assert self.producer is not None
+        self.pieces.append(data)
 
 
 class Acting:
