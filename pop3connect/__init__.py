@@ -31,6 +31,7 @@ from .results import (
     Listing,
     LoginInfo,
     Message,
+    Refused,
     Stat,
     TLSInfo,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "POP3ClientProtocol",
     "POP3Error",
     "ProtocolError",
+    "Refused",
     "STLSUnavailableError",
     "Secure",
     "Stat",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
+import unicodedata
 
 import attrs
 import idna
@@ -28,6 +29,15 @@ POP3S_PORT = 995
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _MAX_NAME = 253
 _ZONE = re.compile(r"[A-Za-z0-9_.~-]{1,64}\Z")
+
+_NOT_IN_A_SERVER = re.compile(r"[/\\@?#{}]")
+"""Characters of a URL, of a user before the host, and of PHP's ``{host:995/pop3}``."""
+
+_NUMERIC = re.compile(r"\[?[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.~-]*)?\]?\Z")
+"""An IPv6 address, or an attempt at one."""
+
+_DIGITS = re.compile(r"[\s:+-]*[0-9_]*\s*\Z")
+"""A port, or an attempt at one."""
 
 
 class Secure(enum.IntEnum):
@@ -64,13 +74,20 @@ class ServerAddress:
         Read ``"host"``, ``"host:port"``, ``"192.0.2.1:1100"``,
         ``"[2001:db8::1]:1100"`` or ``"2001:db8::1"``.
 
-        :raises UsageError: it is none of these; the message says why.
+        :raises UsageError: it is none of these; the message says why.  Where a
+            password could be in it, as in a URL, neither the message nor
+            ``.server`` repeats it.
         """
         if not isinstance(server, str):
             raise UsageError(
                 f"the server must be a str like 'pop.example.com' or "
                 f"'pop.example.com:1100', not {type(server).__name__}"
             )
+        problem = _untold(server)
+        if problem:
+            # A traceback that shows local variables does not repeat it either.
+            del server
+            raise UsageError(problem)
         text, port = _split(server)
         ip = _ip(server, text)
         return cls(
@@ -83,6 +100,36 @@ class ServerAddress:
         """Return ``host:port``, with brackets around an IPv6 address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _untold(server: str) -> str:
+    """
+    Return what is wrong with a text that may hold a password; else nothing.
+
+    Such are URLs, ``user:password@host``, and ``user:password``.
+    """
+    # Other forms of these characters, which IDNA maps to them, count as well.
+    text = unicodedata.normalize("NFKC", server.strip())
+    if _NOT_IN_A_SERVER.search(text) or ("%" in text and text.count(":") < 2):
+        return (
+            "the server must be a host or host:port, such as 'pop.example.com:995', "
+            "not a URL, and without a user name or password; whether TLS is used is "
+            "a separate option"
+        )
+    host, bracket, rest = text.partition("]")
+    if not text.startswith("[") and text.count(":") == 1:
+        host, bracket, rest = text.partition(":")
+    if bracket and not _DIGITS.match(rest):
+        return (
+            "the text behind the colon of the server is not a port: give a number "
+            "from 1 to 65535, such as 'pop.example.com:995'"
+        )
+    if ":" in host and not _NUMERIC.match(host):
+        return (
+            "the server has several colons and is not an IPv6 address; give a host or "
+            "host:port, such as 'pop.example.com:995' or '[2001:db8::1]:995'"
+        )
+    return ""
 
 
 def _split(server: str) -> tuple[str, str | None]:

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .address import Secure
-from .auth.authenticate import Password
+from .auth.account import Password
 from .connector import Connector
 from .errors import POP3Error
 from .handle import Handle
@@ -43,7 +43,7 @@ def connect(
     *,
     cacerts: str | os.PathLike[str] | None = None,
     system_trust: bool = False,
-    reactor: Any = None,
+    reactor: IReactorTime | None = None,
     endpoint: IStreamClientEndpoint | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
@@ -63,7 +63,8 @@ def connect(
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
     :param password: or a callable that returns one, a Deferred of one, or a
         coroutine; called when the password is needed.
-    :param stsproc: called with each protocol message, secrets masked.
+    :param stsproc: called with each protocol message, secrets masked.  ``None`` and
+        ``""`` mean none.
     :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
         STLS there is no fallback to plain text.
     :param verify: whether the server has to prove who it is; without, TLS still
@@ -71,7 +72,9 @@ def connect(
     :param cacerts: the folder with the certificates to trust; default: the
         environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
-    :param reactor: default: the global one.
+    :param reactor: default: the global one.  With an ``endpoint``, a
+        `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
+        ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
     :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
         The server still has to prove that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
@@ -89,6 +92,11 @@ def connect(
     :param capa: ``False``: never ask what the server can do, for servers that hang up
         on CAPA.  Then nothing is pipelined, and USER is used unless ``auth`` says else.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
+
+    A coroutine that asyncio runs cannot await the result; asyncio raises
+    ``RuntimeError: Task got bad yield: <Deferred ...>``.  With Twisted's asyncio
+    reactor, await ``Deferred.fromCoroutine(work()).asFuture(loop)`` instead, where
+    ``work`` is the coroutine function that uses the session.
 
     It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
     `TimedOutError`, `TLSError` and its kinds `VerificationError` and
@@ -117,7 +125,8 @@ def connect(
             capa=capa,
         )
     except POP3Error as error:
-        return fail(error)
+        # The local variables of a traceback would show what was given.
+        return fail(error.with_traceback(None))
     return connector.connect(username, password, stsproc)
 
 

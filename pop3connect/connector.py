@@ -8,17 +8,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
-from .auth.authenticate import Account, Password
-from .auth.login import log_in
+from .auth.account import Account, Password
+from .auth.login import HungUp, log_in
 from .auth.policy import NO_PASSWORD, check_auth
 from .client.closing import abandon, leave
 from .client.establish import connect_error, establish
+from .client.observer import OneShot
 from .client.protocol import POP3ClientProtocol
 from .client.settings import Settings
 from .errors import (
+    ConnectError,
     ConnectionLostError,
     LoginError,
     POP3Error,
@@ -26,6 +29,7 @@ from .errors import (
     UsageError,
 )
 from .handle import Handle
+from .reactors import CONNECTS, RESOLVES, check_reactor
 from .redaction import Secret, StatusProcedure
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
@@ -55,7 +59,9 @@ class Connector:
     :param cacerts: the folder with the certificates to trust; default: the
         environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
-    :param reactor: default: the global one.
+    :param reactor: default: the global one.  With an ``endpoint``, a
+        `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
+        ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
     :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
         The server still has to prove that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
@@ -84,7 +90,7 @@ class Connector:
         verify: bool = True,
         cacerts: str | os.PathLike[str] | None = None,
         system_trust: bool = False,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
         endpoint: IStreamClientEndpoint | None = None,
         auth: str | IClientAuthentication = "auto",
         timeout: float = 60.0,
@@ -112,12 +118,11 @@ class Connector:
             self._endpoint = _endpoint(endpoint)
             self._certificate = client_certificate
             self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
+            self._reactor = _reactor(reactor, self.server, endpoint)
         except POP3Error as error:
-            error.server = error.server or str(getattr(self, "server", server))
+            known = getattr(self, "server", None)
+            error.server = error.server or (str(known) if known else _shown(server))
             raise
-        if reactor is None:
-            from twisted.internet import reactor
-        self._reactor: Any = reactor
         self._pipeline = bool(pipeline)
         self._allow_cleartext = bool(allow_cleartext)
         self._utf8 = bool(utf8)
@@ -148,7 +153,8 @@ class Connector:
         try:
             opening = self.opening(username, password, stsproc)
         except POP3Error as error:
-            return fail(error)
+            # The local variables of a traceback would show what was given.
+            return fail(error.with_traceback(None))
         opening.connect(self._endpoint)
         return opening.result
 
@@ -235,41 +241,69 @@ class Opening:
         self._cancelled = False
         self._connecting: Deferred[POP3ClientProtocol] | None = None
         self._protocol: POP3ClientProtocol | None = None
-        # Whether the server may refuse to resume a TLS session: that happens once.
+        # Whether the connection is to be made again, and why: the server refused to
+        # resume a TLS session, which happens once, or closed after a refused login.
         self._again = False
+        self._resumed_anew = False
+        self._hung_up: HungUp | None = None
+        # Fires when nothing runs any more, so that a cancelled result waits for it.
+        self._over: OneShot[None] = OneShot()
+        self._running = False
         self.result: Deferred[Handle] = Deferred(self._cancel)
+        self.result.addErrback(self._when_over)
 
     def connect(self, endpoint: IStreamClientEndpoint | None) -> None:
         """Connect and log in."""
+        self._running = True
         opened = Deferred.fromCoroutine(self._open(endpoint))
         opened.addCallbacks(self._done, self._failed)
 
     async def _open(self, endpoint: IStreamClientEndpoint | None) -> Handle:
         while True:
-            self._connecting = Deferred.fromCoroutine(
-                establish(self._settings, endpoint)
-            )
-            protocol = self._protocol = await self._connecting
-            self._connecting = None
+            protocol = await self._establish(endpoint)
             handle = await self._log_in(protocol)
             if handle is not None:
                 return handle
 
+    async def _establish(
+        self, endpoint: IStreamClientEndpoint | None
+    ) -> POP3ClientProtocol:
+        self._connecting = Deferred.fromCoroutine(establish(self._settings, endpoint))
+        try:
+            protocol = self._protocol = await self._connecting
+        except ConnectError as error:
+            if self._hung_up is not None:
+                raise self._hung_up.refusal from error
+            raise
+        finally:
+            self._connecting = None
+        return protocol
+
     async def _log_in(self, protocol: POP3ClientProtocol) -> Handle | None:
         """Log in; return ``None`` if another connection is needed."""
+        self._again = False
         try:
             self._check()
-            session = await log_in(protocol, self._account)
+            session = await log_in(protocol, self._account, self._hung_up)
             self._check()
+            if isinstance(session, HungUp):
+                # One attempt is left, for which the server wants a new connection.
+                self._hung_up = session
+                self._again = True
+                await abandon(protocol)
+                self._check()
+                return None
             return Handle(protocol, session)
-        except (TLSError, ConnectionLostError):
-            resumed = protocol.protection.resumption_failed
+        except (TLSError, ConnectionLostError) as error:
+            again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)
-            if not resumed or self._again or self._cancelled:
+            if self._hung_up is not None and isinstance(error, ConnectionLostError):
+                raise self._hung_up.refusal from error
+            if not again or self._cancelled:
                 raise
             # No credential has been sent yet, so once more, from the start.
-            self._again = True
-            protocol.protection.forget_session()
+            self._again = self._resumed_anew = True
+            protocol.protection.keep_no_session()
             return None
         except LoginError:
             await leave(protocol)
@@ -277,6 +311,10 @@ class Opening:
         except UsageError as error:
             error.server = error.server or str(self._settings.server)
             await leave(protocol)
+            raise
+        except GeneratorExit:
+            # Nobody runs this coroutine any more.
+            protocol.end("connect() was given up")
             raise
         except BaseException:
             # CancelledError too: nothing that was opened stays open.
@@ -289,18 +327,20 @@ class Opening:
         """Return a protocol whose login begins; ``None`` if nobody waits for it."""
         if self.result.called:
             return None
+        self._running = True
         protocol = self._protocol = POP3ClientProtocol(self._settings)
         logged_in = Deferred.fromCoroutine(self._log_in(protocol))
         logged_in.addCallbacks(self._logged_in, self._failed)
         return protocol
 
     def _logged_in(self, handle: Handle | None) -> None:
+        self._running = False
         if handle is not None:
             self._done(handle)
 
     def not_connected(self, reason: BaseException | None) -> None:
         """Fail: there is no connection."""
-        if not self.result.called:
+        if not self._cancelled:
             error = connect_error(self._settings, reason)
             error.__cause__ = reason
             self.result.errback(error)
@@ -317,25 +357,59 @@ class Opening:
 
     def _cancel(self, _: object) -> None:
         self._cancelled = True
+        if not self._running:
+            self._over.fire(None)
         if self._connecting is not None:
             self._connecting.cancel()
         if self._protocol is not None:
             self._protocol.end("connect() was cancelled")
 
+    def _when_over(self, failure: Failure) -> Any:
+        if not self._cancelled:
+            return failure
+        return self._over.when_fired().addCallback(lambda _: failure)
+
     def _done(self, handle: Handle) -> None:
-        if self.result.called:
-            # Cancelled in the last moment.
-            handle.abort()
+        if self._cancelled:
+            # In the last moment.
+            handle.abort().addCallback(self._over.fire)
         else:
             self.result.callback(handle)
 
-    def _failed(self, failure: Any) -> None:
-        # Whatever came of a login that was cancelled, its caller knows.
-        if not self.result.called:
+    def _failed(self, failure: Failure) -> None:
+        if self._cancelled:
+            self._over.fire(None)
+        else:
             self.result.errback(failure)
 
 
 # -- options
+
+
+def _shown(server: str) -> str | None:
+    """Return what was given for the server; ``None``: a password may be in it."""
+    try:
+        ServerAddress.parse(server)
+    except UsageError as error:
+        return error.server
+    return server
+
+
+def _reactor(
+    reactor: IReactorTime | None, server: ServerAddress, endpoint: object
+) -> IReactorTime:
+    if reactor is None:
+        # Not at the top: the first import installs a reactor.
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    if endpoint is not None:
+        check_reactor(reactor)
+    else:
+        needs = (CONNECTS,) if server.is_ip else (CONNECTS, RESOLVES)
+        check_reactor(reactor, *needs, instead=", or pass an endpoint as well")
+    return reactor
+
 
 _MAX_SECONDS = 366 * 24 * 3600
 
@@ -370,7 +444,12 @@ def _endpoint(endpoint: Any) -> Any:
 def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
     if stsproc is None or callable(stsproc):
         return stsproc
-    raise UsageError(f"stsproc must be a callable, not {type(stsproc).__name__}")
+    if isinstance(stsproc, str) and not stsproc:
+        # Code that comes from Omnis Studio passes it to reach the next parameter.
+        return None
+    raise UsageError(
+        f"stsproc must be a callable, or None, not {type(stsproc).__name__}"
+    )
 
 
 def _seconds(name: str, value: float) -> float:

@@ -203,8 +203,9 @@ class LoginError(CommandError):
 
     :ivar mechanism: what was tried: ``"USER"``, ``"APOP"`` or the name of a
         SASL mechanism; ``None`` if the session ended before that.
-    :ivar details: what an OAuth server said beside that, such as ``"status"`` and
-        ``"scope"`` (RFC 7628 section 3.2.2).
+    :ivar details: what the server said beside that: with OAuth ``"status"``,
+        ``"scope"`` and so on (RFC 7628 section 3.2.2), with SCRAM ``"error"`` (RFC
+        5802 section 7).
     """
 
     def __init__(

@@ -18,7 +18,16 @@ from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
 from .client.streaming import BinaryFile, sink_for
 from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
-from .results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from .results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 from .sansio.commands import (
     Capa,
     Command,
@@ -48,10 +57,12 @@ __all__ = ["Handle"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command[Any])
+Row = TypeVar("Row", Listing, UID)
 
 # In the class below `list` is a method.
 _Listings = list[Listing]
 _UIDs = list[UID]
+_Rows = list
 
 _SILENT = (ConnectionLostError, TimedOutError, ProtocolError)
 """What `disconnect` reports to a program that ignores the Deferreds of `delete`."""
@@ -118,12 +129,17 @@ class Handle:
     # -- the mailbox
 
     def stat(self) -> Deferred[Stat]:
-        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        """
+        Count the messages and their octets (STAT, RFC 1939 section 5).
+
+        Some servers count marked messages too, which RFC 1939 does not allow; the
+        result is what the server said.
+        """
         return self._submit(StatCommand)
 
     def list(self) -> Deferred[_Listings]:
         """List the messages that are not marked (LIST, RFC 1939 section 5)."""
-        return self._submit(List)
+        return self._submit(List, noted=self._leave_out_marked)
 
     def size(self, number: int) -> Deferred[int]:
         """Return the size of a message in octets (LIST, RFC 1939 section 5)."""
@@ -131,14 +147,19 @@ class Handle:
 
     def uidl(self) -> Deferred[_UIDs]:
         """
-        List the unique-ids of the messages (UIDL, RFC 1939 section 7).
+        List the unique-ids of messages that are not marked (UIDL, RFC 1939 section 7).
 
         UIDL is optional: a server without it answers ``-ERR``.
         """
-        return self._submit(Uidl)
+        return self._submit(Uidl, noted=self._leave_out_marked)
 
     def uid(self, number: int) -> Deferred[str]:
-        """Return the unique-id of a message (UIDL, RFC 1939 section 7)."""
+        """
+        Return the unique-id of a message (UIDL, RFC 1939 section 7).
+
+        A server that answers with the unique-id alone is understood, unless the
+        unique-id is a number: then this fails with `ProtocolError`, and `uidl` works.
+        """
         return self._submit(UidlOne, number).addCallback(_uid)
 
     # -- messages
@@ -192,16 +213,17 @@ class Handle:
         :return: an async iterator.  What was asked for and not yet taken stays below
             16 MiB and one message, for all iterators of a session together.
 
-        A message that the server refuses is an item with its ``error``; what ends the
-        session is raised, after the messages that came before.  If the loop is left
-        early, the session goes on: nothing more is asked for, and what is on its way
-        is read and dropped.
+        The items are `Message`, or `Refused` if the server refuses one; after
+        ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
+        What ends the session is raised, after the messages that came before.  If the
+        loop is left early, the session goes on: nothing more is asked for, and what is
+        on its way is read and dropped.
         """
         return Messages(self._messages(numbers, ahead))
 
     async def _messages(
         self, numbers: Iterable[int] | None, ahead: int
-    ) -> AsyncGenerator[Message, None]:
+    ) -> AsyncGenerator[Message | Refused, None]:
         if type(ahead) is not int or ahead < 1:
             raise UsageError(
                 f"ahead must be an int from 1, not {ahead!r}", server=str(self.server)
@@ -264,6 +286,13 @@ class Handle:
             number: False for number, sure in self._marks.items() if not sure
         }
 
+    def _leave_out_marked(self, rows: _Rows[Row]) -> None:
+        # RFC 1939 section 5: marked messages are not listed.  Twisted's own server
+        # lists them, with the size 0.  Replies are read in the order of the commands,
+        # so the marks are now those that the server had when it made the list.
+        if self._marks:
+            rows[:] = [row for row in rows if not self._marks.get(row.number)]
+
     def _reset_done(self, result: T) -> T:
         self._resets -= 1
         return result
@@ -323,7 +352,8 @@ class Handle:
         :return: fires when the connection is gone, with what was committed.  It
             fails with `CommandError` if the server could not delete all of it
             (RFC 1939 section 6), and with `ConnectionLostError` or `TimedOutError`
-            if it is not known, because the answer to QUIT never came.
+            if a message was marked and QUIT was not answered: then it is not known
+            what was deleted.  If none was marked, a missing reply is not an error.
         """
         if self._ending is None:
             self._ending = OneShot()
@@ -334,9 +364,9 @@ class Handle:
         lost_before = self._protocol.state is State.CLOSED
         try:
             await self._protocol.submit(Quit())
-        except ConnectionLostError:
-            # Many servers just hang up.  If there was nothing to commit, that is
-            # as good as an answer.
+        except (ConnectionLostError, TimedOutError):
+            # Many servers close without a reply, and some leave the connection open.
+            # If there was nothing to commit, that is as good as a reply.
             if self._marks or lost_before:
                 raise
         finally:

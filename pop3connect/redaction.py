@@ -9,9 +9,11 @@ session that the server repeats is masked.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
+import unicodedata
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TextIO
 
 __all__ = [
     "MASK",
@@ -19,6 +21,8 @@ __all__ = [
     "SecretBytes",
     "StatusProcedure",
     "Transcript",
+    "encodable",
+    "escape",
     "printable",
 ]
 
@@ -65,15 +69,59 @@ class SecretBytes(bytes):
     __str__ = __repr__
 
 
+_MAX_MARKS = 4
+"""Accents on one letter: scripts need up to four, and more reach into other lines."""
+
+# Characters without width or ink that `str.isprintable` lets pass: of the
+# Default_Ignorable_Code_Point property (Unicode 16, DerivedCoreProperties.txt), without
+# the two selectors of text and emoji presentation, which change what is seen.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
+def escape(text: str) -> str:
+    """
+    Return `text` as one line that a terminal shows as it stands.
+
+    Control characters, line separators, characters that change the direction of the
+    text and characters without width become escapes such as ``\\x1b`` and ``\\u202e``;
+    so do accents that no letter carries.  Letters of every script are kept.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    shown = []
+    marks = _MAX_MARKS
+    for char in text:
+        if not char.isprintable() or _INVISIBLE.match(char):
+            shown.append(char.encode("unicode_escape").decode("ascii"))
+            marks = _MAX_MARKS
+        elif unicodedata.category(char) not in ("Mn", "Me"):
+            shown.append(char)
+            marks = 0
+        elif marks < _MAX_MARKS:
+            shown.append(char)
+            marks += 1
+        else:
+            shown.append(char.encode("unicode_escape").decode("ascii"))
+    return "".join(shown)
+
+
 def printable(text: bytes) -> str:
-    """Return server text as one printable line: UTF-8 kept, controls escaped."""
-    decoded = text.decode("utf-8", "backslashreplace")
-    if decoded.isprintable():
-        return decoded
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in decoded
-    )
+    """Return server text as one printable line: UTF-8 kept, the rest escaped."""
+    return escape(text.decode("utf-8", "backslashreplace"))
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """
+    Return `text` with escapes in place of the characters that a stream cannot encode.
+
+    A terminal or a file may have an encoding such as cp1252; to write another
+    character to it is a ``UnicodeEncodeError``.
+    """
+    encoding = stream.encoding or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class _Fingerprints:
@@ -147,8 +195,8 @@ class Transcript:
     """
     Tells one session's status procedure what happens.
 
-    :param procedure: called with each line; an exception in it is logged and
-        does no harm.  ``None``: nobody listens.
+    :param procedure: called with each line.  The first exception in it is logged, and
+        the session goes on after any.  ``None``: nobody listens.
     :param max_hashes: how much work may go into finding secrets in the server's text.
     """
 
@@ -163,12 +211,19 @@ class Transcript:
         #: Whether anybody hears; ask before building a line in a hot path.
         self.listening = procedure is not None
         self._log = log
+        self._logged = False
         self._secrets = _Fingerprints(max_hashes)
 
     def keep_secret(self, *values: bytes) -> None:
-        """Mask these values in everything the server says from now on."""
+        """
+        Mask these values in everything the server says from now on.
+
+        Also without the blanks at their ends: a server may trim what it repeats, and
+        a status line is shown without the blanks behind it.
+        """
         for value in values:
-            self._secrets.add(value)
+            for form in (value, value.lstrip(), value.rstrip(), value.strip()):
+                self._secrets.add(form)
 
     def mask(self, text: bytes) -> bytes:
         """
@@ -225,4 +280,10 @@ class Transcript:
         try:
             self._procedure(line)
         except Exception:  # noqa: BLE001 - whatever it is, the session goes on
-            self._log.failure("the status procedure failed")
+            if not self._logged:
+                # Once: it may fail for each of a hundred thousand lines.
+                self._logged = True
+                self._log.failure(
+                    "the status procedure failed; further failures in this session are "
+                    "not logged"
+                )

@@ -21,6 +21,7 @@ __all__ = [
     "Listing",
     "LoginInfo",
     "Message",
+    "Refused",
     "Stat",
     "TLSInfo",
 ]
@@ -117,7 +118,7 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
 
     @property
     def implementation(self) -> str | None:
-        """The server's name for itself; for people, never to decide by."""
+        """The server's name for itself (RFC 2449 section 6.9), meant for people."""
         words = self._tags.get("IMPLEMENTATION")
         return None if words is None else " ".join(words)
 
@@ -151,16 +152,29 @@ class Committed:
 
 
 class Message(NamedTuple):
-    """One message, or the reason why it did not come."""
+    """A message (RFC 1939, RETR); `Refused` is its counterpart."""
 
     number: int
     """The message number, from 1."""
 
-    content: bytes | None
-    """The message as it is stored, with CRLF; ``None`` if it was refused."""
+    content: bytes
+    """The message as it is stored, with CRLF."""
 
-    error: POP3Error | None
-    """Why it was refused; ``None`` if it was not."""
+    error: None
+    """Always ``None``: the server did not refuse the message."""
+
+
+class Refused(NamedTuple):
+    """A message that the server refused to send (RFC 1939, ``-ERR`` to RETR)."""
+
+    number: int
+    """The message number, from 1."""
+
+    content: None
+    """Always ``None``."""
+
+    error: POP3Error
+    """Why the server refused it."""
 
 
 @attrs.frozen

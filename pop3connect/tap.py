@@ -140,12 +140,21 @@ class WatchOptions(usage.Options):
             # Not left to twistd, whose exit status for it was 0 for a long time.
             sys.exit(str(error))
         if self["check"]:
-            from .watch_password import EXPOSED, exposed
-
-            for file in exposed(self.config):
-                print(f"{file}: {EXPOSED}", file=sys.stderr)  # noqa: T201
-            print(f"{self['config']}: {len(self.config.accounts)} account(s), all good")  # noqa: T201
+            self._report()
             sys.exit(0)
+
+    def _report(self) -> None:
+        from .redaction import encodable
+        from .watch_password import EXPOSED, exposed
+
+        warnings = [f"{file}: {EXPOSED}" for file in exposed(self.config)]
+        for warning in warnings:
+            print(encodable(warning, sys.stderr), file=sys.stderr)  # noqa: T201
+        verdict = "all good"
+        if warnings:
+            verdict = f"good, {len(warnings)} warning{'s' * (len(warnings) > 1)}"
+        text = f"{self['config']}: {len(self.config.accounts)} account(s), {verdict}"
+        print(encodable(text, sys.stdout))  # noqa: T201
 
     def _read(self) -> WatchConfig:
         from .errors import UsageError
@@ -199,11 +208,9 @@ def makeService(options: Options) -> IService:
 
 
 def _make_demo(options: DemoOptions) -> IService:
-    # Not at the top: twistd installs the reactor that its --reactor names first.
-    from twisted.internet import reactor
-
     from .demo.service import DemoService
 
+    reactor = _reactor()
     # twistd turns sys.stdout into its log when it starts the service; what is
     # there now is still the terminal.
     return DemoService(
@@ -216,11 +223,20 @@ def _make_demo(options: DemoOptions) -> IService:
 
 
 def _make_watch(options: WatchOptions) -> IService:
-    from twisted.internet import reactor
-
     from .watch import WatchService
 
-    return WatchService(options.config, reactor=reactor)
+    return WatchService(options.config, reactor=_reactor())
+
+
+def _reactor() -> Any:
+    """Return the reactor that twistd will run, with time that is never set back."""
+    # Not at the top: twistd installs the reactor that its --reactor names first.
+    from twisted.internet import reactor
+
+    from .reactors import steady_time
+
+    steady_time(reactor)
+    return reactor
 
 
 def _finish(reactor: Any, out: TextIO, status: int) -> None:

@@ -117,22 +117,35 @@ def read_config(file: Path) -> WatchConfig:
 
     :raises UsageError: the file cannot be read, or something in it cannot be used.
     """
+    # Errors are raised outside of "except", and the text is hidden: they and the local
+    # variables of a traceback would show the passwords in it.
     try:
-        text = file.read_text(encoding="utf-8")
+        text = Secret(file.read_text(encoding="utf-8"))
+        document = _hidden(tomllib.loads(text))
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+        message = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{file}: octet {error.start} is not UTF-8, as TOML has to be"
-        ) from None
-    try:
-        document = tomllib.loads(text)
+        message = f"octet {error.start} is not UTF-8, as TOML has to be"
     except (ValueError, RecursionError) as error:
-        # Not as the cause: the error has the whole text in it, passwords too.
-        message = str(error)
+        message = f"this is not TOML: {error}"
     else:
         return _config(file, document)
-    raise UsageError(f"{file}: this is not TOML: {message}")
+    raise UsageError(f"{file}: {message}")
+
+
+def _hidden(value: Any) -> Any:
+    """
+    Return what was read with each str as a `Secret`.
+
+    A password is not only where it should be: a key can be misspelt.
+    """
+    if isinstance(value, str):
+        return Secret(value)
+    if isinstance(value, list):
+        return [_hidden(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _hidden(each) for key, each in value.items()}
+    return value
 
 
 @attrs.frozen
@@ -172,7 +185,8 @@ def _text(place: _Place, key: str, value: object) -> str:
         place.refuse(key, 'has to be a text in quotes, such as "text"')
     if not value or not value.isprintable():
         place.refuse(key, "has to be one line, and not empty")
-    return value
+    # No longer a Secret: what is known to be no password may be shown.
+    return str(value)
 
 
 def _server(place: _Place, key: str, value: object) -> str:
@@ -222,14 +236,14 @@ def _command(place: _Place, key: str, value: object) -> tuple[str, ...]:
     for argument in value:
         if not isinstance(argument, str) or "\0" in argument:
             place.refuse(key, "each argument has to be a text in quotes, without NUL")
-    return tuple(value)
+    return tuple(map(str, value))
 
 
 def _hook(place: _Place, key: str, value: object) -> tuple[str, ...] | str:
     if isinstance(value, list):
         return _command(place, key, value)
     if isinstance(value, str) and _FUNCTION.match(value):
-        return value
+        return str(value)
     place.refuse(
         key,
         'has to be a command, such as ["command", "argument"], or a Python '
@@ -257,7 +271,8 @@ def _seconds(least: float, most: float) -> _Reader:
 
 
 def _password(place: _Place, key: str, value: object) -> Secret:
-    return Secret(_text(place, key, value))
+    _text(place, key, value)
+    return Secret(value)
 
 
 _PASSWORD_READERS: dict[str, _Reader] = {
@@ -323,6 +338,7 @@ def _account(
             "is missing, or is not made of letters, digits and . _ @ + - (100 at most, "
             "a letter or digit first)",
         )
+    name = str(name)
     place = _Place(file, f"account {name}")
     place.only(table, ("name", "user", *PASSWORDS, *_COMMON))
     said = {

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
-from email import message_from_bytes
-from email.policy import default
 from functools import partial
 from inspect import iscoroutine
 from pathlib import Path
@@ -19,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 
 from .errors import UsageError
+from .headers import summary
 from .redaction import printable
 from .watch_config import WatchConfig, WatchedAccount
 from .watch_run import GRACE, RunError, find_program, run
@@ -27,12 +26,6 @@ __all__ = ["Hook", "NewMessage", "check_hooks", "find_hook"]
 
 MAX_VALUE = 1000
 """Characters of a value in the environment, which has little room."""
-
-MAX_FIELD = 4000
-"""Characters of a field that are decoded: the time it takes grows with the square."""
-
-_UNDECODED = ("utf-8", "surrogateescape")
-"""Octets that the standard library could not decode become what they were."""
 
 MAX_SAID = 300
 """Octets of what a failed command said that go to the log: its last line."""
@@ -60,26 +53,12 @@ class NewMessage:
     @property
     def subject(self) -> str:
         """The subject: decoded, one line, control characters escaped."""
-        return self._field("subject")
+        return summary(self.header).subject
 
     @property
     def sender(self) -> str:
         """The field From: decoded, one line, control characters escaped."""
-        return self._field("from")
-
-    def _field(self, name: str) -> str:
-        raw = ""
-        for field, value in message_from_bytes(self.header).raw_items():
-            if field.lower() == name:
-                raw = value[:MAX_FIELD]
-                break
-        try:
-            octets = str(default.header_fetch_parse(name, raw)).encode(*_UNDECODED)
-        except Exception:  # noqa: BLE001
-            # There are fields at which the standard library fails, in one way or
-            # another: a lone quote in From is one.
-            octets = raw.encode(*_UNDECODED)
-        return printable(b" ".join(octets.split()))
+        return summary(self.header).sender
 
     def environment(self) -> dict[str, str]:
         """Return what the environment of a command says about it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .redaction import Secret
+from .redaction import Secret, SecretBytes
 from .watch_config import PasswordSource, WatchConfig
 from .watch_run import RunError, find_program, run
 
@@ -78,12 +78,15 @@ def _is_exposed(file: Path) -> bool:
 async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
     try:
         if source.key == "password_command":
-            output = await run(
-                reactor,
-                source.value,
-                folder=folder,
-                environment=os.environ,
-                limit=PASSWORD_TIMEOUT,
+            # A traceback that shows local variables must not show it.
+            output = SecretBytes(
+                await run(
+                    reactor,
+                    source.value,
+                    folder=folder,
+                    environment=os.environ,
+                    limit=PASSWORD_TIMEOUT,
+                )
             )
             return _first_line(output.decode())
         return _first_line(_kept(source))

@@ -70,6 +70,7 @@ class Resolver:
         **__: object,
     ) -> Any:
         self.asked.append(hostName)
+        self.complete = resolutionReceiver.resolutionComplete
         resolutionReceiver.resolutionBegan(None)  # type: ignore[arg-type]
         if self._addresses is not None:
             for host in self._addresses:
@@ -134,7 +135,6 @@ class ArgumentsTests(ApiTestCase):
             error = self.failureResultOf(opening).value
             self.assertIsInstance(error, kind)
             self.assertIsInstance(error, POP3Error)
-            self.assertIsNotNone(error.server)
             self.assertIsNone(error.verb)
             # Not even a name was looked up.
             self.assertEqual(self.reactor.resolver.asked, [])
@@ -172,6 +172,26 @@ class ArgumentsTests(ApiTestCase):
         )
         for server in wrong:
             self.refused(server)
+
+    def test_server_that_may_hold_a_password_is_not_repeated(self) -> None:
+        """Nor is it where another argument is what is wrong."""
+        for server in (
+            "pop3s://ada:SECRET@pop.example.com",
+            "ada:SECRET@pop.example.com:995",
+            "ada:SECRET",
+            b"pop3s://ada:SECRET@pop.example.com",
+        ):
+            for options in ({}, {"secure": 7}, {"timeout": -1}):
+                opening = self.open(server, **options)
+                failure = self.failureResultOf(opening, UsageError)
+                told = f"{failure.value} {failure.value.server}"
+                told += failure.getTraceback(detail="verbose")
+                self.assertNotIn("SECRET", told)
+                self.assertIsNone(failure.value.server)
+
+    def test_error_for_another_argument_names_the_server(self) -> None:
+        failure = self.failureResultOf(self.open("pop.example.com", timeout=-1))
+        self.assertEqual(failure.value.server, "pop.example.com:110")
 
     def test_invalid_port_is_a_usage_error(self) -> None:
         wrong = (
@@ -377,6 +397,15 @@ class ServerTests(ApiTestCase):
             self.assertEqual(self.attempt(server), ("192.0.2.7", port))
             self.assertEqual(self.reactor.resolver.asked, [name])
 
+    def test_name_that_idna_does_not_allow_is_looked_up_as_it_is(self) -> None:
+        """Docker Compose and private networks have such names."""
+        for name in (
+            *("mail_server", "my_stack_mail_1.default", "_pop3._tcp.example.com"),
+            *("ab--mail", "ab--mail.example.com", "ab--cd--ef"),
+        ):
+            self.assertEqual(self.attempt(f"{name}:1100"), ("192.0.2.7", 1100))
+            self.assertEqual(self.reactor.resolver.asked, [name])
+
     def test_default_port_with_tls_is_995(self) -> None:
         expected = {
             "192.0.2.1": ("192.0.2.1", 995),
@@ -431,10 +460,31 @@ class ConnectingTests(ApiTestCase):
         error = self.failed(self.open(), ConnectError)
         self.assertIsInstance(error.__cause__, DNSLookupError)
 
+    def test_unknown_host_name_is_named_as_it_was_given(self) -> None:
+        self.reactor = Reactor([])
+        error = self.failureResultOf(self.open("mail_server")).value
+        self.assertIs(type(error), ConnectError)
+        self.assertIn("lookup: mail_server", str(error))
+
+    def test_lookup_that_ends_after_cancellation_is_ignored(self) -> None:
+        self.reactor = Reactor(None)
+        opening = self.open()
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.reactor.resolver.complete()
+        self.assertEqual(self.reactor.attempts(), [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_second_address_is_used_if_the_first_fails(self) -> None:
         # RFC 8305.
+        self.second_address_is_used("pop.example.com")
+
+    def test_second_address_of_a_name_that_idna_does_not_allow_is_used(self) -> None:
+        self.second_address_is_used("mail_server")
+
+    def second_address_is_used(self, server: str) -> None:
         self.reactor = Reactor(["2001:db8::1", "192.0.2.7"])
-        opening = self.open()
+        opening = self.open(server)
         self.assertEqual(self.reactor.attempts(), [("2001:db8::1", 110)])
         self.reactor.advance(1)
         self.assertEqual(

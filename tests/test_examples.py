@@ -39,7 +39,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from pop3connect import ConnectError, LoginError, UsageError
+from pop3connect import ConnectError, LoginError, UsageError, connect
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 from .support.loopback import ROOT, Program
@@ -679,6 +679,32 @@ class AsyncioTests(ExampleTestCase):
             await self.printed("with_asyncio", self.server, USER),
             f"meanwhile\n{octets} octets\n",
         )
+
+    async def test_deferred_awaited_by_asyncio_raises_the_quoted_error(self) -> None:
+        program = Program()
+        source = (
+            "import asyncio\n"
+            "from pop3connect.testing import MailboxServer\n"
+            "async def work():\n"
+            "    await MailboxServer().connect()\n"
+            "try:\n"
+            "    asyncio.run(work())\n"
+            "except RuntimeError as error:\n"
+            "    print(error)\n"
+        )
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, "-c", source],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.addCleanup(program.kill)
+        self.assertEqual(await program.ended, 0, program.errors)
+        quoted = "Task got bad yield: <Deferred at"
+        self.assertIn(quoted, program.output)
+        for page in ("howto/asyncio.rst", "howto/troubleshooting.rst"):
+            self.assertIn(quoted, (DOCS / page).read_text("utf-8"), page)
+        self.assertIn("Task got bad yield", connect.__doc__ or "")
 
     async def test_asyncio_thread_prints_number_of_messages(self) -> None:
         self.assertEqual(

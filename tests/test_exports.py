@@ -28,13 +28,17 @@ NAMES = [
     "Committed",
     "ConnectError",
     "ConnectionLostError",
+    "Connector",
     "Handle",
     "Listing",
     "LoginError",
     "LoginInfo",
     "Message",
+    "POP3ClientFactory",
+    "POP3ClientProtocol",
     "POP3Error",
     "ProtocolError",
+    "Refused",
     "STLSUnavailableError",
     "Secure",
     "Stat",
@@ -51,6 +55,7 @@ MODULES = {
     "blocking": ["BlockingHandle", "connect"],
     "omnis": [
         "Code",
+        "MailSplit",
         "Omnis",
         "POP3Connect",
         "POP3DeleteMessage",
@@ -62,9 +67,12 @@ MODULES = {
         "POP3RecvMessage",
         "POP3Stat",
         "POP3UndoDeletes",
+        "Part",
         "WebDevGetSecureError",
         "WebDevSetConfig",
         "error_text",
+        "kFalse",
+        "kTrue",
         "set_omnis_folder",
     ],
     "testing": ["MailboxServer", "Script", "ScriptedServer"],
@@ -75,7 +83,8 @@ SIGNATURE = (
     "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
     "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
-    "max_message_size=None, pipeline=True, client_certificate=None, "
+    "max_message_size=None, max_listing=2000000, pipeline=True, "
+    "client_certificate=None, "
     "allow_cleartext=True, utf8=False, capa=True)"
 )
 
@@ -234,6 +243,7 @@ class ResultTests(SynchronousTestCase):
             (pop3connect.Listing, ("number", "size")),
             (pop3connect.UID, ("number", "uid")),
             (pop3connect.Message, ("number", "content", "error")),
+            (pop3connect.Refused, ("number", "content", "error")),
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 

@@ -20,6 +20,7 @@ from pop3connect import (
     Handle,
     Message,
     ProtocolError,
+    Refused,
     TimedOutError,
 )
 from pop3connect.testing import Script, ScriptedServer
@@ -33,7 +34,7 @@ def begin(*capabilities: str) -> Script:
     return Script().greet().log_in(capabilities=["USER", "TOP", "UIDL", *capabilities])
 
 
-async def everything(handle: Handle) -> list[Message]:
+async def everything(handle: Handle) -> list[Message | Refused]:
     return [message async for message in handle.messages()]
 
 
@@ -423,6 +424,75 @@ class MailboxTests(QuirkTestCase):
             self.successResultOf(uids),
             [(1, "same"), (2, "same"), (3, ""), (4, "x" * 300)],
         )
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_uid_reply_without_message_number_is_understood(self) -> None:
+        server, handle = self.log_in(
+            begin().expect("UIDL 1").reply("+OK 00001a1457b5a851").quit()
+        )
+        uid, ending = handle.uid(1), handle.disconnect()
+        server.flush()
+        self.assertEqual(self.successResultOf(uid), "00001a1457b5a851")
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_uid_reply_of_a_number_alone_fails_that_command(self) -> None:
+        server, handle = self.log_in(begin().expect("UIDL 1").reply("+OK 1457").quit())
+        uid, ending = handle.uid(1), handle.disconnect()
+        server.flush()
+        self.assertIn("uidl()", str(self.failureResultOf(uid, ProtocolError).value))
+        self.successResultOf(ending)
+        self.over(server)
+
+    def test_listed_messages_that_are_marked_are_left_out(self) -> None:
+        # Twisted's own server lists them, with the size 0.
+        listed = {"LIST": ["1 0", "2 30"], "UIDL": ["1 a", "2 b"]}
+        script = begin().expect("DELE 1").reply("+OK")
+        for verb, lines in listed.items():
+            script = script.expect(verb).reply(lines=lines)
+        script = script.expect("RSET").reply("+OK")
+        for verb, lines in listed.items():
+            script = script.expect(verb).reply(lines=lines)
+        server, handle = self.log_in(script.quit())
+        answers = [
+            asked()
+            for asked in (
+                lambda: handle.delete(1),
+                handle.list,
+                handle.uidl,
+                handle.reset,
+                handle.list,
+                handle.uidl,
+                handle.disconnect,
+            )
+        ]
+        server.flush()
+        _, sizes, uids, _, all_sizes, all_uids, _ = map(self.successResultOf, answers)
+        self.assertEqual((sizes, uids), ([(2, 30)], [(2, "b")]))
+        self.assertEqual(all_sizes, [(1, 0), (2, 30)])
+        self.assertEqual(all_uids, [(1, "a"), (2, "b")])
+        self.over(server)
+
+    def test_messages_skips_marked_messages_that_are_listed(self) -> None:
+        server, handle = self.log_in(
+            begin()
+            .expect("DELE 1")
+            .reply("+OK")
+            .expect("LIST")
+            .reply(lines=["1 0", "2 30"])
+            .expect("RETR 2")
+            .reply(lines=MAIL.decode().splitlines())
+            .quit()
+        )
+        handle.delete(1)
+        fetching = Deferred.fromCoroutine(everything(handle))
+        server.flush()
+        self.assertEqual(
+            [message.number for message in self.successResultOf(fetching)], [2]
+        )
+        ending = handle.disconnect()
+        server.flush()
         self.successResultOf(ending)
         self.over(server)
 

@@ -13,6 +13,7 @@ from pop3connect import (
     Listing,
     LoginInfo,
     Message,
+    Refused,
     Stat,
 )
 
@@ -68,6 +69,16 @@ class ResultTests(SynchronousTestCase):
 
     def test_refused_message_unpacks_to_number_none_and_error(self) -> None:
         error = CommandError("no such message")
-        number, content, why = Message(7, None, error)
+        number, content, why = Refused(7, None, error)
         self.assertEqual((number, content), (7, None))
         self.assertIs(why, error)
+
+    def test_refused_message_survives_pickling_with_its_error(self) -> None:
+        refused = Refused(7, None, CommandError("no such message"))
+        twin = pickle.loads(pickle.dumps(refused))
+        self.assertEqual(twin[:2], (7, None))
+        self.assertEqual(str(twin.error), str(refused.error))
+        self.assertEqual(
+            repr(refused),
+            "Refused(number=7, content=None, error=CommandError('no such message'))",
+        )

@@ -238,8 +238,22 @@ class WatchOptionsTests(SynchronousTestCase):
 
     def test_check_warns_of_config_file_readable_by_others(self) -> None:
         self.file.chmod(0o644)
-        status, _, errors = self.check()
+        status, output, errors = self.check()
         self.assertEqual((status, errors), (0, f"{self.file}: {EXPOSED}\n"))
+        self.assertEqual(output, f"{self.file}: 1 account(s), good, 1 warning\n")
+
+    def test_check_counts_several_warnings(self) -> None:
+        kept = self.file.parent / "kept"
+        kept.write_text("looking-glass")
+        text = self.file.read_text()
+        second = text[text.index("[[account]]") :].replace('"ann"', '"bob"')
+        second = second.replace(' = "x"', '_file = "kept"')
+        self.file.write_text(text + "\n" + second)
+        for file in (self.file, kept):
+            file.chmod(0o644)
+        _, output, errors = self.check()
+        self.assertEqual(len(errors.splitlines()), 2, errors)
+        self.assertEqual(output, f"{self.file}: 2 account(s), good, 2 warnings\n")
 
 
 class PluginTests(SynchronousTestCase):

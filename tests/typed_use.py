@@ -12,7 +12,13 @@ from typing import Any
 from cryptography.x509 import Certificate
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IConsumer, IListeningPort, IReactorTime
+from twisted.internet.interfaces import (
+    IConsumer,
+    IListeningPort,
+    IReactorTCP,
+    IReactorTime,
+)
+from twisted.internet.task import Clock
 from typing_extensions import assert_type
 
 import pop3connect.blocking
@@ -27,14 +33,24 @@ from pop3connect import (
     LoginInfo,
     Message,
     POP3Error,
+    Refused,
     Secure,
     Stat,
     TimedOutError,
     TLSInfo,
     connect,
+    omnis,
 )
 from pop3connect.blocking import BlockingHandle
-from pop3connect.omnis import Code, Omnis, POP3Connect, POP3ListMessages, error_text
+from pop3connect.omnis import (
+    Code,
+    Omnis,
+    POP3Connect,
+    POP3ListMessages,
+    blocking,
+    error_text,
+    kTrue,
+)
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 
@@ -78,9 +94,20 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
     for nothing in (handle.delete(1), handle.reset(), handle.noop(), handle.utf8()):
         assert_type(nothing, Deferred[None])
     async for message in handle.messages(range(1, 10), ahead=4):
-        assert_type(message, Message)
-        assert_type(message.content, bytes | None)
-        assert_type(message.error, POP3Error | None)
+        assert_type(message, Message | Refused)
+        if message.error is None:
+            assert_type(message, Message)
+            assert_type(message.content, bytes)
+        else:
+            assert_type(message, Refused)
+            assert_type(message.error, POP3Error)
+        if isinstance(message, Refused):
+            assert_type(message.error, POP3Error)
+        assert_type(message.number, int)
+    stored: list[bytes] = [
+        message.content async for message in handle.messages() if message.error is None
+    ]
+    assert_type(len(stored), int)
     assert_type(await handle.disconnect(), Committed)
     assert_type(handle.abort(), Deferred[None])
     assert_type(handle.when_closed(), Deferred[None])
@@ -130,7 +157,9 @@ def blocked() -> None:
         with open("message.eml", "wb") as file:
             assert_type(handle.retrieve(1, file), int)
         for message in handle.messages([1, 2]):
-            assert_type(message, Message)
+            assert_type(message, Message | Refused)
+            if message.error is None:
+                assert_type(message.content, bytes)
         assert_type(handle.disconnect(), Committed)
 
 
@@ -145,9 +174,36 @@ async def as_in_omnis(reactor: IReactorTime) -> None:
     code: Code = Code.NO_ADDRESS
     assert_type(error_text(code), str)
     Omnis(reactor=reactor)
+    assert_type(omnis.S1, str)
+    await POP3Connect("pop.example.com", "ada", "secret", "", kTrue, auth="XOAUTH2")
+    await POP3Connect("pop.example.com", "ada", "secret", lambda: print(omnis.S1))
 
 
-def tested(reactor: Any, clock: IReactorTime) -> None:
+def as_in_omnis_blocking() -> None:
+    """
+    The blocking form of the Omnis family.
+    """
+    socket = blocking.POP3Connect("pop.example.com", "ada", "secret", "", kTrue)
+    assert_type(socket, int)
+    assert_type(blocking.MailSplit(b"", [], bytearray()), int)
+
+
+def on_a_reactor(time: IReactorTime, endpoint: HostnameEndpoint) -> None:
+    """
+    What is accepted as a reactor: the global one, a clock, what has the interface.
+    """
+    from twisted.internet import reactor
+
+    connect("pop.example.com", "ada", "secret", reactor=reactor)
+    connect("pop.example.com", "ada", "secret", reactor=Clock(), endpoint=endpoint)
+    connect("pop.example.com", "ada", "secret", reactor=time)
+    connect("pop.example.com", "ada", "secret", reactor=object())  # type: ignore[arg-type]
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", reactor=reactor)
+    MailboxServer().listen(reactor)
+    Omnis(reactor=reactor)
+
+
+def tested(reactor: IReactorTCP, clock: IReactorTime) -> None:
     """
     The servers for tests.
     """
@@ -155,6 +211,7 @@ def tested(reactor: Any, clock: IReactorTime) -> None:
     assert_type(server.connect(timeout=5), Deferred[Handle])
     mailbox = MailboxServer([b"Subject: hello\r\n\r\n"])
     assert_type(mailbox.messages, list[bytes])
+    assert_type(mailbox.deliver(b"mail", uids=["a"]), list[str])
     assert_type(mailbox.listen(reactor), IListeningPort)
 
 

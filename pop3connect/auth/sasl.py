@@ -1,7 +1,7 @@
 """
 The mechanisms to log in with: challenges in, responses out.
 
-The dialogue is the business of `authenticate`.  SCRAM is scramp's; the rest are a line
+`attempt` carries them over the connection.  SCRAM is scramp's; the rest are a line
 each.
 """
 
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import UsageError
-from ..redaction import Secret, printable
+from ..redaction import Secret, SecretBytes, printable
 
 if TYPE_CHECKING:
     from scramp import ScramClient
 
 __all__ = [
+    "BAD_CREDENTIALS",
     "MECHANISMS",
     "SCRAM",
     "SCRAM_PLUS",
@@ -30,6 +31,7 @@ __all__ = [
     "Credentials",
     "Mechanism",
     "SASLError",
+    "UnusableError",
     "apop_challenge",
     "apop_digest",
     "decode_challenge",
@@ -42,11 +44,23 @@ MAX_ITERATIONS = 1_000_000
 the server chooses the number, and we do the work."""
 
 MIN_ITERATIONS = 4096
-"""RFC 7677 section 4.  With fewer, who asks us to prove the password can guess it."""
+"""RFC 7677 section 4.  With fewer, a false server could guess the password."""
+
+
+MIN_SALT = 12
+"""Octets of a SCRAM salt.  scramp 1.5 refuses shorter ones; RFC 5802 names no bound."""
 
 
 class SASLError(Exception):
     """The server's side of a mechanism is wrong; it must not be trusted."""
+
+
+class UnusableError(Exception):
+    """
+    The mechanism cannot be used with what the server has stored for this account.
+
+    Nothing is wrong with the server, and nothing made of the password was sent.
+    """
 
 
 ChannelBinding = tuple[str, bytes]
@@ -58,7 +72,9 @@ class Credentials:
     """
     Who logs in, for as long as the login takes.
 
-    :ivar binding: what binds the login to the TLS around it.
+    :ivar binding: what binds the login to the TLS around it.  SCRAM without -PLUS sends
+        the flag ``y`` if there is one ("this client could bind"), else ``n`` (RFC 5802
+        section 6).
     :ivar nonce: of SCRAM, where it must be known before; else a random one.
     """
 
@@ -70,9 +86,11 @@ class Credentials:
     nonce: str | None = None
 
 
-def _octets(text: str) -> bytes:
+def _octets(text: str) -> SecretBytes:
+    # In no traceback that shows local variables, neither here nor in a library.
+    text = Secret(text)
     try:
-        return text.encode()
+        return SecretBytes(text.encode())
     except UnicodeEncodeError:
         pass
     # Not raised above: that exception has the whole text in it.
@@ -87,12 +105,12 @@ class Mechanism:
     One SASL mechanism during one login.
 
     :cvar name: as IANA lists it.
-    :cvar cleartext: whether who listens can log in with what he hears.
+    :cvar cleartext: whether an eavesdropper could log in with what is sent.
     :cvar needs_tls: whether it must not be used without TLS at all.
     :cvar oauth: whether the password is a token.
     :cvar early: whether the initial response may go with the AUTH command.
     :ivar tentative: whether nothing made of the password has been sent yet, and a
-        server may refuse what was sent for want of understanding it.
+        server may refuse because it does not understand what was sent.
     """
 
     name = ""
@@ -113,19 +131,20 @@ class Mechanism:
         """
         Answer a challenge.
 
-        :raises SASLError: it is none that this mechanism can have.
+        :raises SASLError: this mechanism has no such challenge.
+        :raises UnusableError: the account's data at the server cannot be used.
         """
         raise SASLError("a challenge more than it has")
 
-    def at_a_loss(self, challenge: bytes) -> bool:
-        """Say whether with this challenge the server gives up, not knowing how."""
+    def gives_up(self, challenge: bytes) -> bool:
+        """Return whether the server says that it cannot go on with the mechanism."""
         return False
 
     def finish(self) -> None:
         """
         Look back when the server says that all is well.
 
-        :raises SASLError: it has not proven what it has to.
+        :raises SASLError: the server has not proven that it knows the password.
         """
 
     def failure(self) -> Mapping[str, str]:
@@ -179,6 +198,21 @@ _UNKNOWN_BINDING = (
     b"e=channel-binding-not-supported",
 )
 
+BAD_CREDENTIALS = ("invalid-proof", "unknown-user", "invalid-username-encoding")
+"""Errors of a SCRAM server (RFC 5802 section 7) that concern the name or password."""
+
+_ERRORS = (
+    *BAD_CREDENTIALS,
+    "invalid-encoding",
+    "extensions-not-supported",
+    "channel-bindings-dont-match",
+    "server-does-support-channel-binding",
+    "channel-binding-not-supported",
+    "unsupported-channel-binding-type",
+    "no-resources",
+    "other-error",
+)
+
 
 class Scram(Mechanism):
     """SCRAM (RFC 5802, 7677), with channel binding where its name ends in -PLUS."""
@@ -190,6 +224,7 @@ class Scram(Mechanism):
         # A server may know another kind of binding, and cannot say so beforehand.
         self.tentative = self._bound
         self._asked = self._proven = False
+        self._failure: dict[str, str] = {}
 
     def _make_client(self) -> ScramClient:
         # Late: it takes a while, and most sessions don't need it.
@@ -198,8 +233,8 @@ class Scram(Mechanism):
         who = self.credentials
         kind, stand_in = "", None
         if who.binding is not None:
-            # scramp refuses tls-exporter by its name, for Python's ssl cannot make the
-            # data of it; OpenSSL can.  So the name is put in place afterwards.
+            # scramp refuses tls-exporter by its name, because Python's ssl cannot make
+            # its data; OpenSSL can.  So the name is put in place afterwards.
             kind, data = who.binding
             stand_in = ("tls-server-end-point", data)
         try:
@@ -207,8 +242,7 @@ class Scram(Mechanism):
                 [self.name],
                 who.username,
                 who.password,
-                # Without -PLUS too: "we could, but you do not offer it" (the flag "y",
-                # RFC 5802 section 6), so that a stripped offer comes to light.
+                # Without -PLUS too: the flag "y" brings a stripped offer to light.
                 channel_binding=stand_in,
                 c_nonce=who.nonce,
             )
@@ -232,23 +266,30 @@ class Scram(Mechanism):
         first: str = self._client.get_client_first()
         return first.encode()
 
-    def at_a_loss(self, challenge: bytes) -> bool:
-        """Say whether it does not know the kind of binding (RFC 5802 section 7)."""
+    def gives_up(self, challenge: bytes) -> bool:
+        """Return whether it does not know the type of binding (RFC 5802 section 7)."""
         return self.tentative and challenge.startswith(_UNKNOWN_BINDING)
 
     def respond(self, challenge: bytes) -> bytes:
         """Prove the password; then check that the server knows it too."""
         problem = ""
+        # A server may have put anything there, a secret too.
+        told = Secret(challenge.removeprefix(b"e=").decode("ascii", "replace"))
+        if challenge.startswith(b"e=") and told in _ERRORS and not self._failure:
+            self.tentative = False
+            self._failure = {"error": str(told)}
+            # The server goes on to its -ERR.
+            return b""
         try:
             if not self._asked:
                 self._asked, self.tentative = True, False
                 _check_iterations(challenge)
+                _check_salt(challenge)
                 self._client.set_server_first(challenge.decode())
-                final: str = self._client.get_client_final()
-                return final.encode()
+                return SecretBytes(self._client.get_client_final().encode())
             self._client.set_server_final(challenge.decode())
             self._proven = True
-        except SASLError:
+        except (SASLError, UnusableError):
             raise
         except Exception as error:  # noqa: BLE001 - scramp's, and what it lets through
             problem = str(error)
@@ -261,6 +302,10 @@ class Scram(Mechanism):
         if not self._proven:
             raise SASLError("no proof that it knows the password")
 
+    def failure(self) -> Mapping[str, str]:
+        """Return the error that the server named (RFC 5802 section 7)."""
+        return self._failure
+
 
 def _check_iterations(server_first: bytes) -> None:
     match = re.search(rb",i=(\d{1,12})(?:,|\Z)", server_first)
@@ -268,6 +313,18 @@ def _check_iterations(server_first: bytes) -> None:
     if not MIN_ITERATIONS <= count <= MAX_ITERATIONS:
         raise SASLError(
             f"an iteration count that is not from {MIN_ITERATIONS} to {MAX_ITERATIONS}"
+        )
+
+
+def _check_salt(server_first: bytes) -> None:
+    match = re.search(rb",s=([A-Za-z0-9+/=]*),", server_first)
+    salt = decode_challenge(match[1]) if match else None
+    # One that cannot be decoded is scramp's to refuse.
+    if salt is not None and len(salt) < MIN_SALT:
+        raise UnusableError(
+            f"the server's SCRAM salt for this account has {len(salt)} bytes, and at "
+            f"least {MIN_SALT} are needed here; setting the password again on the "
+            "server usually makes a longer one"
         )
 
 
@@ -395,7 +452,7 @@ def apop_challenge(greeting: bytes) -> bytes | None:
 
 def apop_digest(challenge: bytes, password: str) -> Secret:
     """Return the digest for APOP (RFC 1939 section 7)."""
-    octets = challenge + _octets(password)
+    octets = SecretBytes(challenge + _octets(password))
     return Secret(hashlib.md5(octets, usedforsecurity=False).hexdigest())
 
 
@@ -407,16 +464,20 @@ def encode_response(response: bytes) -> Secret:
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-def decode_challenge(challenge: bytes) -> bytes | None:
+def decode_challenge(challenge: bytes) -> SecretBytes | None:
     """Decode a challenge; ``None`` if it is not base64, strictly (RFC 5034)."""
     # Not left to Python alone: older versions take pads in odd places.
     if _BASE64.fullmatch(challenge) is None:
         return None
-    return base64.b64decode(challenge)
+    return SecretBytes(base64.b64decode(challenge))
 
 
 def forms(credentials: Credentials) -> list[bytes]:
     """Return the forms in which a server may repeat a password."""
-    octets = credentials.password.encode("utf-8", "surrogateescape")
+    octets = SecretBytes(credentials.password.encode("utf-8", "surrogateescape"))
     plain = Plain(credentials).initial()
-    return [octets, base64.b64encode(octets), base64.b64encode(plain)]
+    return [
+        octets,
+        SecretBytes(base64.b64encode(octets)),
+        SecretBytes(base64.b64encode(plain)),
+    ]

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from ..client.prefetch import Messages
 from ..errors import POP3Error
-from ..results import Message
+from ..results import Message, Refused
 from .reactor_thread import Call, ReactorThread
 
 __all__ = ["BATCH", "HELD", "Batches", "BinaryFile", "FileConsumer"]
@@ -24,6 +24,8 @@ HELD = 1024 * 1024
 
 BATCH = 1024 * 1024
 """Octets of messages that go from one thread to the other at once."""
+
+_Item = Message | Refused
 
 
 class BinaryFile(Protocol):
@@ -111,18 +113,18 @@ class Batches:
         self._messages = messages
         self._most = most
         # Asked for, and not taken yet.
-        self._next: Deferred[Message | None] | None = None
+        self._next: Deferred[_Item | None] | None = None
         # Its turn comes when all that came before it has been taken.
         self._error: POP3Error | None = None
 
-    async def take(self) -> list[Message]:
+    async def take(self) -> list[_Item]:
         """
         Wait for a message, and take what has come with it.
 
         :return: empty after the last one.
         :raises POP3Error: the session has ended.
         """
-        batch: list[Message] = []
+        batch: list[_Item] = []
         octets = 0
         while self._error is None:
             coming = self._next or Deferred.fromCoroutine(_next(self._messages))
@@ -153,5 +155,5 @@ class Batches:
         await self._messages.aclose()
 
 
-async def _next(messages: Messages) -> Message | None:
+async def _next(messages: Messages) -> _Item | None:
     return await anext(messages, None)

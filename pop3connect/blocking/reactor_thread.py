@@ -24,6 +24,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from ..errors import ConnectionLostError, UsageError
+from ..reactors import THREADS, check_reactor
 
 __all__ = ["Call", "ReactorThread"]
 
@@ -67,11 +68,14 @@ class ReactorThread:
         Return the thread of a running reactor.
 
         :param reactor: default: the global one, which is started if it does not run.
-        :raises UsageError: no call into it could ever return from here.
+        :raises UsageError: no call into it could ever return from here, or it is not a
+            reactor.
         :raises ImportError: it has to be started, and crochet is not installed.
         """
         given = reactor is not None
-        if not given:
+        if given:
+            check_reactor(reactor, THREADS)
+        else:
             from twisted.internet import reactor
         known = _KNOWN.get(reactor)
         if known is None:

@@ -20,16 +20,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .. import api
 from ..address import Secure, ServerAddress
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..handle import Handle
 from ..redaction import Secret, StatusProcedure
-from ..results import UID, Capabilities, Committed, Listing, LoginInfo, Message, Stat
+from ..results import (
+    UID,
+    Capabilities,
+    Committed,
+    Listing,
+    LoginInfo,
+    Message,
+    Refused,
+    Stat,
+)
 from .handover import Batches, BinaryFile, FileConsumer
 from .reactor_thread import Call, ReactorThread
 
@@ -59,7 +68,7 @@ def connect(
     *,
     cacerts: str | os.PathLike[str] | None = None,
     system_trust: bool = False,
-    reactor: Any = None,
+    reactor: IReactorTime | None = None,
     endpoint: IStreamClientEndpoint | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
@@ -80,8 +89,9 @@ def connect(
     :param password: a callable is called in the thread that called this, so that it
         may block.
     :param stsproc: called in the reactor's thread; it must not block.
-    :param reactor: one that runs in another thread.  Default: the global one, which
-        is started in the background if it does not run.
+    :param reactor: one that runs in another thread; it also has to provide
+        ``IReactorCore`` and ``IReactorFromThreads``.  Default: the global one, which is
+        started in the background if it does not run.
     :raises UsageError: also in the reactor's own thread, and in a process that was
         forked off after the reactor had been started.
     :raises ImportError: the reactor has to be started, and crochet is not installed.
@@ -236,7 +246,7 @@ class BlockingHandle:
 
     def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> Generator[Message, None, None]:
+    ) -> Generator[Message | Refused, None, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
@@ -244,7 +254,7 @@ class BlockingHandle:
         :param ahead: so many are fetched, at the most, before they are wanted; and
             up to 1 MiB of them, but no more than so many, are on their way here.
 
-        A message that the server refuses is an item with its ``error``; what ends
+        The items are `Message`, or `Refused` if the server refuses one.  What ends
         the session is raised.  The loop may be left early.  Other methods may be called
         in it; their commands go out after those for the messages that have been
         asked for.  An iterator is for one thread.
@@ -260,7 +270,7 @@ class BlockingHandle:
         finally:
             self._thread.post(_run, batches.stop)
 
-    def __iter__(self) -> Generator[Message, None, None]:
+    def __iter__(self) -> Generator[Message | Refused, None, None]:
         """Iterate over all messages, as `messages` does."""
         return self.messages()
 

@@ -4,7 +4,7 @@ The options that all commands have: which server, who, how it is protected.
 
 from __future__ import annotations
 
-import ipaddress
+import sys
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -13,6 +13,8 @@ import attrs
 import click
 
 from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
+from ..auth.policy import check_auth
+from ..auth.sasl import MECHANISMS
 from ..errors import UsageError
 
 __all__ = ["Access", "access_options"]
@@ -54,22 +56,21 @@ class Access:
             raise click.UsageError(str(error)) from error
 
     @property
-    def loopback(self) -> bool:
-        """Whether what is sent stays on this computer."""
-        host = self.address.host.partition("%")[0]
-        if not self.address.is_ip:
-            # RFC 6761 section 6.3: it is always this computer.
-            return host == "localhost" or host.endswith(".localhost")
-        return ipaddress.ip_address(host).is_loopback
-
-    @property
     def status_procedure(self) -> Callable[[str], object] | None:
         """What shows the conversation, where that is wanted."""
         return _trace if self.trace else None
 
 
 def _trace(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(line, file=sys.stderr)
+
+
+def _auth(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return check_auth(value)
+    except UsageError:
+        known = ", ".join(("auto", "USER", "APOP", *MECHANISMS))
+        raise click.BadParameter(f"{value!r} is not one of {known}") from None
 
 
 _OPTIONS = (
@@ -103,6 +104,7 @@ _OPTIONS = (
     ),
     click.option(
         "--auth",
+        callback=_auth,
         metavar="NAME",
         default="auto",
         show_default=True,
@@ -159,7 +161,10 @@ def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(**values: Any) -> Any:
         values["secure"] = _WAYS[values["secure"]]
         known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
-        return function(Access(**known), **values)
+        access = Access(**known)
+        # Refused here, before a password is asked for.
+        _ = access.address
+        return function(access, **values)
 
     # click keeps the parameters that are there already on the function.
     wrapped: Callable[..., Any] = update_wrapper(command, function)

@@ -11,6 +11,7 @@ from .exits import Exit
 from .info import info_command
 from .listing import list_command, stat_command
 from .messages import delete_command, get_command, top_command
+from .output import prepare, tell
 from .saving import fetch_command
 
 __all__ = ["main", "pop3connect"]
@@ -41,10 +42,23 @@ for _command in (
 
 def main() -> int:
     """Run the command line, and return its exit status."""
+    prepare()
     try:
         return pop3connect.main(prog_name="pop3connect", standalone_mode=False) or 0
     except click.Abort:
         return Exit.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        _complain(error)
         return error.exit_code
+
+
+def _complain(error: click.ClickException) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        # No command at all: this error is the help.
+        error.show()
+        return
+    text = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        text = f"{text.rstrip('.')}; see '{context.command_path} --help'"
+    tell(text)

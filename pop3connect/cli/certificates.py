@@ -1,19 +1,22 @@
 """
 Reads the certificates that a server shows, for people and for programs.
 
-They come from whoever answered: what cannot be read is left out, and what is shown
-is printable.
+Anybody can answer at an address, so a certificate may hold any bytes that OpenSSL
+accepts.  Everything shown is printable, and a certificate that cannot be parsed is
+described by what OpenSSL prints of it.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
+import re
+import warnings
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import crypto
 
 from ..redaction import printable
 
@@ -23,12 +26,13 @@ __all__ = ["CertificateFacts", "facts_of", "pin"]
 @attrs.frozen
 class CertificateFacts:
     """
-    What a certificate says.
+    The facts in a certificate; of one that cannot be parsed, those OpenSSL can read.
 
     :ivar names: the DNS names and IP addresses that it is for.
-    :ivar not_before: from when it is valid, UTC, as in ISO 8601.
-    :ivar not_after: until when.
+    :ivar not_before: from when it is valid, UTC, as in ISO 8601; empty if unreadable.
+    :ivar not_after: until when, likewise.
     :ivar sha256: the hash of the certificate, in hexadecimal digits.
+    :ivar problem: why it cannot be parsed; ``None`` if it can.
     """
 
     subject: str
@@ -37,42 +41,33 @@ class CertificateFacts:
     not_before: str
     not_after: str
     sha256: str
+    problem: str | None = None
 
 
-def facts_of(certificate: x509.Certificate) -> CertificateFacts:
-    """Read a certificate."""
-    encoded = certificate.public_bytes(Encoding.DER)
+def facts_of(shown: crypto.X509) -> CertificateFacts:
+    """Read a certificate; whatever is wrong with it, nothing is raised."""
+    encoded = crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
+    sha256 = hashlib.sha256(encoded).hexdigest()
+    try:
+        with warnings.catch_warnings():
+            # Of a serial number below 1: a warning in this release of cryptography, and
+            # announced as an exception.
+            warnings.simplefilter("error")
+            return _parsed(shown.to_cryptography(), sha256)
+    except Exception as error:  # noqa: BLE001 - ValueError, InvalidVersion, warnings, ...
+        problem = f"{type(error).__name__}: {_shown(str(error))}"
+    return _printed_by_openssl(shown, sha256, problem)
+
+
+def _parsed(certificate: x509.Certificate, sha256: str) -> CertificateFacts:
     return CertificateFacts(
-        subject=_distinguished(certificate.subject),
-        issuer=_distinguished(certificate.issuer),
+        subject=_shown(certificate.subject.rfc4514_string()),
+        issuer=_shown(certificate.issuer.rfc4514_string()),
         names=_names(certificate),
         not_before=certificate.not_valid_before_utc.isoformat(),
         not_after=certificate.not_valid_after_utc.isoformat(),
-        sha256=hashlib.sha256(encoded).hexdigest(),
+        sha256=sha256,
     )
-
-
-def pin(certificate: x509.Certificate) -> str | None:
-    """
-    Return the hash of a certificate's public key, as RFC 7469 section 2.4 writes it.
-
-    :return: base64 of SHA-256 of the SubjectPublicKeyInfo; ``None`` if the key is of
-        a kind that nobody here knows.
-    """
-    try:
-        key = certificate.public_key()
-    except (UnsupportedAlgorithm, ValueError):
-        return None
-    info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(info).digest()).decode("ascii")
-
-
-def _distinguished(name: x509.Name) -> str:
-    return _shown(name.rfc4514_string())
-
-
-def _shown(text: str) -> str:
-    return printable(text.encode("utf-8", "replace"))
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
@@ -80,7 +75,57 @@ def _names(certificate: x509.Certificate) -> list[str]:
         names = certificate.extensions.get_extension_for_class(
             x509.SubjectAlternativeName
         ).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except x509.ExtensionNotFound:
         return []
     addresses = map(str, names.get_values_for_type(x509.IPAddress))
     return [*map(_shown, names.get_values_for_type(x509.DNSName)), *addresses]
+
+
+def _printed_by_openssl(
+    shown: crypto.X509, sha256: str, problem: str
+) -> CertificateFacts:
+    # OpenSSL escapes control characters in names, so no name can forge a line.
+    text = crypto.dump_certificate(crypto.FILETYPE_TEXT, shown)
+
+    def line(label: bytes) -> bytes:
+        found = re.search(rb"^ *%s *: *(.*)$" % label, text, re.MULTILINE)
+        return found[1].strip() if found else b""
+
+    return CertificateFacts(
+        subject=printable(line(b"Subject")),
+        issuer=printable(line(b"Issuer")),
+        names=[],
+        not_before=_iso(line(b"Not Before")),
+        not_after=_iso(line(b"Not After")),
+        sha256=sha256,
+        problem=problem,
+    )
+
+
+def _iso(printed: bytes) -> str:
+    """Return in ISO 8601 what OpenSSL prints as ``Jan  1 00:00:00 2001 GMT``."""
+    try:
+        naive = datetime.datetime.strptime(
+            printed.decode("ascii"), "%b %d %H:%M:%S %Y GMT"
+        )
+    except ValueError:
+        return ""
+    return naive.replace(tzinfo=datetime.timezone.utc).isoformat()
+
+
+def pin(shown: crypto.X509) -> str | None:
+    """
+    Return the hash of a certificate's public key, as RFC 7469 section 2.4 writes it.
+
+    :return: base64 of SHA-256 of the SubjectPublicKeyInfo; ``None`` for a key that
+        OpenSSL does not know.
+    """
+    try:
+        info = crypto.dump_publickey(crypto.FILETYPE_ASN1, shown.get_pubkey())
+    except crypto.Error:
+        return None
+    return base64.b64encode(hashlib.sha256(info).digest()).decode("ascii")
+
+
+def _shown(text: str) -> str:
+    return printable(text.encode("utf-8", "replace"))

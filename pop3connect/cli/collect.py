@@ -18,7 +18,7 @@ from ..destinations.store import Delivery, Store
 from ..errors import CommandError
 from ..handle import Handle
 from .ahead import answers
-from .exits import tell
+from .output import counted, tell
 from .record import Record
 
 __all__ = ["Collection", "Outcome", "note_recovered", "unique_ids"]
@@ -60,8 +60,8 @@ async def unique_ids(handle: Handle) -> dict[int, str]:
     usable = {row.number: row.uid for row in rows if row.uid and counts[row.uid] == 1}
     if len(usable) < len(rows):
         tell(
-            f"{len(rows) - len(usable)} messages have a unique-id that is blank or "
-            "that another message has too, so they are fetched each time"
+            f"{counted(len(rows) - len(usable), 'message')} with a blank or repeated "
+            "unique-id: fetched again by each run"
         )
     return usable
 

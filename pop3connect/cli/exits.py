@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import enum
 
-import click
-
 from ..errors import (
     CommandError,
     ConnectError,
@@ -22,8 +20,9 @@ from ..errors import (
     UsageError,
     VerificationError,
 )
+from .numbers import NoSuchMessageError
 
-__all__ = ["Exit", "exit_status", "tell", "words"]
+__all__ = ["Exit", "exit_status", "words"]
 
 
 class Exit(enum.IntEnum):
@@ -33,7 +32,7 @@ class Exit(enum.IntEnum):
     """All was done; deletions have been confirmed by the server."""
 
     BROKEN_PIPE = 1
-    """Who read the output went away; click's own number for it."""
+    """The reader closed the pipe; click's own number for it."""
 
     USAGE = 2
     """The arguments, or there is no password.  Nothing was sent."""
@@ -54,7 +53,7 @@ class Exit(enum.IntEnum):
     """The name, the password, or the account's state."""
 
     REFUSED = 8
-    """The server refused a command: a message, a deletion."""
+    """The server refused a command, or has no such message."""
 
     NONSENSE = 9
     """The server does not speak POP3 as it should."""
@@ -79,6 +78,7 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (TLSError, Exit.NO_TLS),
     (LoginError, Exit.LOGIN_REFUSED),
     (CommandError, Exit.REFUSED),
+    (NoSuchMessageError, Exit.REFUSED),
     (ProtocolError, Exit.NONSENSE),
     (OSError, Exit.LOCAL_FILES),
 )
@@ -102,6 +102,8 @@ _OPTIONS = (
     ("system_trust=True", "--system-trust"),
     ("with cacerts=", "with --cacerts"),
     ("auth=", "--auth "),
+    ("cacerts: ", "--cacerts: "),
+    ("timeout must be ", "--timeout must be "),
     ("client_certificate: ", "--client-certificate: "),
     ("client_certificate is ", "--client-certificate is "),
 )
@@ -113,8 +115,3 @@ def words(error: POP3Error | OSError | str) -> str:
     for parameter, option in _OPTIONS:
         text = text.replace(parameter, option)
     return text
-
-
-def tell(text: str) -> None:
-    """Tell the user something that is not the output."""
-    click.echo(f"pop3connect: {text}", err=True)

@@ -7,7 +7,6 @@ only a server that has passed it is given the credentials.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import attrs
@@ -20,6 +19,7 @@ from .certificates import CertificateFacts, facts_of, pin
 from .exits import Exit, words
 from .look import Seen, look, why_not_trusted
 from .opening import log_in
+from .output import echo, echo_json
 from .passwords import read_password
 from .running import finish
 
@@ -90,7 +90,7 @@ def _show(access: Access, report: _Report, as_json: bool) -> None:
     chain = [facts_of(certificate) for certificate in report.seen.chain]
     key = pin(report.seen.chain[0]) if chain else None
     if as_json:
-        click.echo(json.dumps(_json(access, report, chain, key), ensure_ascii=False))
+        echo_json(_json(access, report, chain, key))
     else:
         _print(access, report, chain, key)
 
@@ -138,10 +138,12 @@ def _print(
         _line("TLS", "the server does not offer STLS, or refuses it")
     for one in chain:
         _line("certificate", one.subject)
+        if one.problem:
+            _line("", f"CANNOT BE PARSED, this is OpenSSL's account: {one.problem}")
         if one.names:
             _line("", f"for {', '.join(one.names)}")
         _line("", f"issued by {one.issuer}")
-        _line("", f"valid from {one.not_before[:10]} to {one.not_after[:10]}")
+        _line("", f"valid from {_day(one.not_before)} to {_day(one.not_after)}")
         _line("", f"SHA-256 {one.sha256}")
     if key is not None:
         _line("key", f"pin-sha256 {key}")
@@ -152,6 +154,10 @@ def _print(
         clear = ", the password went in the clear" * report.login.cleartext
         _line("login", f"{report.login.mechanism}{clear}")
         _capabilities("after login", report.after)
+
+
+def _day(time: str) -> str:
+    return time[:10] or "(unreadable)"
 
 
 def _verdict(report: _Report) -> str:
@@ -172,4 +178,4 @@ def _capabilities(when: str, capabilities: Capabilities | None) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    click.echo(f"{name:<13} {text}")
+    echo(f"{name:<13} {text}")

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import attrs
 import click
@@ -16,19 +14,16 @@ from rich.cells import set_cell_size
 
 from ..errors import CommandError
 from ..handle import Handle
+from ..headers import Summary, summary
 from ..results import Listing
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit, tell
-from .headers import Summary, summary
-from .numbers import NUMBERS, Range, choose
+from .exits import Exit
+from .numbers import NUMBERS, Range, choose, sizes_of
 from .opening import use_session
+from .output import counted, echo, echo_json, tell
 
 __all__ = ["list_command", "stat_command"]
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 @click.command("stat")
@@ -40,9 +35,13 @@ def stat_command(access: Access, as_json: bool) -> None:
     async def use(handle: Handle) -> int:
         stat = await handle.stat()
         if as_json:
-            _print_json({"count": stat.count, "size": stat.size})
+            echo_json({"count": stat.count, "size": stat.size})
         else:
-            click.echo(f"{stat.count} messages, {stat.size} octets")
+            messages, octets = (
+                counted(stat.count, "message"),
+                counted(stat.size, "octet"),
+            )
+            echo(f"{messages}, {octets}")
         return Exit.DONE
 
     use_session(access, use)
@@ -60,10 +59,10 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
     """
 
     async def use(handle: Handle) -> int:
-        sizes = dict(await handle.list())
+        sizes = await sizes_of(handle)
         chosen = choose(numbers, sizes)
         show = _show_json if as_json else _show
-        if not await _has_top(handle, chosen):
+        if chosen and not await _has_top(handle, chosen[0]):
             tell("the server has no TOP, so there are only the sizes")
             for number in chosen:
                 show(Listing(number, sizes[number]), None)
@@ -76,13 +75,11 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
 _Show = Callable[[Listing, Summary | None], None]
 
 
-async def _has_top(handle: Handle, chosen: Sequence[int]) -> bool:
+async def _has_top(handle: Handle, number: int) -> bool:
     if handle.capabilities.known:
         return "TOP" in handle.capabilities
-    if not chosen:
-        return True
     try:
-        await handle.top(chosen[0])
+        await handle.top(number)
     except CommandError:
         return False
     return True
@@ -105,7 +102,7 @@ async def _show_headers(
 
 def _show_json(row: Listing, about: Summary | None) -> None:
     known = {} if about is None else attrs.asdict(about)
-    _print_json({"number": row.number, "size": row.size, **known})
+    echo_json({"number": row.number, "size": row.size, **known})
 
 
 def _show(row: Listing, about: Summary | None) -> None:
@@ -116,4 +113,4 @@ def _show(row: Listing, about: Summary | None) -> None:
         line = f"{line}  {date}  {sender}  {about.subject}".rstrip()
     if sys.stdout.isatty():
         line = set_cell_size(line, shutil.get_terminal_size().columns - 1).rstrip()
-    click.echo(line)
+    echo(line)

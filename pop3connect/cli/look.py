@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from cryptography import x509
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from ..address import Secure, ServerAddress
 from ..client.closing import abandon, leave
@@ -46,7 +45,7 @@ class Seen:
     before: Capabilities | None
     under: Capabilities | None
     tls: TLSInfo | None
-    chain: Sequence[x509.Certificate]
+    chain: Sequence[crypto.X509]
 
 
 class _Watching(ClientContext):
@@ -62,10 +61,10 @@ class _Watching(ClientContext):
         self.seen = connection
         return connection, check
 
-    def chain(self) -> list[x509.Certificate]:
+    def chain(self) -> list[crypto.X509]:
         """Return what the server has shown."""
         shown = self.seen.get_peer_cert_chain() if self.seen is not None else None
-        return [certificate.to_cryptography() for certificate in shown or ()]
+        return list(shown or ())
 
 
 async def look(access: Access, reactor: Any) -> Seen:

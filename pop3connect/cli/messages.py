@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -14,12 +14,14 @@ from zope.interface import implementer
 
 from ..errors import CommandError
 from ..handle import Handle
+from ..headers import decode, fields, split
 from ..redaction import printable
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit, exit_status, tell
-from .numbers import NUMBERS, Range, choose
+from .exits import Exit, exit_status
+from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
+from .output import echo, tell
 
 __all__ = ["delete_command", "get_command", "top_command"]
 
@@ -32,20 +34,20 @@ class _Output:
         self._file = file
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Need nothing: who writes to a file waits for it."""
+        """Do nothing: writing to a file blocks, so no back-pressure is needed."""
 
     def unregisterProducer(self) -> None:
-        """Hand over what is left."""
+        """Flush the file."""
         self._file.flush()
 
     def write(self, data: bytes) -> None:
-        """Pass it on."""
+        """Write a piece of the message."""
         self._file.write(data)
 
 
 @click.command("get")
 @access_options
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=WholeNumber(1))
 def get_command(access: Access, number: int) -> None:
     """Write message NUMBER to stdout, octet by octet as it is stored."""
     output = _Output(sys.stdout.buffer)
@@ -59,25 +61,35 @@ def get_command(access: Access, number: int) -> None:
 
 @click.command("top")
 @access_options
-@click.argument("number", type=click.IntRange(min=1))
-@click.argument("lines", type=click.IntRange(min=0), default=10)
+@click.argument("number", type=WholeNumber(1))
+@click.argument("lines", type=WholeNumber(0), default=10)
 def top_command(access: Access, number: int, lines: int) -> None:
     """
-    Show the header of message NUMBER, and so many LINES of its text (10).
+    Show the header of message NUMBER, and up to LINES lines of its text (10).
 
-    On a terminal control characters are escaped; in a pipe all is as it came.
+    On a terminal the header fields are decoded, one a line, and control characters are
+    escaped; a pipe or a file gets the bytes as they are stored.
     """
 
     async def use(handle: Handle) -> int:
         content = await handle.top(number, lines)
         if sys.stdout.isatty():
-            for line in content.splitlines():
-                click.echo(printable(line.expandtabs()))
+            for line in _readable(content):
+                echo(line)
         else:
             click.echo(content, nl=False)
         return Exit.DONE
 
     use_session(access, use)
+
+
+def _readable(content: bytes) -> Iterator[str]:
+    header, body = split(content)
+    for name, value in fields(header):
+        yield f"{name.decode('ascii')}: {decode(value)}" if name else decode(value)
+    yield ""
+    for line in body.splitlines():
+        yield printable(line.expandtabs())
 
 
 @click.command("delete")
@@ -91,19 +103,24 @@ def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) ->
     NUMBERS are like 3, 2-5 or 7-.
     """
     if not yes:
+        if not sys.stdin.isatty():
+            # What is piped into stdin was hardly meant as an answer.
+            raise click.UsageError(
+                "delete asks before it deletes, and there is no terminal: give --yes"
+            )
         shown = ", ".join(_shown(one) for part in numbers for one in part)
-        question = f"Delete {shown} of {access.user} at {access.server}?"
+        question = f"Delete {shown} of {access.user} at {access.address}?"
         if not click.confirm(question, err=True):
             return
 
     async def use(handle: Handle) -> int:
-        chosen = choose(numbers, dict(await handle.list()))
+        chosen = choose(numbers, await sizes_of(handle))
         async for number, answer in answers(chosen, handle.delete):
             if isinstance(answer, CommandError):
                 tell(f"message {number}: {answer}; nothing was deleted")
                 await handle.abort()
                 return exit_status(answer)
-        click.echo(f"deleted: {await end(handle, deletes=True)}")
+        echo(f"deleted: {await end(handle, deletes=True)}")
         return Exit.DONE
 
     use_session(access, use)

@@ -10,14 +10,49 @@ from typing import Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import CommandError, POP3Error
+from ..handle import Handle
+from .output import counted
 
-__all__ = ["NUMBERS", "Range", "choose"]
+__all__ = [
+    "NUMBERS",
+    "NoSuchMessageError",
+    "Range",
+    "WholeNumber",
+    "choose",
+    "sizes_of",
+]
 
+_WHOLE = re.compile(r"\d{1,18}\Z", re.ASCII)
 _PART = re.compile(r"(\d{1,18})(-(\d{1,18})?)?\Z", re.ASCII)
 
 Range = tuple[int, int | None]
 """The first number and the last; ``None``: as far as there are messages."""
+
+
+class WholeNumber(click.ParamType):  # type: ignore[type-arg]
+    """
+    A whole number of at most 18 digits.
+
+    :param least: the smallest that is accepted.
+    """
+
+    name = "number"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Read an argument."""
+        if not _WHOLE.match(str(value)) or int(value) < self._least:
+            self.fail(f"{value!r} is not a number from {self._least}", param, ctx)
+        return int(value)
+
+
+class NoSuchMessageError(POP3Error):
+    """The user named a message that the mailbox does not have."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -47,12 +82,32 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 NUMBERS = _Numbers()
 
 
+async def sizes_of(handle: Handle) -> dict[int, int]:
+    """
+    Return the size of each message in the mailbox, by number.
+
+    Some servers refuse LIST in an empty mailbox, so STAT is asked then.
+
+    :raises CommandError: LIST was refused, and there are messages.
+    """
+    try:
+        return dict(await handle.list())
+    except CommandError as refused:
+        try:
+            stat = await handle.stat()
+        except CommandError:
+            raise refused from None
+        if stat.count:
+            raise
+        return {}
+
+
 def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     """
     Return the numbers that are meant, of those that are there, each once, in order.
 
     :param given: nothing means all.
-    :raises UsageError: a number that was named for itself is not there.
+    :raises NoSuchMessageError: a number that was named for itself is not there.
     """
     existing = sorted(there)
     ranges = [one for part in given for one in part]
@@ -61,7 +116,10 @@ def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     known = set(existing)
     for first, last in ranges:
         if first == last and first not in known:
-            raise UsageError(f"there is no message {first}; there are {len(existing)}")
+            raise NoSuchMessageError(
+                f"there is no message {first}; the mailbox has "
+                f"{counted(len(existing), 'message')}"
+            )
     return [
         number
         for number in existing

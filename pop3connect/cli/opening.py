@@ -4,29 +4,46 @@ Opens the session that the common options describe, and gives it to a command.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as LookUpTimeoutError
+from twisted.internet.interfaces import IStreamClientEndpoint
 
+from ..address import Secure, ServerAddress
 from ..api import connect
+from ..client.names import AddressesEndpoint, look_up
+from ..errors import TimedOutError
 from ..handle import Handle
+from ..redaction import Secret
 from .access import Access
-from .exits import tell
+from .output import tell
 from .passwords import read_password
 from .running import finish
 
 __all__ = ["end", "log_in", "use_session"]
 
 
-def log_in(access: Access, password: str, reactor: Any) -> Deferred[Handle]:
+_CONNECT_SECONDS = 30.0
+"""For looking up the name, and again for connecting."""
+
+
+async def log_in(access: Access, password: str, reactor: Any) -> Handle:
     """
     Connect and log in.
 
-    A password goes over a network only with TLS, unless the user wants it so.
+    Without TLS, a password is sent over a network only if the user allows that.
+
+    :raises POP3Error: whatever `connect` fails with.
     """
     assert access.user is not None
-    return connect(
+    # A traceback that shows local variables must not show it.
+    password = Secret(password)
+    allow_cleartext, endpoint = access.allow_cleartext, None
+    if access.secure is Secure.NONE and not allow_cleartext:
+        allow_cleartext, endpoint = await _way_to(access.address, reactor)
+    return await connect(
         access.server,
         access.user,
         password,
@@ -36,13 +53,55 @@ def log_in(access: Access, password: str, reactor: Any) -> Deferred[Handle]:
         cacerts=access.cacerts,
         system_trust=access.system_trust,
         reactor=reactor,
+        endpoint=endpoint,
         auth=access.auth,
         timeout=access.timeout,
+        connect_timeout=_CONNECT_SECONDS,
         pipeline=access.pipeline,
-        allow_cleartext=access.allow_cleartext or access.loopback,
+        allow_cleartext=allow_cleartext,
         capa=access.capa,
         client_certificate=access.client_certificate,
     )
+
+
+async def _way_to(
+    server: ServerAddress, reactor: Any
+) -> tuple[bool, IStreamClientEndpoint | None]:
+    """
+    Return whether what is sent to a server stays on this computer, and the way there.
+
+    The address decides: a name, be it ``mail.localhost``, has the addresses that the
+    resolver gives it.  The endpoint leads to the addresses that were looked at, so
+    that a second look-up cannot lead to others.
+
+    :raises TimedOutError: the name could not be looked up in time.
+    """
+    if server.is_ip:
+        return _is_loopback(server.host), None
+    looking = look_up(reactor, server.host, server.port)
+    looking.addTimeout(_CONNECT_SECONDS, reactor)
+    try:
+        addresses = await looking
+    except LookUpTimeoutError as error:
+        raise TimedOutError(
+            f"the name {server.host} could not be looked up within "
+            f"{_CONNECT_SECONDS:g} seconds; check the name and the network",
+            phase="connecting",
+            seconds=_CONNECT_SECONDS,
+            server=str(server),
+        ) from error
+    if not addresses:
+        # connect() looks as well, and has the words for it.
+        return False, None
+    endpoint = AddressesEndpoint(reactor, addresses, _CONNECT_SECONDS)
+    return all(_is_loopback(getattr(each, "host", "")) for each in addresses), endpoint
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoReturn:

@@ -8,11 +8,12 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import click
 
 from ..auth.policy import NO_PASSWORD
-from ..redaction import Secret
+from ..redaction import Secret, SecretBytes
 from .access import Access
 
 __all__ = ["PASSWORD_VARIABLE", "read_password"]
@@ -43,40 +44,46 @@ def read_password(access: Access) -> Secret:
 
 
 def _from_program(command: str) -> Secret:
+    # Errors are raised outside of "except": those of Python's library hold the output,
+    # and a traceback that shows local variables would show it.
     try:
         # It is the user's own command, and no shell reads it.
         done = subprocess.run(  # noqa: S603
-            shlex.split(command), stdout=subprocess.PIPE, check=True
+            shlex.split(command), stdout=subprocess.PIPE, check=False
         )
-        lines = done.stdout.decode().splitlines()
-    except (OSError, ValueError, IndexError, subprocess.CalledProcessError) as error:
-        raise click.UsageError(f"--password-command failed: {_why(error)}") from None
-    if not lines or not lines[0]:
-        raise click.UsageError("--password-command printed no password")
-    return Secret(lines[0])
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"its exit status was {error.returncode}"
-    if isinstance(error, UnicodeDecodeError):
-        # What it would say has the password in it.
-        return "it printed what is not UTF-8"
-    return str(error)
+        status, output = done.returncode, SecretBytes(done.stdout)
+        del done
+        lines = Secret("" if status else output.decode())
+    except UnicodeDecodeError:
+        why = "it printed what is not UTF-8"
+    except (OSError, ValueError, IndexError) as error:
+        why = str(error)
+    else:
+        why = f"its exit status was {status}" if status else ""
+        first = Secret("\n".join(lines.splitlines()[:1]))
+        if first:
+            return first
+    if why:
+        raise click.UsageError(f"--password-command failed: {why}")
+    raise click.UsageError("--password-command printed no password")
 
 
 def _from_keyring(service: str, user: str) -> Secret:
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
+    if find_spec("keyring") is None:
         raise click.UsageError(
             "--keyring needs the package keyring: pip install keyring"
-        ) from None
+        )
     try:
+        import keyring
+
         known = keyring.get_password(service, user)
-    except KeyringError as error:
-        raise click.UsageError(f"the keyring cannot be read: {error}") from error
+    except Exception as error:
+        # Backends are plug-ins: D-Bus, its daemon and import errors come as they are.
+        why = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise click.UsageError(
+            f"the keyring cannot be read: {why}; try 'keyring diagnose', or use "
+            f"--password-command or {PASSWORD_VARIABLE}"
+        ) from error
     if not known:
         raise click.UsageError(
             f"the keyring has no password of {user} for {service}; "

@@ -8,11 +8,13 @@ anything; only then the reactor stops.
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NoReturn
 
 import click
+from cryptography.utils import CryptographyDeprecationWarning
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import (
     ILogObserver,
@@ -26,7 +28,9 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from ..errors import POP3Error
-from .exits import exit_status, tell, words
+from ..reactors import steady_time
+from .exits import exit_status, words
+from .output import tell
 
 __all__ = ["Work", "finish", "run_reactor"]
 
@@ -62,6 +66,7 @@ def run_reactor(work: Work) -> int:
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
+    steady_time(reactor)
     outcome: list[int | Failure] = []
     # What ends it if nothing else is known: the reactor was stopped.
     signals = [signal.SIGINT.value]
@@ -78,6 +83,9 @@ def run_reactor(work: Work) -> int:
         signals.insert(0, number)
         reactor.callFromThread(working.cancel)
 
+    # Of certificates with a serial number below 1.  It would tell the user nothing;
+    # `info` shows such a certificate as one that cannot be parsed.
+    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False)
     reactor.callWhenRunning(begin)
     try:

@@ -16,9 +16,10 @@ from ..destinations.store import Store
 from ..handle import Handle
 from .access import Access, access_options
 from .collect import Collection, note_recovered, unique_ids
-from .exits import Exit, tell
-from .numbers import NUMBERS, Range, choose
+from .exits import Exit
+from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
+from .output import counted, echo, tell
 from .progress import progress_bar
 from .record import Record
 
@@ -42,7 +43,7 @@ __all__ = ["fetch_command"]
 )
 @click.option(
     "--max-size",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     metavar="OCTETS",
     help="Leave messages that are larger on the server.",
 )
@@ -102,8 +103,8 @@ def _small(
     small = [number for number in numbers if most is None or sizes[number] <= most]
     if len(small) < len(numbers):
         tell(
-            f"{len(numbers) - len(small)} messages have more than {most} octets, and "
-            "stay on the server"
+            f"{counted(len(numbers) - len(small), 'message')} of more than "
+            f"{counted(most or 0, 'octet')}: left on the server"
         )
     return small
 
@@ -118,9 +119,9 @@ async def _collect(
 ) -> int:
     outcome = collection.outcome
     try:
-        sizes = dict(await handle.list())
+        sizes = await sizes_of(handle)
         chosen = _small(choose(numbers, sizes), sizes, max_size)
-        uids = await unique_ids(handle)
+        uids = await unique_ids(handle) if sizes else {}
         missing = collection.missing(chosen, uids)
         with progress_bar(sum(sizes[number] for number in missing)) as progress:
             await collection.fetch(missing, uids, progress)
@@ -131,15 +132,14 @@ async def _collect(
     except BaseException:
         if outcome.kept:
             tell(
-                f"{outcome.kept} messages are on disk; the same command again goes on "
-                "with the rest"
+                f"{counted(outcome.kept, 'message')} "
+                f"{'is' if outcome.kept == 1 else 'are'} on disk; the same command "
+                "again goes on with the rest"
             )
         raise
     finally:
         record.close()
-    click.echo(
-        f"fetched: {outcome.kept}, there already: {outcome.there}, deleted: {deleted}"
-    )
+    echo(f"fetched: {outcome.kept}, there already: {outcome.there}, deleted: {deleted}")
     return Exit.REFUSED if outcome.refused else Exit.DONE
 
 

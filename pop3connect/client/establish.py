@@ -128,17 +128,15 @@ def _upgradable(factory: Factory, settings: Settings) -> Any:
 def tcp_endpoint(settings: Settings) -> IStreamClientEndpoint:
     """Return the endpoint that leads to the server of a session."""
     # They import OpenSSL, which a plain session over an endpoint does not need.
-    from twisted.internet.endpoints import (
-        HostnameEndpoint,
-        TCP4ClientEndpoint,
-        TCP6ClientEndpoint,
-    )
+    from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+
+    from .names import NameEndpoint
 
     reactor: Any = settings.clock
     host, port = settings.server.host, settings.server.port
     if not settings.server.is_ip:
         # Both families, side by side (RFC 8305).
-        return HostnameEndpoint(reactor, host, port, settings.connect_timeout)
+        return NameEndpoint(reactor, host, port, settings.connect_timeout)
     kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
     # Its own limit must not come before ours, which has the better words.
     return kind(reactor, host, port, settings.connect_timeout + 1)

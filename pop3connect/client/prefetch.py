@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python import threadable
 
 from ..errors import CommandError, POP3Error, ProtocolError
-from ..results import Message
+from ..results import Message, Refused
 from ..sansio.commands import Retrieve
 from ..sansio.exchange import Exchange
 from .protocol import POP3ClientProtocol
@@ -83,7 +83,7 @@ class Fetch:
         self._ahead = ahead
         self._sizes = sizes
         self._coming: deque[_Asked] = deque()
-        self._ready: deque[Message] = deque()
+        self._ready: deque[Message | Refused] = deque()
         # One that was drawn, and for which there was no room.
         self._next: Retrieve | None = None
         # What to say of the last message, if it was short.
@@ -94,7 +94,7 @@ class Fetch:
         # What ends the run, raised after the messages that came before.
         self._error: Exception | None = None
 
-    def ready(self) -> Message | None:
+    def ready(self) -> Message | Refused | None:
         """Return the next message if it is here."""
         ready = self._ready
         if not ready:
@@ -106,7 +106,7 @@ class Fetch:
             self._ask()
         return message
 
-    async def next(self) -> Message | None:
+    async def next(self) -> Message | Refused | None:
         """
         Wait for the next message.
 
@@ -223,7 +223,7 @@ class Fetch:
         self._budget.used -= exchange.reserved
         if isinstance(error, CommandError):
             number: int = exchange.command.number  # type: ignore[attr-defined]
-            self._ready.append(Message(number, None, error))
+            self._ready.append(Refused(number, None, error))
         else:
             # Not a reply to this message, but the end of all.
             if self._short and isinstance(error, ProtocolError):
@@ -290,14 +290,14 @@ class Messages:
 
     __slots__ = ("_generator",)
 
-    def __init__(self, generator: AsyncGenerator[Message, None]) -> None:
+    def __init__(self, generator: AsyncGenerator[Message | Refused, None]) -> None:
         self._generator = generator
 
     def __aiter__(self) -> Messages:
         """Return itself."""
         return self
 
-    def __anext__(self) -> Awaitable[Message]:
+    def __anext__(self) -> Awaitable[Message | Refused]:
         """
         Return the next message.
 

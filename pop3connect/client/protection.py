@@ -68,16 +68,25 @@ class Protection:
             return ()
         return self._creator.channel_bindings()
 
+    def known_binding(self) -> str | None:
+        """Return the type of channel binding that worked with this server before."""
+        return None if self._creator is None else self._creator.known_binding()
+
+    def bound_by(self, kind: str | None) -> None:
+        """Remember which type of channel binding works; ``None``: it was refused."""
+        if self._creator is not None:
+            self._creator.bound_by(kind)
+
     @property
     def resumption_failed(self) -> bool:
         """Whether there is no TLS, and a session that was to be resumed may be why."""
         creator = self._creator
         return self.info is None and creator is not None and creator.resumption_failed
 
-    def forget_session(self) -> None:
-        """Offer no session to this server any more."""
+    def keep_no_session(self) -> None:
+        """Let no later connection to this server resume a TLS session."""
         if self._creator is not None:
-            self._creator.forget_session()
+            self._creator.keep_no_session()
 
     def remember(self) -> None:
         """Let the next connection to this server resume the TLS session."""

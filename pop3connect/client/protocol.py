@@ -31,7 +31,7 @@ from ..errors import (
     TLSError,
     UsageError,
 )
-from ..redaction import Transcript
+from ..redaction import SecretBytes, Transcript
 from ..sansio.commands import Command, Shape
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
@@ -105,6 +105,11 @@ class POP3ClientProtocol(LineReceiver):
         """What protects the connection; ``None``: nothing."""
         return self.protection.info
 
+    @property
+    def ended(self) -> POP3Error | None:
+        """Why the session has ended; ``None``: it has not."""
+        return self._end
+
     # -- the loop
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -129,6 +134,9 @@ class POP3ClientProtocol(LineReceiver):
         data = self._dialogue.data_to_send()
         if data:
             assert self.transport is not None
+            if self.state is State.AUTHORIZATION:
+                # If a transport raises, its traceback may show local variables.
+                data = SecretBytes(data)
             if not self._deadline.running:
                 self._deadline.start("reply", self.settings.timeout)
             self.transport.write(data)

@@ -23,6 +23,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..redaction import encodable
 from ..testing.accounts import Maildrop, portal
 from ..testing.server import DemoPOP3Factory
 from .mail import sample_messages
@@ -268,7 +269,8 @@ class DemoService(Service):
     def _give_up(self, why: str) -> None:
         self._hopeless = True
         _log.error("{why}", why=why)
-        print(f"pop3connect demo: {why}", file=self._err, flush=True)
+        shown = encodable(f"pop3connect demo: {why}", self._err)
+        print(shown, file=self._err, flush=True)
         self._finish(1)
 
     # -- what it says
@@ -276,10 +278,7 @@ class DemoService(Service):
     def _say(self, line: str) -> None:
         if not self.running:
             raise CancelledError("the service has been stopped amid the tour")
-        # A terminal that cannot show a character gets its escape.
-        encoding = self._out.encoding or "ascii"
-        shown = line.encode(encoding, "backslashreplace").decode(encoding)
-        self._out.write(shown + "\n")
+        self._out.write(encodable(line, self._out) + "\n")
         self._out.flush()
 
     def _introduce(self, certificate: Path) -> None:

@@ -236,7 +236,7 @@ class Tour:
             received = [
                 message.content
                 async for message in handle.messages()
-                if message.content is not None
+                if message.error is None
             ]
         _expect(
             received == list(self._visit.messages),

@@ -1,112 +1,132 @@
 """
 The POP3 commands of Omnis Studio, for people who port Omnis code.
 
-The same names, arguments and results: sockets are small positive ints, and an error is
-a number below zero.  Each ``POP3...`` returns a Deferred of an int that never fails::
+The names, parameters and results are those of Omnis: a socket is a number above zero,
+and an error is a number below zero.  Each command returns a Deferred of an int, and
+never fails::
 
-    socket = await POP3Connect("pop.example.com", "user", "secret", None, 2)
+    socket = await POP3Connect("pop.example.com", "user", "secret", "", 2)
     if socket < 0:
         print(error_text(socket))
 
-What Omnis passes by reference is filled here: a list, a bytearray.  The names of the
-parameters are those of the signatures, where somebody prefers keywords.
+Omnis passes some parameters by reference; here the command fills a list or a bytearray.
 
-Sockets are counted up and never used again while the program runs.  Commands on one
-socket are carried out one after another, in the order of the calls; those on others go
-on meanwhile.  All of it belongs to the reactor's thread.
+A socket number is never used again while the program runs.  Commands on one socket are
+carried out one after another, in the order of the calls; other sockets go on meanwhile.
+All of this belongs to the reactor's thread; `pop3connect.omnis.blocking` is for others.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
-from ..auth.authenticate import Password
-from ..redaction import StatusProcedure
-from .codes import Code, error_text
+from ..auth.account import Password
+from ..errors import CommandError
+from .codes import Code, RefusedError
+from .mailsplit import split
+from .parameters import (
+    check,
+    check_bytearray,
+    check_list,
+    check_login,
+    check_procedure,
+)
+from .procedures import ErrorProcedure, Listener, StatusProcedure
 from .sockets import (
     COMMS_TIMEOUT,
-    ErrorProcedure,
-    Listener,
+    MAX_COMMS_TIMEOUT,
+    Auth,
     Socket,
     Sockets,
-    check,
     command,
 )
 
-__all__ = [
-    "Code",
-    "Omnis",
-    "POP3Connect",
-    "POP3DeleteMessage",
-    "POP3Disconnect",
-    "POP3ListMessages",
-    "POP3MessageCount",
-    "POP3Recv",
-    "POP3RecvHeaders",
-    "POP3RecvMessage",
-    "POP3Stat",
-    "POP3UndoDeletes",
-    "WebDevGetSecureError",
-    "WebDevSetConfig",
-    "error_text",
-    "set_omnis_folder",
-]
+__all__ = ["Omnis"]
 
 _List = list
 
 
 class Omnis(Sockets):
     """
-    The family, with its sockets and its settings.
+    The commands, with their sockets and their settings.
 
-    The functions of this module are the methods of one that uses the global reactor;
-    make your own for another one.
+    The functions of `pop3connect.omnis` are the methods of one instance, which uses the
+    global reactor.  A program that needs another reactor makes another instance.
     """
 
     # -- settings
 
     def set_omnis_folder(self, folder: str | os.PathLike[str] | None) -> None:
         """
-        Name the folder that has ``secure/cacerts`` in it, the CAs to trust.
+        Set the folder whose ``secure/cacerts`` holds the CA certificates to trust.
 
-        :param folder: ``None``: the environment variable ``POP3CONNECT_OMNIS_FOLDER``
-            counts; if it is not set either, the default of `pop3connect.connect`.
+        :param folder: ``None`` means the one that the environment variable
+            ``POP3CONNECT_OMNIS_FOLDER`` names, or else what `pop3connect.connect`
+            trusts by default.
         """
         self.folder = None if folder is None else Path(folder)
 
     @command
     async def WebDevSetConfig(
         self,
-        errorproc: ErrorProcedure | None = None,
+        errorproc: ErrorProcedure | str | None = None,
         commstimeout: float | None = None,
+        *,
+        auth: Auth = None,
     ) -> int:
         """
-        Set what is called on every error, and the limit of time.
+        Set the error procedure, the time limit and the login mechanism.
 
-        :param errorproc: takes text, code and the name of the command; ``None``
-            removes it.
-        :param commstimeout: seconds for connecting and for each answer, for sockets
-            that are opened from now on; 0: 60; ``None``: leave it.
+        Without parameters, remove the error procedure.
+
+        :param errorproc: called with the text, the code and the name of the command on
+            every error, before the command returns the code; an async one is awaited.
+            ``''`` removes it, and ``None`` with another parameter leaves it.
+        :param commstimeout: seconds for connecting and for each reply, for sockets
+            opened from now on.  0 means 60, a negative value its absolute value, and
+            ``None`` leaves it.
+        :param auth: the ``auth`` of `pop3connect.connect` for logins from now on, such
+            as ``"XOAUTH2"``.  ``''`` means ``"auto"``, and ``None`` leaves it.
+        :return: 0, or -501 for a parameter that cannot be used; then nothing is set.
         """
-        check(errorproc is None or callable(errorproc), "errorproc", errorproc)
+        check(
+            errorproc is None or errorproc == "" or callable(errorproc),
+            "errorproc",
+            "a function, or '' for none",
+            errorproc,
+        )
         check(
             commstimeout is None
-            or (isinstance(commstimeout, (int, float)) and commstimeout >= 0),
+            or (
+                isinstance(commstimeout, (int, float))
+                and not math.isnan(commstimeout)
+                and abs(commstimeout) <= MAX_COMMS_TIMEOUT
+            ),
             "commstimeout",
+            "a number of seconds, of at most a year",
             commstimeout,
         )
-        self.error_procedure = errorproc
+        check_login(auth)
+        if callable(errorproc):
+            self.error_procedure = errorproc
+        elif errorproc == "" or (commstimeout is None and auth is None):
+            self.error_procedure = None
         if commstimeout is not None:
-            self.timeout = float(commstimeout) or COMMS_TIMEOUT
+            self.timeout = abs(float(commstimeout)) or COMMS_TIMEOUT
+        if auth is not None:
+            self.auth = auth or "auto"
         return Code.OK
 
     def WebDevGetSecureError(self) -> str:
         """Return what the TLS library said when a command last returned -1021."""
-        return self.secure_error
+        return self.caller.secure_error
 
     # -- sockets
 
@@ -116,31 +136,50 @@ class Omnis(Sockets):
         server: str,
         username: str,
         password: Password,
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
         secure: int = Secure.NONE,
         verify: bool = True,
+        *,
+        auth: Auth = None,
     ) -> int:
         """
         Open a session.
 
-        :return: a socket, above zero, which has to be closed by `POP3Disconnect`.
+        :param server: host name or IP address, or ``host:port``.  The default port is
+            110, or 995 if ``secure`` is 1.
+        :param username: the name to log in with.
+        :param password: a password or token, or a function that returns one.
+        :param stsproc: called with each protocol message, or without it if it takes no
+            parameter; then ``pop3connect.omnis.S1`` holds the message.  ``''`` means
+            none.
+        :param secure: 0 plain, 1 TLS from the start, 2 STLS before the login.
+        :param verify: whether the server must prove its identity to the CA certificates
+            in ``secure/cacerts``; without, TLS still encrypts.
+        :param auth: the ``auth`` of `pop3connect.connect`, such as ``"XOAUTH2"``;
+            ``None`` means the setting of `WebDevSetConfig`.
+        :return: a socket, which `POP3Disconnect` closes, or a code below zero.
         """
-        check(stsproc is None or callable(stsproc), "stsproc", stsproc)
-        listener = Listener(stsproc)
-        handle = await self.open(server, username, password, listener, secure, verify)
-        listener.procedure = None
+        check_procedure(stsproc)
+        listener = Listener()
+        listener.listen(stsproc, self.caller)
+        handle = await self.open(
+            server, username, password, listener, secure, verify, auth
+        )
+        listener.listen(None, self.caller)
         number = next(self.numbers)
         self.sockets[number] = Socket(handle, listener)
         return number
 
     @command
-    async def POP3Disconnect(
-        self, socket: int, stsproc: StatusProcedure | None = None
-    ) -> int:
+    async def POP3Disconnect(self, socket: int, stsproc: StatusProcedure = None) -> int:
         """
-        Close a socket; only now marked messages are really deleted.
+        Close a socket; only now the marked messages are really deleted.
 
         The socket is released whatever this returns.
+
+        :param socket: a socket of `POP3Connect`.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero.
         """
         async with self.turn(socket, stsproc) as session:
             del self.sockets[socket]
@@ -149,12 +188,26 @@ class Omnis(Sockets):
 
     @command
     async def POP3MessageCount(
-        self, socket: int, stsproc: StatusProcedure | None = None
+        self, socket: int, stsproc: StatusProcedure = None
     ) -> int:
-        """Count the messages, those included that are marked for deletion."""
+        """
+        Count the messages, including those that are marked for deletion.
+
+        :param socket: a socket of `POP3Connect`.
+        :param stsproc: as for `POP3Connect`.
+        :return: the number of messages at the beginning of the session, or a code below
+            zero.
+        """
         async with self.turn(socket, stsproc) as session:
             stat = await session.handle.stat()
-            return stat.count + len(session.marked)
+            if not session.marked:
+                session.count = stat.count
+            elif session.count is None:
+                # STAT of some servers counts marked messages (Twisted's does), and that
+                # of others does not.  Either way each message is listed or marked.
+                rows = await session.handle.list()
+                session.count = len({row.number for row in rows} | session.marked)
+            return session.count
 
     @command
     async def POP3ListMessages(
@@ -162,20 +215,26 @@ class Omnis(Sockets):
         socket: int,
         messagenumber: int,
         list: _List[tuple[int, int]],  # noqa: A002 - as Omnis has it
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
     ) -> int:
         """
-        List messages that are not marked.
+        List the messages that are not marked for deletion.
 
-        :param messagenumber: 0: all.
-        :param list: is filled with rows of number and size in octets.
+        :param socket: a socket of `POP3Connect`.
+        :param messagenumber: the message to list; 0 lists all.
+        :param list: a list; cleared, and filled with rows of number and size in octets.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero.
         """
-        check(isinstance(list, _List), "list", list)
+        check_list("list", list)
         list.clear()
         if messagenumber == 0:
             async with self.turn(socket, stsproc) as session:
                 list.extend(
-                    (row.number, row.size) for row in await session.handle.list()
+                    (row.number, row.size)
+                    for row in await session.handle.list()
+                    # Some servers list them.
+                    if row.number not in session.marked
                 )
             return Code.OK
         async with self.turn_on(messagenumber, socket, stsproc) as session:
@@ -188,17 +247,28 @@ class Omnis(Sockets):
         socket: int,
         messagenumber: int,
         headers: bytearray,
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
     ) -> int:
         """
-        Receive the header of a message; the server must know TOP.
+        Receive the header of a message; the server must support TOP.
 
-        :param headers: a bytearray that is filled.
+        :param socket: a socket of `POP3Connect`.
+        :param messagenumber: the message.
+        :param headers: a bytearray; cleared, and filled with the header.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero; -600 if the server does not support TOP.
         """
-        check(isinstance(headers, bytearray), "headers", headers)
+        check_bytearray("headers", headers)
         headers.clear()
         async with self.turn_on(messagenumber, socket, stsproc) as session:
-            headers += await session.handle.top(messagenumber)
+            capabilities = session.handle.capabilities
+            try:
+                headers += await session.handle.top(messagenumber)
+            except CommandError as error:
+                if capabilities.known and "TOP" not in capabilities:
+                    # The message may well exist.
+                    raise RefusedError(Code.REFUSED, str(error)) from error
+                raise
         return Code.OK
 
     @command
@@ -207,14 +277,18 @@ class Omnis(Sockets):
         socket: int,
         messagenumber: int,
         message: bytearray,
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
     ) -> int:
         """
         Receive a message.
 
-        :param message: a bytearray that is filled.
+        :param socket: a socket of `POP3Connect`.
+        :param messagenumber: the message.
+        :param message: a bytearray; cleared, and filled with the message.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero.
         """
-        check(isinstance(message, bytearray), "message", message)
+        check_bytearray("message", message)
         message.clear()
         async with self.turn_on(messagenumber, socket, stsproc) as session:
             message += await session.handle.retrieve(messagenumber)
@@ -222,9 +296,16 @@ class Omnis(Sockets):
 
     @command
     async def POP3DeleteMessage(
-        self, socket: int, messagenumber: int, stsproc: StatusProcedure | None = None
+        self, socket: int, messagenumber: int, stsproc: StatusProcedure = None
     ) -> int:
-        """Mark a message for deletion; `POP3Disconnect` deletes it."""
+        """
+        Mark a message for deletion; `POP3Disconnect` deletes it.
+
+        :param socket: a socket of `POP3Connect`.
+        :param messagenumber: the message.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero.
+        """
         async with self.turn_on(messagenumber, socket, stsproc) as session:
             await session.handle.delete(messagenumber)
             session.marked.add(messagenumber)
@@ -232,15 +313,21 @@ class Omnis(Sockets):
 
     @command
     async def POP3UndoDeletes(
-        self, socket: int, stsproc: StatusProcedure | None = None
+        self, socket: int, stsproc: StatusProcedure = None
     ) -> int:
-        """Unmark all messages."""
+        """
+        Unmark all messages.
+
+        :param socket: a socket of `POP3Connect`.
+        :param stsproc: as for `POP3Connect`.
+        :return: 0, or a code below zero.
+        """
         async with self.turn(socket, stsproc) as session:
             await session.handle.reset()
             session.marked.clear()
         return Code.OK
 
-    # -- in one go
+    # -- a session for one command
 
     @command
     async def POP3Stat(
@@ -248,12 +335,28 @@ class Omnis(Sockets):
         server: str,
         user: str,
         password: Password,
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
         secure: int = Secure.NONE,
         verify: bool = True,
+        *,
+        auth: Auth = None,
     ) -> int:
-        """Return the number of waiting messages; the session is closed again."""
-        handle = await self.open(server, user, password, stsproc, secure, verify)
+        """
+        Count the waiting messages, in a session for this command only.
+
+        :param server: as for `POP3Connect`, like the other parameters.
+        :param user: the name to log in with.
+        :param password: a password or token, or a function that returns one.
+        :param stsproc: called with each protocol message.
+        :param secure: 0 plain, 1 TLS from the start, 2 STLS before the login.
+        :param verify: whether the server must prove its identity.
+        :param auth: the login mechanism.
+        :return: the number of messages, or a code below zero.
+        """
+        check_procedure(stsproc)
+        listener = Listener()
+        listener.listen(stsproc, self.caller)
+        handle = await self.open(server, user, password, listener, secure, verify, auth)
         async with handle:
             return (await handle.stat()).count
 
@@ -265,63 +368,88 @@ class Omnis(Sockets):
         password: Password,
         list: _List[bytes],  # noqa: A002 - as Omnis has it
         delete: bool = False,
-        stsproc: StatusProcedure | None = None,
+        stsproc: StatusProcedure = None,
         maxmessages: int | None = None,
         secure: int = Secure.NONE,
         verify: bool = True,
+        *,
+        auth: Auth = None,
     ) -> int:
         """
-        Receive the messages of a mailbox; the session is closed again.
+        Receive the messages of a mailbox, in a session for this command only.
 
-        If one cannot be received, that is the end: what has come is in the list, and
-        nothing is deleted.
+        A message that cannot be received ends the command: the list has the messages
+        before it, and nothing is deleted.
 
-        :param list: is filled with one bytes for each message.
-        :param delete: whether to delete what was received.
-        :param maxmessages: receive so many of the first ones; 0 or ``None``: all.
+        :param server: as for `POP3Connect`, like ``user`` to ``password`` and
+            ``secure`` to ``auth``.
+        :param user: the name to log in with.
+        :param password: a password or token, or a function that returns one.
+        :param list: a list; cleared, and filled with one bytes object a message.
+        :param delete: whether to delete the messages received.
+        :param stsproc: called with each protocol message.
+        :param maxmessages: receive at most this number of messages, the first ones; 0
+            or ``None`` means all.
+        :param secure: 0 plain, 1 TLS from the start, 2 STLS before the login.
+        :param verify: whether the server must prove its identity.
+        :param auth: the login mechanism.
+        :return: 0, or a code below zero.
         """
-        check(isinstance(list, _List), "list", list)
+        check_list("list", list)
         check(
             maxmessages is None or (type(maxmessages) is int and maxmessages >= 0),
             "maxmessages",
+            "a number from 0",
             maxmessages,
         )
+        check_procedure(stsproc)
         list.clear()
-        handle = await self.open(server, user, password, stsproc, secure, verify)
+        listener = Listener()
+        listener.listen(stsproc, self.caller)
+        handle = await self.open(server, user, password, listener, secure, verify, auth)
         async with handle:
             numbers = [row.number for row in await handle.list()]
             if maxmessages:
                 numbers = numbers[:maxmessages]
             async for message in handle.messages(numbers):
-                if message.content is None:
-                    assert message.error is not None
+                if message.error is not None:
                     raise message.error
                 list.append(message.content)
             if delete:
                 await _all([handle.delete(number) for number in numbers])
         return Code.OK
 
+    # -- without a session
+
+    @command
+    async def MailSplit(
+        self,
+        message: bytes | bytearray | str,
+        headerlist: _List[tuple[str, str]],
+        body: bytearray | _List[Any],
+    ) -> int:
+        """
+        Take a message apart: its header fields and its body.
+
+        :param message: a message, or its header only.
+        :param headerlist: a list; cleared, and filled with rows of name and value in
+            the order of the message, repeats included.  Values are unfolded, and
+            encoded words decoded.
+        :param body: a bytearray is filled with the body: a text in UTF-8, anything else
+            as the decoded bytes.  A list that is not empty is filled with a row for the
+            message and for each of its parts, each a `Part`; ``list(Part._fields)`` is
+            such a list.  An empty list stays empty: only the header is split.
+        :return: 0, or a code below zero; -525 for a message whose parts are nested too
+            deeply, whose body is not taken apart then.
+        """
+        # Where the command was called: a large message takes a while.
+        await self.caller.run(partial(split, message, headerlist, body))
+        return Code.OK
+
 
 async def _all(deferreds: list[Deferred[None]]) -> None:
-    """Wait for all of them, and raise what the first failed with."""
+    """Wait for all of them, and raise the first failure."""
     try:
         await gatherResults(deferreds, consumeErrors=True)
     except FirstError as first:
         first.subFailure.raiseException()
-
-
-_omnis = Omnis()
-
-POP3Connect = _omnis.POP3Connect
-POP3Disconnect = _omnis.POP3Disconnect
-POP3Stat = _omnis.POP3Stat
-POP3Recv = _omnis.POP3Recv
-POP3MessageCount = _omnis.POP3MessageCount
-POP3ListMessages = _omnis.POP3ListMessages
-POP3RecvHeaders = _omnis.POP3RecvHeaders
-POP3RecvMessage = _omnis.POP3RecvMessage
-POP3DeleteMessage = _omnis.POP3DeleteMessage
-POP3UndoDeletes = _omnis.POP3UndoDeletes
-WebDevSetConfig = _omnis.WebDevSetConfig
-WebDevGetSecureError = _omnis.WebDevGetSecureError
-set_omnis_folder = _omnis.set_omnis_folder

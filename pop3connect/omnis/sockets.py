@@ -1,6 +1,6 @@
 """
-What the commands of the Omnis family have in common: sessions that have a number, and
-that whatever happens is told by a number too.
+What the commands of the Omnis family share: numbered sessions, and an error code for
+every failure.
 """
 
 from __future__ import annotations
@@ -15,63 +15,66 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from .. import api
-from ..auth.authenticate import Password
+from ..auth.account import Password
 from ..errors import CommandError, TLSError, UsageError
 from ..handle import Handle
-from ..redaction import StatusProcedure, printable
-from .codes import Code, code_of
+from ..redaction import Secret
+from .codes import Code, RefusedError, code_of
+from .parameters import check, check_procedure
+from .procedures import (
+    CALLER,
+    Caller,
+    ErrorProcedure,
+    GivenPassword,
+    Listener,
+    StatusProcedure,
+    tell_error,
+)
 
-__all__ = ["COMMS_TIMEOUT", "ErrorProcedure", "Listener", "Sockets", "check", "command"]
+__all__ = [
+    "COMMS_TIMEOUT",
+    "MAX_COMMS_TIMEOUT",
+    "Auth",
+    "Socket",
+    "Sockets",
+    "command",
+]
 
 log = Logger()
 
 COMMS_TIMEOUT = 60.0
-"""Seconds for connecting and for each answer, unless WebDevSetConfig sets another."""
+"""Seconds for connecting and for each reply, unless WebDevSetConfig sets another."""
+
+MAX_COMMS_TIMEOUT = 366 * 24 * 3600
+"""The longest time limit that `pop3connect.connect` takes, in seconds."""
 
 FOLDER_VARIABLE = "POP3CONNECT_OMNIS_FOLDER"
-"""The environment variable that names the folder of Omnis, if nothing else does."""
+"""The environment variable that names the folder of Omnis if the program does not."""
 
-ErrorProcedure = Callable[[str, int, str], object]
-"""Called with text, code and command, before the code is returned."""
-
-
-class RefusedError(Exception):
-    """A parameter or a socket with which nothing can be done."""
-
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class Listener:
-    """The status procedure of a session: that of the command that is under way."""
-
-    def __init__(self, procedure: StatusProcedure | None) -> None:
-        self.procedure = procedure
-
-    def __call__(self, text: str) -> None:
-        """Pass it on."""
-        if self.procedure is not None:
-            self.procedure(text)
+Auth = Any
+"""The ``auth`` of `pop3connect.connect`; ``None`` and ``''`` mean the setting."""
 
 
 @attrs.define(eq=False)
 class Socket:
     """
-    A session, as its number names it.
+    The session behind a number.
 
-    :ivar turn: held by the command that is under way.
+    :ivar turn: held by the command being carried out.
     :ivar marked: the messages that are marked for deletion.
+    :ivar count: the number of messages at the beginning of the session, once known.
     """
 
     handle: Handle
     listener: Listener
     turn: DeferredLock = attrs.field(factory=DeferredLock)
     marked: set[int] = attrs.field(factory=set)
+    count: int | None = None
 
 
 P = ParamSpec("P")
@@ -81,19 +84,26 @@ S = TypeVar("S", bound="Sockets")
 def command(
     body: Callable[Concatenate[S, P], Coroutine[Any, Any, int]],
 ) -> Callable[Concatenate[S, P], Deferred[int]]:
-    """Make a command: whatever happens, it returns a number."""
+    """Make a command of a coroutine function: it returns a number whatever happens."""
     signature = inspect.signature(body)
 
     @wraps(body)
     def run(self: S, /, *arguments: P.args, **named: P.kwargs) -> Deferred[int]:
         try:
-            signature.bind(self, *arguments, **named)
+            bound = signature.bind(self, *arguments, **named)
         except TypeError as error:
-            return succeed(self._told(Code.PARAMETER_COUNT, str(error), body.__name__))
-        return Deferred.fromCoroutine(
-            self._carry_out(body.__name__, body(self, *arguments, **named))
-        )
+            carrying = self.told(Code.PARAMETER_COUNT, str(error), body.__name__)
+        else:
+            if isinstance(password := bound.arguments.get("password"), str):
+                # The frames of the coroutine, which tracebacks show, hold it.
+                bound.arguments["password"] = Secret(password)
+            carrying = self._carry_out(body.__name__, body(*bound.args, **bound.kwargs))
+        return Deferred.fromCoroutine(carrying)
 
+    # What help() shows: the body returns an int, the command a Deferred of one.
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation="Deferred[int]"
+    )
     return run
 
 
@@ -108,7 +118,7 @@ class Sockets:
     def __init__(
         self,
         connect: Callable[..., Deferred[Handle]] = api.connect,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         self._connect = connect
         self._reactor = reactor
@@ -116,43 +126,70 @@ class Sockets:
         self.sockets: dict[int, Socket] = {}
         self.error_procedure: ErrorProcedure | None = None
         self.timeout = COMMS_TIMEOUT
-        self.secure_error = ""
+        self.auth: Auth = "auto"
         self.folder: Path | None = None
+        self._caller = Caller()
 
-    # -- what they have in common
+    @property
+    def caller(self) -> Caller:
+        """The thread that called the command being carried out."""
+        return CALLER.get() or self._caller
+
+    # -- sessions
 
     async def open(
         self,
         server: str,
         username: str,
         password: Password,
-        stsproc: StatusProcedure | None,
+        listener: Listener,
         secure: int,
         verify: bool,
+        auth: Auth,
     ) -> Handle:
-        """Open a session with these parameters and the settings of the family."""
-        check(isinstance(server, str), "server", server)
+        """
+        Open a session with these parameters and the settings of the family.
+
+        :raises RefusedError: a parameter cannot be used, or the server offers no login
+            that suits it.
+        """
+        check(isinstance(server, str), "server", "a str", server)
         if not server.strip():
-            raise RefusedError(Code.NO_ADDRESS, "the server is empty")
-        check(isinstance(username, str), "username", username)
-        # What it is must not be seen.
+            raise RefusedError(
+                Code.NO_ADDRESS, "the server is empty: give a host name or an address"
+            )
+        check(isinstance(username, str), "username", "a str", username)
         check(
-            isinstance(password, str) or callable(password), "password", type(password)
+            isinstance(password, str) or callable(password),
+            "password",
+            "a str, or a function that returns one",
+            # The type: the value must not be shown.
+            type(password),
         )
-        check(stsproc is None or callable(stsproc), "stsproc", stsproc)
-        check(isinstance(verify, int), "verify", verify)
-        return await self._connect(
+        check(isinstance(verify, int), "verify", "True or False", verify)
+        given = GivenPassword(password, self.caller)
+        opening = self._connect(
             server,
             username,
-            password,
-            stsproc,
+            given.value,
+            listener,
             secure,
             bool(verify),
             cacerts=self._cacerts() if secure and verify else None,
             reactor=self._reactor,
             timeout=self.timeout,
             connect_timeout=self.timeout,
+            auth=auth or self.auth,
         )
+        # connect() checks its arguments before it returns.  A UsageError that comes
+        # later is about what the server offers.
+        answered_at_once = opening.called
+        try:
+            return await opening
+        except UsageError as error:
+            if answered_at_once or not given.usable:
+                raise
+            raise RefusedError(Code.LOGIN_REFUSED, str(error)) from error
 
     def _cacerts(self) -> Path | None:
         folder = self.folder
@@ -173,25 +210,25 @@ class Sockets:
     async def turn(
         self, socket: int, stsproc: StatusProcedure | None
     ) -> AsyncIterator[Socket]:
-        """Wait until the commands before are done."""
-        check(stsproc is None or callable(stsproc), "stsproc", stsproc)
+        """Wait for the earlier commands on a socket, and then give its session."""
+        check_procedure(stsproc)
         session = self._find(socket)
         await session.turn.acquire()
         try:
             # It may have been closed meanwhile.
             self._find(socket)
-            session.listener.procedure = stsproc
+            session.listener.listen(stsproc, self.caller)
             yield session
         finally:
-            session.listener.procedure = None
+            session.listener.listen(None, self.caller)
             session.turn.release()
 
     @asynccontextmanager
     async def turn_on(
         self, number: int, socket: int, stsproc: StatusProcedure | None
     ) -> AsyncIterator[Socket]:
-        """The same for a command about one message."""
-        check(type(number) is int, "messagenumber", number)
+        """Do the same for a command about one message, which may not exist."""
+        check(type(number) is int, "messagenumber", "an int", number)
         async with self.turn(socket, stsproc) as session:
             try:
                 yield session
@@ -211,33 +248,21 @@ class Sockets:
             )
         return session
 
+    # -- codes
+
     async def _carry_out(self, name: str, body: Awaitable[int]) -> int:
         try:
             return await body
-        except RefusedError as error:
-            return self._told(error.code, str(error), name)
         except Exception as error:  # noqa: BLE001 - each has its code
             code = code_of(error)
             if code is Code.UNEXPECTED:
                 log.failure("{name} failed", name=name)
             if code is Code.TLS_ERROR:
-                self.secure_error = str(error.__cause__ or error)
-            return self._told(code, str(error) or code.text, name)
+                self.caller.secure_error = str(error.__cause__ or error)
+            text = str(error) or code.text
+        return await self.told(code, text, name)
 
-    def _told(self, code: Code, text: str, name: str) -> Code:
-        """Tell the error procedure, and return the code."""
-        if self.error_procedure is not None:
-            try:
-                self.error_procedure(text, code, name)
-            except Exception:  # noqa: BLE001 - whatever it is, the code is returned
-                log.failure("the error procedure failed")
+    async def told(self, code: Code, text: str, name: str) -> int:
+        """Tell the error procedure of an error, and return its code."""
+        await tell_error(self.error_procedure, self.caller, text, code, name)
         return code
-
-
-def check(fits: bool, name: str, value: object) -> None:
-    """Refuse a parameter of a wrong type, or out of its range, unless it fits."""
-    if not fits:
-        raise RefusedError(
-            Code.PARAMETER_TYPE,
-            f"{name} cannot be {printable(repr(value).encode())[:80]}",
-        )

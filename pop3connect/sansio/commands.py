@@ -12,7 +12,7 @@ import re
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ..errors import UsageError
-from ..redaction import MASK
+from ..redaction import MASK, Secret, SecretBytes
 from ..results import UID, Capabilities, Listing, Stat
 from .readers import (
     CapabilityReader,
@@ -23,11 +23,11 @@ from .readers import (
 )
 from .replies import (
     MAX_NUMBER,
-    BadReplyError,
     Status,
+    check_same,
     parse_one_listing,
-    parse_one_uid,
     parse_stat,
+    parse_uid_reply,
 )
 
 __all__ = [
@@ -77,13 +77,26 @@ def command_line(verb: str, *arguments: str) -> bytes:
     :raises UsageError: it cannot be one line of at most `MAX_LINE` octets.
     """
     line = " ".join((verb, *arguments)).encode("utf-8", "surrogateescape") + b"\r\n"
-    if len(line) > MAX_LINE:
+    size = len(line)
+    if size > MAX_LINE:
+        # A traceback that shows local variables must not show a password.
+        del line, arguments
         raise UsageError(
             f"the argument is too long: the whole line may have {MAX_LINE} octets "
-            f"(RFC 2449), it has {len(line)}",
+            f"(RFC 2449), it has {size}",
             verb=verb,
         )
     return line
+
+
+def _secret_line(verb: str, *arguments: str) -> SecretBytes:
+    """Join a command line that no ``repr`` shows, checked as by `command_line`."""
+    return SecretBytes(command_line(verb, *arguments))
+
+
+def _hidden(text: str) -> str:
+    """Return a text that no ``repr`` shows; what is not a str is refused later."""
+    return Secret(text) if isinstance(text, str) else text
 
 
 def check_text(what: str, text: str, verb: str | None = None) -> None:
@@ -254,13 +267,14 @@ class Pass(_Plain):
     verb = "PASS"
 
     def __init__(self, password: str) -> None:
+        password = _hidden(password)
         check_text("password", password, self.verb)
         self.password: Final = password
         self.line()
 
     def line(self) -> bytes:
         """Return the line to send."""
-        return command_line(self.verb, self.password)
+        return _secret_line(self.verb, self.password)
 
     def shown(self) -> str:
         """Mask the password."""
@@ -275,6 +289,7 @@ class Apop(_Plain):
     verb = "APOP"
 
     def __init__(self, name: str, digest: str) -> None:
+        digest = _hidden(digest)
         check_text("user name", name, self.verb)
         check_text("digest", digest, self.verb)
         if " " in name:
@@ -287,7 +302,7 @@ class Apop(_Plain):
 
     def line(self) -> bytes:
         """Return the line to send."""
-        return command_line(self.verb, self.name, self.digest)
+        return _secret_line(self.verb, self.name, self.digest)
 
     def shown(self) -> str:
         """Mask the digest: who has it can try passwords against it."""
@@ -315,6 +330,7 @@ class Auth(_Challenged):
     def __init__(self, mechanism: str, initial: str | None = None) -> None:
         check_text("mechanism", mechanism, self.verb)
         if initial is not None:
+            initial = _hidden(initial)
             check_text("initial response", initial, self.verb)
         self.mechanism: Final = mechanism
         self.initial: Final = initial
@@ -323,7 +339,7 @@ class Auth(_Challenged):
     def line(self) -> bytes:
         """Return the line to send."""
         initial = () if self.initial is None else (self.initial,)
-        return command_line(self.verb, self.mechanism, *initial)
+        return _secret_line(self.verb, self.mechanism, *initial)
 
     def shown(self) -> str:
         """Mask the initial response."""
@@ -340,6 +356,7 @@ class AuthReply(_Challenged):
     __slots__ = ("response",)
 
     def __init__(self, response: str) -> None:
+        response = _hidden(response)
         # It may be empty (RFC 5034 section 4).
         if response:
             check_text("response", response, self.verb)
@@ -349,7 +366,7 @@ class AuthReply(_Challenged):
 
     def line(self) -> bytes:
         """Return the line to send."""
-        return self.response.encode("ascii") + b"\r\n"
+        return SecretBytes(self.response.encode("ascii") + b"\r\n")
 
     def shown(self) -> str:
         """Mask the response."""
@@ -442,7 +459,7 @@ class ListOne(_Numbered[Listing]):
     def parse(self, status: Status) -> Listing:
         """Read the scan listing, which must be of the message asked for."""
         listing = parse_one_listing(status.text)
-        _check_same(self.number, listing.number)
+        check_same(self.number, listing.number)
         return listing
 
 
@@ -468,14 +485,7 @@ class UidlOne(_Numbered[UID]):
 
     def parse(self, status: Status) -> UID:
         """Read the unique-id listing, which must be of the message asked for."""
-        uid = parse_one_uid(status.text)
-        _check_same(self.number, uid.number)
-        return uid
-
-
-def _check_same(asked: int, told: int) -> None:
-    if asked != told:
-        raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
+        return parse_uid_reply(status.text, self.number)
 
 
 class Retrieve(_Numbered[bytes]):

@@ -20,12 +20,14 @@ __all__ = [
     "TLS_RECORD",
     "BadReplyError",
     "Status",
+    "check_same",
     "looks_like",
     "parse_challenge",
     "parse_one_listing",
     "parse_one_uid",
     "parse_stat",
     "parse_status",
+    "parse_uid_reply",
 ]
 
 _SHOWN = 80
@@ -68,6 +70,12 @@ class Status(NamedTuple):
 
     challenge: bool = False
     """Whether it is ``+ text`` instead, which asks for more (RFC 5034 section 4)."""
+
+    def __repr__(self) -> str:
+        """Show no text: a challenge is secret, and other lines may repeat a secret."""
+        sign = "+" if self.challenge else "+OK" if self.ok else "-ERR"
+        code = f" [{self.code}]" if self.code else ""
+        return f"<{sign}{code}, {len(self.text)} octets of text>"
 
 
 # RFC 2449 section 8: "[" resp-level *("/" resp-level) "]" at the start of the
@@ -142,6 +150,7 @@ def parse_stat(text: bytes) -> Stat:
 
 
 _LISTED = re.compile(rb"[ \t]*(\d+)[ \t]+(\d+)(?:[ \t]|\Z)")
+_UNIQUE_ID = re.compile(rb"[!-~]{1,70}\Z")
 _IDENTIFIED = re.compile(rb"[ \t]*(\d+)(?:[ \t](.*))?\Z", re.DOTALL)
 
 
@@ -165,6 +174,39 @@ def parse_one_uid(text: bytes) -> UID:
         raise _bad(text, "a message number and a unique-id")
     uid = (match[2] or b"").strip(b" \t").decode("ascii", "surrogateescape")
     return UID(_message_number(match[1], text), uid)
+
+
+def parse_uid_reply(text: bytes, asked: int) -> UID:
+    """
+    Read the reply to UIDL with an argument (RFC 1939 section 7).
+
+    Twisted's own server answers with the unique-id and leaves out the number.  A
+    reply of one word is such a unique-id.  A word of digits is refused: it could also
+    be a message number whose unique-id is missing.
+
+    :param asked: the message number that was sent.
+    :raises BadReplyError: the reply is about another message, or cannot be read.
+    """
+    word = text.strip(b" \t")
+    if word.isdigit():
+        raise _bad(
+            text, "a message number and a unique-id (uidl() has both), not one number"
+        )
+    if _UNIQUE_ID.match(word):
+        return UID(asked, word.decode("ascii"))
+    uid = parse_one_uid(text)
+    check_same(asked, uid.number)
+    return uid
+
+
+def check_same(asked: int, told: int) -> None:
+    """
+    Check that a reply is about the message asked for.
+
+    :raises BadReplyError: it is about another one.
+    """
+    if asked != told:
+        raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
 
 
 def _message_number(digits: bytes, text: bytes) -> int:

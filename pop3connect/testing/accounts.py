@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from typing import overload
@@ -20,6 +21,8 @@ from twisted.cred.error import LoginDenied
 from twisted.cred.portal import IRealm, Portal
 from twisted.mail.interfaces import IMailboxPOP3
 from zope.interface import Interface, implementer
+
+from ..errors import UsageError
 
 __all__ = ["APOPDigest", "InUseError", "Maildrop", "MaildropSession", "plain", "portal"]
 
@@ -34,16 +37,47 @@ class Maildrop:
     def __init__(self, messages: Iterable[bytes]) -> None:
         self.messages: list[tuple[bytes, bytes]] = []
         self.in_use = False
+        self._delivered: Counter[str] = Counter()
         self.deliver(messages)
 
-    def deliver(self, messages: Iterable[bytes]) -> None:
-        """Add messages, for the sessions to come."""
-        # The id from the content, so that it is the same in every session and after
-        # a restart (RFC 1939 section 7).
-        self.messages += [
-            (hashlib.sha256(message).hexdigest()[:24].encode(), message)
-            for message in messages
-        ]
+    def deliver(
+        self, messages: Iterable[bytes], uids: Iterable[str] | None = None
+    ) -> list[str]:
+        """
+        Add messages, for the sessions to come.
+
+        :param uids: one unique-id for each message; default: each gets a new one.
+        :return: the unique-ids.
+        :raises UsageError: there is not one unique-id for each message, or one has a
+            line break.
+        """
+        contents = list(messages)
+        if uids is None:
+            chosen = [self._new_uid(content) for content in contents]
+        else:
+            chosen = list(uids)
+            if len(chosen) != len(contents):
+                raise UsageError(
+                    f"deliver() has {len(contents)} messages and {len(chosen)} "
+                    "unique-ids; pass one for each message"
+                )
+        for uid in chosen:
+            if "\r" in uid or "\n" in uid:
+                raise UsageError(
+                    f"the unique-id {uid!r} has a line break; use the characters from "
+                    "'!' to '~' (RFC 1939 section 7)"
+                )
+        encoded = [uid.encode("utf-8", "surrogateescape") for uid in chosen]
+        self.messages += zip(encoded, contents, strict=True)
+        return chosen
+
+    def _new_uid(self, content: bytes) -> str:
+        # From the content, so that it is the same in every session and after a restart,
+        # and counted, because an id is never used again (RFC 1939 section 7).
+        uid = hashlib.sha256(content).hexdigest()[:24]
+        self._delivered[uid] += 1
+        times = self._delivered[uid]
+        return uid if times == 1 else f"{uid}-{times}"
 
 
 @implementer(IMailboxPOP3)

@@ -21,12 +21,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
 from ..api import connect
 from ..handle import Handle
+from ..reactors import LISTENS, check_reactor
 from ..redaction import printable
 from .accounts import Maildrop, portal
 from .script import Script, Stage
@@ -54,8 +55,11 @@ class _Server:
     username = "ada"
     password = "lovelace"  # noqa: S105 - a test's
 
-    def __init__(self, factory: Factory, clock: Any) -> None:
-        self.clock = Clock() if clock is None else clock
+    def __init__(self, factory: Factory, clock: IReactorTime | None) -> None:
+        if clock is not None:
+            check_reactor(clock)
+        # A Clock, which a test may advance, or after `listen` a reactor.
+        self.clock: Any = Clock() if clock is None else clock
         self._factory = factory
         self.endpoint = MemoryEndpoint(layered(factory, self.clock), self.clock)
 
@@ -76,12 +80,16 @@ class _Server:
         self.clock.advance(seconds)
         self.flush()
 
-    def listen(self, reactor: Any) -> IListeningPort:
+    def listen(self, reactor: IReactorTCP) -> IListeningPort:
         """
         Listen on a free port of the loopback; stop it when the test is over.
 
         The port number is ``listen(reactor).getHost().port``.
+
+        :param reactor: provides ``IReactorTime`` too.
+        :raises UsageError: the reactor cannot listen.
         """
+        check_reactor(reactor, LISTENS)
         self.clock = reactor
         port: IListeningPort = reactor.listenTCP(
             0, layered(self._factory, reactor), interface="127.0.0.1"
@@ -99,7 +107,7 @@ class ScriptedServer(_Server):
     :param clock: default: a `twisted.internet.task.Clock`.
     """
 
-    def __init__(self, *scripts: Script, clock: Any = None) -> None:
+    def __init__(self, *scripts: Script, clock: IReactorTime | None = None) -> None:
         self._scripts = list(scripts)
         self._unexpected = 0
         self.stages: list[Stage] = []
@@ -192,7 +200,7 @@ class MailboxServer(_Server):
         password: str = "lovelace",  # noqa: S107 - a test's
         certificate: Any = None,
         tls_at_once: bool = False,
-        clock: Any = None,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.username, self.password = username, password
         self.refused: dict[int, str] = {}
@@ -205,9 +213,18 @@ class MailboxServer(_Server):
         options = getattr(certificate, "options", lambda: certificate)()
         super().__init__(_MailboxFactory(self, accounts, options, tls_at_once), clock)
 
-    def deliver(self, *messages: bytes) -> None:
-        """Add mail, for the sessions to come; one that is open does not see it."""
-        self._drop.deliver(messages)
+    def deliver(self, *messages: bytes, uids: Iterable[str] | None = None) -> list[str]:
+        """
+        Add mail, for the sessions to come; one that is open does not see it.
+
+        :param uids: the unique-ids, one for each message; they may be equal
+            (RFC 1939 section 7).  Default: each message gets a unique-id that this
+            mailbox has not had before, even if the same bytes were delivered before.
+        :return: the unique-ids.
+        :raises UsageError: there is not one unique-id for each message, or one has a
+            line break.
+        """
+        return self._drop.deliver(messages, uids)
 
     @property
     def in_use(self) -> bool:

@@ -60,6 +60,9 @@ certificate, or of the platform's store, may go unnoticed."""
 _MAX_SESSIONS = 256
 """TLS sessions that are kept for each context, the latest ones."""
 
+_MAX_HABITS = 1024
+"""Servers of which a context remembers how to log in, the latest ones."""
+
 
 @attrs.frozen
 class _Resumable:
@@ -67,6 +70,19 @@ class _Resumable:
 
     session: SSL.Session
     not_after: float
+
+
+@attrs.define
+class _Habits:
+    """
+    What past connections have shown of a server; it changes no more than an order.
+
+    :ivar resumes: whether a session may be offered to it.
+    :ivar binding: the type of channel binding that worked in the last login.
+    """
+
+    resumes: bool = True
+    binding: str | None = None
 
 
 class ClientContext:
@@ -90,8 +106,9 @@ class ClientContext:
             WeakKeyDictionary()
         )
         self._sessions: OrderedDict[ServerAddress, _Resumable] = OrderedDict()
-        # Servers that close the connection when a session is to be resumed; the latest.
-        self._unresuming: OrderedDict[ServerAddress, None] = OrderedDict()
+        self._habits: OrderedDict[ServerAddress, _Habits] = OrderedDict()
+        # What an error says of the folder's files that are not in the store.
+        self._unusable: tuple[str, ...] = ()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
         context.set_cipher_list(_CIPHERS)
@@ -103,7 +120,8 @@ class ClientContext:
         if trust is None:
             context.set_verify(SSL.VERIFY_NONE)
             return
-        for warning in trust.load_into(context):
+        self._unusable = tuple(trust.load_into(context))
+        for warning in self._unusable:
             log.warn("cacerts: {text}", text=warning)
         store = context.get_cert_store()
         assert store is not None
@@ -128,7 +146,9 @@ class ClientContext:
             connection.set_tlsext_host_name(server.host.encode("ascii"))
         if self.trust is None:
             return connection, None
-        check = self._checks[connection] = IdentityCheck(server, self.trust)
+        check = self._checks[connection] = IdentityCheck(
+            server, self.trust, self._unusable
+        )
         return connection, check
 
     def resumable(self, server: ServerAddress) -> _Resumable | None:
@@ -139,17 +159,35 @@ class ClientContext:
         del self._sessions[server]
         return None
 
+    def known_binding(self, server: ServerAddress) -> str | None:
+        """Return the type of channel binding that worked with a server before."""
+        habits = self._habits.get(server)
+        return None if habits is None else habits.binding
+
+    def bound_by(self, server: ServerAddress, kind: str | None) -> None:
+        """Remember the type of channel binding that works with a server."""
+        self._change(server).binding = kind
+
+    def _change(self, server: ServerAddress) -> _Habits:
+        habits = self._habits.setdefault(server, _Habits())
+        self._habits.move_to_end(server)
+        if len(self._habits) > _MAX_HABITS:
+            self._habits.popitem(last=False)
+        return habits
+
     def forget(self, server: ServerAddress) -> None:
-        """Never resume a session with this server again: it cannot."""
+        """Drop the session with this server."""
         self._sessions.pop(server, None)
-        self._unresuming[server] = None
-        self._unresuming.move_to_end(server)
-        if len(self._unresuming) > _MAX_SESSIONS:
-            self._unresuming.popitem(last=False)
+
+    def never_resume(self, server: ServerAddress) -> None:
+        """Offer no session to this server again."""
+        self._change(server).resumes = False
+        self.forget(server)
 
     def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
         """Keep a session with a server that has proven who it is."""
-        if server in self._unresuming:
+        habits = self._habits.get(server)
+        if habits is not None and not habits.resumes:
             return
         self._sessions[server] = resumable
         self._sessions.move_to_end(server)
@@ -265,9 +303,26 @@ class ConnectionCreator:
         refused = self._check is not None and self._check.refusal is not None
         return self._resumable is not None and not refused
 
-    def forget_session(self) -> None:
-        """Offer no session to this server any more: it cannot resume one."""
-        self._context.forget(self._server)
+    def keep_no_session(self) -> None:
+        """See that no later connection to this server offers a session."""
+        self._context.never_resume(self._server)
+
+    def known_binding(self) -> str | None:
+        """Return the type of channel binding that worked with this server before."""
+        return self._context.known_binding(self._server)
+
+    def bound_by(self, kind: str | None) -> None:
+        """
+        Remember the type of channel binding that worked with this server.
+
+        :param kind: ``None`` if no binding was accepted; then the next connection
+            offers no session, so that every type can be tried.
+        """
+        self._context.bound_by(self._server, kind)
+        if kind is None:
+            self._context.forget(self._server)
+        elif kind == "tls-unique":
+            self.keep_no_session()
 
     def remember(self) -> None:
         """Keep the session, to be resumed by the next connection to this server."""
@@ -290,6 +345,15 @@ class ConnectionCreator:
 
         tls-exporter (RFC 9266) for TLS 1.3 only: with 1.2 it needs the extended
         master secret, and there is no asking for that here.
+
+        tls-unique (RFC 5929 section 3) is the first Finished of the handshake: the
+        client's, unless a session was resumed.  OpenSSL knows whether one was, and
+        pyOpenSSL does not say; so it is there only where none was offered.  Without
+        resumption the Finished depends on the server's certificate, so that an
+        attacker in the middle cannot have the same one on both sides, with or without
+        the extended master secret (RFC 7627 section 1).  TLS 1.3 leaves tls-unique
+        undefined (RFC 8446 appendix C.5); the client's Finished, which covers the whole
+        handshake there too, is what Cyrus compares.
         """
         assert self._connection is not None
         bindings = []
@@ -303,6 +367,9 @@ class ConnectionCreator:
             end_point = _end_point(certificate.to_cryptography())
             if end_point is not None:
                 bindings.append(("tls-server-end-point", end_point))
+        finished = self._connection.get_finished()
+        if self._resumable is None and finished is not None:
+            bindings.append(("tls-unique", finished))
         return tuple(bindings)
 
 

@@ -1,18 +1,20 @@
 """
-Proves that a server is who it should be, and words the refusal if it is not.
+Proves the identity of a server, and puts a refusal into words.
 
 The chain and the name are both proven inside the handshake, in one callback of
 OpenSSL: whatever goes wrong there, of whatever type, is a refusal, and the
-reason reaches the caller.  Names are the business of service-identity, chains
-that of OpenSSL; this module asks them and puts the answer into words.
+reason reaches the caller.  service-identity compares names and OpenSSL builds the
+chain; this module asks them and puts the answer into words.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 
 import attrs
 from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError
 from service_identity import VerificationError as NameMismatch
@@ -27,7 +29,7 @@ from service_identity.hazmat import (
 from ..address import ServerAddress
 from ..errors import TLSError, VerificationError
 from ..redaction import printable
-from .trust import Trust
+from .trust import Trust, name_unusable
 
 __all__ = ["IdentityCheck", "tls_error"]
 
@@ -43,12 +45,15 @@ class IdentityCheck:
     """
     What the handshake of one connection has to prove, and what came of it.
 
+    :ivar unusable: a warning for each file of the cacerts folder that could not be
+        used: it may hold the certificate that is missing.
     :ivar proven: whether the server has shown a certificate that proves it.
     :ivar not_after: until when that certificate is valid, as a POSIX time.
     """
 
     server: ServerAddress
     trust: Trust
+    unusable: tuple[str, ...] = ()
     proven: bool = False
     not_after: float = 0.0
     refusal: VerificationError | None = None
@@ -76,22 +81,49 @@ def _check_name(certificate: x509.Certificate, server: ServerAddress) -> None:
     """
     Prove that a certificate is for this server (RFC 9525 section 6).
 
-    The common name does not count, nor does an identifier that is invalid; the
-    others beside it do.
+    The common name does not count.  An identifier that is invalid is ignored, and the
+    others beside it count.
     """
     dns, ips = _names(certificate)
-    patterns: list[DNSPattern | IPAddressPattern] = []
+    exact: list[DNSPattern | IPAddressPattern] = [IPAddressPattern(ip) for ip in ips]
+    wildcards: list[DNSPattern | IPAddressPattern] = []
     for name in dns:
+        # service-identity drops blanks around a name, and then it would match.
+        if not _DNS_NAME.fullmatch(name):
+            continue
         try:
-            patterns.append(DNSPattern.from_bytes(name.encode("utf-8")))
+            pattern = DNSPattern.from_bytes(name.encode("ascii"))
         except CertificateError:
             continue
-    patterns += [IPAddressPattern(ip) for ip in ips]
-    verify_service_identity(
-        patterns,
-        [_reference(server)],
-        [],
-    )
+        (wildcards if "*" in name else exact).append(pattern)
+    stand_in = _stand_in(server)
+    if stand_in is not None:
+        try:
+            verify_service_identity(wildcards, [stand_in], [])
+        except (NameMismatch, CertificateError):
+            pass
+        else:
+            return
+    verify_service_identity(exact + wildcards, [_reference(server)], [])
+
+
+# The preferred name syntax (RFC 5280 section 4.2.1.6), the underscore of private
+# networks, and the asterisk of a wildcard.
+_DNS_NAME = re.compile(r"[A-Za-z0-9_*-]+(?:\.[A-Za-z0-9_*-]+)*")
+
+
+def _stand_in(server: ServerAddress) -> DNS_ID | None:
+    """
+    Return the reference for wildcards, if the left-most label is an A-label.
+
+    A wildcard stands for any one label (RFC 9525 section 6.3), and service-identity
+    lets it stand for no A-label, a rule of RFC 6125.  So such a label is replaced by
+    another one; which one is the same to a wildcard.
+    """
+    label, dot, parent = server.host.partition(".")
+    if server.is_ip or not dot or not label.startswith("xn--"):
+        return None
+    return DNS_ID(f"label.{parent}")
 
 
 def _reference(server: ServerAddress) -> DNS_ID | IPAddress_ID:
@@ -126,9 +158,14 @@ def _names(certificate: x509.Certificate) -> tuple[list[str], list[_IP]]:
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 _SELF_SIGNED = 18
-_UNKNOWN_ISSUER = (2, 19, 20, 21, 27)
+_SELF_SIGNED_ROOT = 19
+_UNKNOWN_ISSUER = (2, 20, 21, 27)
+_BAD_SIGNATURE = 7
+_MISSING = (_SELF_SIGNED, _SELF_SIGNED_ROOT, *_UNKNOWN_ISSUER, _BAD_SIGNATURE)
+"""A further certificate in the folder could help."""
+
 _REASONS = {
-    7: "its signature is wrong",
+    _BAD_SIGNATURE: "its signature is wrong",
     22: "its chain is too long",
     23: "it has been revoked",
     24: "a certificate of its chain is no CA certificate",
@@ -177,30 +214,66 @@ def _refused_chain(
         remedy = "is the clock of this computer right?"
     elif errno == _SELF_SIGNED:
         reason = "is self-signed and not trusted"
-        remedy = _put_into_folder(check.trust, "it")
-    elif errno in _UNKNOWN_ISSUER:
+        remedy = _if_it_should_be(check.trust, "it")
+    elif errno == _SELF_SIGNED_ROOT:
         reason = (
-            f"is not trusted: it was issued by {_dn(certificate.issuer)}, which is "
-            f"not among {check.trust}"
+            f"is not trusted: it is the root of the server's chain, and is not among "
+            f"{check.trust}"
         )
-        remedy = _put_into_folder(check.trust, "the issuer's certificate")
+        remedy = _if_it_should_be(check.trust, "it")
+    elif errno in _UNKNOWN_ISSUER:
+        issuer = _dn(certificate.issuer)
+        reason = (
+            f"is not trusted: it was issued by {issuer}, which is not among "
+            f"{check.trust}, and whose certificate the server did not send"
+        )
+        remedy = (
+            "if that is an intermediate CA, the server should send its certificate "
+            "too, which its operator can change; meanwhile, or if it is a CA of your "
+            f"own, {_put_into_folder(check.trust, f'the certificate of {issuer}')}"
+            + _download(certificate)
+        )
     else:
         reason = f"is not acceptable: {_reason(errno)}"
-        remedy = "the server's operator has to mend that"
+        remedy = "the server's operator has to change that"
+    # Only the server itself can cure its own certificate; for all else, the file that
+    # was meant to help may be one that could not be used.
+    unusable = name_unusable(check.unusable) if depth or errno in _MISSING else ""
     return VerificationError(
-        f"{which} {reason}; {remedy}", certificate=certificate, server=str(check.server)
+        f"{which} {reason}; {remedy}{unusable}",
+        certificate=certificate,
+        server=str(check.server),
     )
+
+
+def _if_it_should_be(trust: Trust, what: str) -> str:
+    return f"if it should be, {_put_into_folder(trust, what)}"
 
 
 def _put_into_folder(trust: Trust, what: str) -> str:
     if trust.folder is not None:
-        return (
-            f"if it should be, put {what} (PEM or DER) into the folder {trust.folder}"
-        )
+        return f"put {what} (PEM, DER or PKCS #7) into the folder {trust.folder}"
     return (
-        f"if it should be, put {what} (PEM or DER) into a folder of your own and "
-        "name the folder with cacerts="
+        f"put {what} (PEM, DER or PKCS #7) into a folder of your own and name the "
+        "folder with cacerts="
     )
+
+
+def _download(certificate: x509.Certificate) -> str:
+    """Return where a certificate says that its issuer's is (RFC 5280 4.2.2.1)."""
+    try:
+        access = certificate.extensions.get_extension_for_class(
+            x509.AuthorityInformationAccess
+        ).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    for description in access:
+        location = description.access_location
+        if description.access_method == AuthorityInformationAccessOID.CA_ISSUERS and (
+            isinstance(location, x509.UniformResourceIdentifier)
+        ):
+            return f"; it says that this can be had from {_short(location.value)}"
+    return ""
 
 
 def _refused(
@@ -251,17 +324,42 @@ def _describe(error: SSL.Error) -> str:
         if isinstance(entry, tuple) and entry
     ]
     text = printable((", ".join(reasons) or str(error) or "no reason given").encode())
-    if any(word in text for word in _NO_TLS):
-        return (
-            f"{text}; the server does not seem to speak TLS there: secure=1 is for "
-            "port 995, secure=2 for port 110"
-        )
-    if "protocol version" in text or "unsupported protocol" in text:
-        return f"{text}; the server has nothing newer than TLS 1.1, which is refused"
+    for words, explanation in _EXPLANATIONS.items():
+        if any(word in text for word in words):
+            return f"{text}; {explanation}"
     return text
 
 
-_NO_TLS = ("wrong version number", "record layer failure", "packet length too long")
+_OPERATOR = "; the server's operator has to change that"
+
+_EXPLANATIONS = {
+    ("wrong version number", "record layer failure", "packet length too long"): (
+        "the server does not seem to speak TLS there: secure=1 is for port 995, "
+        "secure=2 for port 110"
+    ),
+    ("protocol version", "unsupported protocol"): (
+        "the server offers nothing newer than TLS 1.1, which is refused (RFC 8997)"
+        + _OPERATOR
+    ),
+    ("dh key too small", "modulus too small", "bad dh value"): (
+        "the server offers a Diffie-Hellman key of fewer than 2,048 bits for the key "
+        f"exchange, which can be broken{_OPERATOR} (parameters of 2,048 bits, or ECDHE)"
+    ),
+    ("handshake failure", "insufficient security", "no shared cipher"): (
+        "the server accepts no cipher suite that is offered here (TLS 1.2 or later "
+        "with ECDHE or DHE and AES or ChaCha20), so it offers only older ones, such "
+        f"as RSA key exchange, SHA-1, 3DES or RC4{_OPERATOR}; a server that asks for a "
+        "client certificate may answer in this way as well"
+    ),
+    ("unsafe legacy renegotiation",): (
+        f"the server offers no secure renegotiation (RFC 5746){_OPERATOR}"
+    ),
+    ("wrong signature type", "legacy sigalg disallowed"): (
+        "the server offers only signatures with a hash that is too weak, such as "
+        f"SHA-1{_OPERATOR}"
+    ),
+}
+"""Explanations of OpenSSL's errors, by words in their texts."""
 
 
 def tls_error(error: SSL.Error, server: str) -> TLSError:

@@ -1,18 +1,19 @@
 """
-Whom we trust: the cacerts folder, the platform's store, or both.
+Which certificates are trusted: the cacerts folder, the platform's store, or both.
 
-The folder is the user's: he drops certificates into it under any name, at any
-time.  So each file is read for itself, a bad one is named and does no harm to
-the others, and a change is noticed at the next connection.
+Users may add files under any name at any time.  Each file is read on its own, a file
+that cannot be used is named and does not affect the others, and a change is noticed
+at the next connection.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -21,18 +22,24 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from OpenSSL import SSL, crypto
 
 from ..errors import TLSError, UsageError
+from ..redaction import printable
 
-__all__ = ["CACERTS_VARIABLE", "Fingerprint", "Trust"]
+__all__ = ["CACERTS_VARIABLE", "Fingerprint", "Trust", "facts", "name_unusable"]
 
 CACERTS_VARIABLE = "POP3CONNECT_CACERTS"
-"""Names the cacerts folder where `connect` is not told one."""
+"""Names the cacerts folder for a `connect` without the argument ``cacerts``."""
 
-_SUFFIXES = (".pem", ".crt", ".cer", ".der")
+_MAX_FILE = 16 * 1024 * 1024
+"""Bytes.  The bundle of all public CAs has less than 1 MiB; no larger file is read."""
 
-_MAX_FILE = 64 * 1024 * 1024
-"""The bundles of all public CAs have less than 1 MiB; this is no such file."""
+_PEM_LINE = re.compile(
+    rb"-----(BEGIN|END) ((?:X509 |TRUSTED )?CERTIFICATE|PKCS7|PKCS #7 SIGNED DATA|CMS)"
+    rb"-----"
+)
+"""The labels of RFC 7468 sections 5, 8 and 9, and the older ones of OpenSSL."""
 
-_PEM_LINE = re.compile(rb"-----(BEGIN|END) (CERTIFICATE|X509 CERTIFICATE|PKCS7)-----")
+_MAX_NAMED = 5
+"""Unusable files that an error names; the log has all of them."""
 
 Fingerprint = tuple[object, ...]
 
@@ -40,7 +47,7 @@ Fingerprint = tuple[object, ...]
 @attrs.frozen
 class Trust:
     """
-    Whose certificates are accepted.
+    The source of the trusted certificates.
 
     :ivar folder: the cacerts folder, or ``None``.
     :ivar system: whether the platform's store counts too.
@@ -59,7 +66,7 @@ class Trust:
         """
         Decide by the arguments of `connect`, then by `CACERTS_VARIABLE`.
 
-        :raises UsageError: the folder is named but is none.
+        :raises UsageError: what is named is not a folder.
         """
         source = "cacerts"
         if cacerts is None:
@@ -85,7 +92,7 @@ class Trust:
         return cls(folder, system_trust)
 
     def __str__(self) -> str:
-        """Name whom we trust, for a sentence."""
+        """Name the trusted certificates, as part of a sentence."""
         names = []
         if self.folder is not None:
             names.append(f"the certificates in the folder {self.folder}")
@@ -107,20 +114,18 @@ class Trust:
                     sorted(
                         (entry.name, *_facts_of(entry))
                         for entry in entries
-                        if entry.name.lower().endswith(_SUFFIXES)
+                        if not _is_hidden(entry.name)
                     )
                 )
         except OSError as error:
-            raise TLSError(
-                f"the cacerts folder {self.folder} cannot be read: {error.strerror}"
-            ) from error
+            raise _unreadable(self.folder, error) from error
 
     def load_into(self, context: SSL.Context) -> list[str]:
         """
-        Make a context trust whom we trust.
+        Add the trusted certificates to the store of a context.
 
-        :return: a warning for each file that was of no use.
-        :raises TLSError: the folder has no usable certificate.
+        :return: a warning for each file that could not be used, or only in part.
+        :raises TLSError: the folder cannot be listed, or has no usable certificate.
         """
         warnings: list[str] = []
         if self.folder is not None:
@@ -128,9 +133,8 @@ class Trust:
             if not certificates:
                 raise TLSError(
                     f"the cacerts folder {self.folder} has no usable certificate in "
-                    f"it; put the CA's certificate there, as PEM or DER, in a file "
-                    f"that ends in {', '.join(_SUFFIXES)}"
-                    + "".join(f"; {warning}" for warning in warnings[:5])
+                    "it; put the CA's certificate (PEM, DER or PKCS #7) there"
+                    + name_unusable(warnings)
                 )
             store = context.get_cert_store()
             assert store is not None
@@ -146,67 +150,133 @@ class Trust:
         return warnings
 
 
+def name_unusable(warnings: Sequence[str]) -> str:
+    """Return the end of an error's sentence: the files that could not be used."""
+    named = "".join(f"; {warning}" for warning in warnings[:_MAX_NAMED])
+    more = len(warnings) - _MAX_NAMED
+    return named + (f"; and {more} more, which the log names" if more > 0 else "")
+
+
 def facts(about: os.stat_result) -> tuple[int, ...]:
-    """Return what differs when a file has been changed or replaced."""
+    """Return values that differ when a file has been changed or replaced."""
     # The time of change can't be set back, as that of modification can.
     return about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino
 
 
+def _is_hidden(name: str) -> bool:
+    # Editors, file managers and Kubernetes keep files of their own there.
+    return name.startswith(".")
+
+
 def _facts_of(entry: os.DirEntry[str]) -> tuple[int, ...]:
     try:
-        return facts(entry.stat())
+        about = entry.stat()
     except OSError:
-        # A dangling link, which `_read_file` will name; or it has just gone.
+        # A dangling link, which `_read_file` will name; or the file was just removed.
         return ()
+    if stat.S_ISREG(about.st_mode):
+        return facts(about)
+    # It is not read, so a change in it (of a folder's time) changes nothing.
+    return (stat.S_IFMT(about.st_mode),)
 
 
 def _read_folder(folder: Path) -> tuple[list[x509.Certificate], list[str]]:
     certificates: list[x509.Certificate] = []
     warnings: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(_SUFFIXES):
-            try:
-                found, bad = _read_certificates(_read_file(path))
-            except OSError as error:
-                warnings.append(f"{path} cannot be read: {error.strerror or error}")
-                continue
-            certificates += found
-            if bad and found:
-                warnings.append(f"{path} has {bad} certificate(s) that are invalid")
-            elif bad:
-                warnings.append(f"{path} holds no certificate but {bad} invalid one(s)")
-            elif not found:
-                warnings.append(f"{path} holds no certificate")
+    seen: set[tuple[int, int]] = set()
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for name in names:
+        if _is_hidden(name):
+            continue
+        # A file's name may have anything in it, and is shown on one line.
+        shown = printable(os.fsencode(folder / name))
+        try:
+            data = _read_file(folder / name, seen)
+        except OSError as error:
+            warnings.append(f"{shown} cannot be read: {error.strerror or error}")
+            continue
+        if data is None:
+            continue
+        found, bad = _read_certificates(data)
+        certificates += found
+        if bad and found:
+            warnings.append(f"{shown} has {bad} certificate(s) that are invalid")
+        elif bad:
+            warnings.append(f"{shown} holds no certificate but {bad} invalid one(s)")
+        elif not found:
+            warnings.append(f"{shown} holds no certificate")
     return certificates, warnings
 
 
-def _read_file(path: Path) -> bytes:
-    about = path.stat()
-    # A pipe would block the reactor for as long as nobody writes to it.
+def _unreadable(folder: Path, error: OSError) -> TLSError:
+    return TLSError(f"the cacerts folder {folder} cannot be read: {error.strerror}")
+
+
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
+
+
+def _read_file(path: Path, seen: set[tuple[int, int]]) -> bytes | None:
+    """
+    Return the bytes of a regular file; ``None`` if it was read before.
+
+    :param seen: the device and inode of each file that was read.  Distributions put
+        one or two links to each certificate into their folders.
+    :raises OSError: it is not a regular file, too large, or cannot be read.
+    """
+    # Opening a device can do something, so it is not even opened.
+    _check_file(os.stat(path))
+    # If it was replaced by a pipe in between, O_NONBLOCK keeps the reactor running.
+    with open(os.open(path, _OPEN_FLAGS), "rb") as file:
+        about = os.fstat(file.fileno())
+        _check_file(about)
+        identity = (about.st_dev, about.st_ino)
+        if identity in seen:
+            return None
+        seen.add(identity)
+        data = file.read(_MAX_FILE + 1)
+    if len(data) > _MAX_FILE:  # It has grown since.
+        raise OSError(_TOO_LARGE)
+    return data
+
+
+_TOO_LARGE = "it is too large to be certificates"
+
+
+def _check_file(about: os.stat_result) -> None:
+    if stat.S_ISDIR(about.st_mode):
+        raise OSError("it is a folder, and only the files beside it are read")
     if not stat.S_ISREG(about.st_mode):
-        raise OSError("it is not a file")
+        raise OSError("it is not a regular file")
     if about.st_size > _MAX_FILE:
-        raise OSError("it is too large to be certificates")
-    return path.read_bytes()
+        raise OSError(_TOO_LARGE)
 
 
 def _read_certificates(data: bytes) -> tuple[list[x509.Certificate], int]:
     """Return the certificates in a file, and how many could not be read."""
     found: list[x509.Certificate] = []
     blocks, bad = _pem_blocks(data)
-    if not blocks and data[:1] == b"\x30":  # a DER SEQUENCE
-        blocks = [(b"DER", data)]
-    for kind, block in blocks:
+    if not blocks and data[:1] == _SEQUENCE:
+        blocks = _der_blocks(data)
+    for block in blocks:
         try:
-            found += _read_block(kind, block)
-        except Exception:  # noqa: BLE001 - cryptography raises what it likes here
+            found += _read_der(block)
+        except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
             bad += 1
     return found, bad
 
 
-def _pem_blocks(data: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
-    """Return the kinds and texts of the PEM blocks, and how many have no end."""
-    blocks: list[tuple[bytes, bytes]] = []
+def _pem_blocks(data: bytes) -> tuple[list[bytes], int]:
+    """Return the PEM blocks, decoded, and how many are cut off or not base64."""
+    blocks: list[bytes] = []
     bad = 0
     begun: re.Match[bytes] | None = None
     for line in _PEM_LINE.finditer(data):
@@ -214,20 +284,49 @@ def _pem_blocks(data: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
             bad += begun is not None
             begun = line
         elif begun is not None:
-            if line[2] == begun[2]:
-                blocks.append((line[2], data[begun.start() : line.end()]))
+            # A TRUSTED CERTIFICATE says what it is trusted for, which may be nothing.
+            # That isn't read here, so such a block must not count.
+            if line[2] == begun[2] and not line[2].startswith(b"TRUSTED"):
+                body = data[begun.end() : line.start()]
+                try:
+                    blocks.append(base64.b64decode(b"".join(body.split()), None, True))
+                except ValueError:
+                    bad += 1
             else:
                 bad += 1
             begun = None
     return blocks, bad + (begun is not None)
 
 
-def _read_block(kind: bytes, block: bytes) -> list[x509.Certificate]:
-    if kind == b"PKCS7":
-        return pkcs7.load_pem_pkcs7_certificates(block)
-    if kind == b"DER":
-        try:
-            return [x509.load_der_x509_certificate(block)]
-        except ValueError:
-            return pkcs7.load_der_pkcs7_certificates(block)
-    return [x509.load_pem_x509_certificate(block)]
+_SEQUENCE = b"\x30"
+
+
+def _der_blocks(data: bytes) -> list[bytes]:
+    """Split DER values that stand one behind the other (X.690 section 8.1.3)."""
+    blocks = []
+    while data:
+        size = _der_size(data)
+        blocks.append(data[:size])
+        data = data[size:]
+    return blocks
+
+
+def _der_size(data: bytes) -> int:
+    """Return the bytes of the first value, or all if it has no known length."""
+    if data[:1] != _SEQUENCE or len(data) < 2:
+        return len(data)
+    if data[1] < 0x80:
+        return 2 + data[1]
+    digits = data[1] & 0x7F
+    if not 1 <= digits <= 4:
+        # An indefinite length: a PKCS #7 file in BER.
+        return len(data)
+    return 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
+
+
+def _read_der(block: bytes) -> list[x509.Certificate]:
+    # Whatever the label of the PEM block was: Windows writes PKCS #7 as CERTIFICATE.
+    try:
+        return [x509.load_der_x509_certificate(block)]
+    except ValueError:
+        return pkcs7.load_der_pkcs7_certificates(block)

@@ -14,19 +14,27 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from scramp import ScramException, ScramMechanism
-from twisted.internet.defer import Deferred, getDebugging, setDebugging, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    getDebugging,
+    setDebugging,
+    succeed,
+)
 from twisted.logger import globalLogPublisher
 from twisted.mail.interfaces import IClientAuthentication
 from zope.interface import implementer
 
-from pop3connect import Handle, LoginError, POP3Error, ProtocolError, Secure, UsageError
+from pop3connect import Handle, LoginError, ProtocolError, Secure, UsageError
 from pop3connect.auth.sasl import Credentials, SASLError, make_mechanism
 from pop3connect.redaction import Secret
 
+from ..support.certificates import ServerTLS, TLSTestCase, authority
 from ..support.memory import SessionTestCase, server_certificate
 
 HOST = "pop.example.com:110"
 SALT = b"salt" * 4
+STAMPED = b"+OK <1.2@pop.example.com>"
 
 
 def b64(octets: bytes | str) -> bytes:
@@ -61,9 +69,10 @@ class Dialogue(SessionTestCase):
     ) -> Deferred[Handle]:
         options.setdefault("username", "user")
         options.setdefault("password", "pencil")
+        self.name = options.setdefault("server", HOST)
         if tls:
             options.update(secure=Secure.TLS, verify=False)
-        opening = self.open(server=HOST, **options)
+        opening = self.open(**options)
         self.openings.append(opening)
         if tls:
             self.server.start_tls(server_certificate())
@@ -86,7 +95,7 @@ class Dialogue(SessionTestCase):
         self.assertEqual(handle.login.mechanism, mechanism)
         return handle
 
-    def gone(self, opening: Deferred[Handle], kind: type[POP3Error]) -> Any:
+    def gone(self, opening: Deferred[Handle], kind: type[Exception]) -> Any:
         """
         Check that the client has given up, and return why.
         """
@@ -372,6 +381,24 @@ class ScramTests(Dialogue):
         with self.assertRaises(ScramException):
             server.set_client_first(first)
 
+    def test_flag_n_is_sent_when_plus_is_offered_and_plain_form_requested(self) -> None:
+        """
+        With the flag y a server that offers -PLUS must refuse (RFC 5802 section 6).
+        """
+        name = "SCRAM-SHA-256"
+        for plus in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"):
+            opening = self.begin(name, plus, tls=True, auth=name)
+            self.assertEqual(self.asked_for(name), "n")
+            opening.cancel()
+            self.gone(opening, CancelledError)
+            self.anew()
+
+    def test_flag_n_is_sent_when_offer_of_server_is_unknown(self) -> None:
+        self.begin(tls=True, auth="SCRAM-SHA-256")
+        self.server.expect(b"AUTH SCRAM-SHA-256", b"+\r\n")
+        first = base64.b64decode(self.server.heard())
+        self.assertTrue(first.startswith(b"n,,"))
+
     def test_flag_y_is_sent_over_tls_when_plus_is_not_offered(self) -> None:
         """
         "We could bind, but you do not offer it": the flag y (RFC 5802 section 6).
@@ -385,9 +412,8 @@ class ScramTests(Dialogue):
         """
         opening = self.begin("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", tls=True)
         self.assertEqual(self.asked_for("SCRAM-SHA-256-PLUS"), "tls-exporter")
-        self.server.say(b"-ERR [AUTH] no\r\n")
-        error = self.gone(opening, LoginError)
-        self.assertEqual(error.mechanism, "SCRAM-SHA-256-PLUS")
+        opening.cancel()
+        self.gone(opening, CancelledError)
 
     def asked_for(self, name: str) -> str:
         """
@@ -406,6 +432,7 @@ class ScramTests(Dialogue):
         certificate = connection.get_certificate()
         assert certificate is not None
         data = {
+            "tls-unique": connection.get_peer_finished(),
             "tls-exporter": connection.export_keying_material(
                 b"EXPORTER-Channel-Binding", 32, b""
             ),
@@ -448,12 +475,20 @@ class ScramTests(Dialogue):
         whichever way it says so.
         """
         name = "SCRAM-SHA-256-PLUS"
-        for refusal in (
-            b"-ERR bad",
-            b"-ERR Unsupported channel binding",
-            b"+ " + b64("e=unsupported-channel-binding-type"),
+        for number, refusal in enumerate(
+            (
+                b"-ERR bad",
+                b"-ERR Unsupported channel binding",
+                b"+ " + b64("e=unsupported-channel-binding-type"),
+            )
         ):
-            opening = self.begin(name, tls=True, more=b"USER\r\n")
+            opening = self.begin(
+                name,
+                tls=True,
+                more=b"USER\r\n",
+                # Each is a server that nothing is known of.
+                server=f"retried-{number}.example.com:995",
+            )
             self.assertEqual(self.asked_for(name), "tls-exporter")
             self.server.say(refusal + b"\r\n")
             if refusal.startswith(b"+"):
@@ -463,20 +498,162 @@ class ScramTests(Dialogue):
             self.end(opening, name)
             self.anew()
 
-    def test_refusal_after_the_proof_is_not_retried_with_another_binding(self) -> None:
+    def refuse_proof(self, name: str, refusal: bytes) -> str:
         """
-        Once the proof was sent it is not the binding that a server refuses.
+        Be a server that refuses after the proof, and return the kind of binding.
         """
-        name = "SCRAM-SHA-256-PLUS"
-        opening = self.begin(name, tls=True, more=b"USER\r\n")
-        self.asked_for(name)
+        kind = self.asked_for(name)
         nonce = self.first.partition(",r=")[2] + "ours"
         self.server.say(
             b"+ " + b64(f"r={nonce},s={b64(SALT).decode()},i=4096") + b"\r\n"
         )
-        self.server.heard()
-        self.server.say(b"-ERR no\r\n")
-        self.assertEqual(self.gone(opening, LoginError).mechanism, name)
+        self.assertIn(b",p=", base64.b64decode(self.server.heard()))
+        self.server.say(refusal + b"\r\n")
+        return kind
+
+    def test_refusal_after_the_proof_is_retried_once_with_another_binding(self) -> None:
+        """
+        Cyrus compares the type of the binding only after the proof.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        for number, refusal in enumerate((b"-ERR no", b"-ERR [AUTH] no")):
+            opening = self.begin(
+                name,
+                "SCRAM-SHA-256",
+                "SCRAM-SHA-1-PLUS",
+                "PLAIN",
+                tls=True,
+                more=b"USER\r\n",
+                server=f"proven-{number}.example.com:995",
+            )
+            self.assertEqual(self.refuse_proof(name, refusal), "tls-exporter")
+            self.assertEqual(self.refuse_proof(name, refusal), "tls-server-end-point")
+            self.assertEqual(self.server.heard(), b"QUIT\r\n")
+            self.server.say(b"+OK\r\n")
+            error = self.gone(opening, LoginError)
+            self.assertEqual(error.mechanism, name)
+            for word in (
+                "tls-exporter, tls-server-end-point",
+                "auth='SCRAM-SHA-256'",
+                "auth='PLAIN'",
+            ):
+                self.assertIn(word, str(error))
+            self.anew()
+
+    def test_binding_is_never_followed_by_a_login_without_binding(self) -> None:
+        """
+        To make a client give up the binding is what an attacker would want.
+        """
+        names = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+        for number, refusal in enumerate(
+            (
+                b"-ERR bad",
+                b"-ERR mechanism not supported",
+                b"+ " + b64("e=channel-binding-not-supported"),
+            )
+        ):
+            opening = self.begin(
+                *names,
+                "SCRAM-SHA-256",
+                "PLAIN",
+                tls=True,
+                more=b"USER\r\n",
+                server=f"unbound-{number}.example.com:995",
+            )
+            asked = []
+            while b"AUTH" in (heard := self.server.heard()):
+                asked.append(heard.split()[1].decode())
+                self.server.say(refusal + b"\r\n")
+                if refusal.startswith(b"+"):
+                    self.server.expect(b"*", b"-ERR cancelled\r\n")
+            self.assertEqual(asked, [names[0]] * 3 + [names[1]] * 3)
+            self.assertEqual(heard, b"QUIT\r\n")
+            self.server.say(b"+OK\r\n")
+            self.assertIn("channel binding", str(self.gone(opening, LoginError)))
+            self.anew()
+
+    def test_named_error_about_the_password_is_not_retried(self) -> None:
+        """
+        RFC 5802 section 7: it is the proof that is wrong, and not the binding.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        opening = self.begin(name, tls=True, server="e.example.com:995")
+        self.refuse_proof(name, b"+ " + b64("e=invalid-proof"))
+        self.server.expect(b"", b"-ERR [AUTH] no\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual(error.details, {"error": "invalid-proof"})
+        self.assertIn("error=invalid-proof", str(error))
+
+    def test_ok_after_a_named_error_is_a_protocol_error(self) -> None:
+        name = "SCRAM-SHA-256"
+        opening = self.begin(name, auth=name)
+        self.refuse_proof(name, b"+ " + b64("e=other-error"))
+        self.server.expect(b"", b"+OK\r\n")
+        self.assertIn("no proof", str(self.gone(opening, ProtocolError)))
+
+    def test_tls_unique_comes_first_where_the_server_says_cyrus(self) -> None:
+        name = "SCRAM-SHA-256-PLUS"
+        cyrus = b"Cyrus POP3 3.6.1-Debian server ready"
+        for number, (greeting, more) in enumerate(
+            (
+                (b"+OK mail.example.com " + cyrus, b""),
+                (b"+OK ready", b"IMPLEMENTATION " + cyrus + b"\r\n"),
+            )
+        ):
+            opening = self.begin(
+                name,
+                tls=True,
+                greeting=greeting,
+                more=more,
+                server=f"cyrus-{number}.example.com:995",
+            )
+            self.bound(self.asked_for(name))
+            self.assertTrue(self.first.startswith("p=tls-unique,,"))
+            self.end(opening, name)
+            self.anew()
+
+    def test_binding_that_worked_comes_first_and_is_the_only_one(self) -> None:
+        """
+        Where a binding is known to work, a refusal is one of the password.
+        """
+        name = "SCRAM-SHA-256-PLUS"
+        options: dict[str, Any] = {"tls": True, "server": "known.example.com:995"}
+        opening = self.begin(name, **options)
+        self.asked_for(name)
+        self.server.say(b"-ERR unsupported\r\n")
+        self.bound(self.asked_for(name))
+        self.end(opening, name)
+        self.anew()
+        opening = self.begin(name, **options)
+        self.assertEqual(
+            self.refuse_proof(name, b"-ERR [AUTH] no"), "tls-server-end-point"
+        )
+        self.gone(opening, LoginError)
+        self.anew()
+        # It was refused: nothing is known any more.
+        self.begin(name, **options)
+        self.assertEqual(self.asked_for(name), "tls-exporter")
+
+    def short_salt(self, *sasl: str, **options: Any) -> Deferred[Handle]:
+        """
+        Be a server whose salt has 8 octets, until the client has cancelled.
+        """
+        opening = self.begin(*sasl, **options)
+        self.asked_for(sasl[0])
+        nonce = self.first.partition(",r=")[2] + "ours"
+        salt = b64(b"8 octets").decode()
+        self.server.say(b"+ " + b64(f"r={nonce},s={salt},i=4096") + b"\r\n")
+        self.server.expect(b"*", b"-ERR cancelled\r\n")
+        return opening
+
+    def test_short_salt_is_named_as_such_where_the_server_is_unverified(self) -> None:
+        for tls in (False, True):
+            name = "SCRAM-SHA-256"
+            opening = self.short_salt(name, "PLAIN", tls=tls, more=b"USER\r\n")
+            error = self.gone(opening, LoginError)
+            self.assertIn("salt for this account has 8 bytes", str(error))
+            self.assertNotIn("impostor", str(error))
+            self.anew()
 
     def wrong(self, change: Callable[[str], str]) -> str:
         """
@@ -533,8 +710,10 @@ class PolicyTests(Dialogue):
             chosen("CRAM-MD5", greeting=stamp, more=b"USER\r\n"), "USER user"
         )
         self.assertEqual(chosen("CRAM-MD5"), "AUTH CRAM-MD5")
-        # A list without mechanisms says that there is none: what is left is APOP.
-        self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\nUSER\r\n"), "^APOP ")
+        # A list without mechanisms says that there is none: what is left is APOP, where
+        # USER is not on offer.
+        self.assertEqual(chosen(greeting=stamp, more=b"SASL\r\nUSER\r\n"), "USER user")
+        self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\n"), "^APOP ")
         self.assertEqual(chosen(greeting=stamp, more=b"USER\r\n"), "USER user")
 
     def test_without_tls_mechanisms_that_hide_the_password_come_first(self) -> None:
@@ -568,6 +747,11 @@ class PolicyTests(Dialogue):
             opening = self.begin(name, auth=name)
             self.assertIn("TLS", str(self.gone(opening, UsageError)))
             self.anew()
+
+    def test_mechanism_with_binding_without_tls_is_a_usage_error(self) -> None:
+        opening = self.begin("SCRAM-SHA-256-PLUS", auth="SCRAM-SHA-256-PLUS")
+        error = self.gone(opening, UsageError)
+        self.assertIn("binds the login to the TLS connection", str(error))
 
     def test_error_suggests_auth_when_only_xoauth2_is_offered(self) -> None:
         opening = self.begin("XOAUTH2", tls=True)
@@ -613,15 +797,234 @@ class PolicyTests(Dialogue):
             )
             self.anew()
 
+    def test_refused_apop_is_followed_by_user_once_in_the_clear(self) -> None:
+        """
+        Servers send a timestamp though the account has no APOP secret; Mailutils
+        answers with [AUTH] then.
+        """
+        for refusal in (b"-ERR no", b"-ERR [AUTH] Bad login"):
+            opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+            self.assertIn(b"APOP user ", self.server.heard())
+            self.server.say(refusal + b"\r\n")
+            self.server.expect(b"USER user", b"+OK\r\n")
+            self.server.expect(b"PASS pencil", b"+OK\r\n")
+            self.assertTrue(self.end(opening, "USER").login.cleartext)
+            self.anew()
+
+    def test_refused_apop_and_user_end_the_login_after_two_attempts(self) -> None:
+        opening = self.begin("CRAM-MD5", greeting=STAMPED, more=b"USER\r\n")
+        self.server.expect(b"AUTH CRAM-MD5", b"-ERR not supported\r\n")
+        self.assertIn(b"APOP user ", self.server.heard())
+        self.server.say(b"-ERR no\r\n")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"-ERR wrong\r\n")
+        self.assertEqual(self.server.heard(), b"QUIT\r\n")
+        self.server.say(b"+OK\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual((error.mechanism, error.text), ("USER", "wrong"))
+        self.assertIn("APOP was refused before it", str(error))
+
+    def test_refused_apop_is_the_end_with_another_code_or_requested_apop(self) -> None:
+        for code in (b"IN-USE", b"LOGIN-DELAY", b"SYS/TEMP", b"SYS/PERM", b"LIMIT"):
+            opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+            self.server.heard()
+            self.server.say(b"-ERR [%b] no\r\n" % code)
+            self.assertEqual(self.server.heard(), b"QUIT\r\n")
+            self.server.say(b"+OK\r\n")
+            self.assertEqual(self.gone(opening, LoginError).code, code.decode())
+            self.anew()
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", auth="APOP")
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.assertEqual(self.gone(opening, LoginError).mechanism, "APOP")
+
+    def test_refused_apop_without_cleartext_says_what_forbids_user(self) -> None:
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", allow_cleartext=False)
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertIn("USER would send the password", str(error))
+        self.assertIn("which allow_cleartext=False forbids", str(error))
+        self.assertNotIn("pencil", "".join(self.status))
+
+    def hang_up(self) -> Deferred[Handle]:
+        """
+        Be a server that closes after it has refused APOP, as solid-pop3d does.
+        """
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR [AUTH] no secret\r\n")
+        self.server.expect(b"USER user")
+        self.server.lose()
+        return opening
+
+    def test_attempt_left_is_made_on_another_connection_if_server_hangs_up(
+        self,
+    ) -> None:
+        opening = self.hang_up()
+        self.assertEqual(self.server.connects, 2)
+        self.server.say(STAMPED + b"\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"+OK\r\n")
+        self.end(opening, "USER")
+
+    def test_refusal_is_reported_if_server_hangs_up_on_both_connections(self) -> None:
+        def at_greeting() -> None:
+            self.server.lose()
+
+        def at_user() -> None:
+            self.server.say(STAMPED + b"\r\n")
+            self.server.expect(b"CAPA", self.capabilities)
+            self.server.expect(b"USER user")
+            self.server.lose()
+
+        def at_pass() -> None:
+            self.server.say(STAMPED + b"\r\n")
+            self.server.expect(b"CAPA", self.capabilities)
+            self.server.expect(b"USER user", b"+OK\r\n")
+            self.server.expect(b"PASS pencil")
+            self.server.lose()
+
+        for lose in (at_greeting, at_user, at_pass):
+            opening = self.hang_up()
+            lose()
+            error = self.error(opening, LoginError)
+            self.assertEqual((error.mechanism, error.text), ("APOP", "no secret"))
+            self.assertEqual(self.server.connects, 2)
+            self.anew()
+
+    def test_password_is_not_sent_again_if_server_hangs_up_on_it(self) -> None:
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil")
+        self.server.lose()
+        self.assertEqual(self.error(opening, LoginError).mechanism, "APOP")
+        self.assertEqual(self.server.connects, 1)
+
+    def test_password_callable_is_called_once_for_two_connections(self) -> None:
+        asked: list[str] = []
+
+        def password() -> str:
+            asked.append("called")
+            return "pencil"
+
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", password=password)
+        self.server.heard()
+        self.server.say(b"-ERR no\r\n")
+        self.server.lose()
+        self.server.say(STAMPED + b"\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        self.server.expect(b"USER user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"-ERR not with pencil\r\n")
+        error = self.gone(opening, LoginError)
+        self.assertEqual((error.text, asked), ("not with ********", ["called"]))
+
+    def test_name_that_a_mechanism_cannot_carry_is_followed_by_the_next(self) -> None:
+        # The digest of APOP comes after a blank.
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", username="a user")
+        self.server.expect(b"USER a user", b"+OK\r\n")
+        self.server.expect(b"PASS pencil", b"+OK\r\n")
+        self.end(opening, "USER")
+
+    def test_nothing_follows_a_refusal_that_concerns_something_else(self) -> None:
+        for code in (b"IN-USE", b"LOGIN-DELAY", b"SYS/TEMP", b"SYS/PERM"):
+            for first in (b"AUTH LOGIN", b"AUTH CRAM-MD5"):
+                name = first.split()[1].decode()
+                opening = self.begin(name, more=b"USER\r\n", tls=name == "LOGIN")
+                self.server.expect(first, b"-ERR [%b] no\r\n" % code)
+                self.assertEqual(self.server.heard(), b"QUIT\r\n")
+                self.server.say(b"+OK\r\n")
+                self.assertEqual(self.gone(opening, LoginError).code, code.decode())
+                self.anew()
+
+    def test_only_sasl_plain_in_the_clear_is_an_error_that_names_tls(self) -> None:
+        for name in ("PLAIN", "LOGIN"):
+            opening = self.begin(name)
+            error = self.gone(opening, UsageError)
+            self.assertIn(f"{name} would send the password", str(error))
+            self.assertIn("secure to 1 or 2", str(error))
+            self.assertNotIn("token", str(error))
+            self.anew()
+
     def test_refused_user_ends_login_only_with_a_response_code(self) -> None:
         opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
         self.server.expect(b"USER user", b"-ERR [IN-USE] somebody is there\r\n")
         self.assertEqual(self.gone(opening, LoginError).code, "IN-USE")
         self.anew()
         # Without one, it may be that the server does not know USER.
-        self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
+        opening = self.begin("CRAM-MD5", more=b"USER\r\n", tls=True)
         self.server.expect(b"USER user", b"-ERR what?\r\n")
         self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
+        opening.cancel()
+        self.gone(opening, CancelledError)
+
+
+class VerifiedTests(TLSTestCase):
+    """
+    Logins inside TLS, with a server that has proven who it is.
+    """
+
+    NAME = "SCRAM-SHA-256-PLUS"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.folder([authority()])
+
+    def begin(
+        self, peer: ServerTLS, sasl: bytes, greeting: bytes = b"ready", **options: Any
+    ) -> Deferred[Handle]:
+        self.capabilities = b"+OK\r\nSASL %b\r\n.\r\n" % sasl
+        opening = self.open(peer, cacerts=self.there, **options)
+        self.server.say(b"+OK %b\r\n" % greeting)
+        self.server.expect(b"CAPA", self.capabilities)
+        return opening
+
+    def first_message(self, name: str) -> str:
+        """
+        Return the client's first message of SCRAM.
+        """
+        command, _, first = self.server.heard().strip().rpartition(b" ")
+        self.assertEqual(command, b"AUTH " + name.encode())
+        return base64.b64decode(first).decode()
+
+    def accept_plain(self, opening: Deferred[Handle]) -> None:
+        """
+        Accept PLAIN, and end the session as it should end: then it can be resumed.
+        """
+        self.server.expect(b"AUTH PLAIN " + b64("\0ada\0lovelace"), b"+OK\r\n")
+        self.server.expect(b"CAPA", self.capabilities)
+        handle = self.successResultOf(opening)
+        self.assertEqual(handle.login.mechanism, "PLAIN")
+        ended = handle.disconnect()
+        self.server.expect(b"QUIT", b"+OK bye\r\n")
+        self.successResultOf(ended)
+
+    def test_short_salt_is_followed_by_plain_and_not_by_another_scram(self) -> None:
+        opening = self.begin(ServerTLS(), b"SCRAM-SHA-256 SCRAM-SHA-1 PLAIN")
+        nonce = self.first_message("SCRAM-SHA-256").partition(",r=")[2] + "ours"
+        salt = b64(b"8 octets").decode()
+        self.server.say(b"+ " + b64(f"r={nonce},s={salt},i=4096") + b"\r\n")
+        self.server.expect(b"*", b"-ERR cancelled\r\n")
+        self.accept_plain(opening)
+
+    def test_cyrus_gets_no_session_even_after_a_login_with_plain(self) -> None:
+        """
+        The login that follows may need tls-unique.
+        """
+        cyrus = b"mail.example.com Cyrus POP3 3.6.1 server ready"
+        for greeting, kind in ((cyrus, "tls-unique"), (b"ready", "tls-exporter")):
+            self.there = self.folder([authority()])
+            peer = ServerTLS()
+            sasl = self.NAME.encode() + b" PLAIN"
+            self.accept_plain(self.begin(peer, sasl, greeting, auth="PLAIN"))
+            opening = self.begin(peer, sasl, greeting)
+            said = self.first_message(self.NAME)
+            self.assertTrue(said.startswith(f"p={kind},,"), said)
+            opening.cancel()
+            self.error(opening, CancelledError)
 
 
 class OAuthTests(Dialogue):
@@ -681,6 +1084,17 @@ class OAuthTests(Dialogue):
         self.server.expect(b"AQ==", b"-ERR no\r\n")
         self.gone(opening, LoginError)
         self.assertEqual(asked, [False, True])
+
+    def test_no_fresh_token_is_requested_after_a_failure_of_the_server(self) -> None:
+        opening = self.begin(
+            "OAUTHBEARER", tls=True, auth="OAUTHBEARER", password=lambda: "token"
+        )
+        self.server.heard()
+        self.server.say(b"+ " + self.FAILURE + b"\r\n")
+        self.server.expect(b"AQ==", b"-ERR [SYS/TEMP] later\r\n")
+        self.assertEqual(self.server.heard(), b"QUIT\r\n")
+        self.server.say(b"+OK\r\n")
+        self.assertTrue(self.gone(opening, LoginError).transient)
 
     def test_second_attempt_refused_at_once_is_a_login_error(self) -> None:
         """

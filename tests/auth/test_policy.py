@@ -1,12 +1,43 @@
-"""The login policy: what can be asked for.  What is taken: `test_dialogues`."""
+"""
+The login policy: what can be asked for, in which order, and what follows a refusal.
+
+Which mechanism is chosen is tested in `test_dialogues`.
+"""
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect import UsageError
-from pop3connect.auth.policy import check_auth
-from pop3connect.auth.sasl import MECHANISMS
+from pop3connect import CommandError, UsageError
+from pop3connect.auth.policy import (
+    Attempt,
+    Outcome,
+    Verdict,
+    check_auth,
+    choose,
+    names_cyrus,
+    next_attempt,
+    order_bindings,
+    plan,
+)
+from pop3connect.auth.sasl import MECHANISMS, ChannelBinding
+from pop3connect.results import Capabilities
+
+BINDINGS: list[ChannelBinding] = [
+    ("tls-exporter", b"x"),
+    ("tls-server-end-point", b"y"),
+    ("tls-unique", b"z"),
+]
+
+
+def offering(*sasl: str, **tags: tuple[str, ...]) -> Capabilities:
+    return Capabilities({"SASL": sasl, "USER": (), **tags})
+
+
+def failed(attempt: Attempt, verdict: Verdict, code: str | None = None) -> Outcome:
+    verb = attempt.mechanism if attempt.mechanism in ("USER", "APOP") else "AUTH"
+    return Outcome(attempt, verdict, CommandError("refused", code=code, verb=verb))
 
 
 class CheckAuthTests(SynchronousTestCase):
@@ -33,3 +64,155 @@ class CheckAuthTests(SynchronousTestCase):
             self.assertIn(repr(auth), text)
             for name in ("'auto'", "USER", "APOP", *MECHANISMS):
                 self.assertIn(name, text)
+
+
+class BindingTests(SynchronousTestCase):
+    """The order of channel bindings."""
+
+    def kinds(self, known: str | None, cyrus: bool) -> list[str]:
+        ordered = order_bindings(BINDINGS, known=known, cyrus=cyrus)
+        self.assertEqual(sorted(ordered), sorted(BINDINGS))
+        return [kind for kind, _ in ordered]
+
+    def test_tls_unique_is_last_and_first_for_cyrus_or_where_it_worked(self) -> None:
+        strongest = ["tls-exporter", "tls-server-end-point", "tls-unique"]
+        unique = ["tls-unique", "tls-exporter", "tls-server-end-point"]
+        self.assertEqual(self.kinds(None, False), strongest)
+        self.assertEqual(self.kinds(None, True), unique)
+        self.assertEqual(self.kinds("tls-unique", False), unique)
+        # What worked counts for more than a name.
+        self.assertEqual(self.kinds("tls-exporter", True), strongest)
+
+    def test_cyrus_is_recognized_in_greeting_or_implementation(self) -> None:
+        told = offering(IMPLEMENTATION=("Cyrus", "POP3", "3.6.1"))
+        self.assertTrue(names_cyrus(b"localhost Cyrus POP3 ready", offering()))
+        self.assertTrue(names_cyrus(b"ready", told))
+        self.assertFalse(names_cyrus(b"ready", offering(IMPLEMENTATION=("Dovecot",))))
+
+
+#: What servers offer.
+OFFERS = (
+    (),
+    ("PLAIN", "LOGIN"),
+    ("CRAM-MD5",),
+    ("PLAIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"),
+    ("PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"),
+    ("XOAUTH2",),
+)
+
+
+@attrs.frozen
+class Peer:
+    """
+    A server that accepts nothing.
+
+    :ivar timestamp: whether there is one in the greeting.
+    """
+
+    sasl: tuple[str, ...]
+    tls: bool = True
+    timestamp: bool = True
+    auth: str = "auto"
+
+    def tried(self, verdict: Verdict, code: str | None = None) -> list[Attempt]:
+        """
+        Return the attempts that this server sees, if it answers each like that.
+        """
+        offer = offering(*self.sasl)
+        names = choose(
+            self.auth,
+            offer,
+            protected=self.tls,
+            bindable=self.tls,
+            challenge=self.timestamp,
+            certificate=False,
+        )
+        bindings = BINDINGS if self.tls else []
+        attempts = plan(names, offer, bindings, renewable=True)
+        outcomes: list[Outcome] = []
+        while (attempt := next_attempt(attempts, outcomes)) is not None:
+            outcomes.append(failed(attempt, verdict, code))
+        return [outcome.attempt for outcome in outcomes]
+
+    def mechanisms(self, verdict: Verdict, code: str | None = None) -> list[str]:
+        """
+        Return their names.
+        """
+        return [attempt.mechanism for attempt in self.tried(verdict, code)]
+
+
+def every_peer() -> list[Peer]:
+    return [
+        Peer(sasl, tls, timestamp, auth)
+        for sasl in OFFERS
+        for tls in (True, False)
+        for timestamp in (True, False)
+        for auth in ("auto", "USER", "APOP", *sasl)
+    ]
+
+
+class NextAttemptTests(SynchronousTestCase):
+    """`next_attempt`: one further attempt at most, and never without the binding."""
+
+    def test_no_server_sees_more_than_two_wrong_passwords(self) -> None:
+        seen = {
+            len(peer.tried(Verdict.REFUSED, code))
+            for peer in every_peer()
+            for code in (None, "AUTH", "LIMIT")
+        }
+        self.assertEqual(seen, {1, 2})
+
+    def test_second_attempt_is_user_after_apop_a_binding_or_a_fresh_token(self) -> None:
+        seen = set()
+        for peer in every_peer():
+            for code in (None, "AUTH", "LIMIT"):
+                tried = peer.tried(Verdict.REFUSED, code)
+                if len(tried) > 1:
+                    first, second = tried
+                    self.assertEqual(first.bound, second.bound)
+                    seen.add((first.mechanism, second.mechanism, code, peer.tls))
+        bound = {
+            (name, name, code, True)
+            for name in ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS")
+            for code in (None, "AUTH")
+        }
+        in_the_clear = {("APOP", "USER", code, False) for code in (None, "AUTH")}
+        # The command USER was refused, before PASS.
+        refused_name = {("USER", "CRAM-MD5", None, True), ("USER", "APOP", None, True)}
+        token = {("XOAUTH2", "XOAUTH2", "AUTH", tls) for tls in (True, False)}
+        self.assertEqual(seen, bound | in_the_clear | refused_name | token)
+
+    def test_refusal_for_another_reason_is_the_end_with_every_server(self) -> None:
+        codes = ("IN-USE", "LOGIN-DELAY", "LOGIN-DELAY/300", "SYS/TEMP", "SYS/PERM")
+        for peer in every_peer():
+            for code in codes:
+                for verdict in (Verdict.REFUSED, Verdict.UNSUPPORTED):
+                    self.assertEqual(len(peer.tried(verdict, code)), 1, (peer, code))
+
+    def test_unsupported_mechanisms_are_followed_by_all_the_others(self) -> None:
+        self.assertEqual(
+            Peer(OFFERS[3]).mechanisms(Verdict.UNSUPPORTED),
+            ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "USER", "CRAM-MD5", "APOP"],
+        )
+        self.assertEqual(
+            Peer(OFFERS[3], tls=False).mechanisms(Verdict.UNSUPPORTED),
+            ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "APOP", "USER"],
+        )
+
+    def test_unsupported_binding_is_followed_by_other_bindings_only(self) -> None:
+        tried = Peer(OFFERS[4]).tried(Verdict.UNSUPPORTED)
+        self.assertEqual(
+            [(attempt.mechanism, attempt.binding) for attempt in tried],
+            [
+                (name, binding)
+                for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+                for binding in BINDINGS
+            ],
+        )
+
+    def test_fresh_token_is_only_for_one_that_was_refused(self) -> None:
+        peer = Peer(("XOAUTH2",), auth="XOAUTH2")
+        refused = peer.tried(Verdict.REFUSED, "AUTH")
+        self.assertEqual([attempt.fresh for attempt in refused], [False, True])
+        for verdict in (Verdict.REFUSED, Verdict.UNSUPPORTED):
+            self.assertEqual(len(peer.tried(verdict)), 1)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IConsumer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pop3connect import ConnectionLostError, Message
+from pop3connect import ConnectionLostError, Message, Refused
 from pop3connect.blocking.handover import BATCH, HELD, Batches, FileConsumer
 
 
@@ -115,7 +115,7 @@ class BatchesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.left = False
 
-    async def messages(self, *items: Any) -> AsyncGenerator[Message, None]:
+    async def messages(self, *items: Any) -> AsyncGenerator[Message | Refused, None]:
         """Yield messages, wait for Deferreds, raise errors."""
         try:
             for number, item in enumerate(items, 1):

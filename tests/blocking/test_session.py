@@ -34,6 +34,7 @@ from pop3connect import (
 from pop3connect.blocking import BlockingHandle, connect
 from pop3connect.blocking.reactor_thread import ReactorThread
 
+from ..support.frames import leaks
 from ..support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, reactor
 
 T = TypeVar("T")
@@ -417,6 +418,18 @@ class ErrorTests(BlockingTestCase):
                 self.open(timeout=-1)
             with self.assertRaises(UsageError):
                 connect("", "", "", reactor=reactor)
+
+        await deferToThread(block)
+
+    async def test_error_of_connect_shows_no_password(self) -> None:
+        """Nor do the local variables of its traceback."""
+
+        def block() -> None:
+            password = "Zq7correct-horse"
+            for options in ({}, {"timeout": -1}, {"auth": "NTLM"}, {"utf8": True}):
+                with self.assertRaises((LoginError, UsageError)) as caught:
+                    self.open(password=password, **options)
+                self.assertEqual(leaks(caught.exception, [password]), [], options)
 
         await deferToThread(block)
 

@@ -1,10 +1,11 @@
 """
-What is on the command line, and what it comes to: passwords, numbers, headers.
+What is on the command line, and what it comes to: passwords, numbers.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import sys
 from typing import Any
 
@@ -12,7 +13,9 @@ import click
 import keyring
 from click.testing import CliRunner
 from keyring.errors import KeyringError
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect import (
@@ -27,16 +30,19 @@ from pop3connect import (
     TLSError,
     UsageError,
     VerificationError,
+    connect,
 )
 from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import main, pop3connect
 from pop3connect.cli.exits import Exit, exit_status, words
-from pop3connect.cli.headers import Summary, summary
-from pop3connect.cli.numbers import NUMBERS, choose
-from pop3connect.cli.passwords import read_password
+from pop3connect.cli.numbers import NUMBERS, NoSuchMessageError, WholeNumber, choose
+from pop3connect.cli.output import counted
+from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
+from pop3connect.cli.running import Work
 
 from ..support.loopback import ROOT
+from ..test_api import Reactor, Resolver
 
 
 def access(*arguments: str, server: str = "pop.example.com") -> Access:
@@ -46,6 +52,16 @@ def access(*arguments: str, server: str = "pop.example.com") -> Access:
     result = CliRunner().invoke(command, [server, *arguments])
     assert result.exit_code == 0, result.output
     return found[0]
+
+
+def without_sockets(work: Work) -> int:
+    """Do the work of a command that ends before anything is sent."""
+    outcome: list[int | Failure] = []
+    Deferred.fromCoroutine(work(Reactor())).addBoth(outcome.append)
+    [result] = outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
 
 
 class AccessTests(SynchronousTestCase):
@@ -70,31 +86,77 @@ class AccessTests(SynchronousTestCase):
             result = CliRunner().invoke(command, ["host", option, "secret"])
             self.assertEqual(result.exit_code, 2)
 
-    def passed_on(self, server: str, *arguments: str) -> dict[str, Any]:
+    def passed_on(
+        self, server: str, *arguments: str, reactor: Reactor | None = None
+    ) -> dict[str, Any]:
         """Return what connect() gets."""
         calls: list[tuple[Any, Any]] = []
-        self.patch(opening, "connect", lambda *a, **options: calls.append((a, options)))
-        opening.log_in(
-            access("--user", "ada", *arguments, server=server), "secret", Clock()
-        )
+
+        def connect(*positional: Any, **options: Any) -> Deferred[None]:
+            calls.append((positional, options))
+            return succeed(None)
+
+        self.patch(opening, "connect", connect)
+        said = access("--user", "ada", *arguments, server=server)
+        work = opening.log_in(said, "secret", reactor or Reactor())
+        self.successResultOf(Deferred.fromCoroutine(work))
         [(positional, options)] = calls
         return {"positional": positional, **options}
 
     def test_cleartext_password_is_allowed_only_to_loopback_or_on_request(self) -> None:
-        for server, allowed in (
-            ("pop.example.com", False),
-            ("192.0.2.1", False),
-            ("notlocalhost", False),
-            ("localhost.example.com", False),
-            ("localhost", True),
-            ("LOCALHOST.:110", True),
-            ("127.0.0.1:110", True),
-            ("[::1]:110", True),
+        """The address decides, and the name does not."""
+        for server, addresses, allowed in (
+            ("pop.example.com", ["192.0.2.1"], False),
+            ("192.0.2.1", [], False),
+            ("127.0.0.1:110", [], True),
+            ("[::1]:110", [], True),
+            ("localhost", ["::1", "127.0.0.1"], True),
+            ("LOCALHOST.:110", ["127.0.0.1"], True),
+            ("mailpit", ["127.0.0.2"], True),
+            ("localhost", ["192.0.2.1"], False),
+            ("mail.localhost", ["192.0.2.1"], False),
+            ("mail.localhost", ["127.0.0.1", "192.0.2.1"], False),
+            ("mail.localhost", [], False),
         ):
-            options = self.passed_on(server, "--secure", "none")
-            self.assertIs(options["allow_cleartext"], allowed, server)
-        options = self.passed_on("192.0.2.1", "--secure", "none", "--allow-cleartext")
+            options = self.passed_on(
+                server, "--secure", "none", reactor=Reactor(addresses)
+            )
+            self.assertIs(options["allow_cleartext"], allowed, (server, addresses))
+        reactor = Reactor(["192.0.2.1"])
+        asked = ("--secure", "none", "--allow-cleartext")
+        options = self.passed_on("pop.example.com", *asked, reactor=reactor)
         self.assertIs(options["allow_cleartext"], True)
+
+    def test_cleartext_password_goes_to_the_address_that_was_looked_at(self) -> None:
+        """A second look-up could give another one."""
+        reactor = Reactor(["127.0.0.1"])
+        options = self.passed_on(
+            "mail.localhost:1100", "--secure", "none", reactor=reactor
+        )
+        reactor.nameResolver = Resolver(["192.0.2.1"])
+        options["endpoint"].connect(Factory.forProtocol(Protocol))
+        self.assertEqual(reactor.attempts(), [("127.0.0.1", 1100)])
+
+    def test_name_that_cannot_be_looked_up_in_time_is_an_error(self) -> None:
+        reactor = Reactor(None)
+        said = access("--user", "ada", "--secure", "none", server="mail.localhost")
+        work = Deferred.fromCoroutine(opening.log_in(said, "secret", reactor))
+        reactor.advance(30)
+        error = self.failureResultOf(work, TimedOutError).value
+        self.assertEqual(error.server, "mail.localhost:110")
+        self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_server_that_may_hold_a_password_is_not_repeated(self) -> None:
+        for server in ("pop3s://ada:SECRET@pop.example.com", "ada:SECRET@host"):
+            for command in ("stat", "list", "info", "fetch", "delete"):
+                words = [command, server, "--user", "ada"]
+                words += {"fetch": ["out"], "delete": ["1", "--yes"]}.get(command, [])
+                result = CliRunner(env={PASSWORD_VARIABLE: "x"}).invoke(
+                    pop3connect, words, obj=without_sockets
+                )
+                self.assertEqual(result.exit_code, Exit.USAGE, result.output)
+                self.assertNotIn("SECRET", result.output)
+                self.assertIn("a host or host:port", result.output)
 
     def test_all_options_reach_the_library(self) -> None:
         options = self.passed_on(
@@ -107,11 +169,13 @@ class AccessTests(SynchronousTestCase):
             options["positional"], ("host", "ada", "secret", None, Secure.TLS, False)
         )
         del options["positional"], options["reactor"]
+        self.assertIsNone(options.pop("endpoint"))
         self.assertEqual(
             options,
             {
                 "auth": "APOP",
                 "timeout": 7.0,
+                "connect_timeout": 30.0,
                 "cacerts": "folder",
                 "system_trust": True,
                 "pipeline": False,
@@ -126,7 +190,28 @@ def from_keyring(service: str, user: str) -> str | None:
     """Look into a keyring for these tests."""
     if service == "broken.example.com":
         raise KeyringError("it is locked")
+    if service == "cron.example.com":
+        raise RuntimeError("dbus-launch: no DISPLAY\nand no more")
+    if service == "import.example.com":
+        raise ImportError("No module named 'secretstorage'")
+    if service == "silent.example.com":
+        raise KeyError
     return {("pop.example.com", "ada"): "from-keyring"}.get((service, user))
+
+
+class Terminal(io.StringIO):
+    """A stdin at which a person sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class OutputTests(SynchronousTestCase):
+    def test_one_is_singular_and_others_are_plural(self) -> None:
+        self.assertEqual(
+            [counted(number, "octet") for number in (0, 1, 2)],
+            ["0 octets", "1 octet", "2 octets"],
+        )
 
 
 class MainTests(SynchronousTestCase):
@@ -139,13 +224,53 @@ class MainTests(SynchronousTestCase):
     def test_missing_argument_exits_with_usage_status(self) -> None:
         status, errors = self.run_main("stat")
         self.assertEqual(status, Exit.USAGE)
-        self.assertIn("Missing argument 'SERVER'", errors)
+        self.assertEqual(
+            errors,
+            "pop3connect: Missing argument 'SERVER'; see 'pop3connect stat --help'\n",
+        )
+
+    def test_every_usage_error_is_one_line_about_options(self) -> None:
+        user = ("--user", "ada")
+        self.patch(passwords.os, "environ", {"POP3CONNECT_PASSWORD": "secret"})
+        for arguments, said in (
+            (("look",), "No such command 'look'"),
+            (("stat", "h", "--look"), "No such option '--look'"),
+            (("stat", "h", "--secure", "ssl"), "Invalid value for '--secure'"),
+            (("stat", "h", *user, "--auth", "NTLM"), "'NTLM' is not one of auto, USER"),
+            (("stat", "h", *user, "--timeout", "0"), "Invalid value for '--timeout'"),
+            (("stat", "h:0", *user), "is not a port"),
+            (("stat", "h"), "Give --user NAME"),
+            (("get", "h", "x", *user), "'x' is not a number from 1"),
+            (("top", "h", "1", "x", *user), "'x' is not a number from 0"),
+            (("list", "h", "x\n\x1b[m", *user), "is not like 3, 2-5 or 7-"),
+            (("delete", "h", *user), "Missing argument 'NUMBERS...'"),
+        ):
+            status, errors = self.run_main(*arguments)
+            self.assertEqual(status, Exit.USAGE, arguments)
+            self.assertEqual(errors.count("\n"), 1, errors)
+            self.assertTrue(errors.startswith("pop3connect: "), errors)
+            self.assertTrue(errors[:-1].isprintable(), errors)
+            self.assertIn(said, errors)
+            self.assertNotRegex(errors, "IClientAuthentication|integer|Usage:")
+
+    def test_no_command_shows_the_help(self) -> None:
+        status, errors = self.run_main()
+        self.assertEqual(status, Exit.USAGE)
+        self.assertIn("Look into POP3 mailboxes", errors)
+
+    def test_delete_without_yes_or_a_terminal_is_a_usage_error(self) -> None:
+        # An answer in a pipe does not count: it was hardly meant as one.
+        self.patch(sys, "stdin", io.StringIO("y\n"))
+        status, errors = self.run_main("delete", "host", "1", "--user", "ada")
+        self.assertEqual(status, Exit.USAGE)
+        self.assertIn("there is no terminal: give --yes", errors)
 
     def test_ctrl_c_at_a_prompt_exits_silently_as_interrupted(self) -> None:
         def interrupt(*arguments: Any, **options: Any) -> bool:
             raise KeyboardInterrupt
 
         self.patch(click, "confirm", interrupt)
+        self.patch(sys, "stdin", Terminal())
         status, errors = self.run_main("delete", "host", "1", "--user", "ada")
         self.assertEqual((status, errors.strip()), (Exit.INTERRUPTED, ""))
 
@@ -194,6 +319,17 @@ class PasswordTests(SynchronousTestCase):
             "--user", "ada", "--keyring", server="broken.example.com"
         )
         self.assertIn("it is locked", refusal)
+
+    def test_any_error_of_a_keyring_backend_is_a_usage_error(self) -> None:
+        for server, why in (
+            ("cron.example.com", "RuntimeError: dbus-launch: no DISPLAY"),
+            ("import.example.com", "ImportError: No module named 'secretstorage'"),
+            ("silent.example.com", "the keyring cannot be read: KeyError; try"),
+        ):
+            refusal = self.refusal("--user", "ada", "--keyring", server=server)
+            self.assertIn(why, refusal)
+            self.assertIn("--password-command or POP3CONNECT_PASSWORD", refusal)
+            self.assertNotIn("pip install", refusal)
 
     def test_keyring_not_installed_says_how_to_install_it(self) -> None:
         self.addCleanup(sys.modules.update, {"keyring": keyring})
@@ -244,47 +380,22 @@ class NumbersTests(SynchronousTestCase):
             self.assertRaises(click.BadParameter, self.chosen, argument)
 
     def test_missing_message_number_is_refused(self) -> None:
-        error = self.assertRaises(UsageError, self.chosen, "1", "4")
-        self.assertIn("there is no message 4; there are 5", str(error))
-
-
-class HeaderTests(SynchronousTestCase):
-    def test_encoded_header_fields_are_decoded(self) -> None:
-        header = (
-            b"subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n =?utf-8?q?_aus_K=C3=B6ln?=\r\n"
-            b'From: "A, B" <a@example.org>\r\n'
-            b"Date: Thu, 07 Mar 2024 09:04:00 +0100 (CET)\r\n\r\n"
-        )
+        error = self.assertRaises(NoSuchMessageError, self.chosen, "1", "4")
         self.assertEqual(
-            summary(header),
-            Summary(
-                "Grüße aus Köln",
-                '"A, B" <a@example.org>',
-                "2024-03-07T09:04:00+01:00",
-            ),
+            str(error), "there is no message 4; the mailbox has 5 messages"
         )
+        error = self.assertRaises(NoSuchMessageError, choose, [[(2, 2)]], [1])
+        self.assertIn("the mailbox has 1 message", str(error))
+        self.assertNotIn("messages", str(error))
 
-    def test_missing_header_fields_are_empty(self) -> None:
-        for header in (b"", b"\r\n", b"no header at all"):
-            self.assertEqual(summary(header), Summary("", "", ""))
-
-    def test_hostile_header_fields_become_printable_text(self) -> None:
-        for subject in (
-            b"=?utf-8?b?///?=",
-            b"=?no-such-charset?q?a?=",
-            b"=?utf-8?q?=FF=FE?=",
-            b"=?utf-8?q?=1B]0;title=07?=",
-            "roh: Grüße".encode(),
-            b"\xff\xfe\x00",
-            b"=?utf-8?q?=E2=80=AEgnp.exe?=",
-            b"=?utf-8?b?=?= =?" * 50,
-        ):
-            about = summary(
-                b"Subject: %s\r\nFrom: %s\r\nDate: %s\r\n\r\n" % ((subject,) * 3)
+    def test_whole_number_below_its_least_is_refused(self) -> None:
+        self.assertEqual(WholeNumber(1).convert("1", None, None), 1)
+        self.assertEqual(WholeNumber(0).convert(0, None, None), 0)
+        for text in ("0", "-1", "x", "1.0", "", "\u0663", "9" * 19, "1_0"):
+            error = self.assertRaises(
+                click.BadParameter, WholeNumber(1).convert, text, None, None
             )
-            for text in (about.subject, about.sender, about.date):
-                self.assertTrue(text, subject)
-                self.assertTrue(text.isprintable(), (subject, text))
+            self.assertEqual(error.message, f"{text!r} is not a number from 1")
 
 
 class ExitTests(SynchronousTestCase):
@@ -300,6 +411,7 @@ class ExitTests(SynchronousTestCase):
             (LoginError("x"), 7),
             (LoginError("x", code="AUTH"), 7),
             (CommandError("x"), 8),
+            (NoSuchMessageError("x"), 8),
             (ProtocolError("x"), 9),
             (OSError("x"), 10),
             (LoginError("x", code="IN-USE"), 75),
@@ -330,4 +442,12 @@ class ExitTests(SynchronousTestCase):
             words(error),
             "is refused without --allow-cleartext; use --secure tls or --secure stls",
         )
+        for options, said in (
+            ({"timeout": math.nan}, " --timeout must be "),
+            ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
+            ({"auth": "NTLM"}, " --auth 'NTLM' is not known"),
+        ):
+            opening = connect("h", "ada", "secret", reactor=Reactor(), **options)
+            refusal = self.failureResultOf(opening, UsageError).value
+            self.assertIn(said, words(refusal))
         self.assertEqual(words(ProtocolError("use secure=1")), "use --secure tls")

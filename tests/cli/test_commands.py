@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
 
+from pop3connect.cli.certificates import facts_of, pin
 from pop3connect.cli.exits import Exit
 from pop3connect.testing import MailboxServer, Script
 
@@ -24,6 +26,7 @@ from ..support.certificates import (
     client_identity,
     intermediate,
     leaf,
+    odd_certificates,
     unknown_ca,
 )
 from ..support.command import USER, CommandTestCase
@@ -45,12 +48,17 @@ class ScriptedTestCase(CommandTestCase):
         return Script().greet().log_in(USER, PASSWORD, capabilities)
 
 
-class StatTests(CommandTestCase):
+class StatTests(ScriptedTestCase):
     async def test_stat_prints_count_and_size(self) -> None:
         result = await self.run_command("stat")
         size = sum(map(len, MESSAGES))
         self.assertEqual(result.output, f"3 messages, {size} octets\n")
         self.assertEqual(result.exit_code, 0)
+
+    async def test_one_message_is_singular(self) -> None:
+        script = self.logged_in().expect("STAT").reply("+OK 1 1").quit()
+        result = await self.run_command("stat", server=self.scripted(script))
+        self.assertEqual(result.stdout, "1 message, 1 octet\n")
 
     async def test_json_prints_count_and_size_as_an_object(self) -> None:
         result = await self.run_command("stat", "--json")
@@ -124,10 +132,46 @@ class ListTests(ScriptedTestCase):
         self.assertIn("message 1: ", result.stderr)
         self.assertEqual(result.exit_code, Exit.REFUSED)
 
-    async def test_missing_message_number_is_a_usage_error(self) -> None:
-        result = await self.run_command("list", "9")
-        self.assertIn("there is no message 9; there are 4", result.stderr)
-        self.assertEqual(result.exit_code, Exit.USAGE)
+    async def test_missing_message_exits_refused_whatever_the_command(self) -> None:
+        for command in (("list",), ("get",), ("top",), ("delete", "--yes")):
+            result = await self.run_command(*command, "9")
+            self.assertEqual(
+                (result.exit_code, result.stdout), (Exit.REFUSED, ""), command
+            )
+        self.assertIn("no message 9; the mailbox has 4 messages", result.stderr)
+
+    async def test_refused_list_in_an_empty_mailbox_lists_nothing(self) -> None:
+        script = self.logged_in(("UIDL",)).expect("LIST").reply("-ERR no messages")
+        script.expect("STAT").reply("+OK 0 0").quit()
+        result = await self.run_command("list", server=self.scripted(script))
+        self.assertEqual((result.exit_code, result.stdout), (0, ""))
+        self.assertNotIn("TOP", result.stderr)
+
+    async def test_refused_list_of_a_mailbox_with_mail_exits_refused(self) -> None:
+        for stat in ("+OK 1 10", "-ERR not now"):
+            script = self.logged_in().expect("LIST").reply("-ERR not today")
+            script.expect("STAT").reply(stat).expect_close()
+            result = await self.run_command("list", server=self.scripted(script))
+            self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
+            self.assertIn("not today", result.stderr)
+
+    async def test_json_is_ascii(self) -> None:
+        result = await self.run_command("list", "--json", "1")
+        self.assertIn(r'"Gr\u00fc\u00dfe ', result.stdout)
+        self.assertTrue(result.stdout.isascii())
+
+    async def test_odd_headers_keep_each_message_on_its_line(self) -> None:
+        script = self.logged_in().expect("LIST").reply("+OK", lines=["1 1", "2 2"])
+        script.expect("TOP 1 0").message(
+            "From: \u202e\u200bevil\x1b[2K\r\n"
+            "Subject: a\x0bb\x85c\u2028d\r\n\r\n".encode()
+        )
+        script.expect("TOP 2 0").message(b"From: " + b'"' * 4000 + b"\r\n\r\n").quit()
+        result = await self.run_command("list", server=self.scripted(script))
+        first, second = result.stdout.splitlines()
+        self.assertIn(r"\u202e\u200bevil\x1b[2K", first)
+        self.assertIn(r"a\x0bb\x85c\u2028d", first)
+        self.assertTrue(second.split()[-1].startswith('"'))
 
 
 class GetTests(CommandTestCase):
@@ -154,14 +198,6 @@ class DeleteTests(ScriptedTestCase):
         result = await self.run_command("delete", "--yes", "1", "3")
         self.assertEqual((result.exit_code, result.output), (0, "deleted: 2\n"))
         self.assertEqual([text for _, text in self.drop.messages], [MESSAGES[1]])
-
-    async def test_delete_without_yes_asks_for_confirmation(self) -> None:
-        result = await self.run_command("delete", "1-2", answer="n\n")
-        self.assertIn("Delete 1-2 of ann at", result.stderr)
-        self.assertEqual(result.exit_code, 0)
-        self.assertEqual(len(self.drop.messages), 3)
-        await self.run_command("delete", "1-2", answer="y\n")
-        self.assertEqual(len(self.drop.messages), 1)
 
     async def test_nothing_is_deleted_if_one_deletion_is_refused(self) -> None:
         script = self.logged_in(("PIPELINING",)).expect("LIST")
@@ -240,7 +276,7 @@ class AccessTests(ScriptedTestCase):
         result = await self.run_command(
             "stat", "--no-capa", server=self.scripted(script)
         )
-        self.assertEqual(result.stdout, "1 messages, 2 octets\n")
+        self.assertEqual(result.stdout, "1 message, 2 octets\n")
 
 
 class InfoTests(ScriptedTestCase):
@@ -279,6 +315,7 @@ class InfoTests(ScriptedTestCase):
         self.assertEqual(own["names"], ["localhost", "127.0.0.1"])
         self.assertIn("Our CA", own["issuer"])
         self.assertEqual(own["not_after"][:10], "2999-01-01")
+        self.assertIsNone(own["problem"])
         self.assertEqual(own["sha256"], hashlib.sha256(self.shown.der).hexdigest())
         spki = self.shown.certificate.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
@@ -332,6 +369,47 @@ class InfoTests(ScriptedTestCase):
             "info", self.server, "--no-verify", "--user", USER
         )
         self.assertEqual(result.exit_code, Exit.USAGE)
+
+    async def test_certificate_that_cannot_be_parsed_is_shown_as_such(self) -> None:
+        for what, der in odd_certificates(self.shown).items():
+            certificate = ServerTLS(self.shown, der=der)
+            look = Script().start_tls(certificate).greet().expect("CAPA")
+            look = look.reply("+OK", lines=["USER"]).quit()
+            check = Script().start_tls(certificate).greet()
+            server = self.scripted(look, check).replace("127.0.0.1", "localhost")
+            result = await self.run_click("info", server, "--cacerts", self.folder)
+            self.assertEqual(result.exit_code, Exit.NOT_TRUSTED, (what, result.output))
+            self.assertRegex(
+                result.stdout, r"certificate   O ?= ?Tests, OU ?= ?A server"
+            )
+            self.assertIn("CANNOT BE PARSED", result.stdout)
+            self.assertRegex(result.stdout, "issued by .*Our CA")
+            self.assertIn("to 2999-01-01", result.stdout)
+            self.assertIn(f"SHA-256 {hashlib.sha256(der).hexdigest()}", result.stdout)
+            self.assertIn("key           pin-sha256 ", result.stdout)
+            self.assertIn("trusted       NO: ", result.stdout)
+
+    async def test_certificate_that_cannot_be_parsed_has_a_problem_in_json(
+        self,
+    ) -> None:
+        der = odd_certificates(self.shown)["time"]
+        certificate = ServerTLS(self.shown, der=der)
+        look = Script().start_tls(certificate).greet().expect("CAPA")
+        look = look.reply("+OK", lines=["USER"]).quit()
+        server = self.scripted(look).replace("127.0.0.1", "localhost")
+        result = await self.run_click("info", server, "--no-verify", "--json")
+        [told] = json.loads(result.stdout)["certificates"]
+        self.assertEqual((told["not_before"], told["names"]), ("", []))
+        self.assertEqual(told["not_after"], "2999-01-01T00:00:00+00:00")
+        self.assertIn("ValueError: ", told["problem"])
+
+    def test_key_on_an_unknown_curve_has_no_pin(self) -> None:
+        curve = bytes.fromhex("2a8648ce3d030107")
+        self.assertIn(curve, self.shown.der)
+        der = self.shown.der.replace(curve, curve[:-1] + b"\x77")
+        odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+        self.assertIsNone(pin(odd))
+        self.assertIn("localhost", facts_of(odd).names)
 
     async def test_client_certificate_logs_in_with_external(self) -> None:
         ours = client_identity(USER)

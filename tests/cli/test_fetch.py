@@ -85,7 +85,9 @@ class FetchTests(FetchTestCase):
             (result.exit_code, result.stdout),
             (0, "fetched: 1, there already: 0, deleted: 1\n"),
         )
-        self.assertIn("1 messages have more than 18 octets", result.stderr)
+        self.assertIn(
+            "1 message of more than 18 octets: left on the server", result.stderr
+        )
         self.assertEqual(self.kept(), lines([TWO]))
 
     async def test_mbox_format_is_recognised_on_the_next_fetch(self) -> None:
@@ -167,6 +169,22 @@ class QuitTests(FetchTestCase):
         self.assertNotIn("deleted", result.stderr.partition("QUIT")[0])
 
 
+class EmptyMailboxTests(FetchTestCase):
+    async def test_refused_list_in_an_empty_mailbox_fetches_nothing(self) -> None:
+        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
+        script.reply("-ERR nothing here").expect("STAT").reply("+OK 0 0").quit()
+        result = await self.fetch(server=self.scripted(script))
+        self.assertEqual(
+            (result.exit_code, result.stdout, result.stderr.count("UIDL")),
+            (0, "fetched: 0, there already: 0, deleted: 0\n", 0),
+        )
+
+    async def test_missing_message_exits_refused(self) -> None:
+        result = await self.run_command("fetch", str(self.target), "9")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
+        self.assertIn("there is no message 9", result.stderr)
+
+
 class UniqueIdTests(FetchTestCase):
     """What cannot be told apart is not skipped."""
 
@@ -188,11 +206,15 @@ class UniqueIdTests(FetchTestCase):
 
     async def test_messages_with_blank_ids_are_fetched_every_time(self) -> None:
         for result in await self.twice(("1 ", "2")):
-            self.assertIn("2 messages have a unique-id that is blank", result.stderr)
+            self.assertIn(
+                "2 messages with a blank or repeated unique-id", result.stderr
+            )
 
     async def test_messages_sharing_an_id_are_fetched_every_time(self) -> None:
         for result in await self.twice(("1 same", "2 same")):
-            self.assertIn("another message has too", result.stderr)
+            self.assertIn(
+                "2 messages with a blank or repeated unique-id", result.stderr
+            )
 
     async def test_all_messages_are_fetched_every_time_without_uidl(self) -> None:
         for result in await self.twice((), known=False):
@@ -231,7 +253,7 @@ class InterruptedTests(FetchTestCase):
         server = self.scripted(first, second)
         result = await self.fetch("--delete", server=server)
         self.assertEqual((result.exit_code, result.stdout), (Exit.LOST, ""))
-        self.assertIn("1 messages are on disk; the same command", result.stderr)
+        self.assertIn("1 message is on disk; the same command", result.stderr)
         self.assertEqual(self.kept(), lines([ONE]))
         self.assertEqual(list((self.target / "tmp").iterdir()), [])
         result = await self.fetch("--delete", server=server)

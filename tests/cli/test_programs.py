@@ -37,6 +37,13 @@ class Reader(Program):
         self.transport.closeStdout()
 
 
+class RawProgram(Program):
+    """A program whose output is in another encoding: kept byte by byte."""
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data.decode("latin-1")
+
+
 class ProgramTestCase(LoopbackTestCase):
     def spawn(
         self, program: Program, *arguments: str, terminal: bool = False, **more: str
@@ -54,8 +61,10 @@ class ProgramTestCase(LoopbackTestCase):
         self.addCleanup(program.kill)
         return program
 
-    def command(self, *arguments: str, password: str = PASSWORD) -> Program:
-        return self.spawn(Program(), *arguments, POP3CONNECT_PASSWORD=password)
+    def command(
+        self, *arguments: str, password: str = PASSWORD, **more: str
+    ) -> Program:
+        return self.spawn(Program(), *arguments, POP3CONNECT_PASSWORD=password, **more)
 
 
 class ProgramTests(ProgramTestCase):
@@ -87,11 +96,16 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn(PASSWORD, program.errors)
         self.assertEqual(len(list((target / "new").iterdir())), len(MESSAGES))
 
-    async def test_refused_login_prints_one_line_without_the_password(self) -> None:
+    async def test_refused_login_prints_warning_and_error_without_the_password(
+        self,
+    ) -> None:
         program = self.command("stat", password="wrong-as-can-be")
         self.assertEqual(await program.ended, Exit.LOGIN_REFUSED)
         self.assertEqual(program.output, "")
-        self.assertEqual(len(program.errors.splitlines()), 1)
+        # The server has a timestamp, so APOP was refused before USER sent the password.
+        warning, error = program.errors.splitlines()
+        self.assertIn("without TLS", warning)
+        self.assertIn("APOP was refused before it", error)
         self.assertNotIn("wrong-as-can-be", program.errors)
 
     async def test_ctrl_c_at_quit_closes_session_and_deletes_nothing(self) -> None:
@@ -147,6 +161,40 @@ class ProgramTests(ProgramTestCase):
         self.assertNotIn(PASSWORD, terminal.output)
 
 
+class EncodingTests(ProgramTestCase):
+    messages = ("Subject: Gr\xfc\xdfe \u4f60\u597d\r\n\r\n".encode(),)
+
+    async def test_characters_missing_in_the_encoding_are_escaped(self) -> None:
+        for encoding, shown in (
+            ("cp1252", b"Gr\xfc\xdfe \\u4f60\\u597d\n"),
+            ("cp437", b"Gr\x81\xe1e \\u4f60\\u597d\n"),
+            ("ascii", b"Gr\\xfc\\xdfe \\u4f60\\u597d\n"),
+            ("utf-8", "Gr\xfc\xdfe \u4f60\u597d\n".encode()),
+        ):
+            program = self.spawn(
+                RawProgram(),
+                "list",
+                POP3CONNECT_PASSWORD=PASSWORD,
+                PYTHONIOENCODING=f"{encoding}:strict",
+            )
+            self.assertEqual(await program.ended, 0, program.errors)
+            output = program.output.encode("latin-1")
+            self.assertTrue(output.endswith(shown), output)
+
+    async def test_error_text_is_escaped_for_the_encoding(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        file.touch()
+        program = self.command(
+            "fetch", f"{file}/\u4f60", PYTHONIOENCODING="cp1252:strict"
+        )
+        self.assertEqual(await program.ended, Exit.LOCAL_FILES)
+        self.assertIn(f"{file}/\\u4f60", program.errors)
+        self.assertNotIn("Traceback", program.errors)
+        program = self.command("list", "\u4f60", PYTHONIOENCODING="ascii:strict")
+        self.assertEqual(await program.ended, Exit.USAGE)
+        self.assertIn("'\\u4f60' is not like 3", program.errors)
+
+
 class TerminalTests(ProgramTestCase):
     messages = (b"Subject: \x1b[31mred\r\n\r\n\x07\r\n",)
 
@@ -157,6 +205,39 @@ class TerminalTests(ProgramTestCase):
         self.assertEqual(await terminal.ended, 0, terminal.output)
         self.assertIn("Subject: \\x1b[31mred\r\n\r\n\\x07", terminal.output)
         self.assertNotIn("\x1b", terminal.output)
+
+
+class HeaderTerminalTests(ProgramTestCase):
+    messages = (
+        b"From: =?utf-8?q?Zo=C3=AB?=\r\n <zoe@example.org>\r\nno field\r\n\r\nHi\r\n",
+    )
+
+    async def test_top_decodes_header_fields_on_a_terminal(self) -> None:
+        terminal = self.spawn(
+            Program(),
+            *("top", "1"),
+            terminal=True,
+            POP3CONNECT_PASSWORD=PASSWORD,
+            PYTHONIOENCODING="utf-8",
+        )
+        self.assertEqual(await terminal.ended, 0, terminal.output)
+        self.assertIn(
+            "From: Zo\xeb <zoe@example.org>\r\nno field\r\n\r\nHi", terminal.output
+        )
+
+    async def test_delete_asks_on_a_terminal(self) -> None:
+        for answer, left in ((b"n\n", 1), (b"y\n", 0)):
+            terminal = self.spawn(
+                Program(),
+                *("delete", "1"),
+                terminal=True,
+                POP3CONNECT_PASSWORD=PASSWORD,
+            )
+            await terminal.says("Delete 1 of ann at 127.0.0.1:")
+            assert terminal.transport is not None
+            terminal.transport.write(answer)
+            self.assertEqual(await terminal.ended, 0, terminal.output)
+            self.assertEqual(len(self.factory.drops[USER].messages), left)
 
 
 class PipeTests(ProgramTestCase):

@@ -17,6 +17,7 @@ from pop3connect import (
     Handle,
     Message,
     ProtocolError,
+    Refused,
     TimedOutError,
     UsageError,
 )
@@ -71,9 +72,9 @@ class FetchTestCase(SessionTestCase):
 
     def collect(
         self, handle: Handle, *arguments: Any, **options: Any
-    ) -> tuple[list[Message], Deferred[None]]:
+    ) -> tuple[list[Message | Refused], Deferred[None]]:
         """Begin to read them all into a list."""
-        seen: list[Message] = []
+        seen: list[Message | Refused] = []
 
         async def read() -> None:
             async for message in handle.messages(*arguments, **options):
@@ -155,8 +156,10 @@ class MessagesTests(FetchTestCase):
         self.result(reading)
         self.assertEqual([message.number for message in seen], [1, 2, 3])
         self.assertEqual(seen[0], Message(1, letter(1), None))
-        self.assertIsNone(seen[1].content)
-        error = seen[1].error
+        refused = seen[1]
+        assert isinstance(refused, Refused)
+        self.assertIsNone(refused.content)
+        error = refused.error
         assert isinstance(error, CommandError)
         self.assertEqual((error.code, error.verb), ("SYS/TEMP", "RETR"))
         self.assertEqual(seen[2], Message(3, letter(3), None))

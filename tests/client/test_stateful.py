@@ -216,7 +216,12 @@ class Sessions(RuleBasedStateMachine):
 
     @rule()
     def uidl(self) -> None:
-        self.ask("UIDL", self.handle.uidl(), lambda uids: int(uids[0].uid))
+        # A message that is marked is left out of the listing.
+        self.ask(
+            "UIDL",
+            self.handle.uidl(),
+            lambda uids: next((int(uid) for number, uid in uids if number == 1), None),
+        )
 
     @rule(number=NUMBERS)
     def retrieve(self, number: int) -> None:

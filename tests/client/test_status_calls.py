@@ -446,6 +446,7 @@ class CancellingConnectTests(MailboxTestCase):
             server.flush()
             self.assertNoResult(opening)
             opening.cancel()
+            server.flush()
             self.failureResultOf(opening, CancelledError)
             self.assertNothingLeft(server)
 

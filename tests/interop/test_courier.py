@@ -25,7 +25,7 @@ class CourierTestCase(test_interop.InteropTestCase):
     A test case with a Courier.
     """
 
-    skip = courier.skip_reason()
+    skip = courier.PACKAGES.skip_reason()
 
     def setUp(self) -> None:
         self.server = courier.shared()

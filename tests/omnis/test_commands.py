@@ -7,9 +7,11 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -25,8 +27,9 @@ from pop3connect.errors import (
     POP3Error,
     TimedOutError,
 )
-from pop3connect.omnis import Code, Omnis, error_text
+from pop3connect.omnis import Code, Omnis, blocking, error_text
 from pop3connect.omnis.codes import CODES, code_of
+from pop3connect.omnis.procedures import Caller, GivenPassword
 from pop3connect.omnis.sockets import FOLDER_VARIABLE
 
 from ..support.memory import SessionTestCase
@@ -269,7 +272,262 @@ class StatusProcedureTests(OmnisTestCase):
         self.answered(
             self.omnis.POP3MessageCount(socket, broken), b"STAT", b"+OK 3 5\r\n", 3
         )
-        self.assertGreater(len(self.flushLoggedErrors(ValueError)), 1)
+        # Once for the session, although each line of it fails.
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_empty_status_procedure_means_none_in_every_command(self) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT, "", 0, True)
+        self.log_in_as(opening)
+        socket = self.code(opening)
+        self.answered(
+            self.omnis.POP3MessageCount(socket, ""), b"STAT", b"+OK 1 5\r\n", 1
+        )
+        self.answered(
+            self.omnis.POP3ListMessages(socket, 0, [], ""),
+            b"LIST",
+            b"+OK\r\n1 5\r\n.\r\n",
+        )
+        self.answered(
+            self.omnis.POP3DeleteMessage(socket, 1, ""), b"DELE 1", b"+OK\r\n"
+        )
+        self.answered(self.omnis.POP3UndoDeletes(socket, ""), b"RSET", b"+OK\r\n")
+        self.answered(
+            self.omnis.POP3RecvHeaders(socket, 1, bytearray(), ""),
+            b"TOP 1 0",
+            b"+OK\r\n\r\n.\r\n",
+        )
+        self.answered(
+            self.omnis.POP3RecvMessage(socket, 1, bytearray(), ""),
+            b"RETR 1",
+            b"+OK\r\n\r\n.\r\n",
+        )
+        self.answered(self.omnis.POP3Disconnect(socket, ""), b"QUIT", b"+OK\r\n")
+        self.anew()
+        answer = self.omnis.POP3Stat(*CONNECT, "")
+        self.log_in_as(answer)
+        self.server.expect(b"STAT", b"+OK 12 320\r\n")
+        self.answered(answer, b"QUIT", b"+OK\r\n", 12)
+        self.anew()
+        answer = self.omnis.POP3Recv(*CONNECT, [], False, "", 0)
+        self.log_in_as(answer)
+        self.server.expect(b"LIST", b"+OK\r\n.\r\n")
+        self.answered(answer, b"QUIT", b"+OK\r\n", 0)
+        self.assertEqual(self.told, [])
+
+    def test_status_procedure_without_parameters_finds_the_text_in_s1(self) -> None:
+        found: list[str] = []
+
+        def procedure() -> None:
+            found.append(omnis.S1)
+
+        opening = self.omnis.POP3Connect(*CONNECT, procedure)
+        self.log_in_as(opening)
+        socket = self.code(opening)
+        self.assertEqual(found[0], "S: +OK ready")
+        self.assertIn("C: PASS ********", found)
+        found.clear()
+        count = self.omnis.POP3MessageCount(socket, procedure)
+        self.answered(count, b"STAT", b"+OK 3 5\r\n", 3)
+        self.assertEqual(found, ["C: STAT", "S: +OK 3 5"])
+        # The text of this thread, whichever form of the commands has set it.
+        self.assertEqual(omnis.S1, "S: +OK 3 5")
+        self.assertEqual(blocking.S1, omnis.S1)
+
+    def test_two_sessions_find_their_own_text_in_s1(self) -> None:
+        found: dict[str, list[str]] = {"one": [], "two": []}
+        one = self.socket()
+        first = self.server
+        self.server = type(first)(self.clock)
+        two = self.socket()
+        counts = [
+            self.omnis.POP3MessageCount(one, lambda: found["one"].append(omnis.S1)),
+            self.omnis.POP3MessageCount(two, lambda: found["two"].append(omnis.S1)),
+        ]
+        self.server.expect(b"STAT", b"+OK 2 2\r\n")
+        first.expect(b"STAT", b"+OK 1 1\r\n")
+        self.assertEqual([self.code(count) for count in counts], [1, 2])
+        self.assertEqual(found["one"], ["C: STAT", "S: +OK 1 1"])
+        self.assertEqual(found["two"], ["C: STAT", "S: +OK 2 2"])
+        first.lose()
+
+    def test_optional_parameter_of_a_status_procedure_receives_the_text(self) -> None:
+        found: list[object] = []
+
+        def procedure(text: object = None) -> None:
+            found.append(text)
+
+        socket = self.socket()
+        count = self.omnis.POP3MessageCount(socket, procedure)
+        self.answered(count, b"STAT", b"+OK 3 5\r\n", 3)
+        self.assertEqual(found, ["C: STAT", "S: +OK 3 5"])
+
+    def test_async_status_procedure_runs_for_each_message(self) -> None:
+        found: list[str] = []
+
+        async def procedure(text: str) -> None:
+            found.append(text)
+            raise ValueError("broken")
+
+        socket = self.socket()
+        count = self.omnis.POP3MessageCount(socket, procedure)
+        self.answered(count, b"STAT", b"+OK 3 5\r\n", 3)
+        self.assertEqual(found, ["C: STAT", "S: +OK 3 5"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class MarkedMessageTests(OmnisTestCase):
+    """
+    Marked messages are counted and not listed, whether the server does so or not.
+    """
+
+    def marked(self) -> int:
+        socket = self.socket()
+        self.answered(self.omnis.POP3DeleteMessage(socket, 1), b"DELE 1", b"+OK\r\n")
+        return socket
+
+    def test_count_includes_marked_messages_once_on_every_server(self) -> None:
+        """
+        The first server leaves marked messages out, the second does not.
+        """
+        for stat, rows in (
+            (b"+OK 1 200\r\n", b"+OK\r\n2 200\r\n.\r\n"),
+            (b"+OK 2 320\r\n", b"+OK\r\n1 120\r\n2 200\r\n.\r\n"),
+        ):
+            socket = self.marked()
+            count = self.omnis.POP3MessageCount(socket)
+            self.server.expect(b"STAT", stat)
+            self.answered(count, b"LIST", rows, 2)
+            # Now it is known.
+            count = self.omnis.POP3MessageCount(socket)
+            self.answered(count, b"STAT", stat, 2)
+            self.anew()
+
+    def test_count_known_before_marking_needs_no_list(self) -> None:
+        for stat in (b"+OK 1 200\r\n", b"+OK 2 320\r\n"):
+            socket = self.socket()
+            count = self.omnis.POP3MessageCount(socket)
+            self.answered(count, b"STAT", b"+OK 2 320\r\n", 2)
+            deleting = self.omnis.POP3DeleteMessage(socket, 1)
+            self.answered(deleting, b"DELE 1", b"+OK\r\n")
+            self.answered(self.omnis.POP3MessageCount(socket), b"STAT", stat, 2)
+            self.anew()
+
+    def test_list_leaves_out_messages_that_the_server_lists_although_marked(
+        self,
+    ) -> None:
+        socket = self.marked()
+        rows: list[tuple[int, int]] = []
+        self.answered(
+            self.omnis.POP3ListMessages(socket, 0, rows),
+            b"LIST",
+            b"+OK\r\n1 120\r\n2 200\r\n.\r\n",
+        )
+        self.assertEqual(rows, [(2, 200)])
+        self.answered(self.omnis.POP3UndoDeletes(socket), b"RSET", b"+OK\r\n")
+        self.answered(
+            self.omnis.POP3ListMessages(socket, 0, rows),
+            b"LIST",
+            b"+OK\r\n1 120\r\n2 200\r\n.\r\n",
+        )
+        self.assertEqual(rows, [(1, 120), (2, 200)])
+
+
+class LoginTests(OmnisTestCase):
+    """
+    What the server refuses is never -501, and `auth` reaches every opening command.
+    """
+
+    def test_server_with_no_common_mechanism_returns_minus_601(self) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nSASL XOAUTH2\r\n.\r\n")
+        self.server.expect(b"QUIT", b"+OK\r\n")
+        self.assertEqual(self.code(opening), -601)
+        self.assertTold(-601, "POP3Connect", "XOAUTH2")
+
+    def test_password_that_the_server_cannot_take_returns_minus_601(self) -> None:
+        for command in (self.omnis.POP3Connect, self.omnis.POP3Stat):
+            self.server = type(self.server)(self.clock)
+            opening = command(*CONNECT[:2], "lov\xe9lace")
+            self.server.say(b"+OK ready\r\n")
+            self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
+            self.server.expect(b"QUIT", b"+OK\r\n")
+            self.assertEqual(self.code(opening), -601)
+            self.assertNotIn("lov\xe9lace", str(self.told))
+
+    def test_password_function_without_a_password_returns_minus_501(self) -> None:
+        def broken() -> str:
+            raise ValueError("no keyring")
+
+        for password in (broken, lambda: 7, lambda: "two\r\nlines"):
+            self.server = type(self.server)(self.clock)
+            opening = self.omnis.POP3Connect(*CONNECT[:2], password)  # type: ignore[arg-type]
+            self.server.say(b"+OK ready\r\n")
+            self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
+            self.server.expect(b"QUIT", b"+OK\r\n")
+            self.assertEqual(self.code(opening), -501)
+
+    def test_password_function_logs_in_and_may_be_async(self) -> None:
+        async def later() -> str:
+            return "lovelace"
+
+        for password in (lambda: "lovelace", later):
+            self.server = type(self.server)(self.clock)
+            opening = self.omnis.POP3Connect(*CONNECT[:2], password)
+            self.log_in_as(opening)
+            self.assertGreater(self.code(opening), 0)
+            self.server.lose()
+
+    def test_expired_token_is_asked_for_again_with_refresh(self) -> None:
+        asked: list[bool] = []
+
+        def token(refresh: bool = False) -> str:
+            asked.append(refresh)
+            return "token"
+
+        given = GivenPassword(token, Caller())
+        assert callable(given.value)
+        self.assertIn("refresh", inspect.signature(given.value).parameters)
+        self.successResultOf(Deferred.fromCoroutine(given.value(refresh=True)))  # type: ignore[arg-type]
+        self.assertEqual(asked, [True])
+
+    def test_auth_keyword_and_setting_choose_the_mechanism(self) -> None:
+        def auth(**options: Any) -> object:
+            self.server = type(self.server)(self.clock)
+            opening = self.omnis.POP3Connect(*CONNECT, **options)
+            opening.cancel()
+            self.code(opening)
+            return self.options["auth"]
+
+        self.assertEqual(auth(), "auto")
+        self.assertEqual(auth(auth="XOAUTH2"), "XOAUTH2")
+        self.code(self.omnis.WebDevSetConfig(auth="XOAUTH2"))
+        self.assertEqual(auth(), "XOAUTH2")
+        self.assertEqual(auth(auth="USER"), "USER")
+        self.code(self.omnis.WebDevSetConfig(auth=""))
+        self.assertEqual(auth(), "auto")
+        # None of this has removed the error procedure.
+        self.told.clear()
+        self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
+        self.assertTold(-509, "POP3MessageCount")
+
+    def test_auth_keyword_reaches_stat_and_recv(self) -> None:
+        for command, more in ((self.omnis.POP3Stat, ()), (self.omnis.POP3Recv, ([],))):
+            opening = command(*CONNECT, *more, auth="USER")  # type: ignore[operator]
+            opening.cancel()
+            self.code(opening)
+            self.assertEqual(self.options.pop("auth"), "USER")
+            self.server = type(self.server)(self.clock)
+
+    def test_headers_of_a_server_without_top_return_minus_600(self) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\n.\r\n")
+        headers = self.omnis.POP3RecvHeaders(self.code(opening), 1, bytearray())
+        self.answered(headers, b"TOP 1 0", b"-ERR unknown command\r\n", -600)
 
 
 class OneShotTests(OmnisTestCase):
@@ -377,8 +635,16 @@ class ParameterTests(OmnisTestCase):
             self.omnis.POP3DeleteMessage(socket, None),  # type: ignore[arg-type]
             self.omnis.POP3MessageCount(socket, "print"),  # type: ignore[arg-type]
             self.omnis.WebDevSetConfig("print"),  # type: ignore[arg-type]
-            self.omnis.WebDevSetConfig(None, -1),
+            self.omnis.POP3MessageCount(socket, lambda text, more: None),  # type: ignore[arg-type]
+            self.omnis.POP3Connect("host", "ada", "x", auth="SECRET"),
+            self.omnis.WebDevSetConfig(None, 1e10),
+            self.omnis.WebDevSetConfig(None, float("nan")),
             self.omnis.WebDevSetConfig(None, "60"),  # type: ignore[arg-type]
+            self.omnis.WebDevSetConfig(auth="SECRET"),
+            self.omnis.MailSplit(7, [], []),  # type: ignore[arg-type]
+            self.omnis.MailSplit("half a character \ud800", [], []),
+            self.omnis.MailSplit(b"", (), []),  # type: ignore[arg-type]
+            self.omnis.MailSplit(b"", [], ""),  # type: ignore[arg-type]
         ):
             self.assertEqual(self.code(answer), -501)
         self.assertEqual(self.server.heard(), b"")
@@ -427,7 +693,14 @@ class SettingsTests(OmnisTestCase):
             return options["timeout"]
 
         self.assertEqual(seconds(), 60)
-        for commstimeout, expected in ((5, 5), (None, 5), (0, 60), (2.5, 2.5)):
+        for commstimeout, expected in (
+            (5, 5),
+            (None, 5),
+            (0, 60),
+            (2.5, 2.5),
+            (-7, 7),
+            (-0.0, 60),
+        ):
             self.code(self.omnis.WebDevSetConfig(None, commstimeout))
             self.assertEqual(seconds(), expected)
 
@@ -451,6 +724,44 @@ class SettingsTests(OmnisTestCase):
         self.code(self.omnis.WebDevSetConfig())
         self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
         self.assertEqual(len(order), 2)
+
+    def test_empty_error_procedure_removes_it_and_none_leaves_it(self) -> None:
+        self.code(self.omnis.WebDevSetConfig(None, 5))
+        self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
+        self.assertTold(-509, "POP3MessageCount")
+        self.code(self.omnis.WebDevSetConfig("", 5))
+        self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
+        self.assertEqual(self.told, [])
+
+    def test_refused_setting_changes_nothing(self) -> None:
+        self.assertEqual(self.code(self.omnis.WebDevSetConfig("", "5")), -501)  # type: ignore[arg-type]
+        self.told.clear()
+        self.assertEqual(self.code(self.omnis.POP3MessageCount(5)), -509)
+        self.assertTold(-509, "POP3MessageCount")
+
+    def test_async_error_procedure_is_awaited_before_the_code_is_returned(self) -> None:
+        shown: Deferred[None] = Deferred()
+        told: list[int] = []
+
+        async def procedure(text: str, code: int, command: str) -> None:
+            await shown
+            told.append(code)
+
+        self.code(self.omnis.WebDevSetConfig(procedure))
+        answers = [self.omnis.POP3MessageCount(5), self.omnis.POP3MessageCount()]  # type: ignore[call-arg]
+        self.pending(*answers)
+        shown.callback(None)
+        self.assertEqual([self.code(answer) for answer in answers], [-509, -503])
+        self.assertEqual(told, [-509, -503])
+
+    def test_cancelling_during_the_error_procedure_returns_the_code(self) -> None:
+        async def procedure(text: str, code: int, command: str) -> None:
+            await Deferred()
+
+        self.code(self.omnis.WebDevSetConfig(procedure))
+        answer = self.omnis.POP3MessageCount(5)
+        answer.cancel()
+        self.assertEqual(self.code(answer), -509)
 
     def test_secure_error_is_set_after_a_failed_tls_handshake(self) -> None:
         self.assertEqual(self.omnis.WebDevGetSecureError(), "")
@@ -562,6 +873,10 @@ class CodeTests(OmnisTestCase):
         self.assertEqual(len(texts), len(set(texts)))
         self.assertEqual(error_text(-509), Code.BAD_SOCKET.text)
         self.assertEqual(error_text(-1), "-1 is not a code")
+        # Those of the appendix that no command here returns.
+        for code in (-502, -504, -506, -507, -508, -512, -513, -517, -1012, -1013):
+            self.assertNotIn("is not a code", error_text(code))
+        self.assertNotIn("is not a code", error_text(-1018))
         # What a count can be is no error.
         self.assertEqual([code for code in Code if code >= 0], [Code.OK])
 
@@ -578,6 +893,17 @@ class CodeTests(OmnisTestCase):
         broken = Omnis(lambda *_, **__: fail(ZeroDivisionError("a mistake")))
         self.assertEqual(self.code(broken.POP3Connect(*CONNECT)), -699)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_traceback_of_an_unexpected_error_has_no_password_in_its_locals(
+        self,
+    ) -> None:
+        broken = Omnis(lambda *_, **__: fail(ZeroDivisionError("a mistake")))
+        self.code(broken.POP3Connect(*CONNECT))
+        [failure] = self.flushLoggedErrors(ZeroDivisionError)
+        frames = [frame for frame, _ in walk_tb(failure.value.__traceback__)]
+        self.assertGreater(len(frames), 2)
+        for frame in frames:
+            self.assertNotIn("lovelace", repr(frame.f_locals))
 
     def test_memory_error_returns_minus_1010(self) -> None:
         broken = Omnis(lambda *_, **__: fail(MemoryError()))
@@ -612,7 +938,31 @@ class ModuleTests(OmnisTestCase):
             "WebDevSetConfig": "errorproc commstimeout",
         }.items():
             signature = inspect.signature(getattr(omnis, name))
-            self.assertEqual(" ".join(signature.parameters), parameters, name)
+            positional = [
+                each.name
+                for each in signature.parameters.values()
+                if each.kind is not each.KEYWORD_ONLY
+            ]
+            self.assertEqual(" ".join(positional), parameters, name)
+
+    def test_help_of_every_command_names_each_parameter(self) -> None:
+        for module in (omnis, blocking):
+            for name in (*COMMANDS, "MailSplit"):
+                function = getattr(module, name)
+                text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+                for parameter in inspect.signature(function).parameters:
+                    self.assertIn(f":param {parameter}:", text, name)
+                self.assertIn(":return:", text, name)
+                result = "-> 'int'" if module is blocking else "-> 'Deferred[int]'"
+                self.assertIn(result, text.replace("-> int", "-> 'int'"), name)
+
+    def test_constants_of_omnis_are_true_and_false(self) -> None:
+        self.assertEqual((omnis.kTrue, omnis.kFalse), (1, 0))
+
+    def test_unknown_name_in_the_module_is_an_attribute_error(self) -> None:
+        for module in (omnis, blocking):
+            self.assertFalse(hasattr(module, "S2"))
+            self.assertTrue(hasattr(module, "S1"))
 
     def test_parameter_named_list_can_be_passed_by_keyword(self) -> None:
         socket, rows = self.socket(), [(9, 9)]

@@ -24,6 +24,7 @@ from pop3connect.sansio.replies import (
     parse_one_uid,
     parse_stat,
     parse_status,
+    parse_uid_reply,
     parse_uids,
 )
 
@@ -439,6 +440,27 @@ class UIDTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_one_uid(line), UID(1, uid), line)
             self.assertEqual(parse_uids(line + b"\r\n"), [UID(1, uid)], line)
+
+    def test_uid_reply_of_one_word_is_the_uid_of_the_message_asked_for(self) -> None:
+        # Twisted's own server leaves out the number.
+        for word in (b"00001a1457b5a851", b"uid0", b"1-2", b"!~", b"x" * 70):
+            for text in (word, b" " + word + b"\t"):
+                self.assertEqual(parse_uid_reply(text, 3), UID(3, word.decode()), text)
+
+    def test_uid_reply_with_number_and_uid_is_read_as_both(self) -> None:
+        self.assertEqual(parse_uid_reply(b"3 00001a", 3), UID(3, "00001a"))
+        self.assertEqual(parse_uid_reply(b"3 4", 3), UID(3, "4"))
+
+    def test_uid_reply_of_one_number_is_refused_with_the_way_out(self) -> None:
+        for text in (b"1457", b"3", b"2"):
+            with self.assertRaises(BadReplyError) as caught:
+                parse_uid_reply(text, 3)
+            self.assertIn("uidl()", str(caught.exception))
+
+    def test_uid_reply_without_number_or_of_another_message_is_refused(self) -> None:
+        for text in (b"", b"no such", b"x" * 71, b"caf\xe9", b"4 abc"):
+            with self.assertRaises(BadReplyError, msg=text):
+                parse_uid_reply(text, 3)
 
     def test_non_ascii_bytes_of_a_uid_can_be_recovered(self) -> None:
         for octets in (b"caf\xc3\xa9", b"\xff\xfe", b"a\xe9b", bytes(range(128, 256))):

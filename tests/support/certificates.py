@@ -106,6 +106,14 @@ def weak_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 1024)
 
 
+@cache
+def strong_rsa_key() -> rsa.RSAPrivateKey:
+    """
+    Return an RSA key that is long enough.
+    """
+    return rsa.generate_private_key(65537, 2048)
+
+
 # -- certificates
 
 
@@ -181,8 +189,10 @@ def leaf(
     end: datetime.datetime = _FAR_OFF,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     weak: bool = False,
+    rsa_key: bool = False,
     digest: str = "SHA256",
     chain: tuple[x509.Certificate, ...] = (),
+    access: tuple[x509.AccessDescription, ...] = (),
 ) -> Shown:
     """
     Return a certificate for these DNS names and IP addresses.
@@ -192,11 +202,13 @@ def leaf(
     :param by: who issues it; default: `authority`.
     :param signer: who signs it, if not who issued it.
     :param weak: whether it has the `weak_key`.
+    :param rsa_key: whether it has the `strong_rsa_key`, for cipher suites of RSA.
     :param digest: the name of the hash that its signature is made with.
+    :param access: where information about its issuer is (RFC 5280 section 4.2.2.1).
     """
     by = by or authority()
     issuer = certificate_of(by)
-    own: Any = weak_key() if weak else key()
+    own: Any = weak_key() if weak else strong_rsa_key() if rsa_key else key()
     alternatives = [*map(_general, identities), *names]
     builder = _builder(
         subject or name(unit="A server"), issuer.subject, own, start, end
@@ -207,6 +219,10 @@ def leaf(
         critical=False,
     )
     builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    if access:
+        builder = builder.add_extension(
+            x509.AuthorityInformationAccess(access), critical=False
+        )
     if raw is not None:
         builder = builder.add_extension(
             x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, raw),
@@ -419,6 +435,32 @@ def signed_with(digest: hashes.HashAlgorithm, number: int) -> Shown:
     return Shown(x509.load_der_x509_certificate(whole))
 
 
+def odd_certificates(shown: Shown) -> dict[str, bytes]:
+    """
+    Return encodings of a certificate that OpenSSL parses, and cryptography does not.
+
+    The signatures are wrong, of course.
+    """
+    der = shown.der
+    start = shown.certificate.not_valid_before_utc.strftime("%y%m%d%H%M%SZ").encode()
+    number = shown.certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    changes = {
+        "time": (start, start[:-1] + b"X"),
+        "month": (start, start[:2] + b"99" + start[4:]),
+        "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),
+        "serial number": (serial, bytes([serial[0] | 0x80]) + serial[1:]),
+        "critical": (b"\x01\x01\xff", b"\x01\x01\x01"),
+        "dNSName": (b"localhost", b"local\xffost"),
+        "extension twice": (b"\x06\x03\x55\x1d\x0e", b"\x06\x03\x55\x1d\x11"),
+    }
+    odd = {}
+    for what, (old, new) in changes.items():
+        assert old in der, what
+        odd[what] = der.replace(old, new, 1)
+    return odd
+
+
 def client_identity(who: str = "ada") -> Shown:
     """
     Return a certificate for a client.
@@ -438,6 +480,7 @@ class ServerTLS:
     :param newest: the newest version of TLS that it speaks.
     :param ciphers: the cipher suites that it speaks, up to TLS 1.2.
     :param client_ca: whose client certificates it insists on.
+    :param der: its certificate, where no library but OpenSSL can parse it.
     """
 
     def __init__(
@@ -447,7 +490,9 @@ class ServerTLS:
         newest: int = SSL.TLS1_3_VERSION,
         ciphers: bytes = b"ALL",
         client_ca: trustme.CA | None = None,
+        der: bytes | None = None,
     ) -> None:
+        self._der = der
         self._shown = shown = shown or right()
         self.asked_for: list[bytes | None] = []
         self.connection: SSL.Connection | None = None
@@ -480,7 +525,9 @@ class ServerTLS:
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         self.connection = connection = SSL.Connection(self._context, None)
         shown = self._shown
-        connection.use_certificate(crypto.X509.from_cryptography(shown.certificate))
+        der = self._der or shown.der
+        own_certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+        connection.use_certificate(own_certificate)
         own = crypto.PKey.from_cryptography_key(shown.key or key())
         connection.use_privatekey(own)
         return connection

@@ -95,17 +95,22 @@ class Server:
         self.connects = 0
         self.clock = clock or Clock()
         self.client: Any = None
-        self.transport = Transport()
         self.connecting: Deferred[Any] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.transport = Transport()
         self._tls: Any = None
         self._peer = Peer()
         self._there = Transport()
-        self._heard = 0
 
     # -- the endpoint
 
     def connect(self, factory: Any) -> Deferred[Any]:
         self.connects += 1
+        if self.transport.lost:
+            # Another connection.
+            self._reset()
         protocol = factory.buildProtocol(None)
         assert protocol is not None
         self.client = protocol
@@ -272,6 +277,8 @@ class SessionTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.server = Server(self.clock)
         self.status: list[str] = []
+        #: What the errors call the server.
+        self.name = NAME
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:
@@ -334,8 +341,8 @@ class SessionTestCase(SynchronousTestCase):
             raise AssertionError(f"not {kind.__name__}: {error!r}") from error
         if isinstance(error, POP3Error):
             # Each of our errors says which server it is about, whatever it is.
-            self.assertEqual(error.server, NAME)
-            self.assertIn(NAME, str(error))
+            self.assertEqual(error.server, self.name)
+            self.assertIn(self.name, str(error))
         return error
 
     def errors(self, deferreds: Sequence[Any], kind: type[E]) -> list[E]:

@@ -25,6 +25,7 @@ from pop3connect import (
     Secure,
     TimedOutError,
     TLSError,
+    UsageError,
     connect,
 )
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
@@ -427,6 +428,47 @@ class MailboxTests(SynchronousTestCase):
         handle = self.open(server)
         self.assertEqual(self.done(server, handle.retrieve(2)), OTHER)
         self.done(server, handle.disconnect())
+
+    def uids(self, server: MailboxServer) -> list[str]:
+        handle = self.open(server)
+        uids = [row.uid for row in self.done(server, handle.uidl())]
+        self.done(server, handle.disconnect())
+        return uids
+
+    def test_deleted_message_that_is_delivered_again_has_a_new_uid(self) -> None:
+        server = MailboxServer([MAIL])
+        handle = self.open(server)
+        first = self.done(server, handle.uid(1))
+        self.done(server, handle.delete(1))
+        self.done(server, handle.disconnect())
+        delivered = server.deliver(MAIL)
+        self.assertEqual(self.uids(server), delivered)
+        self.assertNotEqual(delivered, [first])
+
+    def test_equal_messages_have_different_uids(self) -> None:
+        server = MailboxServer([MAIL, OTHER, MAIL])
+        delivered = server.deliver(MAIL, MAIL)
+        uids = self.uids(server)
+        self.assertEqual(len(set(uids)), 5)
+        self.assertEqual(uids[3:], delivered)
+
+    def test_uids_are_the_same_in_each_session_and_each_process(self) -> None:
+        server, twin = (MailboxServer([MAIL, OTHER, MAIL]) for _ in range(2))
+        self.assertEqual(self.uids(server), self.uids(server))
+        self.assertEqual(self.uids(server), self.uids(twin))
+
+    def test_requested_uids_are_used_even_if_they_are_equal(self) -> None:
+        server = MailboxServer()
+        self.assertEqual(server.deliver(MAIL, OTHER, uids=["a", "a"]), ["a", "a"])
+        server.deliver(MAIL, uids=["b\udcff"])
+        self.assertEqual(self.uids(server), ["a", "a", "b\udcff"])
+
+    def test_wrong_number_of_uids_or_line_break_is_refused(self) -> None:
+        server = MailboxServer()
+        for uids in ([], ["a", "b"], ["a\n"], ["a\rb"]):
+            with self.assertRaises(UsageError):
+                server.deliver(MAIL, uids=uids)
+        self.assertEqual(server.messages, [])
 
     def test_refused_message_fails_and_others_are_retrieved(self) -> None:
         server = MailboxServer([MAIL, OTHER])

@@ -32,7 +32,8 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, shared_context
+from pop3connect.tls.context import ClientContext, ConnectionCreator, shared_context
+from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 
 from ..support.certificates import (
@@ -95,7 +96,7 @@ class VersionTests(TLSTestCase):
 
     def refuses_version(self, opening: Any) -> None:
         error = self.error(opening, TLSError)
-        self.assertSays(error, "nothing newer than TLS 1.1", "refused")
+        self.assertSays(error, "nothing newer than TLS 1.1", "refused", "operator")
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.server, "pop.example.com:995")
 
@@ -136,6 +137,35 @@ class VersionTests(TLSTestCase):
             opening = self.open(server)
             self.assertEqual(self.server.heard(), b"")
             self.assertSays(self.error(opening, TLSError), "handshake failure")
+
+    def test_no_shared_cipher_error_tells_what_server_offers(self) -> None:
+        """Not even the operator could tell from OpenSSL's words what to change."""
+        server = ServerTLS(
+            leaf(HOST, rsa_key=True), newest=SSL.TLS1_2_VERSION, ciphers=b"AES128-SHA"
+        )
+        error = self.error(self.open(server), TLSError)
+        self.assertSays(error, "handshake failure", "the server accepts no cipher")
+        self.assertSays(error, "RSA key exchange", "operator has to change that")
+
+    def test_openssl_error_tells_what_server_offers(self) -> None:
+        """
+        OpenSSL's words are followed by what the server's operator has to change.
+
+        They are made here: today's OpenSSL, as a server, offers none of these.
+        """
+        for words, *explained in (
+            ("dh key too small", "a Diffie-Hellman key of fewer than 2,048 bits"),
+            ("modulus too small", "a Diffie-Hellman key of fewer than 2,048 bits"),
+            ("sslv3 alert handshake failure", "accepts no cipher suite", "client"),
+            ("ssl/tls alert handshake failure", "accepts no cipher suite"),
+            ("tlsv1 alert insufficient security", "accepts no cipher suite"),
+            ("unsafe legacy renegotiation disabled", "RFC 5746"),
+            ("wrong signature type", "SHA-1"),
+            ("tlsv1 alert protocol version", "nothing newer than TLS 1.1"),
+        ):
+            error = tls_error(SSL.Error([("SSL routines", "", words)]), HOST)
+            self.assertSays(error, HOST, words, *explained)
+            self.assertSays(error, "the server's operator has to change that")
 
 
 class ServerNameTests(TLSTestCase):
@@ -630,16 +660,36 @@ class ChannelBindingTests(TLSTestCase):
     What a login can be bound to, so that nobody in the middle can pass it on.
     """
 
+    def setUp(self) -> None:
+        super().setUp()
+        trust = Trust.choose(self.folder([authority()]), False, {})
+        self.context = ClientContext(trust)
+
     def bindings(self, server: ServerTLS) -> dict[str, bytes]:
         creator = ClientContext(None).creator(ServerAddress.parse(HOST))
         shake_hands_over(creator.clientConnectionForTLS(cast(Any, None)), server)
         return dict(creator.channel_bindings())
 
+    def creators(self, server: ServerTLS) -> list[ConnectionCreator]:
+        """
+        Return what made two connections, one after the other.
+        """
+        address = ServerAddress.parse(HOST)
+        creators = [self.context.creator(address), self.context.creator(address)]
+        for creator in creators:
+            ours = creator.clientConnectionForTLS(cast(Any, None))
+            shake_hands_over(ours, server)
+            creator.finish()
+            creator.remember()
+        return creators
+
     def test_exporter_binding_matches_server_and_differs_per_connection(self) -> None:
         """Both sides come to the same octets (RFC 9266 section 2)."""
         server = ServerTLS()
         bindings = self.bindings(server)
-        self.assertEqual(list(bindings), ["tls-exporter", "tls-server-end-point"])
+        self.assertEqual(
+            list(bindings), ["tls-exporter", "tls-server-end-point", "tls-unique"]
+        )
         assert server.connection is not None
         self.assertEqual(
             bindings["tls-exporter"],
@@ -663,12 +713,59 @@ class ChannelBindingTests(TLSTestCase):
     def test_exporter_binding_is_unavailable_with_tls_1_2(self) -> None:
         """With TLS 1.2 it would need the extended master secret (RFC 9266)."""
         server = ServerTLS(newest=SSL.TLS1_2_VERSION)
-        self.assertEqual(list(self.bindings(server)), ["tls-server-end-point"])
+        bindings = self.bindings(server)
+        self.assertEqual(list(bindings), ["tls-server-end-point", "tls-unique"])
 
     def test_end_point_binding_is_unavailable_with_ed25519(self) -> None:
         """RFC 5929 says nothing of a signature without a hash of its own."""
         shown = leaf(HOST, by=authority_with_ed25519())
-        self.assertEqual(list(self.bindings(ServerTLS(shown))), ["tls-exporter"])
+        bindings = self.bindings(ServerTLS(shown))
+        self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"])
+
+    def test_unique_binding_is_the_finished_message_of_the_client(self) -> None:
+        """RFC 5929 section 3.1, for a full handshake; and so in TLS 1.3."""
+        for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            server = ServerTLS(newest=newest)
+            unique = self.bindings(server)["tls-unique"]
+            assert server.connection is not None
+            self.assertEqual(unique, server.connection.get_peer_finished())
+            self.assertNotEqual(self.bindings(server)["tls-unique"], unique)
+
+    def test_unique_binding_is_unavailable_where_a_session_was_offered(self) -> None:
+        first, second = self.creators(ServerTLS(newest=SSL.TLS1_2_VERSION))
+        self.assertIn("tls-unique", dict(first.channel_bindings()))
+        self.assertNotIn("tls-unique", dict(second.channel_bindings()))
+
+    def test_login_bound_by_tls_unique_ends_resumption_with_that_server(self) -> None:
+        server = ServerTLS(newest=SSL.TLS1_2_VERSION)
+        creator = self.creators(server)[0]
+        creator.bound_by("tls-unique")
+        later = self.creators(server)
+        for creator in later:
+            self.assertIn("tls-unique", dict(creator.channel_bindings()))
+            self.assertEqual(creator.known_binding(), "tls-unique")
+
+    def test_refused_binding_drops_the_session_and_what_worked_before(self) -> None:
+        server = ServerTLS(newest=SSL.TLS1_2_VERSION)
+        creator = self.creators(server)[1]
+        creator.bound_by("tls-server-end-point")
+        self.assertEqual(creator.known_binding(), "tls-server-end-point")
+        creator.bound_by(None)
+        self.assertIsNone(creator.known_binding())
+        first, second = self.creators(server)
+        self.assertIn("tls-unique", dict(first.channel_bindings()))
+        self.assertNotIn("tls-unique", dict(second.channel_bindings()))
+
+    def test_oldest_bindings_are_forgotten_with_many_servers(self) -> None:
+        addresses = [
+            ServerAddress(f"{number}.example.com", 995, False)
+            for number in range(5_000)
+        ]
+        for address in addresses:
+            self.context.bound_by(address, "tls-exporter")
+        known = [a for a in addresses if self.context.known_binding(a)]
+        self.assertLess(len(known), 2_000)
+        self.assertEqual(known, addresses[-len(known) :])
 
 
 class ClientCertificateTests(TLSTestCase):

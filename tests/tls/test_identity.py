@@ -9,7 +9,11 @@ import ipaddress
 from typing import Any, cast
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.oid import (
+    AuthorityInformationAccessOID,
+    ExtendedKeyUsageOID,
+    ObjectIdentifier,
+)
 from OpenSSL import SSL, crypto
 from twisted.internet import defer
 from twisted.internet.task import Clock
@@ -182,19 +186,32 @@ class NameTests(TLSTestCase):
     def test_wildcard_matches_label_below_international_domain(self) -> None:
         self.accepts(leaf("*.xn--bcher-kva.example"), "pop.bücher.example")
 
-    def test_wildcard_does_not_match_an_international_label(self) -> None:
-        """
-        No wildcard stands for an A-label: so service-identity has it.
+    def test_wildcard_matches_an_international_label(self) -> None:
+        """A wildcard stands for any one label (section 6.3), an A-label too."""
+        shown = leaf("*.example.com")
+        for host in ("bücher.example.com", "xn--bcher-kva.example.com"):
+            self.accepts(shown, host)
+        for host in ("bücher.pop.example.com", "bücher.example.org", "bücher.com"):
+            self.refuses(shown, host)
 
-        That is stricter than RFC 9525 section 6.3, and safe; a certificate can have
-        the name itself.
-        """
-        check = IdentityCheck(
-            ServerAddress.parse("bücher.example.com"), Trust(None, True)
-        )
-        wildcard = crypto.X509.from_cryptography(leaf("*.example.com").certificate)
-        self.assertFalse(check.judge(wildcard, 0, 0, True))
-        self.assertFalse(check.proven)
+    def test_wildcard_within_an_international_label_is_refused(self) -> None:
+        """Neither a part of an A-label, nor a top-level domain."""
+        for pattern in ("xn--*.example.com", "xn--bcher-kv*.example.com", "*"):
+            self.refuses(leaf(pattern), "bücher.example.com")
+        self.refuses(leaf("*.com"), "bücher.com")
+
+    def test_other_name_is_refused_for_an_international_label(self) -> None:
+        """No name is made up for the comparison with a wildcard."""
+        for other in ("label.example.com", "bucher.example.com"):
+            self.refuses(leaf(other), "bücher.example.com")
+
+    def test_name_with_blank_at_its_end_is_refused(self) -> None:
+        """A name is compared as it is, with what stands around it."""
+        for blank in (" ", "\t", "\n", "\r\n", "\x0b", "."):
+            for other in (f"{HOST}{blank}", f"{blank}{HOST}", f"*.example.com{blank}"):
+                self.refuses(leaf(raw=raw_names((DNS, other.encode()))))
+        both = raw_names((DNS, f"{HOST} ".encode()), (DNS, HOST.encode()))
+        self.accepts(leaf(raw=both))
 
     def test_name_with_underscore_is_accepted(self) -> None:
         """Private networks have such names."""
@@ -270,7 +287,7 @@ class RefusalTests(TLSTestCase):
         folder = self.folder([authority()])
         error = self.refuses(unknown_ca(), cacerts=folder)
         self.assertSays(error, "is not trusted", "issued by OU=Somebody Else's CA")
-        self.assertSays(error, "put the issuer's certificate", folder)
+        self.assertSays(error, "put the certificate of OU=Somebody Else's CA", folder)
         # There is a folder: nobody needs another one.
         self.assertNotIn("cacerts=", str(error))
 
@@ -300,8 +317,40 @@ class RefusalTests(TLSTestCase):
         shown = behind_intermediate(sent=False)
         error = self.refuses(shown, cacerts=folder)
         self.assertSays(error, "not trusted", "issued by OU=Our Intermediate")
+        self.assertSays(error, "whose certificate the server did not send")
+        self.assertSays(error, "the server should send its certificate too")
+        self.assertSays(error, "put the certificate of OU=Our Intermediate", folder)
         (folder / "it.pem").write_bytes(intermediate().cert_pem.bytes())
         self.accepts(shown, cacerts=folder)
+
+    def test_missing_intermediate_is_accepted_from_a_folder_of_its_own(self) -> None:
+        """Without a folder, the remedy is one with the intermediate alone in it."""
+        shown = behind_intermediate(sent=False)
+        error = self.refuses(shown, cacerts=None)
+        self.assertSays(error, "should send its certificate", "cacerts=")
+        self.accepts(shown, cacerts=self.folder([intermediate()]))
+
+    def test_missing_intermediate_error_tells_where_to_download_it(self) -> None:
+        """Public CAs put the address into the certificate (RFC 5280 4.2.2.1)."""
+        ocsp = x509.AccessDescription(
+            AuthorityInformationAccessOID.OCSP,
+            x509.UniformResourceIdentifier("http://ocsp.example.net/"),
+        )
+        issuer = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS,
+            x509.UniformResourceIdentifier("http://ca.example.net/i.crt"),
+        )
+        shown = leaf(HOST, by=intermediate(), access=(ocsp, issuer))
+        error = self.refuses(shown)
+        self.assertSays(error, "from http://ca.example.net/i.crt")
+        self.assertNotIn("ocsp", str(error))
+
+    def test_root_sent_and_not_trusted_is_not_called_an_intermediate(self) -> None:
+        theirs = authority("Somebody Else's CA")
+        shown = leaf(HOST, by=theirs, chain=(certificate_of(theirs),))
+        error = self.refuses(shown)
+        self.assertSays(error, "root of the server's chain", "if it should be, put it")
+        self.assertNotIn("intermediate", str(error))
 
     def test_intermediate_sent_by_server_is_accepted(self) -> None:
         self.accepts(behind_intermediate(sent=True))

@@ -4,6 +4,7 @@ Whom we trust: the cacerts folder with whatever users put into it, and its chang
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -36,11 +37,15 @@ from ..support.certificates import (
     behind_intermediate,
     certificate_of,
     client_identity,
+    expired,
+    expired_authority,
     intermediate,
     leaf,
     right,
+    self_signed,
     shake_hands,
     unknown_ca,
+    wrong_host,
 )
 
 JUNK = b"\x00\x01 this is no certificate \xff\xfe" * 50
@@ -158,28 +163,44 @@ class FileTests(TrustTestCase):
         """DER is read."""
         self.assertEqual(self.reads({"ca.der": der(authority())}), [])
 
-    def test_each_suffix_is_read_in_either_case_and_encoding(self) -> None:
-        """Each of the four endings is read, in either case, with either encoding."""
-        for suffix in (".pem", ".crt", ".cer", ".der", ".PEM", ".Crt", ".CER", ".DER"):
+    def test_file_with_any_suffix_or_none_is_read(self) -> None:
+        """The name of a file does not say what is in it."""
+        for file in (
+            *("ca.pem", "ca.crt", "ca.cer", "ca.der", "ca.PEM", "ca.CER"),
+            *("ca.cert", "ca.p7b", "ca.p7c", "ca.txt", "ca.ca-bundle", "ca.pem.bak"),
+            *("9d66eef0.0", "ca", "our own CA (new)", "zoë.crt", "-x.der", "a.b.c"),
+        ):
             for content in (pem(authority()), der(authority())):
-                self.assertEqual(self.reads({f"ca{suffix}": content}), [], suffix)
+                self.assertEqual(self.reads({file: content}), [], file)
 
-    def test_file_with_any_name_is_read(self) -> None:
-        """A name is a name: no hash of the subject is wanted in it."""
-        for name in ("our own CA (new).pem", "zoë.crt", ".pem", "a.b.c.cer", "-x.der"):
-            self.assertEqual(self.reads({name: pem(authority())}), [], name)
+    def test_file_name_that_is_not_utf_8_is_read(self) -> None:
+        folder = self.folder({})
+        Path(os.fsdecode(os.fsencode(folder) + b"/z\xf6.crt")).write_bytes(
+            pem(authority())
+        )
+        self.assertEqual(self.reads_folder(folder), [])
 
-    def test_files_with_other_suffixes_are_ignored(self) -> None:
-        """A file with another ending is not looked at, nor complained about."""
+    def test_hidden_files_are_ignored(self) -> None:
+        """They belong to editors, file managers and version control."""
         files = {
-            "README.txt": JUNK,
-            "old.pem.bak": pem(somebody()),
-            "ca.key": JUNK,
-            "pem": pem(somebody()),
+            ".ca.pem.swp": pem(somebody()),
+            ".pem": pem(somebody()),
+            ".DS_Store": JUNK,
             "ca.pem": pem(authority()),
         }
-        self.assertEqual(self.reads(files), [])
-        self.refuses(unknown_ca(), cacerts=self.folder(files))
+        folder = self.folder(files)
+        (folder / ".git").mkdir()
+        self.assertEqual(self.reads_folder(folder), [])
+        self.refuses(unknown_ca(), cacerts=folder)
+
+    def test_links_of_a_distribution_are_read(self) -> None:
+        """``c_rehash`` and Debian make links called by a hash; a file counts once."""
+        elsewhere = self.folder({"Our_CA.crt": pem(authority())})
+        folder = self.folder({})
+        (folder / "Our_CA.pem").symlink_to(elsewhere / "Our_CA.crt")
+        (folder / "9d66eef0.0").symlink_to("Our_CA.pem")
+        (folder / "7f1b5a5c.0").symlink_to("Our_CA.pem")
+        self.assertEqual(self.reads_folder(folder), [])
 
     def test_text_around_pem_blocks_is_ignored(self) -> None:
         """Text before, between and after PEM blocks is what many bundles have."""
@@ -220,6 +241,31 @@ class FileTests(TrustTestCase):
             folder = self.folder({"all.cer": bundle(encoding, authority(), somebody())})
             self.assertEqual(self.reads_folder(folder), [])
             self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_pkcs7_with_any_label_is_read(self) -> None:
+        """OpenSSL has other labels, and Windows writes CERTIFICATE over PKCS #7."""
+        content = bundle(Encoding.PEM, authority(), somebody())
+        for label in (b"PKCS #7 SIGNED DATA", b"CMS", b"CERTIFICATE"):
+            folder = self.folder({"all.p7b": content.replace(b"PKCS7", label)})
+            self.assertEqual(self.reads_folder(folder), [], label)
+            self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_der_certificates_joined_in_one_file_are_trusted(self) -> None:
+        """``cat *.der > all.der``"""
+        folder = self.folder({"all.der": der(somebody()) + der(authority())})
+        self.assertEqual(self.reads_folder(folder), [])
+        self.accepts(unknown_ca(), cacerts=folder)
+
+    def test_pkcs7_without_certificates_is_named_in_warning(self) -> None:
+        # SEQUENCE { signedData, [0] { SEQUENCE { 1, SET {}, { data }, SET {} } } }
+        empty = bytes.fromhex(
+            "302306092a864886f70d010702a016301402010131 00300b06092a864886f70d010701"
+            "3100".replace(" ", "")
+        )
+        files = {"empty.p7b": empty, "ca.pem": pem(authority())}
+        (warning,) = self.reads(files)
+        self.assertIn("empty.p7b", warning)
+        self.assertIn("no certificate", warning)
 
     def test_certificates_of_all_files_are_trusted(self) -> None:
         """All files are trusted."""
@@ -364,12 +410,42 @@ class BadFileTests(TrustTestCase):
         self.assertIn(str(folder / "loop.pem"), warning)
 
     def test_pipe_is_named_in_warning_and_does_not_block(self) -> None:
-        """A pipe would block the reactor until somebody writes to it."""
+        """A pipe would block the reactor until another process writes to it."""
         folder = self.folder([authority()])
-        os.mkfifo(folder / "pipe.pem")
+        os.mkfifo(folder / "pipe")
         with not_forever():
             (warning,) = self.reads_folder(folder)
-        self.assertIn(str(folder / "pipe.pem"), warning)
+        self.assertIn(f"{folder / 'pipe'} cannot be read", warning)
+        self.assertIn("not a regular file", warning)
+
+    def test_pipe_is_not_opened(self) -> None:
+        """Its writer would otherwise learn that there is a reader, and go on."""
+        folder = self.folder([authority()])
+        os.mkfifo(folder / "pipe")
+        self.reads_folder(folder)
+        # ENXIO: no process has it open for reading, and none has had.
+        with self.assertRaises(OSError) as caught:
+            os.open(folder / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+        self.assertEqual(caught.exception.errno, errno.ENXIO)
+
+    def test_device_is_named_in_warning_and_not_read(self) -> None:
+        """``/dev/zero`` has no end."""
+        folder = self.folder([authority()])
+        (folder / "zero.pem").symlink_to("/dev/zero")
+        with not_forever():
+            (warning,) = self.reads_folder(folder)
+        self.assertIn(str(folder / "zero.pem"), warning)
+        self.assertIn("not a regular file", warning)
+
+    def test_control_characters_in_file_name_are_escaped_in_warning(self) -> None:
+        (warning,) = self.reads({"ca.pem": pem(authority()), "a\nb\x1b[2J": JUNK})
+        self.assertTrue(warning.isprintable(), warning)
+        self.assertIn("a\\nb", warning)
+
+    def test_openssl_trusted_certificate_is_named_in_warning(self) -> None:
+        """It says for what it is trusted, perhaps for nothing, which is not read."""
+        content = pem(somebody()).replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE")
+        self.warns("trusted.crt", content, "invalid")
 
     def test_unreadable_file_is_named_in_warning(self) -> None:
         """A file that only another user may read is named."""
@@ -426,6 +502,45 @@ class BadFileTests(TrustTestCase):
         self.assertEqual(self.reads_folder(folder), [])
 
 
+class UnusableFileInErrorTests(TrustTestCase):
+    """
+    The file that was meant to make a server trusted may be one that cannot be used.
+    """
+
+    def test_refused_issuer_names_unusable_files(self) -> None:
+        folder = self.folder({"good.pem": pem(authority()), "theirs.txt": JUNK})
+        error = self.refuses(unknown_ca(), cacerts=folder)
+        self.assertSays(error, f"{folder / 'theirs.txt'} holds no certificate")
+
+    def test_refused_self_signed_certificate_names_unusable_files(self) -> None:
+        shown = self_signed()
+        half = shown.pem[:300]
+        folder = self.folder({"good.pem": pem(authority()), "half": half})
+        error = self.refuses(shown, cacerts=folder)
+        self.assertSays(error, "self-signed", str(folder / "half"))
+
+    def test_refused_ca_of_the_chain_names_unusable_files(self) -> None:
+        """Its successor may be in that file."""
+        ca = expired_authority()
+        folder = self.folder({"old.pem": pem(ca), "new.pem": b""})
+        error = self.refuses(leaf(HOST, by=ca), cacerts=folder)
+        self.assertSays(error, "expired", str(folder / "new.pem"))
+
+    def test_refused_name_does_not_name_unusable_files(self) -> None:
+        """No file could help."""
+        folder = self.folder({"good.pem": pem(authority()), "junk": JUNK})
+        for shown in (wrong_host(), expired()):
+            error = self.refuses(shown, cacerts=folder)
+            self.assertNotIn("junk", str(error))
+
+    def test_five_unusable_files_are_named_and_the_others_counted(self) -> None:
+        files = {f"{number}.txt": JUNK for number in range(7)}
+        folder = self.folder({"good.pem": pem(authority()), **files})
+        error = self.refuses(unknown_ca(), cacerts=folder)
+        self.assertSays(error, folder / "4.txt", "and 2 more")
+        self.assertNotIn("5.txt", str(error))
+
+
 class NoUsableFolderTests(TrustTestCase):
     """
     A folder that is of no use is an error before anybody is called, with a remedy.
@@ -451,7 +566,7 @@ class NoUsableFolderTests(TrustTestCase):
         folder = self.folder({})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate")
-        self.assertSays(error, "put the CA's certificate there", "PEM or DER", ".pem")
+        self.assertSays(error, "put the CA's certificate (PEM, DER or PKCS #7) there")
 
     def test_folder_with_only_bad_files_names_them_in_error(self) -> None:
         """The files are named, for there the error is."""
@@ -465,12 +580,6 @@ class NoUsableFolderTests(TrustTestCase):
         folder = self.folder({f"{number}.pem": JUNK for number in range(300)})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertLess(len(str(error)), 3000)
-
-    def test_folder_with_only_wrong_suffixes_names_the_right_ones(self) -> None:
-        """Who gave his file another ending is told the right ones."""
-        folder = self.folder({"ca.txt": pem(authority())})
-        error = self.rejects(TLSError, cacerts=folder)
-        self.assertSays(error, folder, ".pem", ".crt", ".cer", ".der")
 
     def test_empty_folder_is_rejected_even_with_system_trust(self) -> None:
         """
@@ -550,12 +659,17 @@ class ChangeTests(TrustTestCase):
         self.refuses(right(), cacerts=self.there)
         self.accepts(unknown_ca(), cacerts=self.there)
 
-    def test_ca_renamed_to_other_suffix_is_refused_at_next_connection(self) -> None:
-        """Another ending withdraws trust as well."""
+    def test_ca_renamed_to_hidden_file_is_refused_at_next_connection(self) -> None:
+        """Hiding a file withdraws trust as well."""
         self.accepts(unknown_ca(), cacerts=self.there)
         (self.there / "ours.pem").write_bytes(pem(authority()))
-        (self.there / "somebody.pem").rename(self.there / "somebody.pem.off")
+        (self.there / "somebody.pem").rename(self.there / ".somebody.pem")
         self.refuses(unknown_ca(), cacerts=self.there)
+
+    def test_file_without_suffix_is_trusted_at_next_connection(self) -> None:
+        self.refuses(right(), cacerts=self.there)
+        (self.there / "ours").write_bytes(pem(authority()))
+        self.accepts(right(), cacerts=self.there)
 
     def test_ca_file_overwritten_in_place_is_read_again(self) -> None:
         self.accepts(unknown_ca(), cacerts=self.there)
@@ -670,10 +784,12 @@ class SharingTests(TrustTestCase):
         self.assertIs(shared_context(trusting(folder)), shared_context(other))
 
     def test_context_is_shared_when_only_ignored_files_change(self) -> None:
-        """A file that is none of ours is no change."""
+        """A hidden file, or one within a folder in the folder, changes nothing."""
         folder = self.folder([authority()])
+        (folder / "old").mkdir()
         before = shared_context(trusting(folder))
-        (folder / "notes.txt").write_bytes(b"")
+        (folder / ".notes").write_bytes(b"")
+        (folder / "old" / "ca.pem").write_bytes(pem(somebody()))
         self.assertIs(shared_context(trusting(folder)), before)
 
     def test_context_is_not_shared_after_folder_changed(self) -> None:
