@@ -415,6 +415,7 @@ class CancellingConnectTests(MailboxTestCase):
                     handle.abort()
                     break
                 opening.cancel()
+                server.flush()
                 self.failureResultOf(opening, CancelledError)
                 self.assertNothingLeft(server)
                 turns += 1
