@@ -40,7 +40,7 @@ class OneShot(Generic[T]):
         if self._outcome is not None:
             return
         self._outcome = (outcome,)
-        # One by one: a callback may cancel a Deferred that is still to be told.
+        # One by one: a callback may cancel a Deferred that has not fired yet.
         while self._waiting:
             self._waiting.popleft().callback(outcome)
 

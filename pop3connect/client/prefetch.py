@@ -315,8 +315,8 @@ class Messages:
         if threadable.ioThread not in (None, threadable.getThreadID()):
             from twisted.internet import reactor
 
-            reactor.callFromThread(_drop, self._generator)
-
-
-def _drop(generator: object) -> None:
-    """Be the last to refer to a generator."""
+            # The list has the only reference: whichever thread is faster, it goes where
+            # the list is cleared.
+            last = [self._generator]
+            del self._generator
+            reactor.callFromThread(last.clear)

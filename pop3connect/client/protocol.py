@@ -139,8 +139,6 @@ class POP3ClientProtocol(LineReceiver):
                 data = SecretBytes(data)
             if not self._deadline.running:
                 self._deadline.start("reply", self.settings.timeout)
-                if self._paused:
-                    self._deadline.pause()
             self.transport.write(data)
 
     def _deliver(self) -> None:

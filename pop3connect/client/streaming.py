@@ -34,7 +34,7 @@ def sink_for(destination: object) -> Sink:
     """
     Return where a body goes that is written to this destination.
 
-    :raises UsageError: it is neither an `IConsumer` nor a binary file.
+    :raises UsageError: it is not an `IConsumer`, and not a binary file.
     """
     text = isinstance(destination, io.TextIOBase) or hasattr(destination, "encoding")
     writes = callable(getattr(destination, "write", None))

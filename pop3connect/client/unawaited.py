@@ -52,7 +52,7 @@ class UnawaitedDeferred(Deferred[T]):
             self._kept = failure
 
     def _attach(self) -> None:
-        """Be like any other Deferred from now on."""
+        """Report a failure as any other Deferred does, from now on."""
         self._watched = True
         kept, self._kept = self._kept, None
         if kept is not None:

@@ -32,7 +32,7 @@ from ..tls.starttls import StartTLSFactory, StartTLSLayer
 __all__ = ["MemoryEndpoint", "Pacer", "ServerLayer", "flush", "layered"]
 
 MAX_TURNS = 100_000
-"""So many turns of the clock at the most, so that a dialogue without end has one."""
+"""Turns of the clock that `flush` lets pass at most, so that it always returns."""
 
 CHUNK = 65536
 """Bytes that arrive at once, as with Twisted's TCP."""
@@ -140,8 +140,8 @@ class MemoryTransport:
         """
         Close now: nothing more arrives, at either end.
 
-        The protocols are told in a later turn, as Twisted's TCP does it: a layer that
-        calls from within `dataReceived` is not finished yet.
+        The protocols hear of it in a later turn, as with Twisted's TCP: a layer that
+        calls this from within `dataReceived` has not finished yet.
         """
         if not self._aborted:
             self._aborted = self.disconnecting = True

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
 
 from pop3connect import Handle
 
+from ..support.acting import Keeping
 from ..support.memory import SessionTestCase
 
 Ask = Callable[[Handle], Deferred[Any]]
@@ -21,27 +20,8 @@ Ask = Callable[[Handle], Deferred[Any]]
 LONG = b"".join(b"line %d\r\n" % number for number in range(3000))
 
 
-@implementer(IConsumer)
-class Consumer:
-    """
-    Keeps what it is given.
-    """
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.written += b"["
-
-    def unregisterProducer(self) -> None:
-        self.written += b"]"
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-
 def streamed(handle: Handle) -> Deferred[Any]:
-    consumer = Consumer()
+    consumer = Keeping()
     return handle.retrieve(1, consumer).addCallback(
         lambda octets: (octets, consumer.written)
     )

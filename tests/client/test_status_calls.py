@@ -8,34 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
 
 from pop3connect import CommandError, Committed, ConnectionLostError, Handle
 from pop3connect.testing import MailboxServer
 
-from ..support.acting import MESSAGES, PROTECTIONS, Acting, MailboxTestCase, each_line
+from ..support.acting import (
+    MESSAGES,
+    PROTECTIONS,
+    Acting,
+    Keeping,
+    MailboxTestCase,
+    StepClock,
+    each_line,
+)
 from ..support.memory import SessionTestCase
-
-
-@implementer(IConsumer)
-class Consumer:
-    """
-    Keeps what it is given.
-    """
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.producer: Any = None
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def write(self, data: bytes) -> None:
-        self.written += data
 
 
 def body(octets: int) -> str:
@@ -52,7 +38,7 @@ COMMANDS: dict[str, Callable[[Handle], Deferred[Any]]] = {
     "UIDL": lambda handle: handle.uidl(),
     "UIDL 2": lambda handle: handle.uid(2),
     "RETR 2": lambda handle: handle.retrieve(2),
-    "RETR 3": lambda handle: handle.retrieve(3, Consumer()),
+    "RETR 3": lambda handle: handle.retrieve(3, Keeping()),
     "TOP 2 1": lambda handle: handle.top(2, 1),
     "DELE 5": lambda handle: handle.delete(5),
     "DELE 9": lambda handle: handle.delete(9),
@@ -280,6 +266,39 @@ class AbortingTests(MailboxTestCase):
 
         self.assertGreater(len(list(each_line(run))), 30)
 
+    def test_abort_in_the_callback_of_any_command_fails_the_later_ones(self) -> None:
+        for name in ("plain", "TLS", "STLS"):
+            for aborting in COMMANDS:
+                server = self.serve(name=name)
+                handle = self.open(server, name)
+                lost: dict[str, bool] = {}
+                order: list[str] = []
+
+                def done(
+                    outcome: Any,
+                    sent: str,
+                    handle: Handle = handle,
+                    lost: dict[str, bool] = lost,
+                    order: list[str] = order,
+                    aborting: str = aborting,
+                ) -> None:
+                    error = getattr(outcome, "value", None)
+                    lost[sent] = isinstance(error, ConnectionLostError)
+                    order.append(sent)
+                    if sent == aborting:
+                        handle.abort()
+
+                for sent, command in COMMANDS.items():
+                    command(handle).addBoth(done, sent)
+                server.flush()
+                self.assertEqual(order, list(COMMANDS))
+                at = order.index(aborting)
+                self.assertEqual(
+                    list(lost.values()),
+                    [False] * (at + 1) + [True] * (len(order) - at - 1),
+                )
+                self.assertNothingLeft(server)
+
     def test_messages_yields_nothing_after_an_abort_but_what_came_before(self) -> None:
         def run(at: int) -> Acting:
             server = self.serve()
@@ -381,6 +400,28 @@ class CancellingConnectTests(MailboxTestCase):
                 )
                 self.assertGreaterEqual(len(cancelled), lines, (name, auth))
 
+    def test_connect_cancelled_at_any_turn_fails_and_leaves_nothing(self) -> None:
+        """Also in the middle of the handshake, and where no line is told."""
+        for name, _, secure in PROTECTIONS:
+            turns = 0
+            while True:
+                clock = StepClock()
+                server = self.serve(name=name, clock=clock)
+                opening = server.connect(**secure)
+                for _turn in range(turns):
+                    clock.step()
+                if opening.called:
+                    handle = self.successResultOf(opening)
+                    handle.abort()
+                    break
+                opening.cancel()
+                server.flush()
+                self.failureResultOf(opening, CancelledError)
+                self.assertNothingLeft(server)
+                turns += 1
+            self.assertNothingLeft(server)
+            self.assertGreaterEqual(turns, 7, name)
+
     def test_connect_cancelled_in_the_password_callable_leaves_nothing(self) -> None:
         for name, _, secure in PROTECTIONS:
             server = self.serve(name=name)
@@ -419,7 +460,7 @@ class OrderTests(SessionTestCase):
     def test_lines_precede_the_results_they_belong_to(self) -> None:
         handle = self.log_in("PIPELINING")
         self.status.clear()
-        consumer = Consumer()
+        consumer = Keeping()
         for name, asked in (
             ("stat", handle.stat()),
             ("retrieve", handle.retrieve(1)),
@@ -472,7 +513,7 @@ class OrderTests(SessionTestCase):
             for name, asked in (
                 ("stat", handle.stat()),
                 ("retrieve", handle.retrieve(1)),
-                ("stream", handle.retrieve(2, Consumer())),
+                ("stream", handle.retrieve(2, Keeping())),
                 ("refused", handle.delete(3)),
             ):
                 asked.addBoth(lambda _, name=name: self.status.append(f"[{name}]"))
@@ -499,7 +540,7 @@ class DroppingTests(SessionTestCase):
                 lambda handle: handle.retrieve(2),
                 lambda handle: handle.top(2),
                 lambda handle: handle.list(),
-                lambda handle: handle.retrieve(2, Consumer()),
+                lambda handle: handle.retrieve(2, Keeping()),
             ):
                 handle = self.log_in("PIPELINING", stsproc=listening)
                 first, second, third = handle.noop(), ask(handle), handle.stat()
@@ -541,3 +582,50 @@ class DroppingTests(SessionTestCase):
         ending = handle.disconnect()
         self.server.expect(b"QUIT", b"+OK\r\n")
         self.assertEqual(self.result(ending), Committed({2}))
+
+    def test_capa_cancelled_after_its_reply_was_parsed_updates_capabilities(
+        self,
+    ) -> None:
+        handle = self.log_in("PIPELINING")
+        first, second = handle.noop(), handle.capa()
+        first.addCallback(lambda _: second.cancel())
+        self.server.heard()
+        self.server.say(b"+OK\r\n+OK\r\nX-NEW\r\n.\r\n")
+        self.result(first)
+        self.error(second, CancelledError)
+        self.assertIn("X-NEW", handle.capabilities)
+
+    def test_capa_cancelled_before_its_reply_updates_capabilities(self) -> None:
+        handle = self.log_in("PIPELINING")
+        asked = handle.capa()
+        self.server.heard()
+        asked.cancel()
+        self.error(asked, CancelledError)
+        self.server.say(b"+OK\r\nX-NEW\r\n.\r\n")
+        self.assertIn("X-NEW", handle.capabilities)
+        self.assertIdle()
+
+    def test_cancelling_ends_the_session_only_between_status_line_and_end_of_body(
+        self,
+    ) -> None:
+        """A reply that was put by for the next chunk is in transfer, too."""
+        status = b"+OK two\r\n"
+        reply = status + b"abc\r\n.\r\n"
+        for listening in (None, self.status.append):
+            for destination in (None, Keeping):
+                for cut in range(len(reply)):
+                    handle = self.log_in("PIPELINING", stsproc=listening)
+                    asked = handle.retrieve(2, destination and destination())  # type: ignore[arg-type]
+                    behind = handle.stat()
+                    self.server.heard()
+                    self.server.say(reply[:cut])
+                    asked.cancel()
+                    self.error(asked, CancelledError)
+                    if len(status) <= cut:
+                        self.error(behind, ConnectionLostError)
+                        self.assertClosed()
+                    else:
+                        self.server.say(reply[cut:] + b"+OK 2 320\r\n")
+                        self.assertEqual(self.result(behind), (2, 320), cut)
+                        self.assertIdle()
+                    self.anew()

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from pop3connect import Handle
 from pop3connect.testing import MailboxServer
@@ -26,6 +29,34 @@ PROTECTIONS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("STLS", {}, {"secure": 2, "verify": False}),
 )
 """What it is called, what the server has to be given for it, and what `connect`."""
+
+
+@implementer(IConsumer)
+class Keeping:
+    """
+    A consumer that keeps the pieces it is given.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.producer: Any = None
+
+    @property
+    def written(self) -> bytes:
+        """All that it was given."""
+        return b"".join(self.pieces)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self.producer is None
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        assert self.producer is not None
+        self.producer = None
+
+    def write(self, data: bytes) -> None:
+        assert self.producer is not None
+        self.pieces.append(data)
 
 
 class Acting:
@@ -49,12 +80,29 @@ class Acting:
         return -1 < self.at < len(self.lines)
 
 
+class StepClock(Clock):
+    """
+    A clock that can make a single call that is due; `advance` makes all of them.
+    """
+
+    def step(self) -> None:
+        """
+        Make the first call that is due, if there is one.
+        """
+        if self.calls and self.calls[0].getTime() <= self.seconds():
+            call = self.calls.pop(0)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
 class MailboxTestCase(SynchronousTestCase):
     """
     A test of sessions with a `MailboxServer`.
     """
 
-    def serve(self, *messages: bytes, name: str = "plain") -> MailboxServer:
+    def serve(
+        self, *messages: bytes, name: str = "plain", clock: Clock | None = None
+    ) -> MailboxServer:
         """
         Return a server with these messages, or with `MESSAGES`.
         """
@@ -62,7 +110,10 @@ class MailboxTestCase(SynchronousTestCase):
             if known == name:
                 certificate = None if name == "plain" else server_certificate()
                 return MailboxServer(
-                    messages or MESSAGES, certificate=certificate, **options
+                    messages or MESSAGES,
+                    certificate=certificate,
+                    clock=clock,
+                    **options,
                 )
         raise AssertionError(name)
 

@@ -13,11 +13,9 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
 
 from pop3connect import (
     CommandError,
@@ -33,6 +31,7 @@ from pop3connect import (
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.testing.script import stuffed
 
+from ..support.acting import Keeping
 from ..support.memory import server_certificate
 
 ROOT = Path(__file__).absolute().parents[2]
@@ -378,26 +377,6 @@ class FaultTests(SynchronousTestCase):
         self.successResultOf(aborting)
 
 
-@implementer(IConsumer)
-class Pieces:
-    """
-    Keeps the pieces that it is given.
-    """
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Do nothing: memory is never full."""
-
-    def unregisterProducer(self) -> None:
-        """Do nothing: memory is never full."""
-
-    def write(self, data: bytes) -> None:
-        """Keep it."""
-        self.pieces.append(data)
-
-
 class MailboxTests(SynchronousTestCase):
     """
     A server with a mailbox.
@@ -597,7 +576,7 @@ class MailboxTests(SynchronousTestCase):
     def test_message_arrives_in_chunks_of_64_kib(self) -> None:
         server = MailboxServer([MAIL, b"x" * 200_000 + b"\r\n"])
         handle = self.open(server)
-        sink = Pieces()
+        sink = Keeping()
         self.assertEqual(self.done(server, handle.retrieve(2, sink)), 200_002)
         self.assertEqual(b"".join(sink.pieces), b"x" * 200_000 + b"\r\n")
         self.assertLessEqual(max(map(len, sink.pieces)), 65536)
