@@ -91,7 +91,7 @@ def asks(*commands: Command[Any]) -> list[Action]:
 class SessionTests(SynchronousTestCase):
     """`Dialogue` against `Reference`"""
 
-    @settings(max_examples=EXAMPLES or 300, **COMMON)
+    @settings(max_examples=EXAMPLES or 25, **COMMON)
     @given(scripts())
     def test_any_session_goes_as_in_the_reference(self, script: Script) -> None:
         self.assertEqual(difference(script), None, script)
