@@ -149,6 +149,7 @@ class POP3ClientProtocol(LineReceiver):
         this runs, and a call from application code sees that, appends and returns.
         """
         events = self._dialogue.events
+        done = events.popleft
         while events:
             kind, exchange, value = events[0]
             try:
@@ -157,7 +158,7 @@ class POP3ClientProtocol(LineReceiver):
                 else:
                     self._handlers[kind](self, exchange, value)
             finally:
-                events.popleft()
+                done()
 
     def after_delivery(self, call: Callable[[], object]) -> None:
         """Call this in the loop, when all that has happened so far was delivered."""

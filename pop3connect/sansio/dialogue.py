@@ -316,6 +316,7 @@ class Dialogue:
             self._injected()
             return
         events = self.events
+        append = events.append
         short_way, listening = self._short_way, self.listening
         at = done = 0
         # A reply to a command that is sent only after this chunk was read is none.
@@ -338,7 +339,7 @@ class Dialogue:
                     if listening:
                         events.append((Kind.LINE, exchange, data[at:end]))
                         events.append((Kind.BODY, exchange, len(found[0])))
-                    events.append((whole, exchange, found[0]))
+                    append((whole, exchange, found[0]))
                     at = found[1]
                     done += 1
                     continue
