@@ -127,7 +127,8 @@ class Server:
         """
         options.setdefault("username", "ada")
         options.setdefault("password", "lovelace")
-        return connect(server, endpoint=self, reactor=self.clock, **options)
+        options.setdefault("endpoint", self)
+        return connect(server, reactor=self.clock, **options)
 
     def say(self, data: bytes, *, size: int | None = None) -> None:
         """
@@ -286,6 +287,14 @@ class SessionTestCase(SynchronousTestCase):
         What the sessions get as ``stsproc``.
         """
         return self.status.append
+
+    def again(self) -> None:
+        """
+        Begin again with another server at the same time, for the same connector.
+        """
+        self._nothing_left()
+        self.server = Server(self.clock)
+        self.status.clear()
 
     def anew(self) -> None:
         """
