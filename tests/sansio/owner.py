@@ -1,4 +1,4 @@
-"""The owner of a dialogue, without a transport: writes to a list, keeps what happened."""
+"""The owner of a dialogue, without a transport: keeps what is sent and what happens."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Speaker(Protocol):
 
 
 def asked(command: Command[Any], sink: Sink | None = None) -> Exchange:
-    """Return an exchange whose callbacks must never be called: a dialogue calls nobody."""
+    """Return an exchange whose callbacks must not be called: a dialogue calls nobody."""
     return Exchange(command, _called, _called, sink, _called)
 
 
@@ -84,7 +84,7 @@ def _called(result: object) -> None:
 def logged_in(
     *commands: Command[Any], **options: Any
 ) -> tuple[Dialogue, list[Exchange]]:
-    """Return a dialogue after the login to which these commands were given one by one."""
+    """Return a dialogue after the login, to which these commands were given in turn."""
     dialogue = Dialogue(**options)
     dialogue.receive(b"+OK\r\n")
     dialogue.events.clear()

@@ -1,4 +1,4 @@
-"""Whole sessions, run on a `Dialogue` and on its slow reference: what differs is a fault."""
+"""Whole sessions, run on a `Dialogue` and on its slow reference, and compared."""
 
 from __future__ import annotations
 
