@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 __all__ = [
+    "Writable",
     "create",
     "put",
     "replace",
@@ -20,6 +21,13 @@ __all__ = [
     "write_all",
     "write_whole",
 ]
+
+
+class Writable(Protocol):
+    """What bytes can be written to: a file, or an object with such a method."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write, and return how many bytes were written if that was not all."""
 
 
 def create(path: Path) -> BinaryIO:
@@ -63,11 +71,19 @@ def put(file: BinaryIO, content: bytes) -> None:
     sync_file(file)
 
 
-def write_all(file: BinaryIO, content: bytes) -> None:
-    """Write to a file without a buffer, which takes what it can at once."""
-    left = memoryview(content)
+def write_all(file: Writable, content: bytes) -> None:
+    """
+    Write all of it, also to a file without a buffer, which takes what it can at once.
+
+    :raises BlockingIOError: the file takes nothing more.
+    """
+    left = content
     while left:
-        left = left[file.write(left) :]
+        taken = file.write(left)
+        if taken == 0:
+            raise BlockingIOError("the file takes no more bytes")
+        # What is not a real file may return anything; then it has taken all.
+        left = left[taken:] if isinstance(taken, int) else b""
 
 
 def write_whole(path: Path, content: bytes) -> None:

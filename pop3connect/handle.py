@@ -16,8 +16,9 @@ from .auth.login import Session
 from .client.observer import OneShot
 from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
-from .client.streaming import BinaryFile, sink_for
+from .client.streaming import sink_for
 from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
+from .files import Writable
 from .results import (
     UID,
     Capabilities,
@@ -169,11 +170,11 @@ class Handle:
 
     @overload
     def retrieve(
-        self, number: int, destination: IConsumer | BinaryFile
+        self, number: int, destination: IConsumer | Writable
     ) -> Deferred[int]: ...
 
     def retrieve(
-        self, number: int, destination: IConsumer | BinaryFile | None = None
+        self, number: int, destination: IConsumer | Writable | None = None
     ) -> Deferred[Any]:
         """
         Fetch a message (RETR, RFC 1939 section 5).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
@@ -16,18 +16,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ..errors import UsageError
+from ..files import Writable, write_all
 from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["BinaryFile", "Feeder", "Streamed", "Written", "sink_for"]
+__all__ = ["Feeder", "Streamed", "Written", "sink_for"]
 
 log = Logger()
-
-
-class BinaryFile(Protocol):
-    """A file open for writing in binary mode."""
-
-    def write(self, data: bytes, /) -> int | None:
-        """Write bytes, and return how many; ``None`` stands for all."""
 
 
 def sink_for(destination: object) -> Sink:
@@ -55,15 +49,8 @@ def sink_for(destination: object) -> Sink:
 class Written:
     """Writes a body to a binary file, which blocks until it is written."""
 
-    def __init__(self, file: BinaryFile) -> None:
-        self._file = file
-
-    def write(self, data: bytes) -> None:
-        """Write all of a piece: a file that is not buffered may take a part of it."""
-        taken = self._file.write(data)
-        while taken is not None and taken < len(data):
-            data = data[taken:]
-            taken = self._file.write(data)
+    def __init__(self, file: Writable) -> None:
+        self.write: Callable[[bytes], object] = partial(write_all, file)
 
     def begin(self, flow: Flow) -> None:
         """Do nothing: writing to a file blocks, so no back-pressure is needed."""

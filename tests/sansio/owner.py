@@ -73,7 +73,7 @@ class Speaker(Protocol):
 
 
 def asked(command: Command[Any], sink: Sink | None = None) -> Exchange:
-    """Return an exchange whose callbacks must not be called: a dialogue calls nobody."""
+    """Return an exchange whose callbacks a dialogue must not call."""
     return Exchange(command, _called, _called, sink, _called)
 
 
