@@ -406,6 +406,11 @@ class StlsTests(SynchronousTestCase):
         # Pipelining was offered in the clear.
         self.assertEqual(dialogue.data_to_send(), b"CAPA\r\n")
 
+    def test_handshake_before_the_greeting_answers_no_command(self) -> None:
+        dialogue = Dialogue()
+        dialogue.started_tls()
+        self.assertEqual(said(dialogue, b"+OK\r\n"), [(Kind.GREETED, b"+OK")])
+
     def test_refused_stls_lets_the_session_go_on(self) -> None:
         dialogue = greeted()
         enqueue(dialogue, Stls(), Capa())

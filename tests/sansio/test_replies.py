@@ -83,6 +83,14 @@ class StatusLineTests(SynchronousTestCase):
         ):
             self.assertIs(parse_status(line), None, line)
 
+    def test_repr_of_a_status_shows_no_text(self) -> None:
+        for status, shown in (
+            (Status(True, b"secret"), "<+OK, 6 octets of text>"),
+            (Status(False, b"no", "AUTH"), "<-ERR [AUTH], 2 octets of text>"),
+            (Status(True, b"abc", challenge=True), "<+, 3 octets of text>"),
+        ):
+            self.assertEqual(repr(status), shown)
+
     def test_continuation_line_gives_its_challenge(self) -> None:
         for line, text in [
             (b"+", b""),
