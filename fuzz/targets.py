@@ -25,19 +25,39 @@ from pop3connect.auth.sasl import (
     make_mechanism,
 )
 from pop3connect.redaction import Secret, Transcript
+from pop3connect.sansio.commands import (
+    Auth,
+    Capa,
+    Command,
+    Dele,
+    List,
+    Noop,
+    Retrieve,
+    StatCommand,
+    Top,
+    Uidl,
+)
+from pop3connect.sansio.dialogue import MAX_STATUS_LINE, Dialogue
+from pop3connect.sansio.events import OUTCOMES
+from pop3connect.sansio.exchange import Exchange
 from pop3connect.sansio.multiline import MultilineDecoder, decode_whole
-from pop3connect.sansio.replies import (
+from pop3connect.sansio.readers import (
     MAX_CAPABILITIES,
+    MAX_ROW,
+    CapabilityReader,
+    LanguageReader,
+    ListingReader,
+    Reader,
+    TooLargeError,
+    UIDReader,
+)
+from pop3connect.sansio.replies import (
     BadReplyError,
-    parse_capabilities,
     parse_challenge,
-    parse_languages,
-    parse_listing,
     parse_one_listing,
     parse_one_uid,
     parse_stat,
     parse_status,
-    parse_uids,
 )
 
 __all__ = ["CORPUS", "PARTS", "check"]
@@ -91,41 +111,56 @@ def _stat(data: bytes) -> None:
     assert str(stat.count).encode() in data
 
 
+def _read(make: Callable[[], Reader[Any]], data: bytes) -> Any:
+    """
+    Read a listing as a whole, and in pieces: it comes to the same.
+    """
+    outcomes: list[tuple[Any, str]] = []
+    for size in (len(data), data[0] % 32 + 1):
+        reader = make()
+        try:
+            for at in range(1, len(data), size):
+                reader.feed(data[at : at + size])
+            outcomes.append((reader.finish(), ""))
+        except (BadReplyError, TooLargeError) as error:
+            assert str(error).isprintable()
+            assert len(str(error)) < 1000
+            outcomes.append((None, f"{type(error).__name__}: {error}"))
+    assert outcomes[0] == outcomes[1], outcomes
+    return outcomes[0][0]
+
+
 def _rows(
-    parse: Callable[[bytes], list[Any]], one: Callable[[bytes], Any], data: bytes
+    make: Callable[[], Reader[list[Any]]], one: Callable[[bytes], Any], data: bytes
 ) -> list[Any]:
     """
     Read a listing as a whole, and line by line: it comes to the same.
     """
-    try:
-        rows = parse(data)
-    except BadReplyError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 1000
-        rows = []
-    else:
-        singly = [one(line) for line in data.split(b"\r\n") if line.strip()]
-        assert rows == list(dict.fromkeys(singly)), data
+    rows = _read(make, data)
+    if rows is None:
+        return []
+    singly = [one(line) for line in data[1:].split(b"\r\n") if line.strip()]
+    assert rows == list(dict.fromkeys(singly)), data
     assert len({row[0] for row in rows}) == len(rows)
     assert all(row[0] > 0 for row in rows)
-    return rows
+    return list(rows)
 
 
 def _listing(data: bytes) -> None:
-    for row in _rows(parse_listing, parse_one_listing, data):
+    for row in _rows(lambda: ListingReader(1000), parse_one_listing, data):
         assert row.size >= 0
 
 
 def _uids(data: bytes) -> None:
-    for row in _rows(parse_uids, parse_one_uid, data):
+    for row in _rows(lambda: UIDReader(1000), parse_one_uid, data):
         assert row.uid.encode("ascii", "surrogateescape") in data
 
 
 def _capabilities(data: bytes) -> None:
-    try:
-        capabilities = parse_capabilities(data)
-    except BadReplyError:
-        assert len(data.splitlines()) > MAX_CAPABILITIES
+    capabilities = _read(CapabilityReader, data)
+    if capabilities is None:
+        lines = data[1:].split(b"\r\n")
+        assert len(lines) > MAX_CAPABILITIES or max(map(len, lines)) > MAX_ROW - 2
         return
     assert capabilities.known
     assert len(capabilities) <= MAX_CAPABILITIES
@@ -139,9 +174,62 @@ def _capabilities(data: bytes) -> None:
 
 
 def _languages(data: bytes) -> None:
-    for tag, name in parse_languages(data).items():
+    for tag, name in (_read(LanguageReader, data) or {}).items():
         assert tag
         assert f"{tag}{name}".isprintable()
+
+
+_COMMANDS: list[list[Command[Any]]] = [
+    [Retrieve(1), Retrieve(2), Dele(1), Retrieve(3)],
+    [StatCommand(), List(), Uidl(), Top(1)],
+    [Retrieve(1), Noop(), Retrieve(2), Noop(), List()],
+    [Capa(), Noop(), Capa()],
+    [Auth("PLAIN"), Capa()],
+]
+
+
+def _session(
+    commands: list[Command[Any]], wire: bytes, size: int, flags: int
+) -> tuple[list[Any], Any]:
+    dialogue = Dialogue(max_message_size=5000 if flags & 1 else None, max_listing=100)
+    dialogue.receive(b"+OK\r\n")
+    if not any(isinstance(command, Auth) for command in commands):
+        dialogue.logged_in()
+    if flags & 2:
+        dialogue.allow_pipelining()
+    exchanges = [Exchange(command) for command in commands]
+    for exchange in exchanges:
+        dialogue.enqueue(exchange.command.verb, [exchange])
+    seen: list[Any] = []
+    while True:
+        dialogue.data_to_send()
+        while dialogue.events:
+            kind, exchange, value = dialogue.events.popleft()
+            if kind in OUTCOMES:
+                text = str(value) if isinstance(value, Exception) else value
+                seen.append((kind, exchanges.index(exchange), text))
+        if not wire:
+            break
+        # A server answers what it was asked: it does not speak ahead of it.
+        dialogue.receive(wire[:size])
+        wire = wire[size:]
+        assert len(dialogue.rest) <= MAX_STATUS_LINE + 2
+    about = [number for _, number, _ in seen]
+    assert about == sorted(set(about)), seen
+    return seen, None if dialogue.broken is None else dialogue.broken.problem
+
+
+def _dialogue(data: bytes) -> None:
+    """
+    Read a session whose commands are all sent before it; however it is cut.
+
+    The first octet says which commands, and whether there are limits.
+    """
+    commands = _COMMANDS[data[0] % len(_COMMANDS)]
+    flags = data[0] // len(_COMMANDS) | 2
+    whole = _session(commands, data[1:], max(len(data), 1), flags)
+    for size in (1, 7):
+        assert _session(commands, data[1:], size, flags) == whole, (size, whole)
 
 
 def _plain(wire: bytes, at: int) -> tuple[bytes, int] | None:
@@ -260,6 +348,7 @@ PARTS: dict[bytes, Callable[[bytes], None]] = {
     b"b": _body,
     b"m": _mechanism,
     b"x": _text,
+    b"d": _dialogue,
 }
 """What the first octet stands for."""
 

@@ -4,11 +4,12 @@ A POP3 client for Twisted: one call opens a session, checks the server, logs in.
     handle = await connect("pop.example.com", "user", "secret", secure=Secure.STLS)
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 from .address import Secure
 from .api import connect
+from .client.factory import POP3ClientFactory
+from .client.protocol import POP3ClientProtocol
+from .connector import Connector
 from .errors import (
     CommandError,
     ConnectError,
@@ -32,10 +33,8 @@ from .results import (
     Message,
     Refused,
     Stat,
+    TLSInfo,
 )
-
-if TYPE_CHECKING:
-    from .results import TLSInfo
 
 __all__ = [
     "UID",
@@ -44,11 +43,14 @@ __all__ = [
     "Committed",
     "ConnectError",
     "ConnectionLostError",
+    "Connector",
     "Handle",
     "Listing",
     "LoginError",
     "LoginInfo",
     "Message",
+    "POP3ClientFactory",
+    "POP3ClientProtocol",
     "POP3Error",
     "ProtocolError",
     "Refused",
@@ -63,12 +65,3 @@ __all__ = [
     "__version__",
     "connect",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # OpenSSL takes longer to import than all the rest; a plain session needs none.
-    if name == "TLSInfo":
-        from .results import TLSInfo
-
-        return TLSInfo
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 __all__ = [
+    "Writable",
     "create",
     "put",
     "replace",
@@ -22,14 +23,21 @@ __all__ = [
 ]
 
 
-def create(path: Path) -> BinaryIO:
+class Writable(Protocol):
+    """What bytes can be written to: a file, or an object with such a method."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write, and return how many bytes were written if that was not all."""
+
+
+def create(path: Path, mode: int = 0o600) -> BinaryIO:
     """
-    Create a file that only its owner can read.
+    Create a file, by default one that only its owner can read.
 
     :raises FileExistsError: it is there already.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
+    return os.fdopen(os.open(path, flags, mode), "wb")
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -63,18 +71,35 @@ def put(file: BinaryIO, content: bytes) -> None:
     sync_file(file)
 
 
-def write_all(file: BinaryIO, content: bytes) -> None:
-    """Write to a file without a buffer, which takes what it can at once."""
-    left = memoryview(content)
+def write_all(file: Writable, content: bytes) -> None:
+    """
+    Write all of it, also to a file without a buffer, which takes what it can at once.
+
+    :raises BlockingIOError: the file takes nothing more.
+    """
+    left = content
     while left:
-        left = left[file.write(left) :]
+        taken = file.write(left)
+        if taken == 0:
+            raise BlockingIOError("the file takes no more bytes")
+        # What is not a real file may return anything; then it has taken all.
+        left = left[taken:] if isinstance(taken, int) else b""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place of what is there, in one go."""
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """
+    Put a file in place of what is there, in one go.
+
+    A crash leaves the old file or the new one, and both are whole.  A folder that is
+    missing is made, for its owner only.
+
+    :param mode: the permissions of the new file.
+    :raises OSError: it cannot be written; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
-        with create(fresh) as file:
+        with create(fresh, mode) as file:
             put(file, content)
         replace(fresh, path)
     finally:

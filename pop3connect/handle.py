@@ -5,20 +5,20 @@ The handle: one method a command, each returning a Deferred of a typed value.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
-from twisted.python.failure import Failure
 
 from .address import ServerAddress
 from .auth.login import Session
-from .client.prefetch import AHEAD, Fetch
+from .client.observer import OneShot
+from .client.prefetch import AHEAD, Budget, Fetch, Messages
 from .client.protocol import POP3ClientProtocol
-from .client.streaming import Streamed
-from .errors import CommandError, ConnectionLostError, TimedOutError, UsageError
+from .client.streaming import sink_for
+from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
+from .files import Writable
 from .results import (
     UID,
     Capabilities,
@@ -65,6 +65,9 @@ _Listings = list[Listing]
 _UIDs = list[UID]
 _Rows = list
 
+_SILENT = (ConnectionLostError, TimedOutError, ProtocolError)
+"""What `disconnect` reports to a program that ignores the Deferreds of `delete`."""
+
 
 class Handle:
     """
@@ -89,7 +92,8 @@ class Handle:
         # The messages that are marked; False: asked for, and not known yet.
         self._marks: dict[int, bool] = {}
         self._resets = 0
-        self._ending: Deferred[tuple[Committed | Failure]] | None = None
+        self._ending: OneShot[Committed] | None = None
+        self._budget = Budget()
         self._aborted = False
 
     def __repr__(self) -> str:
@@ -162,29 +166,34 @@ class Handle:
     # -- messages
 
     @overload
-    def retrieve(self, number: int, consumer: None = None) -> Deferred[bytes]: ...
+    def retrieve(self, number: int, destination: None = None) -> Deferred[bytes]: ...
 
     @overload
-    def retrieve(self, number: int, consumer: IConsumer) -> Deferred[int]: ...
+    def retrieve(
+        self, number: int, destination: IConsumer | Writable
+    ) -> Deferred[int]: ...
 
     def retrieve(
-        self, number: int, consumer: IConsumer | None = None
-    ) -> Deferred[bytes] | Deferred[int]:
+        self, number: int, destination: IConsumer | Writable | None = None
+    ) -> Deferred[Any]:
         """
         Fetch a message (RETR, RFC 1939 section 5).
 
-        :param consumer: takes the message in pieces as it comes; it may pause
-            the connection.  If it raises, that is what the Deferred fails with, and
-            the session ends: the rest of the message would have to be read.
-        :return: the message as it is stored, with CRLF; with a consumer, the
-            number of octets written to it.
+        :param destination: takes the message in pieces as it comes: an `IConsumer`,
+            which may pause the connection, or a file open for writing in binary mode,
+            which is left open.  If it raises, that is what the Deferred fails with,
+            and the session ends: the rest of the message would have to be read.
+        :return: the message as it is stored, with CRLF; with a destination, the number
+            of bytes written to it.
         """
-        if consumer is None:
+        if destination is None:
             return self._submit(Retrieve, number)
-        sink = Streamed(consumer)
-        return self._submit(Retrieve, number, sink=sink).addCallback(
-            lambda _: sink.octets
-        )
+        try:
+            sink = sink_for(destination)
+        except UsageError as error:
+            error.server, error.verb = str(self.server), Retrieve.verb
+            return fail(error)
+        return self._submit(Retrieve, number, sink=sink)
 
     def top(self, number: int, lines: int = 0) -> Deferred[bytes]:
         """
@@ -194,27 +203,45 @@ class Handle:
         """
         return self._submit(Top, number, lines)
 
-    async def messages(
+    def messages(
         self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> AsyncGenerator[Message | Refused, None]:
+    ) -> Messages:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
-        :param ahead: so many are fetched, at the most, before they are wanted.
+        :param ahead: how many are fetched, at most, before they are wanted.
+        :return: an async iterator.  What was asked for and not yet taken stays below
+            16 MiB and one message, for all iterators of a session together.
 
         The items are `Message`, or `Refused` if the server refuses one; after
         ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
-        What ends the session is raised.  If the loop is left early, the session stays
-        in step: what is on its way is read and dropped before the next answer.
+        What ends the session is raised, after the messages that came before.  If the
+        loop is left early, the session goes on: nothing more is asked for, and what is
+        on its way is read and dropped.
         """
+        return Messages(self._messages(numbers, ahead))
+
+    async def _messages(
+        self, numbers: Iterable[int] | None, ahead: int
+    ) -> AsyncGenerator[Message | Refused, None]:
         if type(ahead) is not int or ahead < 1:
-            raise UsageError(f"ahead is an int from 1, not {ahead!r}")
+            raise UsageError(
+                f"ahead must be an int from 1, not {ahead!r}", server=str(self.server)
+            )
         sizes: dict[int, int] = {}
         if numbers is None:
             sizes = dict(await self.list())
             numbers = sizes
-        fetch = Fetch(self._protocol, iter(numbers), ahead, sizes)
+        try:
+            drawn = iter(numbers)
+        except TypeError:
+            raise UsageError(
+                "numbers must be an iterable of message numbers, not "
+                f"{type(numbers).__name__}",
+                server=str(self.server),
+            ) from None
+        fetch = Fetch(self._protocol, self._budget, drawn, ahead, sizes)
         try:
             while (message := fetch.ready() or await fetch.next()) is not None:
                 yield message
@@ -225,21 +252,29 @@ class Handle:
         """
         Mark a message as deleted (DELE, RFC 1939 section 5).
 
-        Only `disconnect` makes it real.
+        Only `disconnect` makes it real, and reports it.  So the Deferred may be left
+        alone: if the session ends before the reply, that is not logged as an unhandled
+        error.  A refusal is.
         """
-        answer = self._submit(Dele, number, noted=lambda _: self._marked(number))
-        if not answer.called:
+        try:
+            command = self._command(Dele, number)
+        except UsageError as error:
+            return fail(error)
+        if self._protocol.state is State.TRANSACTION:
             self._marks.setdefault(number, False)
-            answer.addErrback(self._not_marked, number)
-        return answer
+        return self._protocol.submit(
+            command,
+            noted=lambda _: self._marked(number),
+            refused=lambda _: self._not_marked(number),
+            silent=_SILENT,
+        )
 
     def _marked(self, number: int) -> None:
         self._marks[number] = True
 
-    def _not_marked(self, failure: Failure, number: int) -> Failure:
-        if failure.check(CommandError) and not self._marks.get(number):
+    def _not_marked(self, number: int) -> None:
+        if not self._marks.get(number):
             self._marks.pop(number, None)
-        return failure
 
     def reset(self) -> Deferred[None]:
         """Unmark all messages (RSET, RFC 1939 section 5)."""
@@ -322,14 +357,9 @@ class Handle:
             what was deleted.  If none was marked, a missing reply is not an error.
         """
         if self._ending is None:
-            # In a tuple, a failure is a result like any other: whoever asks again
-            # gets it too, and nobody has to.
-            self._ending = Deferred.fromCoroutine(self._disconnect()).addBoth(
-                lambda outcome: (outcome,)
-            )
-        mine: Deferred[Committed] = Deferred()
-        self._ending.addCallback(partial(_share, mine))
-        return mine
+            self._ending = OneShot()
+            Deferred.fromCoroutine(self._disconnect()).addBoth(self._ending.fire)
+        return self._ending.when_fired()
 
     async def _disconnect(self) -> Committed:
         lost_before = self._protocol.state is State.CLOSED
@@ -353,11 +383,7 @@ class Handle:
         :return: fires when it is gone.
         """
         self._aborted = True
-        self._protocol.break_off(
-            ConnectionLostError(
-                "the session has been ended by abort()", server=str(self.server)
-            )
-        )
+        self._protocol.end("the session has been ended by abort()")
         return self._protocol.when_closed()
 
     def when_closed(self) -> Deferred[None]:
@@ -411,15 +437,6 @@ class Handle:
         except UsageError as error:
             return fail(error)
         return self._protocol.submit(command, sink, noted)
-
-
-def _share(
-    mine: Deferred[Committed], outcome: tuple[Committed | Failure]
-) -> tuple[Committed | Failure]:
-    """Tell one caller; he may have given up."""
-    if not mine.called:
-        mine.callback(outcome[0])
-    return outcome
 
 
 def _size(listing: Listing) -> int:

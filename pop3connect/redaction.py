@@ -23,6 +23,7 @@ __all__ = [
     "Transcript",
     "encodable",
     "escape",
+    "first_line",
     "printable",
 ]
 
@@ -33,6 +34,12 @@ _SHOWN_OCTETS = 512
 
 _SHORT_SECRET = 4
 """A secret shorter than this is masked as a word only: "a" is in every text."""
+
+MAX_HASHES = 1_000_000
+"""Places of a server's text that are compared with the secrets in one session: about a
+second of work.  More is an attack, and that text is not shown."""
+
+NOT_SEARCHED = b"(not shown: there is too much text to search it for secrets)"
 
 StatusProcedure = Callable[[str], object]
 
@@ -102,6 +109,16 @@ def escape(text: str) -> str:
     return "".join(shown)
 
 
+def first_line(text: str) -> Secret:
+    """
+    Return the password that a program printed or a file has: its first line.
+
+    LF ends it, with a CR before it or without, and nothing else does: a password may
+    have a form feed or U+2028 in it.
+    """
+    return Secret(text.partition("\n")[0].removesuffix("\r"))
+
+
 def printable(text: bytes) -> str:
     """Return server text as one printable line: UTF-8 kept, the rest escaped."""
     return escape(text.decode("utf-8", "backslashreplace"))
@@ -122,25 +139,31 @@ class _Fingerprints:
     """
     Recognises secrets in a text without keeping them.
 
-    After the login nothing but a keyed hash of each secret is left, so that a
-    server which repeats a password an hour later is still masked, and a dump of
-    the process's memory has no password in it.
+    After the login a keyed hash of each secret is left, and one of its bytes with its
+    place, so that a server which repeats a password an hour later is still masked, and
+    a dump of the process's memory has no password in it.
+
+    The byte says where a look pays: hashing every place of every line would let a
+    server burn the processor.  The hashes are bounded anyway, by `MAX_HASHES`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_hashes: int) -> None:
         self._key = secrets.token_bytes(16)
-        # Tuples: there are few of each length, and a set takes four times as much.
-        self._known: dict[int, tuple[bytes, ...]] = {}
+        # By length: the place of the byte, the byte, the hash of the whole.
+        self._known: dict[int, tuple[tuple[int, bytes, bytes], ...]] = {}
+        self._left = max_hashes
 
     def add(self, secret: bytes) -> None:
         known = self._known.get(len(secret), ())
         digest = self._digest(secret)
-        if secret and digest not in known:
-            self._known[len(secret)] = (*known, digest)
+        if secret and not any(digest == other for _, _, other in known):
+            place = min(range(len(secret)), key=lambda at: _frequency(secret[at]))
+            mark = (place, secret[place : place + 1], digest)
+            self._known[len(secret)] = (*known, mark)
 
     @property
     def longest(self) -> int:
-        """Octets of the longest secret."""
+        """Bytes of the longest secret."""
         return max(self._known, default=0)
 
     def _digest(self, window: bytes) -> bytes:
@@ -149,19 +172,29 @@ class _Fingerprints:
     def mask(self, text: bytes) -> bytes:
         # Longest first: a secret may hold another one.
         for length in sorted(self._known, reverse=True):
-            digests = self._known[length]
-            start = 0
-            while start + length <= len(text):
-                end = start + length
-                if self._digest(text[start:end]) in digests and (
-                    length >= _SHORT_SECRET or _is_word(text, start, end)
-                ):
-                    text = text[:start] + MASK.encode() + text[end:]
-                    end = start + len(MASK)
-                    start = end
-                else:
-                    start += 1
+            for place, byte, digest in self._known[length]:
+                at = text.find(byte)
+                while at >= 0:
+                    start, end = at - place, at - place + length
+                    if start >= 0 and end <= len(text):
+                        self._left -= 1
+                        if self._left < 0:
+                            return NOT_SEARCHED
+                        if self._digest(text[start:end]) == digest and (
+                            length >= _SHORT_SECRET or _is_word(text, start, end)
+                        ):
+                            text = text[:start] + MASK.encode() + text[end:]
+                            at = start + len(MASK) - 1
+                    at = text.find(byte, at + 1)
         return text
+
+
+_COMMON = b" etaoinsrhldcumfpgwybvkxjqz0123456789"
+
+
+def _frequency(byte: int) -> int:
+    """Return a rank that is higher for bytes which are common in a server's text."""
+    return len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0
 
 
 def _is_word(text: bytes, start: int, end: int) -> bool:
@@ -175,15 +208,22 @@ class Transcript:
 
     :param procedure: called with each line.  The first exception in it is logged, and
         the session goes on after any.  ``None``: nobody listens.
+    :param max_hashes: how much work may go into finding secrets in the server's text.
     """
 
-    def __init__(self, procedure: StatusProcedure | None, log: _Log) -> None:
+    def __init__(
+        self,
+        procedure: StatusProcedure | None,
+        log: _Log,
+        *,
+        max_hashes: int = MAX_HASHES,
+    ) -> None:
         self._procedure = procedure
         #: Whether anybody hears; ask before building a line in a hot path.
         self.listening = procedure is not None
         self._log = log
         self._logged = False
-        self._secrets = _Fingerprints()
+        self._secrets = _Fingerprints(max_hashes)
 
     def keep_secret(self, *values: bytes) -> None:
         """

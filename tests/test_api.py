@@ -191,7 +191,7 @@ class ArgumentsTests(ApiTestCase):
 
     def test_error_for_another_argument_names_the_server(self) -> None:
         failure = self.failureResultOf(self.open("pop.example.com", timeout=-1))
-        self.assertEqual(failure.value.server, "pop.example.com")
+        self.assertEqual(failure.value.server, "pop.example.com:110")
 
     def test_invalid_port_is_a_usage_error(self) -> None:
         wrong = (
@@ -573,6 +573,31 @@ class ConnectingTests(ApiTestCase):
                 return fail(ConnectionRefusedError())
 
         self.failed(self.open(endpoint=Broken()), ConnectError)
+
+    def test_endpoint_that_raises_is_a_connect_error_with_its_cause(self) -> None:
+        reason = RuntimeError("no such proxy")
+
+        class Raising(Endpoint):
+            def connect(self, factory: Any) -> Deferred[Any]:
+                raise reason
+
+        error = self.failed(self.open(endpoint=Raising()), ConnectError)
+        self.assertIs(error.__cause__, reason)
+
+    def test_endpoint_that_returns_something_else_is_a_usage_error(self) -> None:
+        for other in (None, object(), 5):
+
+            class Strange(Endpoint):
+                def connect(self, factory: Any) -> Any:
+                    return other  # noqa: B023 - used at once
+
+            error = self.failed(self.open(endpoint=Strange()), UsageError)
+            self.assertIn("endpoint must connect the protocol", str(error))
+
+    def test_endpoint_that_cannot_connect_is_a_usage_error(self) -> None:
+        for wrong in (5, "tcp:pop.example.com:110", b"", object(), Endpoint):
+            error = self.failed(self.open(endpoint=wrong), UsageError)
+            self.assertIn("endpoint must be an IStreamClientEndpoint", str(error))
 
     def test_control_characters_in_a_reason_are_escaped(self) -> None:
         endpoint = Endpoint()

@@ -33,7 +33,6 @@ from pop3connect import (
     VerificationError,
     connect,
 )
-from pop3connect.sansio.commands import List
 from pop3connect.testing import Script, ScriptedServer
 
 from .support.certificates import ServerTLS, authority, leaf
@@ -253,7 +252,9 @@ class LoginTests(AttackTestCase):
         whole = "+OK ready\r\n+OK\r\nUSER\r\n.\r\n+OK\r\n+OK logged in\r\n"
         for greeting in (whole, "+OK ready\r\n+OK you are logged in already\r\n"):
             server, opening = self.attack(Script().say(greeting).expect_close())
-            self.nothing_gained(server, opening, ProtocolError, "nobody asked for")
+            self.nothing_gained(
+                server, opening, ProtocolError, "no command was pending"
+            )
             self.assertEqual(self.heard(server), "")
 
     def test_refused_login_opens_no_other_connection(self) -> None:
@@ -461,7 +462,7 @@ class FloodTests(AttackTestCase):
         """
         Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
         """
-        line, body = "more than 16384 octets", "CAPA is more than 262144 octets"
+        line, body = "more than 16384 bytes", "a row of more than 512 bytes"
         for script, words in (
             (Script(), line),
             (Script().say("+OK "), line),
@@ -483,29 +484,29 @@ class FloodTests(AttackTestCase):
 
     def test_endless_capabilities_end_the_session(self) -> None:
         """
-        Gained: nothing.  256 KiB and 512 lines are more than any server has.
+        Gained: nothing.  512 rows are more than any server has.
         """
         server, opening = self.attack(
             self.flood(Script().greet().expect("CAPA").reply(), b"X" * 998 + b"\r\n")
         )
         self.nothing_gained(
-            server, opening, ProtocolError, "CAPA", "more than 262144 octets"
+            server, opening, ProtocolError, "CAPA", "a row of more than 512 bytes"
         )
 
     def test_endless_listing_ends_the_session(self) -> None:
         """
         Gained: nothing.  A listing has a limit, for fourteen million messages.
         """
-        self.patch(List, "max_octets", 100_000)
         server, handle = self.session(
             self.flood(
                 Script().greet().log_in().expect("LIST").reply(), b"1 1\r\n" * 50
-            )
+            ),
+            max_listing=10_000,
         )
         asked = handle.list()
         server.flush()
         error = self.nothing_gained(
-            server, asked, ProtocolError, "LIST is more than 100000"
+            server, asked, ProtocolError, "LIST more than 10000 rows"
         )
         self.assertNotIn("list()", str(error))
 
@@ -530,7 +531,9 @@ class FloodTests(AttackTestCase):
         script = Script().greet().log_in().delay(1)
         server, handle = self.session(self.flood(script, b"+OK\r\n" * 100))
         server.advance(1)
-        self.nothing_gained(server, handle.noop(), ProtocolError, "nobody asked for")
+        self.nothing_gained(
+            server, handle.noop(), ProtocolError, "no command was pending"
+        )
 
 
 class SlowTests(AttackTestCase):

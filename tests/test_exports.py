@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
 from pop3connect import Handle, Secure, connect, errors
+from pop3connect.client.prefetch import Messages
 
 NAMES = [
     "UID",
@@ -27,11 +28,14 @@ NAMES = [
     "Committed",
     "ConnectError",
     "ConnectionLostError",
+    "Connector",
     "Handle",
     "Listing",
     "LoginError",
     "LoginInfo",
     "Message",
+    "POP3ClientFactory",
+    "POP3ClientProtocol",
     "POP3Error",
     "ProtocolError",
     "Refused",
@@ -79,7 +83,8 @@ SIGNATURE = (
     "(server, username, password, stsproc=None, secure=<Secure.NONE: 0>, "
     "verify=True, *, cacerts=None, system_trust=False, reactor=None, "
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
-    "max_message_size=None, pipeline=True, client_certificate=None, "
+    "max_message_size=None, max_listing=2000000, pipeline=True, "
+    "client_certificate=None, "
     "allow_cleartext=True, utf8=False, capa=True)"
 )
 
@@ -89,7 +94,7 @@ METHODS = {
     "size": "(self, number)",
     "uidl": "(self)",
     "uid": "(self, number)",
-    "retrieve": "(self, number, consumer=None)",
+    "retrieve": "(self, number, destination=None)",
     "top": "(self, number, lines=0)",
     "delete": "(self, number)",
     "reset": "(self)",
@@ -220,8 +225,9 @@ class HandleTests(SynchronousTestCase):
         for name in self.public():
             self.assertTrue(inspect.getdoc(getattr(Handle, name)), name)
 
-    def test_messages_is_an_async_generator(self) -> None:
-        self.assertTrue(inspect.isasyncgenfunction(Handle.messages))
+    def test_messages_returns_an_async_iterator_that_can_be_closed(self) -> None:
+        for name in ("__aiter__", "__anext__", "aclose"):
+            self.assertTrue(callable(getattr(Messages, name)))
 
     def test_handle_is_an_async_context_manager(self) -> None:
         for name in ("__aenter__", "__aexit__"):

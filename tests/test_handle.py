@@ -4,6 +4,8 @@ The handle: its commands, streaming, deletions, and the ways to end a session.
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -224,7 +226,7 @@ class CommandsTests(SessionTestCase):
             ("list", b"+OK\r\n0 120\r\n.\r\n"),
             ("list", b"+OK\r\n-1 120\r\n.\r\n"),
             ("list", b"+OK\r\n1 120\r\n1 121\r\n.\r\n"),
-            ("list", b"+OK\r\n1 " + b"9" * 5000 + b"\r\n.\r\n"),
+            ("list", b"+OK\r\n1 " + b"9" * 500 + b"\r\n.\r\n"),
             ("uidl", b"+OK\r\nabc\r\n.\r\n"),
             ("uidl", b"+OK\r\n1 a\r\n1 b\r\n.\r\n"),
         ]
@@ -324,6 +326,39 @@ class ArgumentsTests(SessionTestCase):
         self.refused(lambda handle: handle.top(1, 10**5000), "TOP")
         self.refused(lambda handle: handle.retrieve(-(10**5000)), "RETR")
 
+    def test_destination_that_is_neither_consumer_nor_file_is_rejected(self) -> None:
+        class Undeclared:
+            """It has no write(), and does not say that it is an IConsumer."""
+
+            registerProducer = unregisterProducer = print
+
+        wrong: tuple[Any, ...] = (5, "mail.eml", b"", 0, [], Undeclared(), Consumer)
+        for destination in wrong:
+            text = self.refused(
+                lambda handle, d=destination: handle.retrieve(1, d), "RETR"
+            )
+            self.assertIn(
+                "destination must be an IConsumer or a file open for writing in binary "
+                f"mode, not {type(destination).__name__}",
+                text,
+            )
+
+    def test_text_file_as_destination_is_rejected(self) -> None:
+        with (
+            open(self.mktemp(), "w", encoding="utf-8") as named,
+            tempfile.TemporaryFile("w") as temporary,
+        ):
+            for destination in (io.StringIO(), named, temporary):
+                text = self.refused(
+                    lambda handle, d=destination: handle.retrieve(1, d), "RETR"
+                )
+                self.assertIn("binary mode, not a text file", text)
+
+    def test_language_that_is_not_a_str_is_rejected(self) -> None:
+        wrong: tuple[Any, ...] = (5, b"en", "", "en fr", "en\r\nDELE 1", ["en"])
+        for tag in wrong:
+            self.refused(lambda handle, t=tag: handle.lang(t), "LANG")
+
     def test_consumer_is_untouched_when_arguments_are_rejected(self) -> None:
         consumer = Consumer()
         self.refused(lambda handle: handle.retrieve(0, consumer), "RETR")
@@ -385,6 +420,75 @@ class StreamingTestCase(SessionTestCase):
         return self.server.transport.producerState == "paused"
 
 
+class FileTests(StreamingTestCase):
+    """A message into a file open in binary mode."""
+
+    def test_message_is_written_to_the_file_which_stays_open(self) -> None:
+        for size in (None, 1, 3):
+            file = io.BytesIO(b"> ")
+            file.seek(2)
+            _, asked = self.stream(file)
+            self.server.say(b"Subject: lo\r\n\r\n..dot\r\n.\r\n", size=size)
+            self.assertEqual(self.result(asked), 21)
+            self.assertEqual(file.getvalue(), b"> Subject: lo\r\n\r\n.dot\r\n")
+            self.assertFalse(file.closed)
+            self.assertIdle()
+            self.anew()
+
+    def test_unbuffered_file_that_takes_a_part_gets_the_rest_too(self) -> None:
+        class Slow(io.RawIOBase):
+            def __init__(self) -> None:
+                super().__init__()
+                self.content = b""
+
+            def write(self, data: Any) -> int:
+                self.content += bytes(data[:4])
+                return min(len(data), 4)
+
+        file = Slow()
+        _, asked = self.stream(file, said=LETTER + b".\r\n")
+        self.assertEqual(self.result(asked), len(LETTER))
+        self.assertEqual(file.content, LETTER)
+
+    def test_write_that_returns_none_stands_for_all(self) -> None:
+        class Quiet:
+            def __init__(self) -> None:
+                self.content = b""
+
+            def write(self, data: bytes) -> None:
+                self.content += data
+
+        file = Quiet()
+        _, asked = self.stream(file, said=LETTER + b".\r\n")
+        self.assertEqual(self.result(asked), len(LETTER))
+        self.assertEqual(file.content, LETTER)
+
+    def test_error_while_writing_reaches_the_caller_and_ends_session(self) -> None:
+        file = io.BytesIO()
+        handle = self.log_in()
+        asked = handle.retrieve(1, file)
+        file.close()
+        self.server.expect(b"RETR 1", b"+OK\r\nSubject: lo\r\n")
+        self.error(asked, ValueError)
+        self.assertClosed()
+
+    def test_refused_message_leaves_the_file_alone(self) -> None:
+        file = io.BytesIO()
+        handle = self.log_in()
+        asked = handle.retrieve(1, file)
+        self.server.expect(b"RETR 1", b"-ERR no such message\r\n")
+        self.error(asked, CommandError)
+        self.assertEqual(file.getvalue(), b"")
+
+    def test_lost_connection_leaves_the_part_that_was_received(self) -> None:
+        file = io.BytesIO()
+        _, asked = self.stream(file, said=b"Subject: lo\r\n")
+        self.server.lose()
+        self.error(asked, ConnectionLostError)
+        self.assertEqual(file.getvalue(), b"Subject: lo")
+        self.assertFalse(file.closed)
+
+
 class StreamingTests(StreamingTestCase):
     """A message into an `IConsumer` goes well."""
 
@@ -433,6 +537,25 @@ class StreamingTests(StreamingTestCase):
         self.assertEqual(self.result(asked), len(LETTER))
         self.assertEqual(transport.value(), LETTER)
         self.assertIsNone(transport.producer)
+
+    def test_consumer_that_does_not_declare_it_is_a_consumer(self) -> None:
+        class Undeclared:
+            def __init__(self) -> None:
+                self.events: list[object] = []
+
+            def registerProducer(self, producer: Any, streaming: bool) -> None:
+                self.events.append(streaming)
+
+            def unregisterProducer(self) -> None:
+                self.events.append("unregistered")
+
+            def write(self, data: bytes) -> None:
+                self.events.append(data)
+
+        consumer = Undeclared()
+        _, asked = self.stream(consumer, said=b"one\r\n.\r\n")
+        self.assertEqual(self.result(asked), 5)
+        self.assertEqual(consumer.events, [True, b"one\r\n", "unregistered"])
 
     def test_two_messages_can_be_streamed_into_one_consumer(self) -> None:
         handle = self.log_in("PIPELINING")
@@ -578,8 +701,26 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertIdle()
         self.assertIsNone(self.result(handle.when_closed()))
 
+    def test_exception_in_consumer_after_the_last_byte_fails_only_that_command(
+        self,
+    ) -> None:
+        def full(_: bytes) -> None:
+            raise ConsumerError("disk full")
+
+        for ahead in ("", "PIPELINING"):
+            consumer = Consumer(full)
+            handle = self.log_in(*ahead.split())
+            asked, other = handle.retrieve(1, consumer), handle.noop()
+            self.server.say(b"+OK\r\n" + LETTER + b".\r\n")
+            self.error(asked, ConsumerError)
+            self.assertReleased(consumer)
+            self.server.say(b"+OK\r\n")
+            self.assertIsNone(self.result(other))
+            self.server.heard()
+            self.anew()
+
     def test_exception_in_consumer_reaches_caller_and_ends_session(self) -> None:
-        # Who asked gets the consumer's own exception; the rest of the message
+        # The caller gets the consumer's own exception; the rest of the message
         # would have to be read, so the session ends.
         reason = ConsumerError("disk full")
 
@@ -590,7 +731,7 @@ class BrokenStreamingTests(StreamingTestCase):
         handle = self.log_in("PIPELINING")
         asked, other = handle.retrieve(1, consumer), handle.noop()
         self.server.heard()
-        self.server.say(b"+OK\r\n" + LETTER + b".\r\n+OK\r\n")
+        self.server.say(b"+OK\r\n" + LETTER)
         self.assertIs(self.error(asked, ConsumerError), reason)
         error = self.error(other, ConnectionLostError)
         self.assertIn("consumer", str(error))
@@ -688,12 +829,14 @@ class BrokenStreamingTests(StreamingTestCase):
         self.assertReleased(consumer)
         self.over(handle, [])
 
-    def test_consumer_stopping_on_too_large_message_ends_session(self) -> None:
-        consumer = Consumer(lambda _: consumer.producer.stopProducing())
+    def test_too_large_message_is_not_written_to_its_consumer(self) -> None:
+        consumer = Consumer()
         handle, asked = self.stream(consumer, said=LETTER, max_message_size=5)
-        self.error(asked, ConnectionLostError)
+        self.error(asked, ProtocolError)
+        self.assertEqual(consumer.content, b"")
         self.assertReleased(consumer)
-        self.over(handle, [])
+        self.error(handle.stat(), ProtocolError)
+        self.assertIsNone(self.result(handle.when_closed()))
 
     def test_consumer_that_aborts_and_raises_is_unregistered_once(self) -> None:
         handles: list[Handle] = []

@@ -31,8 +31,6 @@ LATE = (
     "twisted.protocols.tls",
 )
 
-MAX_LINES = 500
-
 
 def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -77,15 +75,6 @@ class ImportTests(SynchronousTestCase):
 
 class FileTests(SynchronousTestCase):
     """The files themselves."""
-
-    def test_no_module_exceeds_the_line_limit(self) -> None:
-        for path in files():
-            lines = len(path.read_bytes().splitlines())
-            # One class a verb: that module is as long as the protocol has verbs.
-            limit = MAX_LINES + 100 * (path.name == "commands.py")
-            self.assertLessEqual(
-                lines, limit, f"{path.name}: look for the second concern in it"
-            )
 
     def test_every_module_has_a_docstring(self) -> None:
         for path in files():

@@ -314,7 +314,7 @@ class MessageTests(QuirkTestCase):
         fetching = Deferred.fromCoroutine(everything(handle))
         server.flush()
         error = self.failureResultOf(fetching, ProtocolError).value
-        self.assertIn("message 1 before it had 25 octets where LIST says", str(error))
+        self.assertIn("message 1 before it had 25 bytes where LIST says", str(error))
         self.assertIn("byte-stuff", str(error))
         self.over(server)
 

@@ -15,10 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect.redaction import (
     MASK,
+    NOT_SEARCHED,
     Secret,
     SecretBytes,
     Transcript,
     encodable,
+    first_line,
     printable,
 )
 
@@ -374,3 +376,53 @@ class TellingTests(SynchronousTestCase):
         Transcript(lambda line: 1 / 1, log).client("CAPA")
         Transcript(len, log).client("CAPA")
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class WorkTests(SynchronousTestCase):
+    """A server chooses the length and the number of its lines."""
+
+    def test_text_without_the_rarest_byte_of_a_secret_costs_no_hash(self) -> None:
+        bounded = Transcript(None, log, max_hashes=0)
+        bounded.keep_secret(b"open-sesame")
+        line = b"open sesame " * 40
+        self.assertEqual(bounded.clean(line), line.decode())
+
+    def test_text_is_not_shown_any_more_when_the_work_is_used_up(self) -> None:
+        bounded = Transcript(None, log, max_hashes=100)
+        bounded.keep_secret(b"s3cret-word")
+        self.assertEqual(bounded.clean(b"no s3cret-word"), f"no {MASK}")
+        for _ in range(10):
+            shown = bounded.clean(b"a-" * 200)
+        self.assertEqual(shown, NOT_SEARCHED.decode())
+        self.assertEqual(bounded.clean(b"no s3cret-word"), NOT_SEARCHED.decode())
+
+    def test_secret_is_masked_wherever_its_rarest_byte_is(self) -> None:
+        for secret in (b"-ab", b"a-b", b"ab-", b"eeee", b"e e e", b"\xff\x00"):
+            bounded = transcript(secret)
+            for text in (
+                secret,
+                b"x " + secret,
+                secret + b" y",
+                b"x " + secret + b" y",
+            ):
+                shown = bounded.clean(text)
+                self.assertEqual(shown.count(MASK), 1, (secret, text, shown))
+
+    def test_secret_that_stands_twice_is_masked_twice(self) -> None:
+        shown = transcript(b"ab-ab").clean(b"ab-ab ab-ab-ab")
+        self.assertEqual(shown, f"{MASK} {MASK}-ab")
+        self.assertEqual(transcript(b"a--a").clean(b"a--a--a"), f"{MASK}--a")
+
+
+class FirstLineTests(SynchronousTestCase):
+    """`first_line`"""
+
+    def test_password_ends_at_the_first_lf_and_at_nothing_else(self) -> None:
+        for odd in ("\v", "\f", "\x1c", "\x85", "\u2028", "\r", " ", "\t"):
+            password = f"open{odd}sesame"
+            for text in (password, f"{password}\n", f"{password}\r\nuser: ada\n"):
+                self.assertEqual(first_line(text), password, repr(odd))
+        self.assertEqual(first_line("\nsesame"), "")
+
+    def test_password_is_not_shown_by_repr(self) -> None:
+        self.assertEqual(repr(first_line("sesame\n")), MASK)

@@ -757,7 +757,7 @@ class StateTests(WatchTestCase):
         file.write(["b"])
         self.assertEqual(file.read(), ["b"])
         self.assertEqual(
-            sorted(path.name for path in self.folder.iterdir()), ["x.json"]
+            sorted(path.name for path in self.folder.iterdir()), ["x.json", "x.new"]
         )
 
     def test_state_is_saved_between_hooks_a_second_apart(self) -> None:
@@ -1048,6 +1048,7 @@ class StopTests(WatchTestCase):
             self.state.unlink(missing_ok=True)
             service = self.start(self.service(server, "report_existing = true"))
             stopping = service.stopService()
+            server.flush()
             self.successResultOf(stopping)
             self.assertTrue(server.stages[0].closed)
             self.assertFalse(self.state.exists())

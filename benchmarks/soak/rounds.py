@@ -76,10 +76,11 @@ class Soak:
 
     async def run(self) -> list[Round]:
         """All rounds; what does not belong to one of them is in *complaints*."""
-        # What is made once and kept, such as the TLS context, is made before the
-        # baseline; twice, for a TLS session is kept by the first and used by the next.
+        # What is made once and kept, such as the TLS context of each connector, is made
+        # before the baseline; twice, for a TLS session is kept by the first and used by
+        # the next.
         for _ in range(2):
-            warm = await self._round(range(len(self._ways)))
+            warm = await self._round(range(self._plan.sessions))
             self.complaints += warm.complaints
         baseline, beyond = await self._count(), self._server.stats()
         rounds = []

@@ -9,8 +9,10 @@ module `policy` decides what may be tried, and after which refusal.
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ..client.closing import unless_closed
 from ..client.protocol import POP3ClientProtocol
 from ..errors import (
     CommandError,
@@ -22,7 +24,6 @@ from ..errors import (
 from ..redaction import Secret
 from ..results import Capabilities, LoginInfo
 from ..sansio.commands import Capa, Stls, Utf8, check_text
-from ..sansio.states import State
 from .account import Account
 from .attempt import Attempting, plugged_name
 from .policy import (
@@ -99,7 +100,7 @@ async def log_in(
     login = await authentication.log_in(before)
     if isinstance(login, HungUp):
         return login
-    protocol.enter(State.TRANSACTION)
+    protocol.logged_in()
     if capabilities.known:
         # Servers offer more after the login, or correct what they said.  One that does
         # not know CAPA is not asked again: some close the session after a few errors.
@@ -107,7 +108,7 @@ async def log_in(
         if now.known:
             capabilities = now
     # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
-    protocol.remember_tls()
+    protocol.protection.remember()
     if "PIPELINING" in capabilities:
         if protocol.settings.pipeline:
             protocol.allow_pipelining()
@@ -207,10 +208,10 @@ class _Authentication:
         cyrus = names_cyrus(greeting, self._capabilities)
         if cyrus and any(name.endswith("-PLUS") for name in offered):
             # tls-unique is only available where no TLS session was offered.
-            self._protocol.keep_no_tls_session()
+            self._protocol.protection.keep_no_session()
         return order_bindings(
-            self._protocol.channel_bindings(),
-            known=self._protocol.known_binding(),
+            self._protocol.protection.channel_bindings(),
+            known=self._protocol.protection.known_binding(),
             cyrus=cyrus,
         )
 
@@ -238,7 +239,7 @@ class _Authentication:
             self._timestamp,
             None if isinstance(self._account.auth, str) else self._account.auth,
         )
-        known = self._protocol.known_binding()
+        known = self._protocol.protection.known_binding()
         tried = [] if before is None else before.tried
         attempt = self._next(attempts, tried, known)
         while attempt is not None:
@@ -256,7 +257,7 @@ class _Authentication:
                 return HungUp(self._error(tried), tried, secret)
             if outcome.verdict is Verdict.ACCEPTED:
                 if attempt.bound and attempt.binding is not None:
-                    self._protocol.bound_by(attempt.binding[0])
+                    self._protocol.protection.bound_by(attempt.binding[0])
                 return LoginInfo(
                     attempt.mechanism, self._sends_in_clear(attempt.mechanism)
                 )
@@ -264,14 +265,14 @@ class _Authentication:
             attempt = self._next(attempts, tried, known)
         if any(outcome.attempt.bound for outcome in tried):
             # Whatever is remembered of this server may be the cause.
-            self._protocol.bound_by(None)
+            self._protocol.protection.bound_by(None)
         raise self._error(tried)
 
     def _next(
         self, attempts: list[Attempt], tried: list[Outcome], known: str | None
     ) -> Attempt | None:
         attempt = next_attempt(attempts, tried, known)
-        tls = self._protocol.tls
+        tls = self._protocol.protection.info
         if tried and tried[-1].reason and not (tls is not None and tls.verified):
             # The mechanisms left send the password, and the server is not verified.
             return None
@@ -295,7 +296,7 @@ class _Authentication:
 
     def _mechanisms(self) -> list[str]:
         """Return the names of the mechanisms to try, all of them allowed."""
-        account, protected = self._account, self._protocol.tls is not None
+        account, protected = self._account, self._protocol.protection.info is not None
         if not isinstance(account.auth, str):
             names = [plugged_name(account.auth)]
         else:
@@ -344,7 +345,7 @@ class _Authentication:
                 "auth='OAUTHBEARER'"
             )
         plain = [name for name in ("PLAIN", "LOGIN") if name in offered]
-        if plain and self._protocol.tls is None:
+        if plain and self._protocol.protection.info is None:
             text += (
                 f".  {' and '.join(plain)} would send the password and need TLS (RFC "
                 "2595 section 6): set secure to 1 or 2"
@@ -353,7 +354,7 @@ class _Authentication:
 
     def _sends_in_clear(self, name: str) -> bool:
         """Return whether an eavesdropper could read the password on this connection."""
-        if self._protocol.tls is not None:
+        if self._protocol.protection.info is not None:
             return False
         return sends_password(name) or not isinstance(self._account.auth, str)
 
@@ -370,7 +371,10 @@ class _Authentication:
         if before is not None:
             secret = before.secret
         else:
-            secret = await self._account.ask_password(refresh=refresh)
+            secret = await unless_closed(
+                self._protocol,
+                Deferred.fromCoroutine(self._account.ask_password(refresh=refresh)),
+            )
         if not set(mechanisms) <= set(NO_PASSWORD):
             check_text("password", secret)
         if callable(self._account.password):

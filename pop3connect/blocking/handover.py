@@ -5,19 +5,20 @@ Hands messages from the reactor's thread to one that blocks, a bounded amount at
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
+from ..client.prefetch import Messages
 from ..errors import POP3Error
+from ..files import Writable, write_all
 from ..results import Message, Refused
 from .reactor_thread import Call, ReactorThread
 
-__all__ = ["BATCH", "HELD", "Batches", "BinaryFile", "FileConsumer"]
+__all__ = ["BATCH", "HELD", "Batches", "FileConsumer"]
 
 HELD = 1024 * 1024
 """Octets of a message that may wait to be written; then the server has to wait."""
@@ -26,13 +27,6 @@ BATCH = 1024 * 1024
 """Octets of messages that go from one thread to the other at once."""
 
 _Item = Message | Refused
-
-
-class BinaryFile(Protocol):
-    """What a message can be written to."""
-
-    def write(self, data: bytes, /) -> object:
-        """Write, or return how many octets were written if not all."""
 
 
 @implementer(IConsumer)
@@ -44,9 +38,7 @@ class FileConsumer:
     server that sends the message.
     """
 
-    def __init__(
-        self, thread: ReactorThread, call: Call[Any], file: BinaryFile
-    ) -> None:
+    def __init__(self, thread: ReactorThread, call: Call[Any], file: Writable) -> None:
         self._thread = thread
         self._call = call
         self._file = file
@@ -83,14 +75,7 @@ class FileConsumer:
     # -- in the thread that waits
 
     def _write(self, data: bytes) -> None:
-        rest = data
-        while rest:
-            written = self._file.write(rest)
-            if written == 0:
-                raise BlockingIOError("the file takes no more of the message")
-            # An unbuffered file may take a part; what is no real file may return
-            # anything.
-            rest = rest[written:] if isinstance(written, int) else b""
+        write_all(self._file, data)
         with self._lock:
             self._held -= len(data)
             if not self._full or self._held > HELD // 2:
@@ -109,7 +94,7 @@ class Batches:
     :param most: so many messages at once, at the most.
     """
 
-    def __init__(self, messages: AsyncGenerator[_Item, None], most: int) -> None:
+    def __init__(self, messages: Messages, most: int) -> None:
         self._messages = messages
         self._most = most
         # Asked for, and not taken yet.
@@ -155,5 +140,5 @@ class Batches:
         await self._messages.aclose()
 
 
-async def _next(messages: AsyncGenerator[_Item, None]) -> _Item | None:
+async def _next(messages: Messages) -> _Item | None:
     return await anext(messages, None)

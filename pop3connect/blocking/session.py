@@ -11,8 +11,8 @@ The reactor runs in a thread in the background.  Where none runs, crochet starts
 
 from __future__ import annotations
 
+import inspect
 import io
-import os
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from functools import partial, wraps
@@ -20,13 +20,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from .. import api
 from ..address import Secure, ServerAddress
 from ..auth.account import Password
 from ..client.prefetch import AHEAD
 from ..errors import UsageError
+from ..files import Writable
 from ..handle import Handle
 from ..redaction import Secret, StatusProcedure
 from ..results import (
@@ -39,15 +39,14 @@ from ..results import (
     Refused,
     Stat,
 )
-from .handover import Batches, BinaryFile, FileConsumer
+from .handover import Batches, FileConsumer
 from .reactor_thread import Call, ReactorThread
 
 if TYPE_CHECKING:
-    from twisted.mail.interfaces import IClientAuthentication
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from ..connector import ConnectOptions
     from ..results import TLSInfo
-    from ..tls.context import ClientCertificate
 
 __all__ = ["BlockingHandle", "connect"]
 
@@ -65,20 +64,7 @@ def connect(
     stsproc: StatusProcedure | None = None,
     secure: int | Secure = Secure.NONE,
     verify: bool = True,
-    *,
-    cacerts: str | os.PathLike[str] | None = None,
-    system_trust: bool = False,
-    reactor: IReactorTime | None = None,
-    endpoint: IStreamClientEndpoint | None = None,
-    auth: str | IClientAuthentication = "auto",
-    timeout: float = 60.0,
-    connect_timeout: float = 30.0,
-    max_message_size: int | None = None,
-    pipeline: bool = True,
-    client_certificate: ClientCertificate | None = None,
-    allow_cleartext: bool = True,
-    utf8: bool = False,
-    capa: bool = True,
+    **options: Unpack[ConnectOptions],
 ) -> BlockingHandle:
     """
     Open a POP3 session and log in; wait for it.
@@ -98,7 +84,8 @@ def connect(
     """
     if isinstance(password, str):
         password = Secret(password)
-    thread = ReactorThread.find(reactor)
+    thread = ReactorThread.find(options.get("reactor"))
+    options["reactor"] = thread.reactor
     call = Call[BlockingHandle](thread)
     if callable(password):
         password = _asked_by(call, password)
@@ -106,27 +93,15 @@ def connect(
     # closes it in the end.
     return call.run(
         lambda: api.connect(
-            server,
-            username,
-            password,
-            stsproc,
-            secure,
-            verify,
-            cacerts=cacerts,
-            system_trust=system_trust,
-            reactor=thread.reactor,
-            endpoint=endpoint,
-            auth=auth,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_message_size=max_message_size,
-            pipeline=pipeline,
-            client_certificate=client_certificate,
-            allow_cleartext=allow_cleartext,
-            utf8=utf8,
-            capa=capa,
+            server, username, password, stsproc, secure, verify, **options
         ).addCallback(BlockingHandle, thread)
     )
+
+
+# For help() and editors: the options by name.
+connect.__signature__ = inspect.signature(api.connect).replace(  # type: ignore[attr-defined]
+    return_annotation="BlockingHandle"
+)
 
 
 class BlockingHandle:
@@ -210,34 +185,35 @@ class BlockingHandle:
     # -- messages
 
     @overload
-    def retrieve(self, number: int, consumer: None = None) -> bytes: ...
+    def retrieve(self, number: int, destination: None = None) -> bytes: ...
 
     @overload
-    def retrieve(self, number: int, consumer: BinaryFile) -> int: ...
+    def retrieve(self, number: int, destination: Writable) -> int: ...
 
-    def retrieve(self, number: int, consumer: BinaryFile | None = None) -> bytes | int:
+    def retrieve(self, number: int, destination: Writable | None = None) -> bytes | int:
         """
         Fetch a message (RETR, RFC 1939 section 5).
 
-        :param consumer: a file open for writing in binary mode, or anything with such
-            a ``write``; it is called in this thread, while the message comes.  A slow
-            one slows the server down; about 1 MiB waits to be written.  It must not
-            use this handle.  If it raises, so does this method, and the session ends
-            unless all of the message had come: the rest would have to be read.
-        :return: the message as it is stored, with CRLF; with a consumer, the
+        :param destination: a file open for writing in binary mode, or anything with
+            such a ``write``; it is called in this thread, while the message comes.
+            A slow one slows the server down; about 1 MiB waits to be written.  It
+            must not use this handle.  If it raises, so does this method, and the
+            session ends unless all of the message had come: the rest would have to be
+            read.
+        :return: the message as it is stored, with CRLF; with a destination, the
             number of octets written to it.
         """
-        if consumer is None:
+        if destination is None:
             return self._thread.call(self._handle.retrieve, number)
-        if isinstance(consumer, io.TextIOBase) or not hasattr(consumer, "write"):
+        if isinstance(destination, io.TextIOBase) or not hasattr(destination, "write"):
             raise UsageError(
-                f"consumer is a file open for writing in binary mode ('wb'), not "
-                f"{type(consumer).__name__}",
+                f"destination is a file open for writing in binary mode ('wb'), not "
+                f"{type(destination).__name__}",
                 server=str(self.server),
                 verb="RETR",
             )
         call = Call[int](self._thread)
-        pieces = FileConsumer(self._thread, call, consumer)
+        pieces = FileConsumer(self._thread, call, destination)
         return call.run(self._handle.retrieve, number, pieces)
 
     def top(self, number: int, lines: int = 0) -> bytes:

@@ -103,7 +103,7 @@ _OPTIONS = (
     ("with cacerts=", "with --cacerts"),
     ("auth=", "--auth "),
     ("cacerts: ", "--cacerts: "),
-    ("timeout is ", "--timeout is "),
+    ("timeout must be ", "--timeout must be "),
     ("client_certificate: ", "--client-certificate: "),
     ("client_certificate is ", "--client-certificate is "),
 )

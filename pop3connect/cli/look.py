@@ -15,9 +15,10 @@ import attrs
 from OpenSSL import SSL, crypto
 
 from ..address import Secure, ServerAddress
-from ..api import establish, tcp_endpoint
-from ..client.connection import Settings
+from ..client.closing import abandon, leave
+from ..client.establish import establish
 from ..client.protocol import POP3ClientProtocol
+from ..client.settings import Settings
 from ..errors import CommandError, VerificationError
 from ..results import Capabilities, TLSInfo
 from ..sansio.commands import Capa, Stls
@@ -89,9 +90,9 @@ async def look(access: Access, reactor: Any) -> Seen:
         chain = context.chain() if context is not None else []
     except BaseException:
         # Ctrl-C too; a server that is silent will not answer QUIT either.
-        await protocol.abandon()
+        await abandon(protocol)
         raise
-    await protocol.leave()
+    await leave(protocol)
     return Seen(greeting, before, under, protocol.tls, chain)
 
 
@@ -113,9 +114,9 @@ async def why_not_trusted(access: Access, reactor: Any) -> str | None:
     except VerificationError as error:
         return error.message
     except BaseException:
-        await protocol.abandon()
+        await abandon(protocol)
         raise
-    await protocol.leave()
+    await leave(protocol)
     return None
 
 
@@ -130,7 +131,7 @@ async def _greeted(
         tls_at_once=access.secure is Secure.TLS,
         timeout=access.timeout,
     )
-    return await establish(settings, tcp_endpoint(reactor, settings), False)
+    return await establish(settings)
 
 
 async def _capabilities(

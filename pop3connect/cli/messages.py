@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
 
 from ..errors import CommandError
 from ..handle import Handle
@@ -26,34 +23,16 @@ from .output import echo, tell
 __all__ = ["delete_command", "get_command", "top_command"]
 
 
-@implementer(IConsumer)
-class _Output:
-    """Takes a message, and passes it to a file at once."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Do nothing: writing to a file blocks, so no back-pressure is needed."""
-
-    def unregisterProducer(self) -> None:
-        """Flush the file."""
-        self._file.flush()
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of the message."""
-        self._file.write(data)
-
-
 @click.command("get")
 @access_options
 @click.argument("number", type=WholeNumber(1))
 def get_command(access: Access, number: int) -> None:
     """Write message NUMBER to stdout, octet by octet as it is stored."""
-    output = _Output(sys.stdout.buffer)
+    output = sys.stdout.buffer
 
     async def use(handle: Handle) -> int:
         await handle.retrieve(number, output)
+        output.flush()
         return Exit.DONE
 
     use_session(access, use)

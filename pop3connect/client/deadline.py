@@ -1,5 +1,5 @@
 """
-One limit of time at a time, for what the server owes us.
+One time limit at a time, for what the server owes.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["Limit"]
+__all__ = ["Deadline"]
 
 
-class Limit:
+class Deadline:
     """
-    Calls back when too long nothing has come forward.
+    Calls back when there has been no progress for too long.
 
-    `progress` is called often and costs next to nothing: the delayed call is
-    left where it is, and goes back to sleep if it finds that there was some.
+    `progress` is called often and costs next to nothing: the delayed call is left where
+    it is, and is scheduled again if it finds that there was progress.
+
+    :param expired: called with the phase and its seconds.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "_since", "phase", "seconds")
+    __slots__ = ("_call", "_clock", "_expired", "_left", "_since", "phase", "seconds")
 
     def __init__(
         self, clock: IReactorTime, expired: Callable[[str, float], object]
@@ -28,31 +30,54 @@ class Limit:
         self._expired = expired
         self._call: IDelayedCall | None = None
         self._since = 0.0
+        # Seconds that remain while it is paused.
+        self._left: float | None = None
         self.phase = ""
         self.seconds = 0.0
 
     @property
     def running(self) -> bool:
-        """Whether something is owed."""
-        return self._call is not None
+        """Whether something is owed, be the clock paused or not."""
+        return self._call is not None or self._left is not None
 
     def start(self, phase: str, seconds: float) -> None:
-        """Start anew, for another phase."""
+        """Start the clock for a phase, whatever was left of another."""
         self.stop()
         self.phase = phase
         self.seconds = seconds
-        self._since = self._clock.seconds()
-        self._call = self._clock.callLater(seconds, self._look)
+        self._run(seconds)
 
     def progress(self) -> None:
         """Give the server the whole time again."""
-        self._since = self._clock.seconds()
+        if self._left is not None:
+            self._left = self.seconds
+        else:
+            self._since = self._clock.seconds()
+
+    def pause(self) -> None:
+        """Stop the clock: it is not the server that causes the delay."""
+        if self._call is not None:
+            left = self._since + self.seconds - self._clock.seconds()
+            self._call.cancel()
+            self._call = None
+            self._left = max(left, 0.0)
+
+    def resume(self) -> None:
+        """Go on with what was left at `pause`."""
+        left, self._left = self._left, None
+        if left is not None:
+            self._run(left)
 
     def stop(self) -> None:
-        """Nothing is owed any more."""
+        """Stop the clock: nothing is owed any more."""
+        self._left = None
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
+
+    def _run(self, left: float) -> None:
+        self._since = self._clock.seconds() + left - self.seconds
+        self._call = self._clock.callLater(left, self._look)
 
     def _look(self) -> None:
         self._call = None

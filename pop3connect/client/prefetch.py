@@ -1,15 +1,15 @@
 """
-Fetches one message after another, ahead of the one who reads them.
+Fetches one message after another, ahead of the loop that takes them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python import threadable
 
 from ..errors import CommandError, POP3Error, ProtocolError
 from ..results import Message, Refused
@@ -17,27 +17,54 @@ from ..sansio.commands import Retrieve
 from ..sansio.exchange import Exchange
 from .protocol import POP3ClientProtocol
 
-__all__ = ["AHEAD", "BUDGET", "Fetch"]
+__all__ = ["AHEAD", "BUDGET", "Budget", "Fetch", "Messages"]
 
 log = Logger()
 
 AHEAD = 256
-"""So many messages are asked for before they are wanted: a long round trip's worth."""
+"""Messages that are asked for before they are wanted: a long round trip's worth."""
 
 BUDGET = 16 * 1024 * 1024
-"""Octets of messages that are held for who reads them, or asked for if sizes are
-known.  One message more may come: one that is larger has to be held all the same."""
+"""Bytes of messages that are asked for and not yet taken, in one session.  One message
+more may come: one that is larger has to be held anyway."""
 
-# Not None: that is a wrong number, and has to be told.
-_NO_MORE: Any = object()
+UNSEEN = 8
+"""Messages that are asked for while no size is known."""
+
+
+class Budget:
+    """
+    What all runs of one session may have asked for and not yet handed out.
+
+    :ivar used: bytes: expected of messages that are on their way, and held.
+    :ivar largest: bytes of the largest message seen; -1: none was seen.
+    """
+
+    __slots__ = ("largest", "used")
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.largest = -1
+
+
+class _Asked(Exchange):
+    """
+    A message that was asked for.
+
+    :ivar reserved: bytes of the budget that are kept for it.
+    """
+
+    __slots__ = ("reserved",)
+
+    reserved: int
 
 
 class Fetch:
     """
     A run of RETR commands, and what has come of it so far.
 
-    Without a Deferred for each: the messages are put on a list as they come, and
-    only who finds it empty waits, until the next chunk has been read.
+    There is no Deferred for each: the messages are put on a list as they come, and only
+    a caller that finds it empty waits, until the next chunk was read.
 
     :param sizes: what LIST says of the messages, where it was asked.
     """
@@ -45,34 +72,36 @@ class Fetch:
     def __init__(
         self,
         protocol: POP3ClientProtocol,
+        budget: Budget,
         numbers: Iterator[int],
         ahead: int,
         sizes: Mapping[int, int],
     ) -> None:
         self._protocol = protocol
+        self._budget = budget
         self._numbers = numbers
         self._ahead = ahead
         self._sizes = sizes
-        self._coming: deque[Exchange] = deque()
-        self._expected = 0
+        self._coming: deque[_Asked] = deque()
         self._ready: deque[Message | Refused] = deque()
-        self._held = 0
+        # One that was drawn, and for which there was no room.
+        self._next: Retrieve | None = None
         # What to say of the last message, if it was short.
         self._short = ""
-        self._told = False
+        self._warned = False
         self._waiter: Deferred[None] | None = None
         self._waking = False
-        # What ended it all; told after the messages that came before.
-        self._error: POP3Error | None = None
+        # What ends the run, raised after the messages that came before.
+        self._error: Exception | None = None
 
     def ready(self) -> Message | Refused | None:
-        """Return the next message if it is there."""
+        """Return the next message if it is here."""
         ready = self._ready
         if not ready:
             return None
         message = ready.popleft()
         if message.content is not None:
-            self._held -= len(message.content)
+            self._budget.used -= len(message.content)
         if len(self._coming) + len(ready) <= self._ahead // 2:
             self._ask()
         return message
@@ -82,13 +111,14 @@ class Fetch:
         Wait for the next message.
 
         :return: ``None`` after the last one.
-        :raises POP3Error: the session has ended.
+        :raises POP3Error: the session has ended, or a number cannot be used.
+        :raises Exception: what the caller's numbers raised.
         """
         self._ask()
         while not self._ready:
-            if self._error is not None:
-                raise self._error
             if not self._coming:
+                if self._error is not None:
+                    raise self._error
                 return None
             self._protocol.release()
             self._waiter = Deferred()
@@ -97,87 +127,124 @@ class Fetch:
 
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
-        self._numbers = iter(())
+        self._end_of_numbers()
         for exchange in self._coming:
             self._protocol.forget(exchange)
+            self._budget.used -= exchange.reserved
+        for message in self._ready:
+            if message.content is not None:
+                self._budget.used -= len(message.content)
+        self._coming.clear()
         self._ready.clear()
+        self._waiter = None
         self._protocol.release()
+
+    # -- asking
 
     def _ask(self) -> None:
         """Ask for as many as there is room for."""
-        room = self._ahead - len(self._ready) - len(self._coming)
-        came, failed, sizes = self._came, self._failed, self._sizes
-        asked: list[Exchange] = []
-        while room > 0 and (
-            self._held + self._expected < BUDGET or not (asked or self._coming)
-        ):
-            number = next(self._numbers, _NO_MORE)
-            if number is _NO_MORE:
+        asked: list[_Asked] = []
+        came, failed, budget = self._came, self._failed, self._budget
+        unseen = budget.largest
+        underway = len(self._ready) + len(self._coming)
+        room = self._ahead - underway
+        while room > 0:
+            command = self._next or self._draw()
+            if command is None:
                 break
-            try:
-                asked.append(Exchange(Retrieve(number), came, failed))
-            except POP3Error as error:
-                self._refused(error)
+            # What LIST says; else the largest size seen, or -1.
+            reserved = self._sizes.get(command.number, unseen)
+            if reserved < 0:
+                if len(asked) + underway >= UNSEEN:
+                    break
+                reserved = 0
+            elif budget.used + reserved > BUDGET and (asked or underway):
                 break
+            self._next = None
+            exchange = _Asked(command, came, failed)
+            exchange.reserved = reserved
+            asked.append(exchange)
+            budget.used += reserved
             room -= 1
-            if sizes:
-                self._expected += sizes.get(number, 0)
         if not asked:
             return
-        # On the list first: the status procedure may end the session when it is
-        # shown what is sent.
+        # On the list first: the status procedure may end the session when it hears
+        # what is sent.
         self._coming.extend(asked)
         try:
-            self._protocol.enqueue_all("RETR", asked)
+            self._protocol.enqueue("RETR", asked)
         except POP3Error as error:
-            for _ in asked:
+            for exchange in asked:
                 self._coming.pop()
+                budget.used -= exchange.reserved
             self._refused(error)
 
-    def _refused(self, error: POP3Error) -> None:
-        """Keep an error for after the messages that have come or are coming."""
-        error.server = error.server or str(self._protocol.settings.server)
-        self._error = self._error or error
+    def _draw(self) -> Retrieve | None:
+        """Return the next command, and keep it; ``None`` after the last one."""
+        try:
+            for number in self._numbers:
+                self._next = Retrieve(number)
+                return self._next
+        except Exception as error:  # noqa: BLE001 - the numbers are the caller's code
+            self._refused(error)
+        return None
+
+    def _end_of_numbers(self) -> None:
         self._numbers = iter(())
+        self._next = None
+
+    def _refused(self, error: Exception) -> None:
+        """Keep an error for after the messages that have come or are coming."""
+        if isinstance(error, POP3Error):
+            error.server = error.server or str(self._protocol.settings.server)
+        self._error = self._error or error
+        self._end_of_numbers()
+
+    # -- what comes
+
+    def _came(self, content: bytes) -> None:
+        exchange = self._coming.popleft()
+        number: int = exchange.command.number  # type: ignore[attr-defined]
+        octets = len(content)
+        budget = self._budget
+        budget.used += octets - exchange.reserved
+        if octets > budget.largest:
+            budget.largest = octets
+        if self._sizes:
+            self._short = ""
+            if octets < self._sizes.get(number, 0):
+                self._note_short(number, octets)
+        self._ready.append(Message(number, content, None))
+        if not self._waking:
+            self._wake_later()
 
     def _failed(self, error: POP3Error) -> None:
-        if not isinstance(error, CommandError):
-            # No answer to this message, but the end of all.
+        exchange = self._coming.popleft()
+        self._budget.used -= exchange.reserved
+        if isinstance(error, CommandError):
+            number: int = exchange.command.number  # type: ignore[attr-defined]
+            self._ready.append(Refused(number, None, error))
+        else:
+            # Not a reply to this message, but the end of all.
             if self._short and isinstance(error, ProtocolError):
                 error.message += self._short
-            self._error = self._error or error
-        self._came(None, error)
+                self._short = ""
+            self._error = error
+            self._end_of_numbers()
+        self._wake_later()
 
-    def _came(self, content: bytes | None, error: POP3Error | None = None) -> None:
-        number: int = self._coming.popleft().command.number  # type: ignore[attr-defined]
-        if self._sizes:
-            size = self._sizes.get(number, 0)
-            self._expected -= size
-            self._short = ""
-            if content is not None and len(content) < size:
-                self._is_short(number, len(content), size)
-        if content is not None:
-            self._held += len(content)
-        if self._error is None:
-            if content is not None:
-                self._ready.append(Message(number, content, None))
-            elif error is not None:
-                self._ready.append(Refused(number, None, error))
-        if not self._waking:
-            self._waking = True
-            self._protocol.after_reading(self._wake)
-
-    def _is_short(self, number: int, octets: int, size: int) -> None:
+    def _note_short(self, number: int, octets: int) -> None:
         """
         Note that a message is shorter than LIST says.
 
-        Sizes are hints (RFC 1939 section 11), but they err to the other side: who
-        counts one octet for a line end comes to less.
+        Sizes are hints (RFC 1939 section 11), but they err to the other side: a server
+        that counts one byte for a line end comes to less.
         """
-        if not self._told:
-            self._told = True
+        size = self._sizes[number]
+        if not self._warned:
+            self._warned = True
             log.warn(
-                "{server}: message {number} has {octets} octets where LIST says "
+                "{server}: message {number} has {octets} bytes where LIST says "
                 "{size}; the server may not byte-stuff its dots",
                 server=str(self._protocol.settings.server),
                 number=number,
@@ -185,10 +252,15 @@ class Fetch:
                 size=size,
             )
         self._short = (
-            f"; message {number} before it had {octets} octets where LIST says {size}: "
+            f"; message {number} before it had {octets} bytes where LIST says {size}: "
             "the server may not byte-stuff its dots, and then the rest of a message "
             "looks like this"
         )
+
+    def _wake_later(self) -> None:
+        if not self._waking:
+            self._waking = True
+            self._protocol.after_delivery(self._wake)
 
     def _wake(self) -> None:
         self._waking = False
@@ -196,9 +268,55 @@ class Fetch:
         if waiter is not None:
             waiter.callback(None)
         if (
-            self._held > BUDGET
+            self._budget.used > BUDGET
+            and self._ready
             and self._coming
-            and self._protocol.is_last(self._coming[-1])
+            and self._protocol.owes_only(len(self._coming))
         ):
-            # Nobody else waits for an answer, so let the server wait for us.
+            # The sizes were wrong, and every command is one of this run: the server may
+            # wait.  Otherwise a caller waits for a reply behind these messages.
             self._protocol.hold()
+
+
+class Messages:
+    """
+    The messages of a session, one after another; the next ones are fetched meanwhile.
+
+    An async iterator.  Leaving the loop early, `aclose` and dropping the last reference
+    do the same: nothing more is asked for, and what is on its way is read and dropped.
+
+    :param generator: yields the messages, and stops the run when it is closed.
+    """
+
+    __slots__ = ("_generator",)
+
+    def __init__(self, generator: AsyncGenerator[Message | Refused, None]) -> None:
+        self._generator = generator
+
+    def __aiter__(self) -> Messages:
+        """Return itself."""
+        return self
+
+    def __anext__(self) -> Awaitable[Message | Refused]:
+        """
+        Return the next message.
+
+        :raises StopAsyncIteration: that was the last one.
+        :raises POP3Error: the session has ended, or a number cannot be used.
+        """
+        return self._generator.__anext__()
+
+    def aclose(self) -> Awaitable[None]:
+        """Ask for no more; the session goes on."""
+        return self._generator.aclose()
+
+    def __del__(self) -> None:
+        """Let the generator end in the reactor's thread."""
+        if threadable.ioThread not in (None, threadable.getThreadID()):
+            from twisted.internet import reactor
+
+            # The list has the only reference: whichever thread is faster, it goes where
+            # the list is cleared.
+            last = [self._generator]
+            del self._generator
+            reactor.callFromThread(last.clear)

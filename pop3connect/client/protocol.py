@@ -1,375 +1,547 @@
 """
-The conversation on one connection: the answers, matched to the commands.
+The Twisted side of one session: the transport, TLS, the time limits, the delivery.
 
-Answers come in the order of the commands (RFC 1939 section 3, RFC 2449 section 6.6).
-Whatever makes no sense ends the connection: what the server says after that can't
-be told from mail text any more.
+What is said on it is in `sansio.dialogue`, which reads bytes and appends events.  Here
+is the one loop that hands the events on.  All application code (Deferreds, consumers,
+the status procedure) runs in that loop: a call from there appends and returns, so the
+order on the wire, in the queue and in the transcript is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
-from twisted.logger import Logger
-
-from ..errors import CommandError, POP3Error, ProtocolError
-from ..sansio.commands import Shape, Stls
-from ..sansio.exchange import Exchange
-from ..sansio.multiline import SHORT, decode_whole
-from ..sansio.replies import (
-    CODES,
-    TLS_RECORD,
-    BadReplyError,
-    Status,
-    looks_like,
-    parse_challenge,
-    parse_status,
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
 )
-from ..sansio.states import State
-from .bodies import Bodies
-from .connection import MAX_STATUS_LINE, Settings
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-__all__ = ["POP3ClientFactory", "POP3ClientProtocol"]
+from ..errors import (
+    CommandError,
+    LoginError,
+    POP3Error,
+    TLSError,
+    UsageError,
+)
+from ..redaction import SecretBytes, Transcript
+from ..sansio.commands import Command, Shape
+from ..sansio.dialogue import Dialogue
+from ..sansio.events import Kind
+from ..sansio.exchange import Exchange, Sink, nobody
+from ..sansio.replies import BadReplyError, parse_status
+from ..sansio.states import State
+from .deadline import Deadline
+from .failures import Failures
+from .observer import OneShot
+from .protection import Protection
+from .settings import Settings
+from .streaming import Feeder
+from .unawaited import UnawaitedDeferred
+
+if TYPE_CHECKING:
+    from ..results import TLSInfo
+
+__all__ = ["POP3ClientProtocol"]
 
 log = Logger()
 
-_Answer = tuple[Exchange, Status, bytes]
-"""An exchange that is complete, its status line, its body."""
+T = TypeVar("T")
 
-_OK = Status(True, b"")
+# Looking a member up in its class costs more than the rest of an event.
+_ANSWERED = Kind.ANSWERED
 
-_PLAIN_OK = (b"+OK ", b"+OK\r")
-
-MAX_BLANK_LINES = 100_000
-"""Between replies, in a session: one for each message of a large mailbox."""
-
-
-class POP3ClientProtocol(Bodies):
-    """The client's side of POP3."""
-
-    __slots__ = (
-        "_afterwards",
-        "_blanks",
-        "_carried",
-        "_due",
-        "_first",
-        "_reading",
-        "_short_way",
-        "_upgrade",
-    )
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        # Whether a body that is short may be taken whole, with nobody to be told of
-        # its status line, and no limit that it could pass.
-        self._short_way = not self.transcript.listening and (
-            settings.max_message_size is None or settings.max_message_size >= SHORT
-        )
-        # The STLS whose handshake is under way.
-        self._upgrade: Exchange | None = None
-        # The beginning of a reply, put by until all of it is there.
-        self._carried = b""
-        self._blanks = 0
-        # How many answers there can be in what is being read: a reply to a
-        # command that was sent after it had come is none.
-        self._due = 0
-        self._reading = False
-        self._first = b""
-        self._afterwards: list[Callable[[], object]] = []
-
-    def dataReceived(self, data: bytes) -> None:
-        """Read what came, unless the session has ended."""
-        if self.state is State.CLOSED:
-            return
-        if self._reading:
-            # From within: LineReceiver puts back what is still to be read.
-            super().dataReceived(data)
-            return
-        if len(self._first) < 2:
-            self._first += data[:2]
-            if looks_like(self._first) == TLS_RECORD:
-                # There may never be a line in it.
-                self._not_pop3(TLS_RECORD, data)
-                return
-        self._reading = True
-        # The status line of a body that goes on here was read before.
-        self._due = len(self._sent) - (self._body is not None)
-        try:
-            super().dataReceived(data)
-        finally:
-            self._reading = False
-            if self._progress:
-                self._progress = False
-                self._limit.progress()
-                if not self._sent and self._limit.phase == "reply":
-                    # Not before: who got an answer may well have asked again.
-                    self._limit.stop()
-            self._check_rest()
-            if self._afterwards:
-                calls, self._afterwards = self._afterwards, []
-                for call in calls:
-                    call()
-
-    def _check_rest(self) -> None:
-        """Refuse the beginning of a line that cannot be an answer either."""
-        if self._due or self._body is not None or self._upgrade is not None:
-            return
-        if self.state not in (State.GREETING, State.CLOSED):
-            rest = self.clearLineBuffer()
-            if rest == b"\r" and self._blank_may_stand_here():
-                super().dataReceived(rest)
-            elif rest:
-                self._nonsense("a reply that nobody asked for", rest)
-
-    def after_reading(self, call: Callable[[], object]) -> None:
-        """Call this once, when all that came in one chunk has been read."""
-        if not self._reading:
-            call()
-        elif call not in self._afterwards:
-            self._afterwards.append(call)
-
-    def lineReceived(self, line: bytes) -> None:
-        """Read a status line."""
-        if self.state is State.CLOSED:
-            return
-        if self.state is State.GREETING:
-            self._read_greeting(line)
-            return
-        answered = self._begin_reply(line)
-        if answered is not None:
-            self._answered(*answered)
-        elif self._body is not None:
-            self.setRawMode()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """
-        Read bodies, and the status lines between them.
-
-        While more answers are owed, this goes on in the same chunk, by an offset:
-        handing the rest back to be split into lines would copy it each time.
-        """
-        sent = self._sent
-        at = 0
-        carried, self._carried = self._carried, b""
-        if carried:
-            data = carried + data
-        while self.state is not State.CLOSED:
-            if self._body is None:
-                if self._short_way:
-                    at = self._read_whole_bodies(data, at, again=bool(carried))
-                    if at < 0:
-                        return
-                end = data.find(b"\r\n", at)
-                if end < 0 or end - at > MAX_STATUS_LINE:
-                    self.setLineMode(data[at:])
-                    return
-                answered = self._begin_reply(data[at:end])
-                at = end + 2
-                if answered is None:
-                    continue
-            else:
-                at = self._read_body(data, at)
-                if at < 0:
-                    return
-                exchange, body = self._end_body()
-                answered = exchange, _OK, body
-            if not sent:
-                # Back in line mode before anybody is told: what is left in the
-                # chunk was not asked for, and has to be found if STLS comes next.
-                self.setLineMode(data[at:])
-                self._answered(*answered)
-                return
-            self._answered(*answered)
-
-    def _read_whole_bodies(self, data: bytes, at: int, *, again: bool) -> int:
-        """
-        Read the replies that are all here and need nothing but to be handed over.
-
-        Most messages come this way.  The beginning of a short one is put by, once,
-        and is whole when the next chunk is there.
-
-        :param again: whether the data begin with what was put by.
-        :return: the offset of the first that it did not read; -1 if there is nothing
-            left to be read now.
-        """
-        sent = self._sent
-        while self._due and sent:
-            exchange = sent[0]
-            if not exchange.verbatim or not data.startswith(_PLAIN_OK, at):
-                break
-            end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
-            whole = decode_whole(data, end + 2) if end >= 0 else None
-            if whole is None:
-                if len(data) - at < SHORT and (at or not again):
-                    self._carried = data[at:]
-                    return -1
-                break
-            body, at = whole
-            self._due -= 1
-            self._progress = True
-            sent.pop(0)
-            if len(sent) <= self._refill and self._waiting:
-                self._send_waiting()
-            if not sent:
-                self.setLineMode(data[at:])
-                exchange.succeed(body)
-                return -1
-            exchange.succeed(body)
-        return -1 if self.state is State.CLOSED else at
-
-    def _blank_may_stand_here(self) -> bool:
-        return self.state in (State.TRANSACTION, State.UPDATE)
-
-    def _passes_over(self, line: bytes) -> bool:
-        """
-        Say whether a line is a blank one that may stand between two replies.
-
-        Office 365 has been seen to send one after a large message.
-        """
-        if line or not self._blank_may_stand_here():
-            return False
-        if self._blanks == 0:
-            log.warn(
-                "{server}: a blank line between two replies is passed over",
-                server=str(self.settings.server),
-            )
-        self._blanks += 1
-        return self._blanks <= MAX_BLANK_LINES
-
-    def _begin_reply(self, line: bytes) -> _Answer | None:
-        """
-        Read a status line.
-
-        :return: the exchange that it completes; ``None`` if a body follows, or the
-            session has ended here.
-        """
-        exchange = self._sent[0] if self._due else None
-        if (
-            exchange is not None
-            and exchange.command.shape is Shape.BODY
-            and line[:4] in (b"+OK", b"+OK ")
-        ):
-            # The way of every message: nothing is made of its status line.
-            self._due -= 1
-            self._progress = True
-            if self.transcript.listening:
-                self.transcript.server(line)
-            if self.state is not State.CLOSED:
-                self._begin_body(exchange)
-            return None
-        if self._passes_over(line):
-            return None
-        status = parse_status(line)
-        if status is not None and status.code not in (None, *CODES):
-            # A code of the server's own, which may repeat a secret as any text may.
-            status = parse_status(self.transcript.mask(line)) or status
-        if exchange is not None and exchange.command.shape is Shape.CHALLENGE:
-            status = status or parse_challenge(line)
-        if self.transcript.listening:
-            if status is not None and status.challenge:
-                self.transcript.challenge()
-            else:
-                self.transcript.server(line)
-            if self.state is State.CLOSED:
-                # The status procedure has ended the session.
-                return None
-        if exchange is None:
-            self._nonsense("a reply that nobody asked for", line)
-            return None
-        if status is None:
-            self._nonsense(f"no answer to {exchange.command.verb}", line)
-            return None
-        self._due -= 1
-        self._progress = True
-        if status.ok and exchange.command.shape is Shape.BODY:
-            self._begin_body(exchange)
-            return None
-        self._sent.pop(0)
-        if status.ok and isinstance(exchange.command, Stls):
-            self._begin_upgrade(exchange)
-            return None
-        return exchange, status, b""
-
-    def _in_transfer(self, exchange: Exchange) -> bool:
-        put_by = b"\r\n" in self._carried and exchange is self._sent[0]
-        return put_by or super()._in_transfer(exchange)
-
-    def _answered(self, exchange: Exchange, status: Status, body: bytes) -> None:
-        """Tell who asked, after everything else is in order."""
-        command = exchange.command
-        error: POP3Error | None = None
-        if not status.ok:
-            error = self._refusal(command, status, CommandError)
-        else:
-            try:
-                value = command.parse(status, body)
-            except BadReplyError as bad:
-                error = ProtocolError(
-                    f"the reply cannot be read: {bad.shown(self.transcript.clean)}",
-                    server=str(self.settings.server),
-                    verb=command.verb,
-                )
-        if self._waiting and len(self._sent) <= self._refill:
-            self._send_waiting()
-        if error is not None:
-            exchange.fail(error)
-            return
-        if exchange.noted is not None:
-            exchange.noted(value)
-        exchange.succeed(value)
-
-    def _begin_upgrade(self, exchange: Exchange) -> None:
-        """Start TLS after the +OK to STLS (RFC 2595 section 4)."""
-        self._upgrade = exchange
-        if self.clearLineBuffer():
-            # Sent in the clear, to be taken for something that came through TLS.
-            self.break_off(
-                ProtocolError(
-                    "the server, or somebody in its place, has sent more after its "
-                    "+OK to STLS; nothing was sent in return",
-                    server=str(self.settings.server),
-                    verb="STLS",
-                )
-            )
-            return
-        self._start_tls()
-
-    def _tls_started(self) -> None:
-        upgrade, self._upgrade = self._upgrade, None
-        assert upgrade is not None
-        upgrade.succeed(None)
-
-    # -- what goes wrong
-
-    def _fail_pending(self, error: POP3Error) -> None:
-        pending = [*self._sent, *self._waiting]
-        if self._upgrade is not None:
-            pending.append(self._upgrade)
-            self._upgrade = None
-        self._sent.clear()
-        self._waiting.clear()
-        self._carried = b""
-        self._lose_body()
-        for exchange in pending:
-            exchange.fail(error.about(exchange.command.verb))
+CLOSE_SECONDS = 5.0
+"""Seconds for the end of a connection in an orderly way, and for a QUIT on whose reply
+nothing depends."""
 
 
-class POP3ClientFactory(Factory):
-    """Builds the protocol of a session."""
+@implementer(IHandshakeListener)
+class POP3ClientProtocol(LineReceiver):
+    """
+    The client's side of POP3 on one connection.
 
-    noisy = False
+    :ivar protection: the TLS of the connection.
+    """
+
+    # No line is read by LineReceiver: the dialogue finds them, between the bodies.
+    line_mode = 0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        #: Whether anybody still waits for the connection.
-        self.wanted = True
+        self.transcript = Transcript(settings.status_procedure, log)
+        self.protection = Protection()
+        self._failures = Failures(str(settings.server), self.transcript)
+        self._dialogue = Dialogue(
+            max_message_size=settings.max_message_size,
+            max_listing=settings.max_listing,
+            listening=self.transcript.listening,
+        )
+        self._deadline = Deadline(settings.clock, self._too_late)
+        # Why the session has ended, or must.
+        self._end: POP3Error | None = None
+        self._greeted: OneShot[bytes] = OneShot()
+        self._lost: OneShot[None] = OneShot()
+        self._feeder = Feeder(self)
+        self._paused = False
+        self._held = False
 
-    def buildProtocol(self, addr: IAddress | None) -> POP3ClientProtocol | None:
-        """Build a protocol; none, which closes the connection, if it comes too late."""
-        if not self.wanted:
-            return None
-        protocol = POP3ClientProtocol(self.settings)
-        protocol.factory = self
-        return protocol
+    # -- what is known
+
+    @property
+    def state(self) -> State:
+        """The state of the session (RFC 1939 section 3)."""
+        return self._dialogue.state
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What protects the connection; ``None``: nothing."""
+        return self.protection.info
+
+    @property
+    def ended(self) -> POP3Error | None:
+        """Why the session has ended; ``None``: it has not."""
+        return self._end
+
+    # -- the loop
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Read a chunk, write what that allows, then deliver what happened."""
+        dialogue = self._dialogue
+        delivering = bool(dialogue.events)
+        dialogue.receive(data)
+        if dialogue.broken is not None and self._end is None:
+            # From now on nothing succeeds but what was read before it.
+            self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
+        self._send()
+        if dialogue.progress:
+            dialogue.progress = False
+            if dialogue.owes:
+                self._deadline.progress()
+            else:
+                self._deadline.stop()
+        if not delivering:
+            self._deliver()
+
+    def _send(self) -> None:
+        data = self._dialogue.data_to_send()
+        if data:
+            assert self.transport is not None
+            if self.state is State.AUTHORIZATION:
+                # If a transport raises, its traceback may show local variables.
+                data = SecretBytes(data)
+            if not self._deadline.running:
+                self._deadline.start("reply", self.settings.timeout)
+            self.transport.write(data)
+
+    def _deliver(self) -> None:
+        """
+        Hand on what has happened, one event after another.
+
+        Each stays the first until it was handed on.  So `events` is not empty while
+        this runs, and a call from application code sees that, appends and returns.
+        """
+        events = self._dialogue.events
+        done = events.popleft
+        while events:
+            kind, exchange, value = events[0]
+            try:
+                if kind is _ANSWERED:
+                    exchange.succeed(value)
+                else:
+                    self._handlers[kind](self, exchange, value)
+            finally:
+                done()
+
+    def after_delivery(self, call: Callable[[], object]) -> None:
+        """Call this in the loop, when all that has happened so far was delivered."""
+        dialogue = self._dialogue
+        delivering = bool(dialogue.events)
+        dialogue.call_later(call)
+        if not delivering:
+            self._deliver()
+
+    # -- what may happen
+
+    def _happened_streamed(self, exchange: Exchange, body: bytes) -> None:
+        self._happened_begun(exchange, None)
+        if body:
+            self._happened_piece(exchange, body)
+        self._happened_ended(exchange, len(body))
+
+    def _happened_begun(self, exchange: Exchange, _: None) -> None:
+        if not exchange.dropped:
+            failure = self._feeder.begin(exchange)
+            if failure is not None:
+                self._sink_failed(exchange, failure)
+
+    def _happened_piece(self, exchange: Exchange, piece: bytes) -> None:
+        if not self._dialogue.closed:
+            failure = self._feeder.write(exchange, piece)
+            if failure is not None:
+                self._sink_failed(exchange, failure)
+
+    def _happened_ended(self, exchange: Exchange, octets: int) -> None:
+        failure = None
+        if not self._dialogue.closed:
+            failure = self._feeder.end(exchange, octets)
+        if failure is not None:
+            exchange.fail(failure)  # type: ignore[arg-type]
+        elif self._dialogue.closed and self._end is not None:
+            # The consumer has ended the session, and then nothing succeeds.
+            self._happened_failed(exchange, self._end)
+        else:
+            exchange.succeed(octets)
+
+    def _happened_refused(self, exchange: Exchange, line: bytes) -> None:
+        error = self._failures.refused(CommandError, exchange.command.verb, line)
+        exchange.refused(error)
+        exchange.fail(error)
+
+    def _happened_unreadable(self, exchange: Exchange, bad: BadReplyError) -> None:
+        exchange.fail(self._failures.unreadable(exchange.command.verb, bad))
+
+    def _happened_failed(self, exchange: Exchange, error: POP3Error) -> None:
+        self._feeder.let_go(exchange)
+        exchange.fail(error.about(exchange.command.verb))
+
+    def _happened_greeted(self, _: None, line: bytes) -> None:
+        status = parse_status(line)
+        if status is not None and status.ok:
+            self._greeted.fire(status.text)
+        else:
+            self.break_off(self._failures.refused(LoginError, None, line))
+
+    def _happened_start_tls(self, *_: object) -> None:
+        self._start_tls()
+
+    def _happened_broken(self, *_: object) -> None:
+        assert self._end is not None
+        self.break_off(self._end)
+
+    def _happened_sent(self, exchange: Exchange, _: None) -> None:
+        self.transcript.client(exchange.command.shown())
+
+    def _happened_line(self, exchange: Exchange | None, line: bytes) -> None:
+        challenge = (
+            exchange is not None
+            and exchange.command.shape is Shape.CHALLENGE
+            and line[:1] == b"+"
+            and parse_status(line) is None
+        )
+        if challenge:
+            self.transcript.challenge()
+        else:
+            self.transcript.server(line)
+
+    def _happened_body(self, _: Exchange, octets: int) -> None:
+        self.transcript.body(octets)
+
+    def _happened_blank(self, *_: object) -> None:
+        log.warn(
+            "{server}: a blank line between two replies is ignored",
+            server=str(self.settings.server),
+        )
+
+    def _happened_call(self, _: None, call: Callable[[], object]) -> None:
+        call()
+
+    _handlers: ClassVar[dict[Kind, Callable[..., None]]] = {
+        Kind.STREAMED: _happened_streamed,
+        Kind.BEGUN: _happened_begun,
+        Kind.PIECE: _happened_piece,
+        Kind.ENDED: _happened_ended,
+        Kind.REFUSED: _happened_refused,
+        Kind.UNREADABLE: _happened_unreadable,
+        Kind.FAILED: _happened_failed,
+        Kind.GREETED: _happened_greeted,
+        Kind.START_TLS: _happened_start_tls,
+        Kind.BROKEN: _happened_broken,
+        Kind.SENT: _happened_sent,
+        Kind.LINE: _happened_line,
+        Kind.BODY: _happened_body,
+        Kind.BLANK: _happened_blank,
+        Kind.CALL: _happened_call,
+    }
+
+    def _sink_failed(self, exchange: Exchange, failure: Failure) -> None:
+        """
+        Give the exception of a consumer to the caller.
+
+        The session ends, for the rest of the message would have to be read; unless all
+        of it has come.
+        """
+        failed = exchange.fail
+        in_transfer = self._dialogue.in_transfer(exchange)
+        self.forget(exchange)
+        if in_transfer:
+            self.break_off(
+                self._failures.ended(
+                    "the consumer of a message failed, which ends the session",
+                    failure.value,
+                )
+            )
+        failed(failure)  # type: ignore[arg-type]
+
+    # -- commands
+
+    def submit(
+        self,
+        command: Command[T],
+        sink: Sink | None = None,
+        noted: Callable[[T], object] | None = None,
+        refused: Callable[[POP3Error], object] = nobody,
+        silent: tuple[type[POP3Error], ...] = (),
+    ) -> Deferred[T]:
+        """
+        Send a command when its turn comes.
+
+        :param sink: where a body goes, if not into the result.
+        :param noted: takes the result too, even if the Deferred was cancelled.
+        :param refused: takes the error of ``-ERR`` in the same way.
+        :param silent: kinds of errors that are not reported if nothing is ever attached
+            to the Deferred.
+        :return: fires with the parsed reply.
+        """
+        exchange = Exchange(command, sink=sink, refused=refused)
+        cancel = partial(self._cancel, exchange)
+        reply: Deferred[T]
+        reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
+        exchange.succeed = reply.callback
+        exchange.fail = reply.errback
+        if noted is not None:
+            exchange.noted = noted
+            exchange.succeed = partial(_both, noted, reply.callback)
+        try:
+            self.enqueue(command.verb, [exchange])
+        except POP3Error as error:
+            reply.errback(error)
+        return reply
+
+    def enqueue(self, verb: str, exchanges: Collection[Exchange]) -> None:
+        """
+        Send exchanges, whose commands all have this verb, when their turn comes.
+
+        :raises POP3Error: the session has ended, or its state does not allow the
+            command; then none of them will be sent.
+        """
+        if self._end is not None:
+            raise self._end.about(verb)
+        dialogue = self._dialogue
+        delivering = bool(dialogue.events)
+        try:
+            dialogue.enqueue(verb, exchanges)
+        except UsageError as error:
+            error.server = str(self.settings.server)
+            raise
+        self.release()
+        self._send()
+        if not delivering:
+            self._deliver()
+
+    def _cancel(self, exchange: Exchange, _: object) -> None:
+        """Leave a defined state behind when a reply is not wanted any more."""
+        in_transfer = self._dialogue.in_transfer(exchange)
+        self.forget(exchange)
+        if in_transfer:
+            self.end(
+                f"{exchange.command.verb} was cancelled in the middle of a "
+                "message, which ends the session"
+            )
+
+    def forget(self, exchange: Exchange) -> None:
+        """Let nobody hear of a reply, and keep nothing of it; it is still read."""
+        self._feeder.let_go(exchange)
+        self._dialogue.drop(exchange)
+
+    def allow_pipelining(self) -> None:
+        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
+        self._dialogue.allow_pipelining()
+
+    def logged_in(self) -> None:
+        """Enter the state TRANSACTION: the server has accepted the login."""
+        self._dialogue.logged_in()
+
+    def owes_only(self, count: int) -> bool:
+        """Return whether this is all that is sent or waiting: so many commands."""
+        return self._dialogue.outstanding == count
+
+    # -- TLS and the greeting
+
+    def connectionMade(self) -> None:
+        """Wait for the greeting, behind TLS if that comes first."""
+        if self.settings.tls_at_once:
+            self._start_tls()
+        else:
+            self._deadline.start("greeting", self.settings.timeout)
+
+    def _start_tls(self) -> None:
+        self._deadline.start("TLS handshake", self.settings.connect_timeout)
+        try:
+            self.protection.start(self.transport, self.settings)
+        except TLSError as error:
+            self.break_off(error)
+
+    def handshakeCompleted(self) -> None:
+        """Continue over TLS if the server's identity was verified."""
+        if self._end is not None:
+            return
+        try:
+            tls = self.protection.complete()
+        except TLSError as error:
+            self.break_off(error)
+            return
+        self._deadline.stop()
+        if self.settings.tls_at_once:
+            self._deadline.start("greeting", self.settings.timeout)
+        verified = "verified" if tls.verified else "NOT verified"
+        told = f"{tls.version}, {tls.cipher}, the server's certificate is {verified}"
+        dialogue = self._dialogue
+        delivering = bool(dialogue.events)
+        dialogue.call_later(partial(self.transcript.tls, told))
+        dialogue.started_tls()
+        if not delivering:
+            self._deliver()
+
+    def when_greeted(self) -> Deferred[bytes]:
+        """
+        Wait for the greeting (RFC 1939 section 4).
+
+        :return: fires with its text; fails with what ended the session before.
+        """
+        return self._greeted.when_fired()
+
+    # -- the end
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fail all that is pending, with the reason."""
+        if not self._dialogue.closed:
+            self._finish(self._end or self._loss(reason.value))
+        self.after_delivery(partial(self._lost.fire, None))
+
+    def _loss(self, reason: BaseException | None) -> POP3Error:
+        shaking_hands = (
+            self._deadline.running and self._deadline.phase == "TLS handshake"
+        )
+        if shaking_hands or self.state in (State.GREETING, State.AUTHORIZATION):
+            # With TLS 1.3 a server refuses our certificate after the handshake.
+            failed = self.protection.failure(reason)
+            if failed is not None:
+                return failed
+        return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
+
+    def end(self, how: str) -> None:
+        """End the connection now, by the wish of this side."""
+        self.break_off(self._failures.ended(how))
+
+    def break_off(self, error: POP3Error) -> None:
+        """End the connection now, for this reason."""
+        if self._dialogue.closed:
+            return
+        self._end = error
+        self._abort_transport()
+        # Some transports report the loss from within.
+        if not self._dialogue.closed:
+            self._finish(error)
+
+    def _abort_transport(self) -> None:
+        if not self._lost.fired and self.transport is not None:
+            abort = getattr(self.transport, "abortConnection", None)
+            (abort or self.transport.loseConnection)()
+
+    def _finish(self, error: POP3Error) -> None:
+        """Change the state first, and then fail every pending command."""
+        dialogue = self._dialogue
+        delivering = bool(dialogue.events)
+        self._end = error
+        self._deadline.stop()
+        dialogue.close(error)
+        dialogue.call_later(partial(self._greeted.fire, Failure(error)))
+        if not delivering:
+            self._deliver()
+
+    def when_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires when the connection is gone."""
+        return self._lost.when_fired()
+
+    def close(self) -> Deferred[None]:
+        """
+        End the connection in an orderly way; QUIT has been answered.
+
+        :return: fires when it is gone, after `CLOSE_SECONDS` by force.
+        """
+        if not self._dialogue.closed:
+            self._finish(
+                self._failures.ended("the session has been ended by disconnect()")
+            )
+        if not self._lost.fired and self.transport is not None:
+            self.transport.loseConnection()
+            force = self.settings.clock.callLater(CLOSE_SECONDS, self._abort_transport)
+            self.when_closed().addCallback(_stop, force)
+        return self.when_closed()
+
+    def _too_late(self, phase: str, seconds: float) -> None:
+        dialogue = self._dialogue
+        self.break_off(
+            self._failures.timed_out(
+                phase,
+                seconds,
+                rest=dialogue.rest,
+                unanswered=dialogue.unanswered,
+                plain=self.tls is None,
+                verb=dialogue.verb,
+            )
+        )
+
+    # -- flow
+
+    def pause_body(self) -> None:
+        """Stop reading: the consumer has enough for now."""
+        if self._end is None and not self._paused:
+            self._paused = True
+            # It is not the server that causes the delay now.
+            self._deadline.pause()
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def resume_body(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self._end is None:
+                self._deadline.resume()
+                self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def abandon_body(self) -> None:
+        """End the session: the rest of the message would have to be read."""
+        self.end("the consumer of a message stopped, which ends the session")
+
+    def hold(self) -> None:
+        """Read no more until `release`, or until a command is submitted."""
+        if not self._held:
+            self._held = True
+            self.pause_body()
+
+    def release(self) -> None:
+        """Read on after `hold`."""
+        if self._held:
+            self._held = False
+            self.resume_body()
+
+
+def _stop(_: object, timer: IDelayedCall) -> None:
+    if timer.active():
+        timer.cancel()
+
+
+def _both(
+    noted: Callable[[T], object], succeed: Callable[[T], object], value: T
+) -> None:
+    noted(value)
+    succeed(value)

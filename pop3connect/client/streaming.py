@@ -1,17 +1,65 @@
 """
-Passes bodies on to consumers, with back-pressure.
+Passes bodies on to consumers, with back-pressure, and to files.
+
+Both are application code: whatever they raise is caught here, and becomes a value.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..sansio.exchange import Flow
+from ..errors import UsageError
+from ..files import Writable, write_all
+from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["Streamed"]
+__all__ = ["Feeder", "Streamed", "Written", "sink_for"]
+
+log = Logger()
+
+
+def sink_for(destination: object) -> Sink:
+    """
+    Return where a body goes that is written to this destination.
+
+    :raises UsageError: it is not an `IConsumer`, and not a binary file.
+    """
+    text = isinstance(destination, io.TextIOBase) or hasattr(destination, "encoding")
+    writes = callable(getattr(destination, "write", None))
+    if writes and not text and not isinstance(destination, type):
+        # Consumers that do not declare it are consumers, too.
+        if IConsumer.providedBy(destination) or hasattr(
+            destination, "registerProducer"
+        ):
+            return Streamed(destination)  # type: ignore[arg-type]
+        return Written(destination)  # type: ignore[arg-type]
+    what = "a text file" if text else type(destination).__name__
+    raise UsageError(
+        "destination must be an IConsumer or a file open for writing in binary mode, "
+        f"not {what}"
+    )
+
+
+class Written:
+    """Writes a body to a binary file, which blocks until it is written."""
+
+    def __init__(self, file: Writable) -> None:
+        self.write: Callable[[bytes], object] = partial(write_all, file)
+
+    def begin(self, flow: Flow) -> None:
+        """Do nothing: writing to a file blocks, so no back-pressure is needed."""
+
+    def end(self, octets: int) -> None:
+        """Leave the file open: its owner closes it."""
+
+    def lost(self) -> None:
+        """Leave the file open, with the part that was received."""
 
 
 @implementer(IPushProducer)
@@ -21,7 +69,6 @@ class Streamed:
     def __init__(self, consumer: IConsumer) -> None:
         self._consumer = consumer
         self._flow: Flow | None = None
-        self.octets = 0
         self.write: Callable[[bytes], object] = consumer.write
 
     def begin(self, flow: Flow) -> None:
@@ -36,7 +83,6 @@ class Streamed:
 
     def end(self, octets: int) -> None:
         """Leave the consumer."""
-        self.octets = octets
         self.lost()
 
     def lost(self) -> None:
@@ -64,3 +110,63 @@ class Streamed:
         """Do as the consumer asks."""
         if self._flow is not None:
             self._flow.abandon_body()
+
+
+class Feeder:
+    """
+    Feeds the sink of one exchange after another.
+
+    Each call concerns the exchange that it names, and does nothing for another: its
+    body has not begun, or was let go.
+
+    :param flow: the connection that the bodies come from.
+    """
+
+    __slots__ = ("_current", "_flow")
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        # The exchange whose sink was told that its body begins, and not that it ended.
+        self._current: Exchange | None = None
+
+    def begin(self, exchange: Exchange) -> Failure | None:
+        """Begin a body, and return what the sink raised."""
+        self._current = exchange
+        try:
+            _sink(exchange).begin(self._flow)
+        except Exception:  # noqa: BLE001 - a consumer's own
+            return Failure()
+        return None
+
+    def write(self, exchange: Exchange, piece: bytes) -> Failure | None:
+        """Pass on a piece of the body, and return what the sink raised."""
+        if self._current is exchange:
+            try:
+                exchange.sink.write(piece)  # type: ignore[union-attr]
+            except Exception:  # noqa: BLE001 - a consumer's own
+                return Failure()
+        return None
+
+    def end(self, exchange: Exchange, octets: int) -> Failure | None:
+        """End the body, and return what the sink raised."""
+        if self._current is exchange:
+            self._current = None
+            try:
+                _sink(exchange).end(octets)
+            except Exception:  # noqa: BLE001 - a consumer's own
+                return Failure()
+        return None
+
+    def let_go(self, exchange: Exchange) -> None:
+        """Tell the sink that the rest of the body will not come."""
+        if self._current is exchange:
+            self._current = None
+            try:
+                _sink(exchange).lost()
+            except Exception:  # noqa: BLE001 - a consumer's own; its caller gets the error
+                log.failure("a consumer failed to let go")
+
+
+def _sink(exchange: Exchange) -> Sink:
+    assert exchange.sink is not None
+    return exchange.sink

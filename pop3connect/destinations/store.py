@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
-
 from ..files import create
 
 __all__ = ["Delivery", "LineEnds", "Store"]
@@ -70,7 +67,6 @@ class LineEnds:
         return rest
 
 
-@implementer(IConsumer)
 class Delivery:
     """
     One message on its way to the disk; nothing of it is kept in memory.
@@ -94,12 +90,6 @@ class Delivery:
         if self._file is None:
             self._file = create(self.path)
         return self._file
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Need nothing: who writes to a file waits for it."""
-
-    def unregisterProducer(self) -> None:
-        """Need nothing."""
 
     def write(self, data: bytes) -> None:
         """Take a piece of the message."""

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ..errors import UsageError
 from ..redaction import MASK, Secret, SecretBytes
 from ..results import UID, Capabilities, Listing, Stat
+from .readers import (
+    CapabilityReader,
+    LanguageReader,
+    ListingReader,
+    Reader,
+    UIDReader,
+)
 from .replies import (
     MAX_NUMBER,
     Status,
     check_same,
-    parse_capabilities,
-    parse_languages,
-    parse_listing,
     parse_one_listing,
     parse_stat,
     parse_uid_reply,
-    parse_uids,
 )
 
 __all__ = [
@@ -57,15 +60,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 MAX_LINE = 255
 """Octets of a command line with its CR LF (RFC 2449 section 4)."""
-
-MAX_CAPABILITY_OCTETS = 256 * 1024
-"""`replies.MAX_CAPABILITIES` lines of 512 octets (RFC 2449 section 3)."""
-
-MAX_LISTING_OCTETS = 1 << 30
-"""
-A listing of 14 million messages has been seen, at up to 80 octets a line.  It is
-held in memory while it is read, so there has to be an end to it.
-"""
 
 
 class Shape(enum.Enum):
@@ -150,8 +144,6 @@ class Command(Generic[T_co]):
     :cvar verb: the verb on the wire.
     :cvar shape: the shape of the reply.
     :cvar verbatim: whether the result is the body as it is.
-    :cvar max_octets: the longest body that is read; ``None``: no bound of its
-        own.
     """
 
     __slots__ = ()
@@ -159,7 +151,6 @@ class Command(Generic[T_co]):
     verb: ClassVar[str]
     shape: ClassVar[Shape] = Shape.LINE
     verbatim: ClassVar[bool] = False
-    max_octets: ClassVar[int | None] = None
 
     def __eq__(self, other: object) -> bool:
         """Compare what is sent."""
@@ -181,22 +172,27 @@ class Command(Generic[T_co]):
         """Return the line as the status procedure may see it."""
         return self.line()[:-2].decode("ascii", "backslashreplace")
 
-    def parse(self, status: Status, body: bytes) -> T_co:
+    def parse(self, status: Status) -> Any:
         """
-        Read the reply, which is ``+OK``.
+        Return what a status line says that is all of the reply, and ``+OK``.
 
         :raises BadReplyError: it is not what this command asked for.
         """
-        raise NotImplementedError
+        return None
+
+    def reader(self, max_rows: int) -> Reader[T_co] | None:
+        """
+        Return what reads the body of the reply; ``None``: it is taken as it is.
+
+        :param max_rows: how long a listing of messages may be.
+        """
+        return None
 
 
 class _Plain(Command[None]):
     """A command without arguments, whose ``+OK`` says it all."""
 
     __slots__ = ()
-
-    def parse(self, status: Status, body: bytes) -> None:
-        """Read nothing."""
 
 
 class _Numbered(Command[T_co]):
@@ -228,11 +224,10 @@ class Capa(Command[Capabilities]):
 
     verb = "CAPA"
     shape = Shape.BODY
-    max_octets = MAX_CAPABILITY_OCTETS
 
-    def parse(self, status: Status, body: bytes) -> Capabilities:
-        """Read the capabilities."""
-        return parse_capabilities(body)
+    def reader(self, max_rows: int) -> Reader[Capabilities]:
+        """Read the rows."""
+        return CapabilityReader()
 
 
 class Stls(_Plain):
@@ -322,7 +317,7 @@ class _Challenged(Command[Status]):
     verb = "AUTH"
     shape = Shape.CHALLENGE
 
-    def parse(self, status: Status, body: bytes) -> Status:
+    def parse(self, status: Status) -> Status:
         """Return the status line: what it means depends on the mechanism."""
         return status
 
@@ -420,11 +415,10 @@ class LangList(Command[dict[str, str]]):
 
     verb = "LANG"
     shape = Shape.BODY
-    max_octets = MAX_CAPABILITY_OCTETS
 
-    def parse(self, status: Status, body: bytes) -> dict[str, str]:
-        """Read the languages."""
-        return parse_languages(body)
+    def reader(self, max_rows: int) -> Reader[dict[str, str]]:
+        """Read the rows."""
+        return LanguageReader()
 
 
 # -- after the login
@@ -437,7 +431,7 @@ class StatCommand(Command[Stat]):
 
     verb = "STAT"
 
-    def parse(self, status: Status, body: bytes) -> Stat:
+    def parse(self, status: Status) -> Stat:
         """Read the two numbers."""
         return parse_stat(status.text)
 
@@ -449,11 +443,10 @@ class List(Command[list[Listing]]):
 
     verb = "LIST"
     shape = Shape.BODY
-    max_octets = MAX_LISTING_OCTETS
 
-    def parse(self, status: Status, body: bytes) -> list[Listing]:
-        """Read the scan listings."""
-        return parse_listing(body)
+    def reader(self, max_rows: int) -> Reader[list[Listing]]:
+        """Read the rows."""
+        return ListingReader(max_rows)
 
 
 class ListOne(_Numbered[Listing]):
@@ -463,7 +456,7 @@ class ListOne(_Numbered[Listing]):
 
     verb = "LIST"
 
-    def parse(self, status: Status, body: bytes) -> Listing:
+    def parse(self, status: Status) -> Listing:
         """Read the scan listing, which must be of the message asked for."""
         listing = parse_one_listing(status.text)
         check_same(self.number, listing.number)
@@ -477,11 +470,10 @@ class Uidl(Command[list[UID]]):
 
     verb = "UIDL"
     shape = Shape.BODY
-    max_octets = MAX_LISTING_OCTETS
 
-    def parse(self, status: Status, body: bytes) -> list[UID]:
-        """Read the unique-id listings."""
-        return parse_uids(body)
+    def reader(self, max_rows: int) -> Reader[list[UID]]:
+        """Read the rows."""
+        return UIDReader(max_rows)
 
 
 class UidlOne(_Numbered[UID]):
@@ -491,7 +483,7 @@ class UidlOne(_Numbered[UID]):
 
     verb = "UIDL"
 
-    def parse(self, status: Status, body: bytes) -> UID:
+    def parse(self, status: Status) -> UID:
         """Read the unique-id listing, which must be of the message asked for."""
         return parse_uid_reply(status.text, self.number)
 
@@ -508,10 +500,6 @@ class Retrieve(_Numbered[bytes]):
     def line(self) -> bytes:
         """Return the line to send."""
         return b"RETR %d\r\n" % self.number
-
-    def parse(self, status: Status, body: bytes) -> bytes:
-        """Return the message as it is."""
-        return body
 
 
 class Top(_Numbered[bytes]):
@@ -536,10 +524,6 @@ class Top(_Numbered[bytes]):
         """Return the line to send."""
         return b"TOP %d %d\r\n" % (self.number, self.lines)
 
-    def parse(self, status: Status, body: bytes) -> bytes:
-        """Return the lines as they are."""
-        return body
-
 
 class Dele(_Numbered[None]):
     """DELE (RFC 1939 section 5): marks only; QUIT deletes."""
@@ -547,9 +531,6 @@ class Dele(_Numbered[None]):
     __slots__ = ()
 
     verb = "DELE"
-
-    def parse(self, status: Status, body: bytes) -> None:
-        """Read nothing."""
 
 
 class Rset(_Plain):

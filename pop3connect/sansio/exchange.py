@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from ..errors import POP3Error
 from .commands import Command
+from .events import Kind
 
-__all__ = ["Exchange", "Flow", "Sink"]
+__all__ = ["Exchange", "Flow", "Sink", "nobody"]
 
 
 class Flow(Protocol):
@@ -43,26 +44,12 @@ class Sink(Protocol):
         """Clean up: the rest of a body that had begun will never come."""
 
 
-class Nowhere:
-    """Takes a body that nobody wants any more, and keeps nothing of it."""
-
-    def write(self, piece: bytes) -> None:
-        """Forget it."""
-
-    def begin(self, flow: Flow) -> None:
-        """Need nothing."""
-
-    def end(self, octets: int) -> None:
-        """Need nothing."""
-
-    def lost(self) -> None:
-        """Need nothing."""
+# Looking a member up in its class takes longer than the rest of an exchange.
+_ANSWERED = Kind.ANSWERED
+_STREAMED = Kind.STREAMED
 
 
-_nowhere = Nowhere()
-
-
-def _nobody(result: object) -> None:
+def nobody(result: object) -> None:
     """Take a result that nobody waits for."""
 
 
@@ -70,11 +57,14 @@ class Exchange:
     """
     A command and what becomes of it.
 
-    :param succeed: takes the parsed reply.
-    :param fail: takes the error.
-    :param sink: where a body goes; ``None``: it is kept, and parsed.
-    :param noted: takes the parsed reply before, and also when nobody waits any
-        more: for what has then happened on the server all the same.
+    :ivar succeed: takes the parsed reply.
+    :ivar fail: takes the error.
+    :ivar sink: where a body goes; ``None``: it is kept, and parsed.
+    :ivar noted: takes the parsed reply of an exchange that was dropped: it has happened
+        on the server anyway.
+    :ivar refused: takes the error of ``-ERR``, dropped or not, before `fail`.
+    :ivar whole: what happens when a body that is taken as it is comes whole; ``None``
+        for a command that has no such body.
     """
 
     __slots__ = (
@@ -82,32 +72,34 @@ class Exchange:
         "dropped",
         "fail",
         "noted",
+        "refused",
         "sink",
         "succeed",
-        "verbatim",
+        "whole",
     )
 
     def __init__(
         self,
         command: Command[Any],
-        succeed: Callable[[Any], object] = _nobody,
-        fail: Callable[[POP3Error], object] = _nobody,
+        succeed: Callable[[Any], object] = nobody,
+        fail: Callable[[POP3Error], object] = nobody,
         sink: Sink | None = None,
-        noted: Callable[[Any], object] | None = None,
+        noted: Callable[[Any], object] = nobody,
+        refused: Callable[[POP3Error], object] = nobody,
     ) -> None:
         self.command = command
         self.sink = sink
         self.noted = noted
+        self.refused = refused
         self.dropped = False
-        #: Whether the result is a body as it is, and nobody else has to know.
-        self.verbatim = command.verbatim and sink is None and noted is None
         self.succeed = succeed
         self.fail = fail
+        self.whole: Kind | None = None
+        if command.verbatim:
+            self.whole = _ANSWERED if sink is None else _STREAMED
 
-    def drop(self, *, begun: bool) -> None:
-        """Let nobody hear of the answer, nor see its body if it has not begun."""
+    def drop(self) -> None:
+        """Let no caller hear of the reply; it is still read."""
         self.dropped = True
-        if not begun:
-            self.sink = _nowhere
-            self.verbatim = False
-        self.succeed = self.fail = _nobody
+        self.succeed = self.noted
+        self.fail = nobody

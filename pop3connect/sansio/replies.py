@@ -9,13 +9,11 @@ message.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from operator import lt
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ..redaction import printable
-from ..results import UID, Capabilities, Listing, Stat
+from ..results import UID, Listing, Stat
 
 __all__ = [
     "CODES",
@@ -24,24 +22,13 @@ __all__ = [
     "Status",
     "check_same",
     "looks_like",
-    "parse_capabilities",
     "parse_challenge",
-    "parse_languages",
-    "parse_listing",
     "parse_one_listing",
     "parse_one_uid",
     "parse_stat",
     "parse_status",
     "parse_uid_reply",
-    "parse_uids",
 ]
-
-MAX_CAPABILITIES = 512
-"""Real servers announce about a dozen; a list without end is an attack."""
-
-MAX_SHARED_OCTETS = 2048
-"""A list of capabilities that is longer is read anew each time: what is kept for the
-next session has to stay small."""
 
 _SHOWN = 80
 """Characters of a reply that cannot be read: enough to see what it is."""
@@ -148,44 +135,6 @@ def looks_like(greeting: bytes) -> str | None:
     return None
 
 
-def parse_capabilities(body: bytes) -> Capabilities:
-    """
-    Read the body of CAPA.
-
-    :raises BadReplyError: there are more than `MAX_CAPABILITIES`.
-    """
-    # Whole hosts of sessions talk to servers that say the same.
-    if len(body) <= MAX_SHARED_OCTETS:
-        return _shared_capabilities(body)
-    return _read_capabilities(body)
-
-
-def _read_capabilities(body: bytes) -> Capabilities:
-    tags: dict[str, tuple[str, ...]] = {}
-    lines = body.splitlines()
-    if len(lines) > MAX_CAPABILITIES:
-        raise BadReplyError(f"more than {MAX_CAPABILITIES} capabilities")
-    for line in lines:
-        words = [printable(word) for word in line.split()]
-        if words:
-            tag = words[0].upper()
-            # SASL is announced twice by some servers; both lines count.
-            tags[tag] = tags.get(tag, ()) + tuple(words[1:])
-    return Capabilities(tags)
-
-
-_shared_capabilities = lru_cache(maxsize=64)(_read_capabilities)
-
-
-def parse_languages(body: bytes) -> dict[str, str]:
-    """Read the body of LANG: language tag -> its name (RFC 6856 section 3.2)."""
-    languages: dict[str, str] = {}
-    for line in _lines(body):
-        tag, _, name = line.strip().partition(b" ")
-        languages[printable(tag)] = printable(name.strip())
-    return languages
-
-
 def parse_stat(text: bytes) -> Stat:
     """
     Read the reply to STAT; text after the two numbers is ignored.
@@ -200,39 +149,9 @@ def parse_stat(text: bytes) -> Stat:
     return Stat(_number(words[0], text), _number(size, text))
 
 
-_Row = TypeVar("_Row", Listing, UID)
-
 _LISTED = re.compile(rb"[ \t]*(\d+)[ \t]+(\d+)(?:[ \t]|\Z)")
 _UNIQUE_ID = re.compile(rb"[!-~]{1,70}\Z")
 _IDENTIFIED = re.compile(rb"[ \t]*(\d+)(?:[ \t](.*))?\Z", re.DOTALL)
-
-
-# Lines of the plain form, which is that of nearly all servers: a large mailbox is
-# read without a look at each line.  18 digits are within `MAX_NUMBER`.
-_plain_listings = re.compile(rb"^([1-9][0-9]{0,17}) ([0-9]{1,18})\r$", re.M).findall
-_plain_uids = re.compile(r"^([1-9][0-9]{0,17}) ([!-~]+)\r$", re.M).findall
-
-
-def _all_plain(numbers: list[int], body: bytes) -> bool:
-    """Say whether that was each line, and the numbers rise: then none comes twice."""
-    return (
-        len(numbers) == body.count(b"\n")
-        and body[-1:] in (b"\n", b"")
-        and all(map(lt, numbers, numbers[1:]))
-    )
-
-
-def parse_listing(body: bytes) -> list[Listing]:
-    """
-    Read the body of LIST, in the order of the server.
-
-    :raises BadReplyError: a line is no listing, or a message has two sizes.
-    """
-    found = _plain_listings(body)
-    numbers = [int(number) for number, _ in found]
-    if _all_plain(numbers, body):
-        return list(map(Listing, numbers, [int(size) for _, size in found]))
-    return _without_twins([parse_one_listing(line) for line in _lines(body)])
 
 
 def parse_one_listing(text: bytes) -> Listing:
@@ -241,22 +160,6 @@ def parse_one_listing(text: bytes) -> Listing:
     if match is None:
         raise _bad(text, "a message number and a size")
     return Listing(_message_number(match[1], text), _number(match[2], text))
-
-
-def parse_uids(body: bytes) -> list[UID]:
-    """
-    Read the body of UIDL, in the order of the server.
-
-    Two messages may have one unique-id (RFC 1939 allows it, and servers do).
-
-    :raises BadReplyError: a line has no message number, or one has two ids.
-    """
-    if body.isascii():
-        found = _plain_uids(body.decode("ascii"))
-        numbers = [int(number) for number, _ in found]
-        if _all_plain(numbers, body):
-            return list(map(UID, numbers, [uid for _, uid in found]))
-    return _without_twins([parse_one_uid(line) for line in _lines(body)])
 
 
 def parse_one_uid(text: bytes) -> UID:
@@ -304,20 +207,6 @@ def check_same(asked: int, told: int) -> None:
     """
     if asked != told:
         raise BadReplyError(f"asked for message {asked}, the reply is about {told}")
-
-
-def _lines(body: bytes) -> Iterator[bytes]:
-    return (line for line in body.split(b"\r\n") if line.strip())
-
-
-def _without_twins(rows: list[_Row]) -> list[_Row]:
-    """Drop a row that is told twice; two different ones cannot both be true."""
-    if len({row[0] for row in rows}) == len(rows):
-        return rows
-    unique = list(dict.fromkeys(rows))
-    if len({row[0] for row in unique}) == len(unique):
-        return unique
-    raise BadReplyError("one message number has two different entries in the listing")
 
 
 def _message_number(digits: bytes, text: bytes) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
@@ -32,7 +32,10 @@ from ..tls.starttls import StartTLSFactory, StartTLSLayer
 __all__ = ["MemoryEndpoint", "Pacer", "ServerLayer", "flush", "layered"]
 
 MAX_TURNS = 100_000
-"""So many turns of the clock at the most, so that a dialogue without end has one."""
+"""Turns of the clock that `flush` lets pass at most, so that it always returns."""
+
+CHUNK = 65536
+"""Bytes that arrive at once, as with Twisted's TCP."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -49,8 +52,9 @@ class MemoryTransport:
         self._clock = clock
         self._due = False
         self._paused = False
+        self._aborted = False
         self._lost = False
-        self._written = b""
+        self._written = bytearray()
         self._producer: Any = None
         self.disconnecting = False
         self.other: MemoryTransport
@@ -65,8 +69,12 @@ class MemoryTransport:
         self._due = False
         if self.other._paused:
             return
-        data, self._written = self._written, b""
-        if data and not self.other._lost:
+        data = bytes(self._written[:CHUNK])
+        # From the front of a bytearray this does not move the rest.
+        del self._written[:CHUNK]
+        if self._written:
+            self._later()
+        if data and not self.other.disconnecting:
             self.other.protocol.dataReceived(data)
         if self._producer is not None:
             # A pull producer: it gives a piece each time it is asked.
@@ -129,9 +137,20 @@ class MemoryTransport:
         self._clock.callLater(0, self.other._end_of_input)
 
     def abortConnection(self) -> None:
-        """Close now."""
-        self._written = b""
-        self._lose(ConnectionDone())
+        """
+        Close now: nothing more arrives, at either end.
+
+        The protocols hear of it in a later turn, as with Twisted's TCP: a layer that
+        calls this from within `dataReceived` has not finished yet.
+        """
+        if not self._aborted:
+            self._aborted = self.disconnecting = True
+            self._written.clear()
+            self.other._written.clear()
+            self._clock.callLater(0, self._both_lose)
+
+    def _both_lose(self) -> None:
+        self._lose(ConnectionAborted())
         self.other._lose(ConnectionLost())
 
     def _end_of_input(self) -> None:

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from twisted.internet.ssl import PrivateCertificate
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientCertificate", "ClientContext", "ConnectionCreator"]
+__all__ = [
+    "ClientCertificate",
+    "ClientContext",
+    "ConnectionCreator",
+    "ContextKeeper",
+]
 
 log = Logger()
 
@@ -57,9 +62,6 @@ _MAX_SESSIONS = 256
 
 _MAX_HABITS = 1024
 """Servers of which a context remembers how to log in, the latest ones."""
-
-_MAX_CONTEXTS = 64
-"""Each holds a whole store of certificates; nobody has so many folders."""
 
 
 @attrs.frozen
@@ -207,29 +209,33 @@ class ClientContext:
         return check.judge(certificate, errno, depth, bool(ok))
 
 
-_contexts: OrderedDict[object, tuple[Fingerprint, ClientContext]] = OrderedDict()
-
-
-def shared_context(
-    trust: Trust | None, certificate: ClientCertificate | None = None
-) -> ClientContext:
+class ContextKeeper:
     """
-    Return the context for this trust and certificate, a new one after a change.
+    Keeps the context for a trust and a certificate, and makes a new one after a change.
 
-    :raises UsageError: the client certificate cannot be used.
-    :raises TLSError: the cacerts folder cannot be used.
+    :param trust: whom to trust; ``None``: encrypt, and check nothing.
     """
-    # One that is no path is known by who it is; the context keeps it, so that no
-    # other can take its place.
-    key = (trust, _paths(certificate) or id(certificate))
-    fingerprint = (trust.fingerprint() if trust else ()) + _file_facts(certificate)
-    known = _contexts.get(key)
-    if known is None or known[0] != fingerprint:
-        known = _contexts[key] = (fingerprint, ClientContext(trust, certificate))
-        if len(_contexts) > _MAX_CONTEXTS:
-            _contexts.popitem(last=False)
-    _contexts.move_to_end(key)
-    return known[1]
+
+    def __init__(
+        self, trust: Trust | None, certificate: ClientCertificate | None = None
+    ) -> None:
+        self._trust = trust
+        self._certificate = certificate
+        self._known: tuple[Fingerprint, ClientContext] | None = None
+
+    def current(self) -> ClientContext:
+        """
+        Return the context.
+
+        :raises UsageError: the client certificate cannot be used.
+        :raises TLSError: the cacerts folder cannot be used.
+        """
+        certificate = _file_facts(self._certificate)
+        fingerprint = (self._trust.fingerprint() if self._trust else ()) + certificate
+        if self._known is None or self._known[0] != fingerprint:
+            context = ClientContext(self._trust, self._certificate)
+            self._known = (fingerprint, context)
+        return self._known[1]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -286,18 +292,16 @@ class ConnectionCreator:
             certificate=None if certificate is None else certificate.to_cryptography,
         )
 
-    def resumed_in_vain(self) -> bool:
+    @property
+    def resumption_failed(self) -> bool:
         """
-        Say whether a session was offered, and see that it isn't again.
+        Whether a session was offered; asked when the handshake has failed.
 
-        Asked when the handshake has failed.  Servers that look at client certificates
-        are known to hang up then, instead of asking for a new handshake.
+        Servers that look at client certificates are known to close the connection
+        then, instead of asking for a full handshake.
         """
         refused = self._check is not None and self._check.refusal is not None
-        if self._resumable is None or refused:
-            return False
-        self._context.never_resume(self._server)
-        return True
+        return self._resumable is not None and not refused
 
     def keep_no_session(self) -> None:
         """See that no later connection to this server offers a session."""

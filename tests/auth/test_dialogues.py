@@ -30,7 +30,7 @@ from pop3connect.auth.sasl import Credentials, SASLError, make_mechanism
 from pop3connect.redaction import Secret
 
 from ..support.certificates import ServerTLS, TLSTestCase, authority
-from ..support.memory import SessionTestCase, server_certificate
+from ..support.memory import Latest, SessionTestCase, server_certificate
 
 HOST = "pop.example.com:110"
 SALT = b"salt" * 4
@@ -617,19 +617,19 @@ class ScramTests(Dialogue):
         Where a binding is known to work, a refusal is one of the password.
         """
         name = "SCRAM-SHA-256-PLUS"
-        options: dict[str, Any] = {"tls": True, "server": "known.example.com:995"}
+        options: dict[str, Any] = {"tls": True, "endpoint": Latest(self)}
         opening = self.begin(name, **options)
         self.asked_for(name)
         self.server.say(b"-ERR unsupported\r\n")
         self.bound(self.asked_for(name))
         self.end(opening, name)
-        self.anew()
+        self.again()
         opening = self.begin(name, **options)
         self.assertEqual(
             self.refuse_proof(name, b"-ERR [AUTH] no"), "tls-server-end-point"
         )
         self.gone(opening, LoginError)
-        self.anew()
+        self.again()
         # It was refused: nothing is known any more.
         self.begin(name, **options)
         self.assertEqual(self.asked_for(name), "tls-exporter")

@@ -156,7 +156,7 @@ class CapabilitiesTests(LoginTestCase):
         for _ in range(1000):
             self.server.say(line)
         error = self.error(opening, ProtocolError)
-        self.assertIn("CAPA is more than 262144 octets", str(error))
+        self.assertIn("CAPA more than 512 rows", str(error))
         # That is a remedy for messages.
         self.assertNotIn("list()", str(error))
         self.assertClosed()

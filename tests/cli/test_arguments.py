@@ -443,7 +443,7 @@ class ExitTests(SynchronousTestCase):
             "is refused without --allow-cleartext; use --secure tls or --secure stls",
         )
         for options, said in (
-            ({"timeout": math.nan}, " --timeout is "),
+            ({"timeout": math.nan}, " --timeout must be "),
             ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
             ({"auth": "NTLM"}, " --auth 'NTLM' is not known"),
         ):

@@ -4,6 +4,8 @@ How a connection begins and ends: the greeting, TLS at once, closing, being clos
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
@@ -205,7 +207,7 @@ class GreetingTests(SessionTestCase):
         opening = self.open()
         self.server.say(b"+OK ready\r\n+OK\r\nSASL\r\n.\r\n")
         error = self.error(opening, ProtocolError)
-        self.assertIn("nobody asked", str(error))
+        self.assertIn("no command was pending", str(error))
         self.assertClosed()
 
     def test_partial_reply_right_after_greeting_raises_protocol_error(self) -> None:
@@ -213,7 +215,7 @@ class GreetingTests(SessionTestCase):
         self.server.say(b"+OK ready\r\n+OK")
         self.server.say(b"\r\n")
         error = self.error(opening, ProtocolError)
-        self.assertIn("nobody asked", str(error))
+        self.assertIn("no command was pending", str(error))
         self.assertClosed()
 
     def test_missing_greeting_times_out_and_suggests_secure_1(self) -> None:
@@ -448,3 +450,65 @@ class ClosingTests(SessionTestCase):
         self.server.transport.abortConnection = None  # type: ignore[assignment]
         self.assertIsNone(self.result(handle.abort()))
         self.assertTrue(self.server.transport.disconnecting)
+
+    def test_loss_reported_from_within_an_abort_keeps_its_reason(self) -> None:
+        """Some transports do not wait for the next turn."""
+        handle = self.log_in("PIPELINING")
+        asked = [handle.stat(), handle.noop()]
+        closed = handle.when_closed()
+        lose = self.server.lose
+        self.server.transport.abortConnection = lose  # type: ignore[method-assign]
+        aborted = handle.abort()
+        for error in self.errors(asked, ConnectionLostError):
+            self.assertIn("ended by abort()", str(error))
+        self.successResultOf(aborted)
+        self.successResultOf(closed)
+        self.assertIdle()
+
+    def test_data_delivered_from_within_a_callback_is_read_in_its_turn(self) -> None:
+        """Some transports deliver what they have kept as soon as they are resumed."""
+        for listening in (None, self.status.append):
+            handle = self.log_in("PIPELINING", stsproc=listening)
+            told: list[Any] = []
+            first, second, third = handle.noop(), handle.stat(), handle.size(7)
+            self.server.heard()
+
+            def more(_: object, told: list[Any] = told) -> None:
+                self.server.client.dataReceived(b"+OK 7 200\r\n")
+                told.append("first")
+
+            first.addCallback(more)
+            second.addCallback(told.append)
+            third.addCallback(told.append)
+            self.server.say(b"+OK\r\n+OK 2 320\r\n")
+            self.assertEqual(told, ["first", (2, 320), 200])
+            self.assertIdle()
+            self.anew()
+
+    def test_data_delivered_from_within_the_status_procedure_is_read_in_its_turn(
+        self,
+    ) -> None:
+        told: list[Any] = []
+
+        def status(line: str) -> None:
+            if line == "C: STAT":
+                # It was written before the status procedure hears of it.
+                self.server.client.dataReceived(b"+OK 2 320\r\n")
+            told.append(line)
+
+        handle = self.log_in(stsproc=status)
+        told.clear()
+        handle.stat().addCallback(told.append)
+        self.assertEqual(told, ["C: STAT", "S: +OK 2 320", (2, 320)])
+        self.assertIdle()
+
+    def test_loss_reported_from_within_a_callback_fails_what_follows(self) -> None:
+        """What was read before and not delivered fails like the rest."""
+        handle = self.log_in("PIPELINING")
+        first, second = handle.noop(), handle.stat()
+        self.server.heard()
+        first.addCallback(lambda _: self.server.lose())
+        self.server.say(b"+OK\r\n+OK 2 320\r\n")
+        self.assertIsNone(self.result(first))
+        self.error(second, ConnectionLostError)
+        self.assertIdle()

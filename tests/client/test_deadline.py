@@ -5,18 +5,18 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect.client.deadline import Limit
+from pop3connect.client.deadline import Deadline
 
 
-class LimitTests(SynchronousTestCase):
-    """`Limit`"""
+class DeadlineTests(SynchronousTestCase):
+    """`Deadline`"""
 
     def setUp(self) -> None:
         self.clock = Clock()
         # Not from zero: a clock's beginning is no special time.
         self.clock.advance(1000)
         self.expired: list[tuple[str, float]] = []
-        self.limit = Limit(
+        self.limit = Deadline(
             self.clock, lambda phase, seconds: self.expired.append((phase, seconds))
         )
 
@@ -120,7 +120,7 @@ class LimitTests(SynchronousTestCase):
             if len(self.expired) < 2:
                 limit.start("next", 10)
 
-        limit = Limit(self.clock, expired)
+        limit = Deadline(self.clock, expired)
         limit.start("first", 5)
         self.clock.pump([5, 10, 10])
         self.assertEqual(self.expired, [("first", 5), ("next", 10)])
@@ -128,4 +128,125 @@ class LimitTests(SynchronousTestCase):
     def test_late_clock_expires_limit_once(self) -> None:
         self.limit.start("reply", 60)
         self.clock.advance(100_000)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_paused_limit_has_no_delayed_call_and_does_not_expire(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.pause()
+        self.assertTrue(self.limit.running)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(100_000)
+        self.assertEqual(self.expired, [])
+
+    def test_resumed_limit_has_the_remainder_of_its_time(self) -> None:
+        for elapsed in (0, 1, 30, 59.5):
+            self.expired.clear()
+            self.limit.start("reply", 60)
+            self.clock.advance(elapsed)
+            self.limit.pause()
+            self.clock.advance(1000)
+            self.limit.resume()
+            self.clock.advance(60 - elapsed - 0.25)
+            self.assertEqual(self.expired, [])
+            self.clock.advance(0.25)
+            self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_pausing_again_and_again_does_not_renew_the_time(self) -> None:
+        """61 seconds of the server's time, however often the consumer pauses."""
+        self.limit.start("reply", 60)
+        for _ in range(60):
+            self.clock.advance(1)
+            self.limit.pause()
+            self.clock.advance(5)
+            self.limit.resume()
+        self.clock.advance(1)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_progress_before_the_pause_counts(self) -> None:
+        self.limit.start("reply", 60)
+        self.clock.advance(50)
+        self.limit.progress()
+        self.clock.advance(20)
+        self.limit.pause()
+        self.clock.advance(1000)
+        self.limit.resume()
+        self.clock.advance(39.5)
+        self.assertEqual(self.expired, [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_progress_during_the_pause_restarts_the_full_time(self) -> None:
+        """What had arrived before the transport paused is still read."""
+        self.limit.start("reply", 60)
+        self.clock.advance(50)
+        self.limit.pause()
+        self.limit.progress()
+        self.clock.advance(1000)
+        self.limit.resume()
+        self.clock.advance(59.5)
+        self.assertEqual(self.expired, [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_progress_after_the_pause_restarts_the_full_time(self) -> None:
+        self.limit.start("reply", 60)
+        self.clock.advance(50)
+        self.limit.pause()
+        self.limit.resume()
+        self.clock.advance(5)
+        self.limit.progress()
+        self.clock.advance(59.5)
+        self.assertEqual(self.expired, [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_pausing_or_resuming_twice_has_no_further_effect(self) -> None:
+        self.limit.start("reply", 60)
+        self.clock.advance(50)
+        self.limit.pause()
+        self.clock.advance(100)
+        self.limit.pause()
+        self.limit.resume()
+        self.limit.resume()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(10)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_pausing_or_resuming_a_limit_that_is_not_running_has_no_effect(
+        self,
+    ) -> None:
+        self.limit.pause()
+        self.limit.resume()
+        self.assertFalse(self.limit.running)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopped_while_paused_it_cannot_be_resumed(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.pause()
+        self.limit.stop()
+        self.assertFalse(self.limit.running)
+        self.limit.resume()
+        self.assertFalse(self.limit.running)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_starting_while_paused_starts_the_clock(self) -> None:
+        self.limit.start("reply", 60)
+        self.clock.advance(50)
+        self.limit.pause()
+        self.limit.start("reply", 10)
+        self.clock.advance(10)
+        self.assertEqual(self.expired, [("reply", 10)])
+
+    def test_overdue_when_paused_it_expires_when_resumed(self) -> None:
+        """The clock was late: nothing of the time is left, and none is added."""
+        late = Clock()
+        limit = Deadline(
+            late, lambda phase, seconds: self.expired.append((phase, seconds))
+        )
+        limit.start("reply", 60)
+        late.rightNow += 100
+        limit.pause()
+        limit.resume()
+        self.assertEqual(self.expired, [])
+        late.advance(0)
         self.assertEqual(self.expired, [("reply", 60)])

@@ -31,8 +31,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from pop3connect import CommandError, Handle, POP3Error, UsageError
-from pop3connect.client.connection import MAX_STATUS_LINE
-from pop3connect.client.outbox import WINDOW
+from pop3connect.sansio.dialogue import MAX_STATUS_LINE, WINDOW
 
 from ..support.memory import Server
 
@@ -217,7 +216,12 @@ class Sessions(RuleBasedStateMachine):
 
     @rule()
     def uidl(self) -> None:
-        self.ask("UIDL", self.handle.uidl(), lambda uids: int(uids[0].uid))
+        # A message that is marked is left out of the listing.
+        self.ask(
+            "UIDL",
+            self.handle.uidl(),
+            lambda uids: next((int(uid) for number, uid in uids if number == 1), None),
+        )
 
     @rule(number=NUMBERS)
     def retrieve(self, number: int) -> None:
@@ -390,7 +394,7 @@ class Sessions(RuleBasedStateMachine):
         unanswered = len(self.owed) + self.unsent.count(b"\r\n")
         assert len(self.owed) <= self.window, unanswered
         protocol: Any = self.handle._protocol
-        kept = len(protocol._buffer) + len(protocol._carried)
+        kept = len(protocol._buffer) + len(protocol._dialogue.rest)
         assert kept <= 4 * MAX_STATUS_LINE
 
     @invariant()

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from pop3connect import (
     CommandError,
     ConnectionLostError,
+    Connector,
     Handle,
     ProtocolError,
     STLSUnavailableError,
@@ -32,7 +33,7 @@ from ..support.certificates import (
     unknown_ca,
     wrong_host,
 )
-from ..support.memory import Server
+from ..support.memory import Latest, Server
 
 OFFER = b"+OK\r\nUSER\r\nSTLS\r\n.\r\n"
 """What a server with STLS answers to CAPA in the clear."""
@@ -237,9 +238,21 @@ class UpgradeTests(StlsTestCase):
 
     def test_tls_session_is_resumed_at_next_upgrade(self) -> None:
         """The next upgrade may resume the TLS session; a proof was given before."""
-        folder, creator = self.folder([authority()]), ServerTLS()
+        creator = ServerTLS()
+        connector = Connector(
+            HOST,
+            secure=2,
+            cacerts=self.folder([authority()]),
+            reactor=self.clock,
+            endpoint=Latest(self),
+        )
         for _ in range(2):
-            opening = self.upgrade(creator, cacerts=folder)
+            self.server = Server(self.clock)
+            opening = connector.connect("ada", "lovelace")
+            self.server.say(b"+OK ready\r\n")
+            self.server.expect(b"CAPA", OFFER)
+            self.server.expect(b"STLS", READY)
+            self.server.start_tls(creator)
             self.play_login()
             handle = self.successResultOf(opening)
             assert handle.tls is not None

@@ -47,10 +47,8 @@ class PowerCut(BaseException):
 def deliver(store: Any, key: str | None, message: bytes = MESSAGE) -> None:
     """Bring a message into a store, in small pieces."""
     delivery: Delivery = store.deliver(key)
-    delivery.registerProducer(None, True)
     for start in range(0, len(message), 7):
         delivery.write(message[start : start + 7])
-    delivery.unregisterProducer()
     store.keep(delivery)
 
 

@@ -379,7 +379,7 @@ class ConnectTests(InteropTestCase):
         server.start()
         handle = await self.open(server.add_user(small(1)), at=server)
         closed = handle.when_closed()
-        # Dovecot says -ERR [SYS/TEMP], though nobody asked.
+        # Dovecot says -ERR [SYS/TEMP], though no command was pending.
         server.begin_to_stop()
         await closed
         with self.assertRaises(POP3Error) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -12,8 +11,9 @@ from zope.interface.verify import verifyObject
 
 from pop3connect import CommandError
 from pop3connect.client.streaming import Streamed
-from pop3connect.sansio.commands import Noop, Retrieve
-from pop3connect.sansio.exchange import Exchange, Sink
+from pop3connect.sansio.commands import List, Noop, Retrieve, Top
+from pop3connect.sansio.events import Kind
+from pop3connect.sansio.exchange import Exchange
 
 
 class Flow:
@@ -75,13 +75,11 @@ class StreamedTests(SynchronousTestCase):
         self.sink.write(b"two")
         self.assertEqual(self.consumer.pieces, [b"one", b"two"])
         self.sink.end(6)
-        self.assertEqual(self.sink.octets, 6)
         self.assertIs(self.consumer.producer, None)
         self.assertEqual(self.log, ["register streaming=True", "unregister", "resume"])
 
     def test_consumer_gets_no_producer_before_the_body_begins(self) -> None:
         self.assertEqual((self.log, self.consumer.producer), ([], None))
-        self.assertEqual(self.sink.octets, 0)
 
     def test_consumer_can_pause_resume_and_abandon_the_body(self) -> None:
         self.sink.begin(self.flow)
@@ -148,56 +146,36 @@ class ExchangeTests(SynchronousTestCase):
         exchange = Exchange(command, sink=sink)
         self.assertIs(exchange.command, command)
         self.assertIs(exchange.sink, sink)
-        self.assertIs(exchange.noted, None)
         self.assertFalse(exchange.dropped)
 
     def test_sink_defaults_to_none(self) -> None:
         self.assertIs(Exchange(Retrieve(1)).sink, None)
 
+    def test_whole_bodies_are_answers_or_go_to_the_sink(self) -> None:
+        sink = Streamed(Consumer([]))
+        self.assertIs(Exchange(Retrieve(1)).whole, Kind.ANSWERED)
+        self.assertIs(Exchange(Top(1), sink=sink).whole, Kind.STREAMED)
+        self.assertIs(Exchange(List()).whole, None)
+        self.assertIs(Exchange(Noop()).whole, None)
+
     def test_reply_is_consumed_when_nobody_waits(self) -> None:
         exchange = Exchange(Noop())
         exchange.succeed(None)
         exchange.fail(CommandError("no"))
+        exchange.refused(CommandError("no"))
 
     def test_reply_after_drop_reaches_no_callback(self) -> None:
-        for begun in (False, True):
-            heard: list[object] = []
-            exchange = Exchange(Noop(), noted=heard.append)
-            exchange.succeed = exchange.fail = heard.append
-            exchange.drop(begun=begun)
-            self.assertTrue(exchange.dropped)
-            exchange.succeed(None)
-            exchange.fail(CommandError("no"))
-            self.assertEqual(heard, [])
-
-    def test_noted_is_still_called_after_drop(self) -> None:
         heard: list[object] = []
-        exchange = Exchange(Noop(), noted=heard.append)
-        exchange.drop(begun=False)
-        assert exchange.noted is not None
-        exchange.noted("done")
+        exchange = Exchange(Noop(), heard.append, heard.append)
+        exchange.drop()
+        self.assertTrue(exchange.dropped)
+        exchange.succeed(None)
+        exchange.fail(CommandError("no"))
+        self.assertEqual(heard, [])
+
+    def test_reply_after_drop_is_still_noted(self) -> None:
+        heard: list[object] = []
+        exchange = Exchange(Noop(), heard.append, noted=heard.append)
+        exchange.drop()
+        exchange.succeed("done")
         self.assertEqual(heard, ["done"])
-
-    def test_body_after_drop_is_discarded(self) -> None:
-        log: list[str] = []
-        for place in (None, Streamed(Consumer(log))):
-            exchange = Exchange(Retrieve(1), sink=place)
-            exchange.drop(begun=False)
-            sink: Sink | None = exchange.sink
-            assert sink is not None
-            sink.begin(Flow(log))
-            piece = bytes(100)
-            held = sys.getrefcount(piece)
-            sink.write(piece)
-            self.assertEqual(sys.getrefcount(piece), held)
-            sink.end(100)
-            sink.begin(Flow(log))
-            sink.lost()
-            # The consumer, if there is one, hears nothing of it.
-            self.assertEqual(log, [])
-
-    def test_drop_after_body_has_begun_keeps_the_sink(self) -> None:
-        sink = Streamed(Consumer([]))
-        exchange = Exchange(Retrieve(1), sink=sink)
-        exchange.drop(begun=True)
-        self.assertIs(exchange.sink, sink)

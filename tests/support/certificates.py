@@ -39,7 +39,7 @@ from pop3connect.address import ServerAddress
 from pop3connect.tls.context import ClientContext
 from pop3connect.tls.identity import IdentityCheck
 
-from .memory import Server
+from .memory import Latest, Server
 
 E = TypeVar("E", bound=POP3Error)
 
@@ -605,6 +605,9 @@ class TLSTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.server = Server(self.clock)
+        self.endpoint = Latest(self)
+        # The TLS context of the last session that was logged in.
+        self.last_context: Any = None
         self.status: list[str] = []
         self.addCleanup(self._nothing_left)
 
@@ -642,8 +645,9 @@ class TLSTestCase(SynchronousTestCase):
         options.setdefault("stsproc", self.status.append)
         if options.get("verify", True) and "cacerts" not in options:
             options["cacerts"] = self.folder([authority()])
-        # Each has a connection of its own.
+        # Each has a connection of its own, and finds what an earlier one has left.
         self.server = Server(self.clock)
+        options.setdefault("endpoint", self.endpoint)
         opening = self.server.open(server, **options)
         self.server.start_tls(creator or ServerTLS())
         return opening
@@ -657,6 +661,7 @@ class TLSTestCase(SynchronousTestCase):
         opening = self.open(creator, server, **options)
         self.greet()
         handle: Handle = self.successResultOf(opening)
+        self.last_context = handle._protocol.settings.context
         return handle
 
     def greet(self) -> None:

@@ -127,7 +127,8 @@ class Server:
         """
         options.setdefault("username", "ada")
         options.setdefault("password", "lovelace")
-        return connect(server, endpoint=self, reactor=self.clock, **options)
+        options.setdefault("endpoint", self)
+        return connect(server, reactor=self.clock, **options)
 
     def say(self, data: bytes, *, size: int | None = None) -> None:
         """
@@ -205,7 +206,8 @@ class Server:
                 back = self._there.value()
                 if back:
                     self._there.clear()
-                    if not self.transport.lost:
+                    # Twisted's TCP reads no more after an abort.
+                    if not (self.transport.lost or self.transport.aborting):
                         self.client.dataReceived(back)
                     moved = True
             if not moved:
@@ -247,6 +249,22 @@ class Server:
         return handles[0]
 
 
+@implementer(IStreamClientEndpoint)
+class Latest:
+    """
+    An endpoint that leads to the server that a test has now: its attribute ``server``.
+
+    A `Connector` has one endpoint, and a `Server` takes one connection.
+    """
+
+    def __init__(self, test: Any) -> None:
+        self._test = test
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._test.server.connect(factory)
+        return connecting
+
+
 class SessionTestCase(SynchronousTestCase):
     """
     A test of one session with a `Server`; every one ends with nothing left behind.
@@ -269,6 +287,14 @@ class SessionTestCase(SynchronousTestCase):
         What the sessions get as ``stsproc``.
         """
         return self.status.append
+
+    def again(self) -> None:
+        """
+        Begin again with another server at the same time, for the same connector.
+        """
+        self._nothing_left()
+        self.server = Server(self.clock)
+        self.status.clear()
 
     def anew(self) -> None:
         """

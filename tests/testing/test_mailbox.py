@@ -31,6 +31,7 @@ from pop3connect import (
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.testing.script import stuffed
 
+from ..support.acting import Keeping
 from ..support.memory import server_certificate
 
 ROOT = Path(__file__).absolute().parents[2]
@@ -86,7 +87,9 @@ class ScriptTests(SynchronousTestCase):
         self.assertNoResult(answer)
         server.flush()
         self.successResultOf(answer)
-        self.successResultOf(handle.abort())
+        aborted = handle.abort()
+        server.flush()
+        self.successResultOf(aborted)
 
     def test_script_can_start_tls_at_once_or_after_stls(self) -> None:
         for script, secure in (
@@ -119,7 +122,9 @@ class ScriptTests(SynchronousTestCase):
         answer = handle.retrieve(7)
         server.flush()
         self.assertEqual(self.successResultOf(answer), MAIL)
-        self.successResultOf(handle.abort())
+        aborted = handle.abort()
+        server.flush()
+        self.successResultOf(aborted)
 
     def test_stuffed_doubles_leading_dots_and_adds_the_end(self) -> None:
         for body, wire in (
@@ -263,7 +268,9 @@ class FaultTests(SynchronousTestCase):
             server.flush()
             self.assertEqual(self.successResultOf(first), MAIL)
             self.assertEqual(self.successResultOf(second), OTHER)
-            self.successResultOf(handle.abort())
+            aborted = handle.abort()
+            server.flush()
+            self.successResultOf(aborted)
             server.check()
 
     def test_connection_dropped_within_a_message_fails_retrieve(self) -> None:
@@ -309,7 +316,9 @@ class FaultTests(SynchronousTestCase):
             self.assertNoResult(answer)
             server.advance(1)
             self.successResultOf(answer)
-            self.successResultOf(handle.abort())
+            aborted = handle.abort()
+            server.flush()
+            self.successResultOf(aborted)
             server.check()
 
     def test_body_that_trickles_too_slowly_times_out(self) -> None:
@@ -330,7 +339,9 @@ class FaultTests(SynchronousTestCase):
         )
         handle.retrieve(1).addErrback(lambda _: None)
         server.advance(1)
-        self.successResultOf(handle.abort())
+        aborted = handle.abort()
+        server.flush()
+        self.successResultOf(aborted)
         server.flush()
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
@@ -522,6 +533,54 @@ class MailboxTests(SynchronousTestCase):
         deferred.addBoth(outcomes.append)
         self.assertEqual(len(outcomes), 1)
         return getattr(outcomes[0], "value", outcomes[0])
+
+    def test_abort_in_a_callback_under_tls_is_told_in_a_later_turn(self) -> None:
+        """As Twisted's TCP does it: TLS has not finished with the chunk yet."""
+        for options, secure in (
+            ({}, 0),
+            ({"certificate": server_certificate()}, 2),
+            ({"certificate": server_certificate(), "tls_at_once": True}, 1),
+        ):
+            server = MailboxServer([MAIL], **options)  # type: ignore[arg-type]
+            handle = self.open(server, secure=secure, verify=False)
+            noop, closed = handle.noop(), handle.when_closed()
+            told: list[bool] = []
+
+            def abort(
+                _: object,
+                handle: Handle = handle,
+                closed: Deferred[None] = closed,
+                told: list[bool] = told,
+            ) -> None:
+                handle.abort()
+                told.append(bool(closed.called))
+
+            noop.addCallback(abort)
+            self.done(server, noop)
+            self.assertEqual(told, [False])
+            self.successResultOf(closed)
+            self.assertEqual(server.clock.getDelayedCalls(), [])
+            self.assertFalse(server.in_use)
+
+    def test_nothing_arrives_after_an_abort(self) -> None:
+        server = MailboxServer([MAIL])
+        lines: list[str] = []
+        handle = self.open(server, stsproc=lines.append)
+        asked = handle.stat()
+        asked.addErrback(lambda _: None)
+        told = len(lines)
+        self.done(server, handle.abort())
+        self.assertEqual(lines[told:], [])
+        self.assertNotIn("STAT", server.heard)
+
+    def test_message_arrives_in_chunks_of_64_kib(self) -> None:
+        server = MailboxServer([MAIL, b"x" * 200_000 + b"\r\n"])
+        handle = self.open(server)
+        sink = Keeping()
+        self.assertEqual(self.done(server, handle.retrieve(2, sink)), 200_002)
+        self.assertEqual(b"".join(sink.pieces), b"x" * 200_000 + b"\r\n")
+        self.assertLessEqual(max(map(len, sink.pieces)), 65536)
+        self.done(server, handle.disconnect())
 
     def test_no_delayed_call_is_left_after_a_session(self) -> None:
         server = MailboxServer([MAIL])

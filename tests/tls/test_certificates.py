@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pop3connect import VerificationError
-from pop3connect.tls.context import shared_context
+from pop3connect.tls.context import ContextKeeper
 from pop3connect.tls.trust import Trust
 
 from ..support.certificates import (
@@ -316,7 +316,8 @@ class ManyAuthoritiesTests(TLSTestCase):
             pems = map(ssl.DER_cert_to_PEM_cert, ders[file::100])
             (folder / f"{file}.pem").write_text("".join(pems))
         trust = Trust.choose(folder, False, {})
-        self.assertIs(shared_context(trust), shared_context(trust))
+        keeper = ContextKeeper(trust)
+        self.assertIs(keeper.current(), keeper.current())
         self.accepts(right(), cacerts=folder)
         self.refuses(unknown_ca(), cacerts=folder)
 

@@ -32,7 +32,7 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, ConnectionCreator, shared_context
+from pop3connect.tls.context import ClientContext, ConnectionCreator
 from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 
@@ -614,7 +614,8 @@ class ResumptionTests(TLSTestCase):
         """
         Return what is kept of the session with the server.
         """
-        context = shared_context(Trust.choose(self.there, False, {}))
+        context: Any = self.last_context
+        assert context is not None
         address = ServerAddress.parse(HOST, 995)
         return context, address, context.resumable(address)
 
@@ -970,9 +971,9 @@ class ClientCertificateTests(TLSTestCase):
             """
             import sys
             from pop3connect import UsageError
-            from pop3connect.tls.context import shared_context
+            from pop3connect.tls.context import ClientContext
             try:
-                shared_context(None, sys.argv[1])
+                ClientContext(None, sys.argv[1])
             except UsageError:
                 print("refused")
             """

@@ -25,7 +25,7 @@ from OpenSSL import SSL
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from pop3connect import TLSError, UsageError, VerificationError
-from pop3connect.tls.context import ClientContext, shared_context
+from pop3connect.tls.context import ClientContext, ContextKeeper
 from pop3connect.tls.trust import CACERTS_VARIABLE, Trust
 
 from ..support.certificates import (
@@ -632,7 +632,8 @@ class NoUsableFolderTests(TrustTestCase):
 
     def test_error_names_the_server(self) -> None:
         """The error says for which server it was."""
-        self.assertEqual(self.rejects(TLSError, cacerts=self.folder({})).server, HOST)
+        error = self.rejects(TLSError, cacerts=self.folder({}))
+        self.assertEqual(error.server, f"{HOST}:995")
 
 
 class ChangeTests(TrustTestCase):
@@ -767,70 +768,50 @@ class ChangeTests(TrustTestCase):
 
 class SharingTests(TrustTestCase):
     """
-    Contexts are shared where the trust is the same, and only there.
+    A connector keeps its context as long as what it was made from is the same.
     """
 
-    def test_context_is_shared_while_folder_is_unchanged(self) -> None:
+    def keeper(self, folder: Path, certificate: str | None = None) -> ContextKeeper:
+        return ContextKeeper(trusting(folder), certificate)
+
+    def test_context_is_kept_while_folder_is_unchanged(self) -> None:
         """A thousand connections read the certificates once."""
-        folder = self.folder([authority()])
-        self.assertIs(
-            shared_context(trusting(folder)), shared_context(trusting(folder))
-        )
+        keeper = self.keeper(self.folder([authority()]))
+        self.assertIs(keeper.current(), keeper.current())
 
-    def test_context_is_shared_for_same_folder_by_relative_path(self) -> None:
-        """A relative path leads to the same folder."""
-        folder = self.folder([authority()])
-        other = Trust.choose(os.path.relpath(folder), False, {})
-        self.assertIs(shared_context(trusting(folder)), shared_context(other))
-
-    def test_context_is_shared_when_only_ignored_files_change(self) -> None:
+    def test_context_is_kept_when_only_ignored_files_change(self) -> None:
         """A hidden file, or one within a folder in the folder, changes nothing."""
         folder = self.folder([authority()])
         (folder / "old").mkdir()
-        before = shared_context(trusting(folder))
+        keeper = self.keeper(folder)
+        before = keeper.current()
         (folder / ".notes").write_bytes(b"")
         (folder / "old" / "ca.pem").write_bytes(pem(somebody()))
-        self.assertIs(shared_context(trusting(folder)), before)
+        self.assertIs(keeper.current(), before)
 
-    def test_context_is_not_shared_after_folder_changed(self) -> None:
+    def test_context_is_made_again_after_folder_changed(self) -> None:
         folder = self.folder([authority()])
-        before = shared_context(trusting(folder))
+        keeper = self.keeper(folder)
+        before = keeper.current()
         (folder / "more.pem").write_bytes(pem(somebody()))
-        after = shared_context(trusting(folder))
+        after = keeper.current()
         self.assertIsNot(after, before)
-        self.assertIs(shared_context(trusting(folder)), after)
+        self.assertIs(keeper.current(), after)
 
-    def test_context_is_not_shared_between_folders(self) -> None:
-        """Two folders with the same in them are two folders."""
-        one, two = self.folder([authority()]), self.folder([authority()])
-        self.assertIsNot(shared_context(trusting(one)), shared_context(trusting(two)))
+    def test_context_is_made_again_after_client_certificate_changed(self) -> None:
+        identity = client_identity("ada")
+        there = self.folder({"ada.txt": identity.pem + identity.key_pem}) / "ada.txt"
+        keeper = self.keeper(self.folder([authority()]), str(there))
+        before = keeper.current()
+        other = client_identity("grace")
+        there.write_bytes(other.pem + other.key_pem + b"\n")
+        self.assertIsNot(keeper.current(), before)
 
-    def test_context_is_not_shared_with_system_trust(self) -> None:
+    def test_session_without_verification_makes_no_other_lose_it(self) -> None:
         folder = self.folder([authority()])
-        more = Trust.choose(folder, True, {})
-        self.assertIsNot(shared_context(trusting(folder)), shared_context(more))
-
-    def test_context_is_not_shared_without_verification(self) -> None:
-        """A session without verification makes no other one lose it."""
-        folder = self.folder([authority()])
-        checked = shared_context(trusting(folder))
-        self.assertIsNot(shared_context(None), checked)
         self.log_in(ServerTLS(unknown_ca()), verify=False)
         self.server.lose()
         self.refuses(unknown_ca(), cacerts=folder)
-
-    def test_context_is_not_shared_between_client_certificates(self) -> None:
-        """A client certificate is for its account only (RFC 8314 section 4.5)."""
-        folder = self.folder([authority()])
-        files = []
-        for who in ("ada", "grace"):
-            identity = client_identity(who)
-            content = {f"{who}.txt": identity.pem + identity.key_pem}
-            files.append(str(self.folder(content) / f"{who}.txt"))
-        trust = trusting(folder)
-        contexts = {shared_context(trust, file) for file in (None, *files)}
-        self.assertEqual(len(contexts), 3)
-        self.assertIs(shared_context(trust, files[0]), shared_context(trust, files[0]))
 
     def test_two_folders_in_use_keep_their_own_trust(self) -> None:
         """Sessions under different trust do not get mixed up."""
@@ -841,18 +822,12 @@ class SharingTests(TrustTestCase):
             self.accepts(unknown_ca(), cacerts=others)
             self.refuses(unknown_ca(), cacerts=ours)
 
-    def test_oldest_contexts_are_dropped_with_many_folders(self) -> None:
-        """A process that makes a folder for each connection does not keep them all."""
-        contexts = [
-            weakref.ref(shared_context(trusting(self.folder([authority()]))))
-            for _ in range(150)
-        ]
+    def test_context_is_dropped_with_its_keeper(self) -> None:
+        keeper = self.keeper(self.folder([authority()]))
+        context = weakref.ref(keeper.current())
+        del keeper
         gc.collect()
-        alive = [context for context in contexts if context() is not None]
-        self.assertLess(len(alive), 100)
-        # Those which are left are the last ones, so that what is in use stays.
-        for context in contexts[-20:]:
-            self.assertIsNotNone(context())
+        self.assertIsNone(context())
 
 
 class ChoiceTests(TrustTestCase):

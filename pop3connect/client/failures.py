@@ -1,0 +1,147 @@
+"""
+The errors of a session, in words.
+
+Text of the server goes through the transcript of the session first: it is masked, then
+cut and escaped.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ..errors import (
+    CommandError,
+    ConnectionLostError,
+    POP3Error,
+    ProtocolError,
+    TimedOutError,
+)
+from ..redaction import Transcript
+from ..sansio.events import Broken
+from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, parse_status
+from ..sansio.states import State
+
+__all__ = ["Failures"]
+
+E = TypeVar("E", bound=CommandError)
+
+
+class Failures:
+    """
+    Builds the errors of one session.
+
+    :param server: ``host:port``, which each of them names.
+    """
+
+    __slots__ = ("_server", "_transcript")
+
+    def __init__(self, server: str, transcript: Transcript) -> None:
+        self._server = server
+        self._transcript = transcript
+
+    def ended(self, how: str, cause: BaseException | None = None) -> POP3Error:
+        """Return the error of a session that this side has ended."""
+        error = ConnectionLostError(how, server=self._server)
+        error.__cause__ = cause
+        return error
+
+    def lost(
+        self, state: State, reason: BaseException | None, *, shaking_hands: bool
+    ) -> ConnectionLostError:
+        """Return the error for a connection that went away."""
+        during = {
+            State.GREETING: " before the greeting",
+            State.AUTHORIZATION: " during the login",
+            State.UPDATE: " before QUIT was answered",
+        }.get(state, "")
+        if shaking_hands:
+            during = " during the TLS handshake"
+        error = ConnectionLostError(
+            f"the connection was lost{during}: {reason}", server=self._server
+        )
+        error.__cause__ = reason
+        return error
+
+    def broken(self, broken: Broken, unanswered: int) -> ProtocolError:
+        """Return the error for what the server sent."""
+        if broken.protocol is not None:
+            message = f"this is not a POP3 server: it looks like {broken.protocol}"
+            if broken.protocol == TLS_RECORD:
+                message += "; use secure=1 for a port with TLS at once"
+        else:
+            message = f"the server sent {broken.problem}"
+            if broken.text is not None:
+                shown = self._transcript.clean(broken.text)
+                message += f": {shown!r}{_suspicion(unanswered)}"
+        return ProtocolError(message, server=self._server, verb=broken.verb)
+
+    def timed_out(
+        self,
+        phase: str,
+        seconds: float,
+        *,
+        rest: bytes,
+        unanswered: int,
+        plain: bool,
+        verb: str | None,
+    ) -> TimedOutError:
+        """
+        Return the error for a server that took too long.
+
+        :param rest: what it has sent of its reply.
+        """
+        hint = _suspicion(unanswered)
+        if phase == "greeting" and plain:
+            hint = "; if the server expects TLS at once there, use secure=1"
+        if b"\n" in rest and b"\r\n" not in rest:
+            hint = "; it has sent a line that ends in LF alone, and POP3 has CR LF"
+        return TimedOutError(
+            f"the server took too long: no {phase} within {seconds:g} seconds{hint}",
+            phase=phase,
+            seconds=seconds,
+            server=self._server,
+            verb=verb,
+        )
+
+    def unreadable(self, verb: str, bad: BadReplyError) -> ProtocolError:
+        """Return the error for a reply that is not what its command asked for."""
+        return ProtocolError(
+            f"the reply cannot be read: {bad.shown(self._transcript.clean)}",
+            server=self._server,
+            verb=verb,
+        )
+
+    def refused(self, kind: type[E], verb: str | None, line: bytes) -> E:
+        """
+        Return the error for ``-ERR``.
+
+        :param verb: the command; ``None``: it was the greeting.
+        """
+        status = parse_status(line)
+        assert status is not None
+        if status.code not in (None, *CODES):
+            # A code of the server's own, which may repeat a secret as any text may.
+            status = parse_status(self._transcript.mask(line)) or status
+        text = self._transcript.clean(status.text)
+        shown = f"[{status.code}] {text}".strip() if status.code else text.strip()
+        what = (
+            "the server refused the session" if verb is None else "the server refused"
+        )
+        return kind(
+            f"{what}: {shown or 'it gave no reason'}",
+            text=text,
+            code=status.code,
+            server=self._server,
+            verb=verb,
+        )
+
+
+def _suspicion(unanswered: int) -> str:
+    """Return what may be behind a reply that is missing or out of step."""
+    if unanswered < 2:
+        return ""
+    # Announced and broken: there are such servers.
+    return (
+        f"; {unanswered} commands were unanswered at once: if the server's pipelining "
+        "is broken, use pipeline=False"
+    )

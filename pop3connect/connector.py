@@ -1,0 +1,490 @@
+"""
+Options held once for the sessions with one server, and what is remembered between them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
+from .auth.account import Account, Password
+from .auth.login import HungUp, log_in
+from .auth.policy import NO_PASSWORD, check_auth
+from .client.closing import abandon, leave
+from .client.establish import connect_error, establish
+from .client.observer import OneShot
+from .client.protocol import POP3ClientProtocol
+from .client.settings import Settings
+from .errors import (
+    ConnectError,
+    ConnectionLostError,
+    LoginError,
+    POP3Error,
+    TLSError,
+    UsageError,
+)
+from .handle import Handle
+from .reactors import CONNECTS, RESOLVES, check_reactor
+from .redaction import Secret, StatusProcedure
+from .sansio.commands import check_text
+from .sansio.readers import MAX_LISTING
+
+if TYPE_CHECKING:
+    from twisted.mail.interfaces import IClientAuthentication
+
+    from .tls.context import ClientCertificate, ClientContext, ContextKeeper
+
+__all__ = ["ConnectOptions", "Connector"]
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The keyword options of `connect`, for functions that pass them on."""
+
+    cacerts: str | os.PathLike[str] | None
+    system_trust: bool
+    reactor: IReactorTime | None
+    endpoint: IStreamClientEndpoint | None
+    auth: str | IClientAuthentication
+    timeout: float
+    connect_timeout: float
+    max_message_size: int | None
+    max_listing: int
+    pipeline: bool
+    client_certificate: ClientCertificate | None
+    allow_cleartext: bool
+    utf8: bool
+    capa: bool
+
+
+class Connector:
+    """
+    Opens sessions with one server.
+
+    The TLS context is made once and its sessions are resumed, so a program that
+    connects again and again should keep its connector.  A change in the cacerts folder
+    is noticed at the next connection, and drops both.
+
+    :param server: ``"host"``, ``"host:port"``, an IP address, or
+        ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
+    :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
+        STLS there is no fallback to plain text.
+    :param verify: whether the server has to prove its identity; without, TLS still
+        encrypts, for whatever machine answered.
+    :param cacerts: the folder with the certificates to trust; default: the
+        environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
+    :param system_trust: with ``cacerts``: the platform's store counts as well.
+    :param reactor: default: the global one.  With an ``endpoint``, a
+        `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
+        ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
+    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
+        The server still has to prove that it is ``server``.
+    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
+        mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
+    :param timeout: seconds for the greeting and for each reply.
+    :param connect_timeout: seconds for looking up the name and connecting, and
+        again for the TLS handshake.
+    :param max_message_size: bytes; a longer message ends the session.
+    :param max_listing: rows; a longer LIST or UIDL ends the session.
+    :param pipeline: ``False``: one command at a time, whatever the server offers.
+    :param client_certificate: a PEM file with certificate and key, a pair of
+        files, or a `twisted.internet.ssl.PrivateCertificate`.
+    :param allow_cleartext: ``False``: a password is never sent without TLS.
+    :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
+    :param capa: ``False``: never ask what the server can do, for servers that close the
+        connection at CAPA.  Then nothing is pipelined, and USER is used unless ``auth``
+        says otherwise.
+    :raises UsageError: an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        secure: int | Secure = Secure.NONE,
+        verify: bool = True,
+        cacerts: str | os.PathLike[str] | None = None,
+        system_trust: bool = False,
+        reactor: IReactorTime | None = None,
+        endpoint: IStreamClientEndpoint | None = None,
+        auth: str | IClientAuthentication = "auto",
+        timeout: float = 60.0,
+        connect_timeout: float = 30.0,
+        max_message_size: int | None = None,
+        max_listing: int = MAX_LISTING,
+        pipeline: bool = True,
+        client_certificate: ClientCertificate | None = None,
+        allow_cleartext: bool = True,
+        utf8: bool = False,
+        capa: bool = True,
+    ) -> None:
+        try:
+            self._secure = _secure(secure)
+            self.server = ServerAddress.parse(
+                server, POP3S_PORT if self._secure is Secure.TLS else POP3_PORT
+            )
+            self._auth = _authenticator(auth)
+            self._timeout = _seconds("timeout", timeout)
+            self._connect_timeout = _seconds("connect_timeout", connect_timeout)
+            self._max_message_size = max_message_size
+            if max_message_size is not None:
+                _count("max_message_size", max_message_size, "bytes")
+            self._max_listing = _count("max_listing", max_listing, "rows")
+            self._endpoint = _endpoint(endpoint)
+            self._certificate = client_certificate
+            self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
+            self._reactor = _reactor(reactor, self.server, endpoint)
+        except POP3Error as error:
+            known = getattr(self, "server", None)
+            error.server = error.server or (str(known) if known else _shown(server))
+            raise
+        self._pipeline = bool(pipeline)
+        self._allow_cleartext = bool(allow_cleartext)
+        self._utf8 = bool(utf8)
+        self._capa = bool(capa)
+
+    def __repr__(self) -> str:
+        """Show where it leads."""
+        return f"<Connector {self.server} {self._secure.name}>"
+
+    def connect(
+        self,
+        username: str,
+        password: Password,
+        stsproc: StatusProcedure | None = None,
+    ) -> Deferred[Handle]:
+        """
+        Open a session and log in.
+
+        :param password: or a callable that returns one, a Deferred of one, or a
+            coroutine; called when the password is needed.
+        :param stsproc: called with each protocol message, secrets masked.
+        :return: fires with the `Handle`.  Cancelling it closes what was opened.
+
+        It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
+        `TimedOutError`, `TLSError` and its kinds `VerificationError` and
+        `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
+        """
+        try:
+            opening = self.opening(username, password, stsproc)
+        except POP3Error as error:
+            # The local variables of a traceback would show what was given.
+            return fail(error.with_traceback(None))
+        opening.connect(self._endpoint)
+        return opening.result
+
+    def opening(
+        self,
+        username: str,
+        password: Password,
+        stsproc: StatusProcedure | None = None,
+    ) -> Opening:
+        """
+        Return an attempt to open a session, for a factory that brings the connection.
+
+        :raises UsageError: an argument cannot be used.
+        """
+        try:
+            return Opening(self._settings(stsproc), self._account(username, password))
+        except POP3Error as error:
+            error.server = error.server or str(self.server)
+            raise
+
+    def _account(self, username: str, password: Password) -> Account:
+        if isinstance(password, str):
+            password = Secret(password)
+        if username != "" or self._auth not in NO_PASSWORD:
+            # Without a name, the certificate says it all (RFC 4422 appendix A).
+            check_text("user name", username)
+        if not callable(password) and self._auth not in NO_PASSWORD:
+            check_text("password", password)
+        return Account(
+            username=username,
+            password=password,
+            auth=self._auth,
+            stls=self._secure is Secure.STLS,
+            utf8=self._utf8,
+            capa=self._capa,
+            allow_cleartext=self._allow_cleartext,
+            certificate=self._certificate is not None,
+        )
+
+    def _settings(self, stsproc: StatusProcedure | None) -> Settings:
+        return Settings(
+            server=self.server,
+            clock=self._reactor,
+            status_procedure=_procedure(stsproc),
+            context=self._context(),
+            tls_at_once=self._secure is Secure.TLS,
+            timeout=self._timeout,
+            connect_timeout=self._connect_timeout,
+            max_message_size=self._max_message_size,
+            max_listing=self._max_listing,
+            pipeline=self._pipeline,
+        )
+
+    def _make_keeper(
+        self, verify: bool, cacerts: Any, system_trust: bool
+    ) -> ContextKeeper | None:
+        if self._secure is Secure.NONE:
+            if self._certificate is not None:
+                raise UsageError(
+                    "client_certificate is of no use without TLS; set secure to 1 or 2"
+                )
+            return None
+        from .tls.context import ContextKeeper
+        from .tls.trust import Trust
+
+        trust = Trust.choose(cacerts, system_trust, os.environ) if verify else None
+        return ContextKeeper(trust, self._certificate)
+
+    def _context(self) -> ClientContext | None:
+        return None if self._keeper is None else self._keeper.current()
+
+
+class Opening:
+    """
+    One call of ``connect()``, from the first packet to the handle.
+
+    :ivar result: fires with the handle, or fails.  Cancelling it ends the connection at
+        once, wherever the login is, also from the status procedure.
+    """
+
+    def __init__(self, settings: Settings, account: Account) -> None:
+        self._settings = settings
+        self._account = account
+        self._cancelled = False
+        self._connecting: Deferred[POP3ClientProtocol] | None = None
+        self._protocol: POP3ClientProtocol | None = None
+        # Whether the connection is to be made again, and why: the server refused to
+        # resume a TLS session, which happens once, or closed after a refused login.
+        self._again = False
+        self._resumed_anew = False
+        self._hung_up: HungUp | None = None
+        # Fires when nothing runs any more, so that a cancelled result waits for it.
+        self._over: OneShot[None] = OneShot()
+        self._running = False
+        self.result: Deferred[Handle] = Deferred(self._cancel)
+        self.result.addErrback(self._when_over)
+
+    def connect(self, endpoint: IStreamClientEndpoint | None) -> None:
+        """Connect and log in."""
+        self._running = True
+        opened = Deferred.fromCoroutine(self._open(endpoint))
+        opened.addCallbacks(self._done, self._failed)
+
+    async def _open(self, endpoint: IStreamClientEndpoint | None) -> Handle:
+        while True:
+            protocol = await self._establish(endpoint)
+            handle = await self._log_in(protocol)
+            if handle is not None:
+                return handle
+
+    async def _establish(
+        self, endpoint: IStreamClientEndpoint | None
+    ) -> POP3ClientProtocol:
+        self._connecting = Deferred.fromCoroutine(establish(self._settings, endpoint))
+        try:
+            protocol = self._protocol = await self._connecting
+        except ConnectError as error:
+            if self._hung_up is not None:
+                raise self._hung_up.refusal from error
+            raise
+        finally:
+            self._connecting = None
+        return protocol
+
+    async def _log_in(self, protocol: POP3ClientProtocol) -> Handle | None:
+        """Log in; return ``None`` if another connection is needed."""
+        self._again = False
+        try:
+            self._check()
+            session = await log_in(protocol, self._account, self._hung_up)
+            self._check()
+            if isinstance(session, HungUp):
+                # One attempt is left, for which the server wants a new connection.
+                self._hung_up = session
+                self._again = True
+                await abandon(protocol)
+                self._check()
+                return None
+            return Handle(protocol, session)
+        except (TLSError, ConnectionLostError) as error:
+            again = protocol.protection.resumption_failed and not self._resumed_anew
+            await abandon(protocol)
+            if self._hung_up is not None and isinstance(error, ConnectionLostError):
+                raise self._hung_up.refusal from error
+            if not again or self._cancelled:
+                raise
+            # No credential has been sent yet, so once more, from the start.
+            self._again = self._resumed_anew = True
+            protocol.protection.keep_no_session()
+            return None
+        except LoginError:
+            await leave(protocol)
+            raise
+        except UsageError as error:
+            error.server = error.server or str(self._settings.server)
+            await leave(protocol)
+            raise
+        except GeneratorExit:
+            # Nobody runs this coroutine any more.
+            protocol.end("connect() was given up")
+            raise
+        except BaseException:
+            # CancelledError too: nothing that was opened stays open.
+            await abandon(protocol)
+            raise
+
+    # -- for a factory that brings the connection
+
+    def build(self) -> POP3ClientProtocol | None:
+        """Return a protocol whose login begins; ``None`` if nobody waits for it."""
+        if self.result.called:
+            return None
+        self._running = True
+        protocol = self._protocol = POP3ClientProtocol(self._settings)
+        logged_in = Deferred.fromCoroutine(self._log_in(protocol))
+        logged_in.addCallbacks(self._logged_in, self._failed)
+        return protocol
+
+    def _logged_in(self, handle: Handle | None) -> None:
+        self._running = False
+        if handle is not None:
+            self._done(handle)
+
+    def not_connected(self, reason: BaseException | None) -> None:
+        """Fail: there is no connection."""
+        if not self._cancelled:
+            error = connect_error(self._settings, reason)
+            error.__cause__ = reason
+            self.result.errback(error)
+
+    def wants_another(self) -> bool:
+        """Return whether the connection that was lost is to be made again."""
+        return self._again and not self.result.called
+
+    # -- how it ends
+
+    def _check(self) -> None:
+        if self._cancelled:
+            raise CancelledError()
+
+    def _cancel(self, _: object) -> None:
+        self._cancelled = True
+        if not self._running:
+            self._over.fire(None)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._protocol is not None:
+            self._protocol.end("connect() was cancelled")
+
+    def _when_over(self, failure: Failure) -> Any:
+        if not self._cancelled:
+            return failure
+        return self._over.when_fired().addCallback(lambda _: failure)
+
+    def _done(self, handle: Handle) -> None:
+        if self._cancelled:
+            # In the last moment.
+            handle.abort().addCallback(self._over.fire)
+        else:
+            self.result.callback(handle)
+
+    def _failed(self, failure: Failure) -> None:
+        if self._cancelled:
+            self._over.fire(None)
+        else:
+            self.result.errback(failure)
+
+
+# -- options
+
+
+def _shown(server: str) -> str | None:
+    """Return what was given for the server; ``None``: a password may be in it."""
+    try:
+        ServerAddress.parse(server)
+    except UsageError as error:
+        return error.server
+    return server
+
+
+def _reactor(
+    reactor: IReactorTime | None, server: ServerAddress, endpoint: object
+) -> IReactorTime:
+    if reactor is None:
+        # Not at the top: the first import installs a reactor.
+        from twisted.internet import reactor as installed
+
+        reactor = installed
+    if endpoint is not None:
+        check_reactor(reactor)
+    else:
+        needs = (CONNECTS,) if server.is_ip else (CONNECTS, RESOLVES)
+        check_reactor(reactor, *needs, instead=", or pass an endpoint as well")
+    return reactor
+
+
+_MAX_SECONDS = 366 * 24 * 3600
+
+
+def _secure(secure: object) -> Secure:
+    if isinstance(secure, int):
+        try:
+            return Secure(int(secure))
+        except ValueError:
+            pass
+    raise UsageError(
+        f"secure must be Secure.NONE (0), Secure.TLS (1) or Secure.STLS (2), not "
+        f"{secure!r}"
+    )
+
+
+def _authenticator(auth: Any) -> Any:
+    if callable(getattr(auth, "challengeResponse", None)):
+        return auth
+    return check_auth(auth)
+
+
+def _endpoint(endpoint: Any) -> Any:
+    connects = callable(getattr(endpoint, "connect", None))
+    if endpoint is None or (connects and not isinstance(endpoint, type)):
+        return endpoint
+    raise UsageError(
+        f"endpoint must be an IStreamClientEndpoint, not {type(endpoint).__name__}"
+    )
+
+
+def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
+    if stsproc is None or callable(stsproc):
+        return stsproc
+    if isinstance(stsproc, str) and not stsproc:
+        # Code that comes from Omnis Studio passes it to reach the next parameter.
+        return None
+    raise UsageError(
+        f"stsproc must be a callable, or None, not {type(stsproc).__name__}"
+    )
+
+
+def _seconds(name: str, value: float) -> float:
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 < value <= _MAX_SECONDS
+    ):
+        return value
+    raise UsageError(
+        f"{name} must be a number of seconds above 0, of a year at most, not "
+        f"{value!r:.50}"
+    )
+
+
+def _count(name: str, value: int, unit: str) -> int:
+    if type(value) is int and value > 0:
+        return value
+    raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r:.50}")

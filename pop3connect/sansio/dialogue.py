@@ -1,0 +1,526 @@
+"""
+The client's side of a POP3 dialogue: bytes in, events out.  No I/O, no clock.
+
+Theory of operation
+===================
+
+A dialogue has two queues and one reader.  `_queued` holds the exchanges that have not
+been sent, `_sent` those whose reply is owed, oldest first.  `data_to_send` moves
+exchanges from the first to the second, as many as the window allows: one, unless the
+server announced PIPELINING (RFC 2449 section 6.6).  `receive` reads a chunk and appends
+what happened to `events`.  It calls nobody: not a Deferred, not a consumer, not the
+status procedure.  So while a chunk is read,
+
+- the number of replies that it can complete is fixed: those in `_sent` when it began.
+  Whatever is left behind them answers nothing.  It could be mail text, or forged, and
+  ends the session;
+- neither the queues nor the state change behind the reader's back.
+
+The owner of the transport writes what `data_to_send` returned, then takes the events
+one by one and hands them on.  Only then does application code run.  It may enqueue,
+drop or close as it likes: that changes the queues and appends events, and the loop that
+delivers them goes on.  The event being delivered is the first of `events` until that is
+done, so `events` is empty exactly while no delivery is under way.
+
+An exchange belongs to the dialogue from `enqueue` until its last event (Kind.ANSWERED,
+REFUSED, UNREADABLE or FAILED) was delivered.  `close` turns every exchange that is not
+there yet into a FAILED event, in the order of the commands: none is lost, and none
+succeeds after the end of the session.
+
+What a chunk may contain, in order:
+
+- the rest of a status line or body whose beginning came before;
+- replies: a status line, and for some commands a body behind its ``+OK``;
+- after the login, blank lines between two replies (Office 365 sends them after large
+  messages), also while nothing is owed;
+- the beginning of a reply, which is kept for the next chunk.
+
+What ends the session, because what follows cannot be told from mail text any more:
+
+- a line that is not a status line where one is owed, or one that is too long;
+- anything that is left while no reply is owed, the bytes behind the greeting included;
+- anything behind the ``+OK`` to STLS: it came in the clear (RFC 2595 section 4);
+- a body, a listing or a row beyond its bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from ..errors import POP3Error, UsageError
+from .body import PROGRESS, Body
+from .commands import Quit, Shape, Stls
+from .events import OUTCOMES, Broken, Event, Kind
+from .exchange import Exchange
+from .multiline import SHORT, decode_whole
+from .readers import MAX_LISTING, TooLargeError
+from .replies import (
+    TLS_RECORD,
+    BadReplyError,
+    looks_like,
+    parse_challenge,
+    parse_status,
+)
+from .states import ALLOWED, State
+
+__all__ = ["Dialogue"]
+
+MAX_STATUS_LINE = 16384
+"""Bytes of a status line or continuation.  RFC 2449 section 4 has 512; SASL challenges
+(RFC 5034 section 4) and the texts of some servers are longer."""
+
+WINDOW = 256
+"""Commands that may be unanswered at once.  Their lines fit into the receive buffer of
+any server, and enough are on their way to hide a long round trip."""
+
+MAX_BLANK_LINES = 100_000
+"""Between replies, in a session: one for each message of a large mailbox."""
+
+_PLAIN_OK = (b"+OK ", b"+OK\r")
+
+
+class Dialogue:
+    """
+    One session, from the greeting to its end.
+
+    :param max_message_size: bytes; a longer message ends the session.
+    :param max_listing: rows; a longer listing ends the session.
+    :param listening: whether SENT, LINE and BODY events are wanted.
+    :ivar events: what has happened and was not delivered yet.
+    :ivar state: the state of the session (RFC 1939 section 3).
+    :ivar progress: whether the server has sent enough to be given its whole time again;
+        the owner of the clock resets it.
+    :ivar broken: why the session must end, as soon as that was found.
+    :ivar closed: whether `close` was called.
+    """
+
+    __slots__ = (
+        "_blanks_left",
+        "_body",
+        "_queued",
+        "_reading",
+        "_refill",
+        "_rest",
+        "_sent",
+        "_short_way",
+        "_upgrade",
+        "_window",
+        "broken",
+        "closed",
+        "events",
+        "listening",
+        "progress",
+        "state",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_message_size: int | None = None,
+        max_listing: int = MAX_LISTING,
+        listening: bool = False,
+    ) -> None:
+        self.events: deque[Event] = deque()
+        self.state = State.GREETING
+        self.closed = False
+        self.listening = listening
+        self.progress = False
+        self.broken: Broken | None = None
+        self._queued: deque[Exchange] = deque()
+        # A list: it is never longer than the window, and an idle session does not
+        # have to hold the room that a deque has for more.
+        self._sent: list[Exchange] = []
+        # How many commands may be unanswered, and at how many more are sent.
+        self._window = 1
+        self._refill = 0
+        # The STLS that was sent and whose handshake is not complete.
+        self._upgrade: Exchange | None = None
+        self._rest = b""
+        # How many more are ignored: none before the login.
+        self._blanks_left = 0
+        # Whether the status line of _sent[0] was read and its body is being read.
+        self._reading = False
+        self._body = Body(max_message_size, max_listing)
+        # Whether a short body may be taken whole, without a look at its length.
+        self._short_way = max_message_size is None or max_message_size >= SHORT
+
+    # -- what is known
+
+    @property
+    def owes(self) -> bool:
+        """Whether the server owes a reply."""
+        return bool(self._sent)
+
+    @property
+    def verb(self) -> str | None:
+        """The verb of the command whose reply is owed."""
+        return self._sent[0].command.verb if self._sent else None
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands were sent and not answered."""
+        return len(self._sent)
+
+    @property
+    def outstanding(self) -> int:
+        """How many commands were sent and not answered, or wait to be sent."""
+        return len(self._sent) + len(self._queued)
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a reply that is not complete."""
+        return self._rest
+
+    def in_transfer(self, exchange: Exchange) -> bool:
+        """
+        Return whether the status line of a reply was ``+OK`` and its body is not here.
+
+        A reply that was put by until all of it is here counts; one that was wholly
+        read does not, whether it was delivered or not.
+        """
+        if not self._sent or self._sent[0] is not exchange:
+            return False
+        return self._reading or (
+            self._rest.startswith(_PLAIN_OK) and b"\r\n" in self._rest
+        )
+
+    # -- commands out
+
+    def enqueue(self, verb: str, exchanges: Collection[Exchange]) -> None:
+        """
+        Append exchanges, whose commands all have this verb.  Nothing is sent.
+
+        :raises UsageError: the state does not allow the verb; none was appended.
+        """
+        if verb not in ALLOWED[self.state]:
+            raise UsageError(
+                f"{verb} is not possible now: {self.state.value}", verb=verb
+            )
+        if verb == Quit.verb:
+            self.state = State.UPDATE
+        self._queued.extend(exchanges)
+
+    def data_to_send(self) -> bytes:
+        """
+        Fill the window when half of it is free, and return what to write.
+
+        Then many lines go out in one write, and the server still has the other half
+        to work on.  After STLS nothing is sent before `started_tls`.
+        """
+        sent, queued = self._sent, self._queued
+        if not queued or len(sent) > self._refill or self._upgrade is not None:
+            return b""
+        if self.state is State.CLOSED:
+            return b""
+        lines = []
+        while queued and len(sent) < self._window:
+            exchange = queued[0]
+            if exchange.dropped:
+                queued.popleft()
+                continue
+            stls = isinstance(exchange.command, Stls)
+            if stls and sent:
+                # RFC 2595 section 4: nothing is pending when it is sent.
+                break
+            queued.popleft()
+            sent.append(exchange)
+            lines.append(exchange.command.line())
+            if self.listening:
+                self.events.append((Kind.SENT, exchange, None))
+            if stls:
+                self._upgrade = exchange
+                break
+        return b"".join(lines)
+
+    def allow_pipelining(self, allowed: bool = True) -> None:
+        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
+        self._window = WINDOW if allowed else 1
+        self._refill = self._window // 2
+
+    def logged_in(self) -> None:
+        """Enter the state TRANSACTION."""
+        if self.state is State.AUTHORIZATION:
+            self.state = State.TRANSACTION
+            self._blanks_left = MAX_BLANK_LINES
+
+    def started_tls(self) -> None:
+        """
+        Continue inside TLS: the handshake is complete.
+
+        What was learnt in the clear is forgotten (RFC 2595 section 4), pipelining
+        included.  In a session that must end, nothing happens.
+        """
+        if self.state is State.CLOSED:
+            return
+        upgrade, self._upgrade = self._upgrade, None
+        self._rest = b""
+        self.allow_pipelining(False)
+        if upgrade is not None:
+            self.events.append((Kind.ANSWERED, upgrade, None))
+
+    def call_later(self, call: Callable[[], object]) -> None:
+        """Have this called behind all events that are there now."""
+        self.events.append((Kind.CALL, None, call))
+
+    def drop(self, exchange: Exchange) -> None:
+        """Let nobody hear of a reply, and keep nothing of it; it is still read."""
+        exchange.drop()
+        if self._reading and self._sent[0] is exchange:
+            self._body.discard()
+
+    def close(self, error: POP3Error) -> None:
+        """
+        End the session: every exchange without an outcome fails with ``error``.
+
+        What was read and not delivered is not delivered any more.
+        """
+        self.state = State.CLOSED
+        self.closed = True
+        events = self.events
+        # The first is being delivered, if there is one, and stays until that is done.
+        first = events.popleft() if events else None
+        pending = [about for kind, about, _ in events if kind in OUTCOMES]
+        if self._upgrade is not None and self._upgrade not in self._sent:
+            pending.append(self._upgrade)
+        pending += self._sent
+        pending += self._queued
+        calls = [event for event in events if event[0] is Kind.CALL]
+        events.clear()
+        if first is not None:
+            events.append(first)
+        events.extend((Kind.FAILED, exchange, error) for exchange in pending)
+        events.extend(calls)
+        self._sent.clear()
+        self._queued.clear()
+        self._upgrade = None
+        self._rest = b""
+        self._reading = False
+        self._body.clear()
+
+    # -- replies in
+
+    def receive(self, data: bytes) -> None:
+        """Read a chunk, and append what happened in it to `events`."""
+        if self.state is State.CLOSED:
+            return
+        sent = self._sent
+        carried = len(self._rest)
+        if carried:
+            data = self._rest + data
+            self._rest = b""
+        if self.state is State.GREETING:
+            self._read_greeting(data)
+            return
+        if self._upgrade is not None and not sent:
+            self._injected()
+            return
+        events = self.events
+        append = events.append
+        short_way, listening = self._short_way, self.listening
+        at = done = 0
+        # A reply to a command that is sent only after this chunk was read is none.
+        owed = len(sent)
+        while done < owed:
+            exchange = sent[done]
+            if self._reading:
+                at = self._read_body(data, at, exchange)
+                if at < 0:
+                    at = len(data)
+                    break
+                done += 1
+                continue
+            whole = exchange.whole
+            if whole is not None and short_way and data.startswith(_PLAIN_OK, at):
+                # Most messages take this path: status line and body are both here.
+                end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
+                found = decode_whole(data, end + 2) if end >= 0 else None
+                if found is not None:
+                    if listening:
+                        events.append((Kind.LINE, exchange, data[at:end]))
+                        events.append((Kind.BODY, exchange, len(found[0])))
+                    append((whole, exchange, found[0]))
+                    at = found[1]
+                    done += 1
+                    continue
+                if (
+                    exchange.sink is None
+                    and len(data) - at < SHORT
+                    and (at or not carried)
+                ):
+                    # Its beginning is put by, once: then it is whole, or long.
+                    if len(data) - at >= PROGRESS:
+                        self.progress = True
+                    break
+            end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
+            if end < 0:
+                if len(data) - at > MAX_STATUS_LINE + 1:
+                    self._break(
+                        f"a line of more than {MAX_STATUS_LINE} bytes", data[at:]
+                    )
+                break
+            line = data[at:end]
+            at = end + 2
+            if not line and self._blank_may_stand_here():
+                continue
+            complete = self._read_status(line, exchange)
+            if complete is None:
+                break
+            done += complete
+        if done:
+            del sent[:done]
+            self.progress = True
+        if self.broken is not None:
+            return
+        if at < len(data):
+            self._rest = data[at:] if at else data
+            if not sent:
+                self._check_rest()
+        elif self._upgrade is not None and not sent:
+            events.append((Kind.START_TLS, self._upgrade, None))
+
+    def _read_greeting(self, data: bytes) -> None:
+        """Read the first line (RFC 1939 section 4)."""
+        if looks_like(data[:2]) == TLS_RECORD:
+            # There may never be a line in it.
+            self._break("", data, protocol=TLS_RECORD)
+            return
+        end = data.find(b"\r\n", 0, MAX_STATUS_LINE + 2)
+        if end < 0:
+            self._rest = data
+            if len(data) > MAX_STATUS_LINE + 1:
+                self._break(f"a line of more than {MAX_STATUS_LINE} bytes", data)
+            return
+        line = data[:end]
+        if self.listening:
+            self.events.append((Kind.LINE, None, line))
+        status = parse_status(line)
+        if status is None:
+            what = "a greeting that is not one of POP3"
+            self._break(what, line, protocol=looks_like(line))
+            return
+        self.progress = True
+        self.state = State.AUTHORIZATION if status.ok else State.CLOSED
+        self.events.append((Kind.GREETED, None, line))
+        self._rest = data[end + 2 :]
+        if self._rest and status.ok:
+            self._check_rest()
+
+    def _read_status(self, line: bytes, exchange: Exchange) -> bool | None:
+        """
+        Read a status line.
+
+        :return: whether it completes the reply; ``None``: the session must end.
+        """
+        events = self.events
+        shape = exchange.command.shape
+        status = parse_status(line)
+        if status is None and shape is Shape.CHALLENGE:
+            status = parse_challenge(line)
+        if self.listening:
+            events.append((Kind.LINE, exchange, line))
+        if status is None:
+            self._break(
+                f"a reply to {exchange.command.verb} that is not a status line", line
+            )
+            return None
+        self.progress = True
+        if isinstance(exchange.command, Stls):
+            if status.ok:
+                # TLS starts when the chunk proves to have nothing behind this line.
+                return True
+            self._upgrade = None
+        if not status.ok:
+            events.append((Kind.REFUSED, exchange, line))
+        elif shape is Shape.BODY:
+            self._begin_body(exchange)
+            return False
+        else:
+            try:
+                events.append((Kind.ANSWERED, exchange, exchange.command.parse(status)))
+            except BadReplyError as bad:
+                events.append((Kind.UNREADABLE, exchange, bad))
+        return True
+
+    def _begin_body(self, exchange: Exchange) -> None:
+        self._reading = True
+        self._body.begin(exchange.command, kept=not exchange.dropped)
+        if exchange.sink is not None:
+            self.events.append((Kind.BEGUN, exchange, None))
+
+    def _read_body(self, data: bytes, at: int, exchange: Exchange) -> int:
+        """Read on in a body; as `MultilineDecoder.feed`."""
+        body, events = self._body, self.events
+        try:
+            end = body.feed(data, at)
+        except TooLargeError as large:
+            verb = exchange.command.verb
+            self._break(f"in reply to {verb} {large}", None, verb=verb)
+            return -1
+        if exchange.sink is not None and (piece := body.take()):
+            events.append((Kind.PIECE, exchange, piece))
+        if body.moved():
+            self.progress = True
+        if end < 0:
+            return -1
+        self._reading = False
+        if self.listening:
+            events.append((Kind.BODY, exchange, body.octets))
+        if exchange.sink is not None:
+            events.append((Kind.ENDED, exchange, body.octets))
+            return end
+        try:
+            events.append((Kind.ANSWERED, exchange, body.finish()))
+        except BadReplyError as bad:
+            events.append((Kind.UNREADABLE, exchange, bad))
+        return end
+
+    # -- what no command asked for
+
+    def _blank_may_stand_here(self) -> bool:
+        """Count a blank line between two replies, and return whether it is ignored."""
+        if not self._blanks_left:
+            return False
+        if self._blanks_left == MAX_BLANK_LINES:
+            self.events.append((Kind.BLANK, None, None))
+        self._blanks_left -= 1
+        return True
+
+    def _check_rest(self) -> None:
+        """Refuse bytes that are left while no reply is owed, blank lines excepted."""
+        if self._upgrade is not None:
+            self._injected()
+            return
+        rest = self._rest
+        at = 0
+        while rest.startswith(b"\r\n", at) and self._blank_may_stand_here():
+            at += 2
+        if rest[at:] == b"\r" and self._blanks_left:
+            # The beginning of a blank line.
+            at = len(rest) - 1
+        elif at < len(rest):
+            self._break("an unexpected reply; no command was pending", rest[at:])
+            return
+        self._rest = rest[at:]
+
+    def _injected(self) -> None:
+        # Sent in the clear, to be taken for something that came through TLS.
+        self._break(
+            "more after its +OK to STLS, in the clear; somebody may have injected it, "
+            "and nothing was sent in return",
+            None,
+            verb=Stls.verb,
+        )
+
+    def _break(
+        self,
+        problem: str,
+        text: bytes | None,
+        *,
+        verb: str | None = None,
+        protocol: str | None = None,
+    ) -> None:
+        """Send nothing more, read nothing more; the owner closes the session."""
+        self.broken = Broken(problem, text, verb, protocol)
+        self.state = State.CLOSED
+        self.events.append((Kind.BROKEN, None, self.broken))
