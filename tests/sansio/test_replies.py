@@ -98,6 +98,15 @@ class StatusLineTests(SynchronousTestCase):
         for line in (b"", b"+OK", b"+OK done", b"-ERR", b"+Y2hh", b" + Y2hh", b"Y2hh"):
             self.assertIs(parse_challenge(line), None, line)
 
+    def test_repr_of_a_status_shows_no_text(self) -> None:
+        for status, shown in [
+            (Status(True, b"secret", challenge=True), "<+, 6 octets of text>"),
+            (Status(True, b""), "<+OK, 0 octets of text>"),
+            (Status(False, b"secret"), "<-ERR, 6 octets of text>"),
+            (Status(False, b"no", "IN-USE"), "<-ERR [IN-USE], 2 octets of text>"),
+        ]:
+            self.assertEqual(repr(status), shown)
+
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(
         st.sampled_from([b"", b"+OK", b"-ERR", b"-ERR [", b"+ ", b"+"]),
