@@ -96,5 +96,7 @@ class BoundTests(SynchronousTestCase):
                 said(dialogue, b"+OK\r\n")
                 if dropped:
                     dialogue.drop(exchange)
-                said(dialogue, b"1 " + b"x" * 511)
+                said(dialogue, b"1 " + b"x" * 509)
+                self.assertIs(dialogue.broken, None)
+                said(dialogue, b"x")
                 self.assertIn("a row of more than 512 bytes", problem(dialogue) or "")

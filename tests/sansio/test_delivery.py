@@ -203,6 +203,21 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual(dialogue.rest, b"+OK\r\nabc")
         self.assertTrue(dialogue.in_transfer(exchange))
 
+    def test_reply_is_put_by_once_and_then_read_as_it_comes(self) -> None:
+        dialogue, (exchange,) = logged_in(Retrieve(1))
+        self.assertEqual(said(dialogue, b"+OK\r\nabc", b"def"), [])
+        self.assertEqual(dialogue.rest, b"")
+        self.assertTrue(dialogue.in_transfer(exchange))
+        self.assertEqual(said(dialogue, b"\r\n.\r\n"), [(Kind.ANSWERED, b"abcdef\r\n")])
+
+    def test_reply_behind_one_in_transfer_is_not_in_transfer(self) -> None:
+        dialogue, (first, second) = logged_in(Retrieve(1), Retrieve(2))
+        dialogue.allow_pipelining()
+        for chunk in (b"+OK\r\nabc", b"def"):
+            said(dialogue, chunk)
+            self.assertTrue(dialogue.in_transfer(first))
+            self.assertFalse(dialogue.in_transfer(second))
+
     def test_reply_that_was_wholly_read_and_not_delivered_does_not_count(self) -> None:
         dialogue, (first, second) = logged_in(Retrieve(1), Retrieve(2))
         dialogue.allow_pipelining()
@@ -385,6 +400,14 @@ class ProgressTests(SynchronousTestCase):
             )
             moves = [self.moved(dialogue, b"x") for _ in range(2 * PROGRESS)]
             self.assertEqual(moves.count(True), 2)
+
+    def test_bytes_of_one_body_do_not_count_for_the_next(self) -> None:
+        dialogue, _ = logged_in(List(), List())
+        rows = b"".join(b"%d 1\r\n" % number for number in range(1, 200))
+        for _ in range(2):
+            said(dialogue, b"+OK\r\n")
+            self.assertTrue(self.moved(dialogue, rows[: PROGRESS + 4]))
+            said(dialogue, rows[PROGRESS + 4 :], b".\r\n")
 
     def test_beginning_of_512_bytes_that_is_put_by_is_progress(self) -> None:
         for length, moved in ((PROGRESS - 1, False), (PROGRESS, True)):
