@@ -30,14 +30,14 @@ class Writable(Protocol):
         """Write, and return how many bytes were written if that was not all."""
 
 
-def create(path: Path) -> BinaryIO:
+def create(path: Path, mode: int = 0o600) -> BinaryIO:
     """
-    Create a file that only its owner can read.
+    Create a file, by default one that only its owner can read.
 
     :raises FileExistsError: it is there already.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
+    return os.fdopen(os.open(path, flags, mode), "wb")
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -86,11 +86,20 @@ def write_all(file: Writable, content: bytes) -> None:
         left = left[taken:] if isinstance(taken, int) else b""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place of what is there, in one go."""
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """
+    Put a file in place of what is there, in one go.
+
+    A crash leaves the old file or the new one, and both are whole.  A folder that is
+    missing is made, for its owner only.
+
+    :param mode: the permissions of the new file.
+    :raises OSError: it cannot be written; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
-        with create(fresh) as file:
+        with create(fresh, mode) as file:
             put(file, content)
         replace(fresh, path)
     finally:

@@ -23,6 +23,7 @@ __all__ = [
     "Transcript",
     "encodable",
     "escape",
+    "first_line",
     "printable",
 ]
 
@@ -106,6 +107,16 @@ def escape(text: str) -> str:
         else:
             shown.append(char.encode("unicode_escape").decode("ascii"))
     return "".join(shown)
+
+
+def first_line(text: str) -> Secret:
+    """
+    Return the password that a program printed or a file has: its first line.
+
+    LF ends it, with a CR before it or without, and nothing else does: a password may
+    have a form feed or U+2028 in it.
+    """
+    return Secret(text.partition("\n")[0].removesuffix("\r"))
 
 
 def printable(text: bytes) -> str:

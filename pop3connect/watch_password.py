@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .redaction import Secret, SecretBytes
+from .redaction import Secret, SecretBytes, first_line
 from .watch_config import PasswordSource, WatchConfig
 from .watch_run import RunError, find_program, run
 
@@ -48,7 +48,7 @@ def check_passwords(config: WatchConfig) -> None:
             if source.key == "password_command":
                 find_program(source.value[0], config.folder, os.environ)
             else:
-                _first_line(_kept(source))
+                _password(_kept(source))
         except _TROUBLE as error:
             why = _why(error)
         else:
@@ -88,8 +88,8 @@ async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
                     limit=PASSWORD_TIMEOUT,
                 )
             )
-            return _first_line(output.decode())
-        return _first_line(_kept(source))
+            return _password(output.decode())
+        return _password(_kept(source))
     except _TROUBLE as error:
         # Not as the cause, and not in full: there may be half a password in it.
         why = _why(error)
@@ -106,9 +106,8 @@ def _kept(source: PasswordSource) -> str:
     return text
 
 
-def _first_line(text: str) -> Secret:
-    # What an editor or `pass` puts behind it is no part of it.
-    secret = Secret(text.partition("\n")[0].removesuffix("\r"))
+def _password(text: str) -> Secret:
+    secret = first_line(text)
     if not secret:
         raise EOFError("there is nothing in it")
     return secret

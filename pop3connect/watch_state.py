@@ -7,7 +7,6 @@ A file for each account.  It is replaced in one go, so that it is whole after a 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from .errors import UsageError
+from .files import write_whole
 from .results import UID
 
 __all__ = ["SeenFile", "split_seen"]
@@ -60,15 +60,9 @@ class SeenFile:
         :raises OSError: it could not be written; the file is as it was.
         """
         # Kept from others: some servers make UIDs from what is in the mail.
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self.path.with_suffix(".new")
-        # In ASCII: a UID may have octets that are no UTF-8.
+        # In ASCII: a UID may have octets that are not UTF-8.
         text = json.dumps({"mailbox": self.mailbox, "seen": list(uids)}, indent=0)
-        with open(fresh, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.path)
+        write_whole(self.path, text.encode("ascii"))
 
 
 def split_seen(rows: Iterable[UID], seen: Iterable[str]) -> tuple[list[UID], list[UID]]:

@@ -20,6 +20,7 @@ from pop3connect.redaction import (
     SecretBytes,
     Transcript,
     encodable,
+    first_line,
     printable,
 )
 
@@ -411,3 +412,17 @@ class WorkTests(SynchronousTestCase):
         shown = transcript(b"ab-ab").clean(b"ab-ab ab-ab-ab")
         self.assertEqual(shown, f"{MASK} {MASK}-ab")
         self.assertEqual(transcript(b"a--a").clean(b"a--a--a"), f"{MASK}--a")
+
+
+class FirstLineTests(SynchronousTestCase):
+    """`first_line`"""
+
+    def test_password_ends_at_the_first_lf_and_at_nothing_else(self) -> None:
+        for odd in ("\v", "\f", "\x1c", "\x85", "\u2028", "\r", " ", "\t"):
+            password = f"open{odd}sesame"
+            for text in (password, f"{password}\n", f"{password}\r\nuser: ada\n"):
+                self.assertEqual(first_line(text), password, repr(odd))
+        self.assertEqual(first_line("\nsesame"), "")
+
+    def test_password_is_not_shown_by_repr(self) -> None:
+        self.assertEqual(repr(first_line("sesame\n")), MASK)

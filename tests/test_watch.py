@@ -757,7 +757,7 @@ class StateTests(WatchTestCase):
         file.write(["b"])
         self.assertEqual(file.read(), ["b"])
         self.assertEqual(
-            sorted(path.name for path in self.folder.iterdir()), ["x.json"]
+            sorted(path.name for path in self.folder.iterdir()), ["x.json", "x.new"]
         )
 
     def test_state_is_saved_between_hooks_a_second_apart(self) -> None:

@@ -196,9 +196,10 @@ class BlockingHandle:
 
         :param destination: a file open for writing in binary mode, or anything with
             such a ``write``; it is called in this thread, while the message comes.
-            A slow one slows the server down; about 1 MiB waits to be written.  It must not
-            use this handle.  If it raises, so does this method, and the session ends
-            unless all of the message had come: the rest would have to be read.
+            A slow one slows the server down; about 1 MiB waits to be written.  It
+            must not use this handle.  If it raises, so does this method, and the
+            session ends unless all of the message had come: the rest would have to be
+            read.
         :return: the message as it is stored, with CRLF; with a destination, the
             number of octets written to it.
         """

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import click
 
 from ..auth.policy import NO_PASSWORD
-from ..redaction import Secret, SecretBytes
+from ..redaction import Secret, SecretBytes, first_line
 from .access import Access
 
 __all__ = ["PASSWORD_VARIABLE", "read_password"]
@@ -60,7 +60,7 @@ def _from_program(command: str) -> Secret:
         why = str(error)
     else:
         why = f"its exit status was {status}" if status else ""
-        first = Secret("\n".join(lines.splitlines()[:1]))
+        first = first_line(lines)
         if first:
             return first
     if why:

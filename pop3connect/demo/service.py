@@ -7,7 +7,6 @@ command line.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..files import write_whole
 from ..redaction import encodable
 from ..testing.accounts import Maildrop, portal
 from ..testing.server import DemoPOP3Factory
@@ -220,10 +220,8 @@ class DemoService(Service):
         cacerts = Path(self._settings.folder).absolute() / "secure" / "cacerts"
         cacerts.mkdir(parents=True, exist_ok=True)
         certificate = cacerts / CA_FILE
-        # In one go, for a client that reads the folder at this moment.
-        fresh = certificate.with_suffix(".new")
-        fresh.write_bytes(self.authority.pem)
-        os.replace(fresh, certificate)
+        # In one go, for a client that reads the folder at this moment; any user's.
+        write_whole(certificate, self.authority.pem, 0o644)
         return certificate
 
     def _start_tour(self, certificate: Path) -> None:

@@ -32,6 +32,7 @@ from twisted.mail.pop3 import POP3
 from twisted.python.failure import Failure
 
 from .accounts import APOPDigest, InUseError, MaildropSession, plain
+from .script import stuffed
 
 __all__ = ["DemoPOP3", "DemoPOP3Factory"]
 
@@ -140,10 +141,7 @@ class DemoPOP3(POP3):
         self.failResponse(text)
 
     def _body(self, text: bytes, content: bytes) -> None:
-        # RFC 1939 section 3: each line that begins with a dot gets one more. The
-        # CRLF put in front makes the first line like the others.
-        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")
-        self.transport.write(b"+OK " + text + stuffed + b".\r\n")
+        self.transport.write(b"+OK " + text + b"\r\n" + stuffed(content))
 
     # -- commands
 

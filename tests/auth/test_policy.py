@@ -20,6 +20,7 @@ from pop3connect.auth.policy import (
     next_attempt,
     order_bindings,
     plan,
+    sends_password,
 )
 from pop3connect.auth.sasl import MECHANISMS, ChannelBinding
 from pop3connect.results import Capabilities
@@ -216,3 +217,41 @@ class NextAttemptTests(SynchronousTestCase):
         self.assertEqual([attempt.fresh for attempt in refused], [False, True])
         for verdict in (Verdict.REFUSED, Verdict.UNSUPPORTED):
             self.assertEqual(len(peer.tried(verdict)), 1)
+
+    def test_salt_that_cannot_be_used_rules_out_every_scram(self) -> None:
+        attempts = plan(
+            ["SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"],
+            offering("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+            [],
+            renewable=False,
+        )
+        short = Outcome(
+            attempts[0], Verdict.UNSUPPORTED, CommandError("no"), reason="a short salt"
+        )
+        following = next_attempt(attempts, [short], None)
+        assert following is not None
+        self.assertEqual(following.mechanism, "PLAIN")
+
+
+class AttemptTests(SynchronousTestCase):
+    """`Attempt`"""
+
+    def test_title_names_the_binding_of_a_bound_login(self) -> None:
+        plus = Attempt("SCRAM-SHA-1-PLUS", BINDINGS[0])
+        self.assertEqual(plus.title, "SCRAM-SHA-1-PLUS bound by tls-exporter")
+        self.assertEqual(Attempt("SCRAM-SHA-1", BINDINGS[0]).title, "SCRAM-SHA-1")
+        self.assertEqual(Attempt("PLAIN").title, "PLAIN")
+
+    def test_kind_is_the_same_on_another_connection(self) -> None:
+        other = (BINDINGS[0][0], b"another")
+        self.assertEqual(
+            Attempt("SCRAM-SHA-1-PLUS", BINDINGS[0]).kind,
+            Attempt("SCRAM-SHA-1-PLUS", other).kind,
+        )
+        self.assertNotEqual(Attempt("PLAIN").kind, Attempt("PLAIN", fresh=True).kind)
+
+    def test_mechanisms_that_send_the_password_are_known(self) -> None:
+        sending = [
+            name for name in ("USER", "APOP", *MECHANISMS) if sends_password(name)
+        ]
+        self.assertEqual(sending, ["USER", "PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"])

@@ -13,10 +13,13 @@ from pop3connect import UsageError
 from pop3connect.auth.sasl import (
     MECHANISMS,
     Credentials,
+    SASLError,
+    UnusableError,
     apop_challenge,
     apop_digest,
     decode_challenge,
     encode_response,
+    forms,
     make_mechanism,
 )
 from pop3connect.redaction import Secret
@@ -222,3 +225,173 @@ class ScramTests(SynchronousTestCase):
         self.patch(scramp, "ScramClient", another)
         with self.assertRaises(UsageError):
             self.first("SCRAM-SHA-256-PLUS")
+
+
+class MechanismTests(SynchronousTestCase):
+    """Each mechanism, by the examples of its RFC where there are any."""
+
+    def mechanism(self, name: str, **more: Any) -> Any:
+        more.setdefault("username", "user")
+        more.setdefault("password", "pencil")
+        password = Secret(more.pop("password"))
+        return make_mechanism(name, Credentials(password=password, **more))
+
+    def test_cram_md5_matches_example_of_rfc_2195(self) -> None:
+        cram = self.mechanism("CRAM-MD5", username="tim", password="tanstaaftanstaaf")
+        self.assertIsNone(cram.initial())
+        self.assertEqual(
+            cram.respond(b"<1896.697170952@postoffice.reston.mci.net>"),
+            b"tim b913a602c7eda7a495b4e6e7334d3890",
+        )
+        self.assertFalse(cram.gives_up(b""))
+        self.assertEqual(cram.failure(), {})
+        cram.finish()
+
+    def test_login_answers_two_prompts_and_no_third(self) -> None:
+        login = self.mechanism("LOGIN")
+        self.assertIsNone(login.initial())
+        self.assertEqual(login.respond(b"Username:"), b"user")
+        self.assertEqual(login.respond(b"whatever"), b"pencil")
+        with self.assertRaises(SASLError):
+            login.respond(b"and?")
+
+    def test_mechanism_without_challenges_refuses_one(self) -> None:
+        for name in ("PLAIN", "EXTERNAL", "ANONYMOUS"):
+            with self.assertRaises(SASLError):
+                self.mechanism(name).respond(b"more?")
+
+    def test_external_and_anonymous_send_the_user_name(self) -> None:
+        for name in ("EXTERNAL", "ANONYMOUS"):
+            self.assertEqual(self.mechanism(name).initial(), b"user")
+
+    def scram(self, name: str, nonce: str, **more: Any) -> Any:
+        return self.mechanism(name, nonce=nonce, **more)
+
+    def test_scram_sha_1_matches_example_of_rfc_5802(self) -> None:
+        scram = self.scram("SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL")
+        self.assertEqual(scram.initial(), b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL")
+        # With the iterations and the salt of the RFC; ours may not be shorter.
+        first = (
+            b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096"
+        )
+        self.assertEqual(
+            scram.respond(first),
+            b"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,"
+            b"p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+        )
+        with self.assertRaises(SASLError):
+            scram.finish()
+        self.assertEqual(scram.respond(b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ="), b"")
+        scram.finish()
+        self.assertEqual(scram.failure(), {})
+
+    def test_scram_sha_256_matches_example_of_rfc_7677(self) -> None:
+        scram = self.scram("SCRAM-SHA-256", "rOprNGfwEbeRWgbNEkqO")
+        self.assertEqual(scram.initial(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
+        first = (
+            b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+            b"s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+        )
+        self.assertTrue(
+            scram.respond(first).endswith(
+                b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+            )
+        )
+        final = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+        self.assertEqual(scram.respond(final), b"")
+        scram.finish()
+
+    def test_scram_refuses_what_a_server_may_not_say(self) -> None:
+        ours = "fyko+d2lbbFgONRv9qkxdawL"
+        good = f"r={ours}3rfc,s=QSXCR+Q6sek8bf92,i=4096"
+        for first in (
+            good.replace("i=4096", "i=4095"),
+            good.replace("i=4096", "i=1000001"),
+            good.replace(",i=4096", ""),
+            good.replace(ours, "another"),
+            good.replace("QSXCR", "!"),
+            f"m=ext,{good}",
+            "",
+            "\x1b[2J",
+        ):
+            scram = self.scram("SCRAM-SHA-1", ours)
+            scram.initial()
+            with self.assertRaises(SASLError, msg=first) as caught:
+                scram.respond(first.encode())
+            self.assertTrue(str(caught.exception).isprintable())
+
+    def test_scram_refuses_a_wrong_signature(self) -> None:
+        scram = self.scram("SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL")
+        scram.initial()
+        scram.respond(
+            b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096"
+        )
+        with self.assertRaises(SASLError):
+            scram.respond(b"v=AAAA9pqV8S7suAoZWja4dJRkFsKQ")
+
+    def test_short_salt_is_unusable_and_not_an_attack(self) -> None:
+        scram = self.scram("SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL")
+        scram.initial()
+        with self.assertRaises(UnusableError) as caught:
+            scram.respond(b"r=fyko+d2lbbFgONRv9qkxdawL3rfc,s=OCBvY3RldHM=,i=4096")
+        self.assertIn("8 bytes", str(caught.exception))
+
+    def test_scram_server_that_names_an_error_is_answered_once(self) -> None:
+        scram = self.scram("SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL")
+        scram.initial()
+        self.assertEqual(scram.respond(b"e=invalid-proof"), b"")
+        self.assertEqual(scram.failure(), {"error": "invalid-proof"})
+        with self.assertRaises(SASLError):
+            scram.respond(b"e=invalid-proof")
+
+    def test_scram_without_a_channel_or_with_a_forbidden_name_is_refused(self) -> None:
+        for name, more in (
+            ("SCRAM-SHA-1-PLUS", {}),
+            ("SCRAM-SHA-1", {"username": "a\u0007b"}),
+        ):
+            with self.assertRaises(UsageError) as caught:
+                self.mechanism(name, **more)
+            self.assertNotIn("pencil", str(caught.exception))
+
+    def test_bound_scram_gives_up_where_the_server_does_not_know_the_binding(
+        self,
+    ) -> None:
+        scram = self.mechanism("SCRAM-SHA-1-PLUS", binding=("tls-exporter", bytes(32)))
+        self.assertTrue(scram.tentative)
+        self.assertTrue(scram.initial().startswith(b"p=tls-exporter,,n=user,r="))
+        self.assertTrue(scram.gives_up(b"e=unsupported-channel-binding-type"))
+        self.assertFalse(scram.gives_up(b"r=x"))
+
+    def test_xoauth2_takes_in_why_it_failed_and_answers_with_nothing(self) -> None:
+        oauth = self.mechanism("XOAUTH2", username="ada@example.com")
+        self.assertEqual(
+            oauth.initial(), b"user=ada@example.com\1auth=Bearer pencil\1\1"
+        )
+        told = b'{"status":"401","scope":"mail","other":1,"schemes":"Bearer"}'
+        self.assertEqual(oauth.respond(told), b"")
+        self.assertEqual(
+            oauth.failure(), {"status": "401", "scope": "mail", "schemes": "Bearer"}
+        )
+        with self.assertRaises(SASLError):
+            oauth.respond(told)
+
+    def test_failure_that_is_not_json_has_an_unknown_status(self) -> None:
+        for told in (b"", b"no", b"[1]", b"[" * 100_000, b"\xff"):
+            oauth = self.mechanism("XOAUTH2")
+            oauth.respond(told)
+            self.assertEqual(oauth.failure(), {"status": "unknown"}, told[:20])
+
+    def test_oauthbearer_escapes_the_name_and_answers_with_one_octet(self) -> None:
+        oauth = self.mechanism(
+            "OAUTHBEARER", username="a=b,c", host="pop.example.com", port=995
+        )
+        self.assertEqual(
+            oauth.initial(),
+            b"n,a=a=3Db=2Cc,\1host=pop.example.com\1port=995\1auth=Bearer pencil\1\1",
+        )
+        self.assertEqual(oauth.respond(b"{}"), b"\1")
+
+    def test_forms_of_a_password_are_what_a_server_may_repeat(self) -> None:
+        plain, encoded, response = forms(credentials("ada", " open "))
+        self.assertEqual((plain, encoded), (b" open ", b"IG9wZW4g"))
+        self.assertEqual(response, b"AGFkYQAgb3BlbiA=")

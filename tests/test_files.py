@@ -1,0 +1,92 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from pop3connect.files import write_all, write_whole
+
+
+class Grudging:
+    """
+    A file without a buffer, which takes a few bytes at once.
+    """
+
+    def __init__(self, answers: list[object]) -> None:
+        self.answers = answers
+        self.pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> object:
+        answer = self.answers.pop(0) if self.answers else None
+        self.pieces.append(data[:answer] if isinstance(answer, int) else data)
+        return answer
+
+
+class WriteAllTests(SynchronousTestCase):
+    """`write_all`"""
+
+    def test_rest_is_written_again_until_all_is_taken(self) -> None:
+        file = Grudging([2, 3, None])
+        write_all(file, b"0123456789")
+        self.assertEqual(file.pieces, [b"01", b"234", b"56789"])
+
+    def test_answer_that_is_not_a_number_means_all(self) -> None:
+        for answer in (None, "all", 1.5):
+            file = Grudging([answer])
+            write_all(file, b"0123")
+            self.assertEqual(file.pieces, [b"0123"])
+
+    def test_file_that_takes_nothing_is_an_error(self) -> None:
+        with self.assertRaises(BlockingIOError):
+            write_all(Grudging([1, 0]), b"0123")
+
+
+class WriteWholeTests(SynchronousTestCase):
+    """`write_whole`"""
+
+    def setUp(self) -> None:
+        if os.name != "posix":
+            raise SkipTest("permissions are those of POSIX")
+        self.folder = Path(self.mktemp())
+
+    def mode(self, path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    def test_file_and_missing_folders_are_for_their_owner_only(self) -> None:
+        path = self.folder / "a" / "b"
+        write_whole(path, b"text")
+        self.assertEqual(path.read_bytes(), b"text")
+        self.assertEqual(self.mode(path), 0o600)
+        self.assertEqual(self.mode(path.parent), 0o700)
+
+    def test_file_in_an_existing_folder_is_for_its_owner_only(self) -> None:
+        self.folder.mkdir(mode=0o755)
+        path = self.folder / "state"
+        path.write_bytes(b"old")
+        path.chmod(0o644)
+        write_whole(path, b"new")
+        self.assertEqual(path.read_bytes(), b"new")
+        self.assertEqual(self.mode(path), 0o600)
+
+    def test_other_permissions_are_those_that_are_asked_for(self) -> None:
+        path = self.folder / "ca.pem"
+        write_whole(path, b"text", 0o644)
+        self.assertEqual(self.mode(path), 0o644)
+
+    def test_failure_leaves_the_old_file_and_nothing_else(self) -> None:
+        self.folder.mkdir()
+        path = self.folder / "state"
+        path.write_bytes(b"old")
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "fsync", full)
+        with self.assertRaises(OSError):
+            write_whole(path, b"new")
+        self.assertEqual(path.read_bytes(), b"old")
+        self.assertEqual(os.listdir(self.folder), ["state"])
