@@ -896,7 +896,7 @@ class ChoiceTests(TrustTestCase):
         self.accepts(unknown_ca(), cacerts=None, client_certificate=own)
         error = self.refuses(right(), cacerts=None, client_certificate=own)
         self.assertSays(
-            error, "the CA certificates of this system", "name the folder with cacerts"
+            error, "the CA certificates of this system", "folder with cacerts"
         )
 
     def test_empty_variable_counts_as_unset(self) -> None:
