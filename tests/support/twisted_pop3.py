@@ -115,7 +115,8 @@ class TwistedPOP3:
 
     @param case: The test.
     @param digests: Whether its accounts can be checked by digest: it offers SASL
-        CRAM-MD5 then, and takes APOP.  Otherwise its SASL list is empty.
+        CRAM-MD5 then.  Otherwise its SASL list is empty.  APOP is refused either way:
+        Twisted compares the digest, which is bytes, with a str.
     @ivar cacerts: A folder with the authority of its certificate.
     @ivar port: The port of plain POP3, without STLS.
     @ivar tls_port: The port of POP3S.
