@@ -52,6 +52,10 @@ class Code(IntEnum):
     :ivar text: what it means.
     """
 
+    def __str__(self) -> str:
+        """Show the number, with Python 3.10 as well."""
+        return str(int(self))
+
     text: str
 
     def __new__(cls, number: int, text: str) -> Self:

@@ -235,7 +235,8 @@ class MainTests(SynchronousTestCase):
         self.patch(passwords.os, "environ", {"POP3CONNECT_PASSWORD": "secret"})
         for arguments, said in (
             (("look",), "No such command 'look'"),
-            (("stat", "h", "--look"), "No such option '--look'"),
+            # Older versions of click have no quotes here.
+            (("stat", "h", "--look"), "No such option"),
             (("stat", "h", "--secure", "ssl"), "Invalid value for '--secure'"),
             (("stat", "h", *user, "--auth", "NTLM"), "'NTLM' is not one of auto, USER"),
             (("stat", "h", *user, "--timeout", "0"), "Invalid value for '--timeout'"),

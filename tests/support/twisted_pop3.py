@@ -61,7 +61,12 @@ class _Realm:
     ) -> tuple[object, _Maildir, Callable[[], None]]:
         assert IMailbox in interfaces and isinstance(avatarId, bytes)
         path = self._directory / avatarId.decode()
-        return IMailbox, _Maildir(bytes(path)), lambda: None
+        try:
+            mailbox = _Maildir(bytes(path))
+        except TypeError:
+            # Older versions join the path with str.
+            mailbox = _Maildir(str(path))
+        return IMailbox, mailbox, lambda: None
 
 
 @implementer(ICredentialsChecker)
