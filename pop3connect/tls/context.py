@@ -417,11 +417,11 @@ def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
 
 def _unusable(paths: tuple[_Path, ...] = ()) -> str:
     which = ", ".join(repr(os.fspath(path)) for path in paths)
+    what = f"client_certificate: {which}" if which else "client_certificate"
     return (
-        f"client_certificate{': ' * bool(which)}{which} cannot be used: give a PEM "
-        "file with the certificate and its key, a pair of such files, or a "
-        "PrivateCertificate of Twisted; the key must be that of the certificate, and "
-        "not encrypted"
+        f"{what} cannot be used: give a PEM file with the certificate and its key, a "
+        "pair of such files, or a PrivateCertificate of Twisted; the key must be that "
+        "of the certificate, and not encrypted"
     )
 
 

@@ -287,8 +287,9 @@ def _refused(
         dns, ips = _names(certificate)
         names = [*map(_short, dns), *map(str, ips)]
         if names:
-            more = f" and {len(names) - _MAX_NAMES} more" * (len(names) > _MAX_NAMES)
-            shown = f"it is for {', '.join(names[:_MAX_NAMES])}{more}"
+            shown = f"it is for {', '.join(names[:_MAX_NAMES])}"
+            if len(names) > _MAX_NAMES:
+                shown += f" and {len(names) - _MAX_NAMES} more"
     except Exception as unreadable:  # noqa: BLE001 - it stays a refusal
         shown = f"it cannot be read: {_short(str(unreadable))}"
     if isinstance(error, (NameMismatch, CertificateError)):
