@@ -337,7 +337,10 @@ class NoTLSTests(TLSTestCase):
         self.assertSays(self.error(opening, TLSError), "does not seem to speak TLS")
 
     def test_garbage_instead_of_handshake_raises_tls_error(self) -> None:
-        for garbage in (bytes(100), b"\xff" * 100, os.urandom(10) + bytes(90)):
+        # A second byte of 3 would be the version of TLS in the header of a record, for
+        # the rest of which OpenSSL may wait.
+        some = os.urandom(1) + b"\x55" + os.urandom(8) + bytes(90)
+        for garbage in (bytes(100), b"\xff" * 100, some):
             opening = self.begin()
             self.server.raw(garbage)
             self.error(opening, TLSError)
