@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from pathlib import Path
 from typing import Any, cast
 from unittest import SkipTest
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import PrivateCertificate
@@ -32,7 +33,7 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, ConnectionCreator
+from pop3connect.tls.context import ClientContext, ConnectionCreator, hand_over
 from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 
@@ -838,6 +839,42 @@ class ClientCertificateTests(TLSTestCase):
         for _ in range(2):
             for self.ours, certificate in accounts:
                 self.assertGiven(certificate, cacerts=folder)
+
+    def test_no_kind_of_certificate_makes_pyopenssl_warn(self) -> None:
+        for certificate in (
+            self.one_file(),
+            self.two_files(),
+            self.private_certificate(),
+        ):
+            self.assertGiven(certificate)
+        self.assertEqual(self.flushWarnings(), [])
+
+    def test_hand_over_wraps_for_releases_that_take_only_their_own_types(self) -> None:
+        taken: list[object] = []
+
+        def before_24_3(value: object) -> None:
+            if not isinstance(value, (crypto.X509, crypto.PKey)):
+                raise TypeError("cert must be an X509 instance")
+            taken.append(value)
+
+        for value in (self.ours.certificate, key()):
+            hand_over(before_24_3, value)
+        certificate, private_key = taken
+        self.assertIsInstance(certificate, crypto.X509)
+        self.assertIsInstance(private_key, crypto.PKey)
+
+    def test_unusable_key_is_not_in_the_traceback_of_the_error(self) -> None:
+        broken = self.ours.key_pem.replace(b"-----END", b"!\n-----END", 1)
+        file = self.write(both=self.ours.pem + broken) / "both.txt"
+        for other in (self.one_file(leaf("other.example.com", weak=True)), file):
+            with self.assertRaises(UsageError) as caught:
+                ClientContext(None, (self.two_files()[0], other))
+            error: BaseException | None = caught.exception
+            while error is not None:
+                for frame, _ in traceback.walk_tb(error.__traceback__):
+                    if frame.f_code is not sys._getframe().f_code:
+                        self.assertNotIn("PRIVATE KEY", repr(frame.f_locals))
+                error = error.__cause__
 
     def test_certificate_is_presented_over_tls_1_2(self) -> None:
         self.asking = ServerTLS(client_ca=authority(), newest=SSL.TLS1_2_VERSION)
