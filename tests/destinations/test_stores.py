@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,8 @@ class MboxTests(StoreTestCase):
         return Mbox(self.path)
 
     def subjects(self) -> list[str]:
-        return [message["Subject"] for message in mailbox.mbox(self.path)]
+        with closing(mailbox.mbox(self.path)) as box:
+            return [message["Subject"] for message in box]
 
     def left(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
