@@ -465,6 +465,7 @@ class ExitTests(SynchronousTestCase):
         for options, said in (
             ({"timeout": math.nan}, " --timeout must be "),
             ({"auth": "NTLM"}, " --auth NTLM is not known"),
+            ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
         ):
             opening = connect("h", "ada", "secret", reactor=Reactor(), **options)
             refusal = self.failureResultOf(opening, UsageError).value
@@ -479,5 +480,5 @@ class ExitTests(SynchronousTestCase):
             self.assertEqual(words(ProtocolError(text)), text)
             both = words(ProtocolError(text, remedy=USE_TLS))
             self.assertEqual(both, f"{text}; set --secure tls or --secure stls")
-        shown = Remedy(literal("put it into {a} secure=1"), ()).worded()
+        shown = str(Remedy(literal("put it into {a} secure=1"), ()))
         self.assertEqual(shown, "put it into {a} secure=1")
