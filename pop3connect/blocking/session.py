@@ -238,6 +238,7 @@ class BlockingHandle:
                 f"{type(destination).__name__}",
                 server=str(self.server),
                 verb="RETR",
+                number=number,
             )
         call = Call[int](self._thread)
         pieces = FileConsumer(self._thread, call, destination)
