@@ -132,8 +132,14 @@ def connect(
 
 def _connector(server: str, **options: Any) -> Connector:
     """Return the connector for these options, made before or now."""
-    environment = os.environ.get("POP3CONNECT_CACERTS")
-    key = (_key(server), environment, *map(_key, options.values()))
+    key = (
+        _key(server),
+        _path_key(os.environ.get("POP3CONNECT_CACERTS")),
+        *(
+            _path_key(value) if name in _PATHS else _key(value)
+            for name, value in options.items()
+        ),
+    )
     connector = _connectors.get(key)
     if connector is None:
         connector = _connectors[key] = Connector(server, **options)
@@ -143,13 +149,33 @@ def _connector(server: str, **options: Any) -> Connector:
     return connector
 
 
+_PATHS = ("cacerts", "client_certificate")
+"""Options that may be paths."""
+
+
+def _path_key(value: object) -> tuple[type, object]:
+    """Return the key of an option that may be a path: a str and a Path are one."""
+    if isinstance(value, tuple):
+        return tuple, tuple(map(_path_key, value))
+    if isinstance(value, (str, os.PathLike)):
+        value = os.fspath(value)
+        if isinstance(value, str) and value and not os.path.isabs(value):
+            # The same words name another file after a change of directory.
+            return tuple, (_working_directory(), value)
+    return _key(value)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        # It was removed.
+        return None
+
+
 def _key(value: object) -> tuple[type, object]:
-    """Return what a value is known by: simple ones by value, objects by identity."""
+    """Return the key of an option: simple values count as such, objects by identity."""
     if isinstance(value, (str, int, float, bytes, type(None))):
         return type(value), value
-    if isinstance(value, tuple):
-        return tuple, tuple(map(_key, value))
-    if isinstance(value, os.PathLike):
-        return os.PathLike, os.fspath(value)
     # The connector keeps the object, so that no other can take its place.
     return type(value), id(value)

@@ -5,7 +5,7 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -40,26 +40,7 @@ if TYPE_CHECKING:
 
     from .tls.context import ClientCertificate, ClientContext, ContextKeeper
 
-__all__ = ["ConnectOptions", "Connector"]
-
-
-class ConnectOptions(TypedDict, total=False):
-    """The keyword options of `connect`, for functions that pass them on."""
-
-    cacerts: str | os.PathLike[str] | None
-    system_trust: bool
-    reactor: IReactorTime | None
-    endpoint: IStreamClientEndpoint | None
-    auth: str | IClientAuthentication
-    timeout: float
-    connect_timeout: float
-    max_message_size: int | None
-    max_listing: int
-    pipeline: bool
-    client_certificate: ClientCertificate | None
-    allow_cleartext: bool
-    utf8: bool
-    capa: bool
+__all__ = ["Connector"]
 
 
 class Connector:

@@ -69,16 +69,22 @@ class POP3Error(Exception):
         """Say where, which command, what, and what to do."""
         return self.worded(str)
 
-    def worded(self, show: Callable[[Option], str]) -> str:
-        """Return the text of the error, with options as ``show`` words them."""
+    def worded(self, show: Callable[[Option], str | None]) -> str:
+        """
+        Return the text of the error, with options as ``show`` words them.
+
+        :param show: returns ``None`` for an option that the front end does not have; a
+            remedy that needs it is left out.
+        """
         what = self.verb
         if self.number is not None:
             what = f"{self.verb or 'message'} {self.number}"
         message = self.message
         if self.option is not None:
-            message = show(self.option) + message
-        if self.remedy is not None:
-            message = f"{message}; {self.remedy.worded(show)}"
+            message = (show(self.option) or str(self.option)) + message
+        remedy = None if self.remedy is None else self.remedy.worded(show)
+        if remedy is not None:
+            message = f"{message}; {remedy}"
         return ": ".join([part for part in (self.server, what) if part] + [message])
 
     def __reduce__(self) -> tuple[Any, ...]:

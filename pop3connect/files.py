@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 __all__ = [
     "Writable",
     "create",
+    "make_folder",
     "put",
     "replace",
     "sync_file",
@@ -38,6 +39,22 @@ def create(path: Path, mode: int = 0o600) -> BinaryIO:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, mode), "wb")
+
+
+def make_folder(folder: Path) -> None:
+    """
+    Make a folder and those above it, as far as they are missing, for their owner only.
+
+    Each is on disk when this returns.  Existing folders keep their permissions.
+
+    :raises OSError: one cannot be made, or a file is in its place.
+    """
+    if not folder.is_dir():
+        if not folder.parent.exists():
+            make_folder(folder.parent)
+        # Path.mkdir(parents=True) would give its mode to the last one alone.
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -90,13 +107,13 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """
     Put a file in place of what is there, in one go.
 
-    A crash leaves the old file or the new one, and both are whole.  A folder that is
-    missing is made, for its owner only.
+    A crash leaves the old file or the new one, and both are whole.  Missing folders
+    are made, as `make_folder` does.
 
     :param mode: the permissions of the new file.
     :raises OSError: it cannot be written; the old file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
         with create(fresh, mode) as file:

@@ -191,8 +191,8 @@ class Handle:
         try:
             sink = sink_for(destination)
         except UsageError as error:
-            error.server, error.verb = str(self.server), Retrieve.verb
-            return fail(error)
+            error.server = str(self.server)
+            return fail(error.about(Retrieve.verb, number))
         return self._submit(Retrieve, number, sink=sink)
 
     def top(self, number: int, lines: int = 0) -> Deferred[bytes]:
@@ -419,9 +419,10 @@ class Handle:
         if arguments and self._marks.get(arguments[0]) and not self._resets:
             # RFC 1939 section 5: any reference to it is an error.
             raise UsageError(
-                f"message {arguments[0]} is marked as deleted; reset() unmarks it",
+                "it is marked as deleted; reset() unmarks it",
                 server=str(self.server),
                 verb=command.verb,
+                number=arguments[0],
             )
         return command
 

@@ -39,13 +39,19 @@ class Remedy(NamedTuple):
     options: tuple[Option, ...] = ()
     """The options of `connect` that it names."""
 
-    def worded(self, show: Callable[[Option], str] = str) -> str:
-        """Return the text, with the options as ``show`` words them."""
-        return self.text.format(*map(show, self.options))
+    def worded(self, show: Callable[[Option], str | None]) -> str | None:
+        """
+        Return the text, with the options as ``show`` words them.
+
+        :return: ``None`` if ``show`` returns that for one of the options: the front
+            end does not have it, so the remedy is not one for its users.
+        """
+        shown = [show(option) for option in self.options]
+        return None if None in shown else self.text.format(*shown)
 
     def __str__(self) -> str:
         """Return the text, with the options as arguments of `connect`."""
-        return self.worded()
+        return self.text.format(*self.options)
 
 
 USE_TLS = Remedy("set {} or {}", (Option("secure", 1), Option("secure", 2)))

@@ -152,7 +152,8 @@ class WatchOptions(usage.Options):
             print(encodable(warning, sys.stderr), file=sys.stderr)  # noqa: T201
         verdict = "all good"
         if warnings:
-            verdict = f"good, {len(warnings)} warning{'s' * (len(warnings) > 1)}"
+            noun = "warning" if len(warnings) == 1 else "warnings"
+            verdict = f"good, {len(warnings)} {noun}"
         text = f"{self['config']}: {len(self.config.accounts)} account(s), {verdict}"
         print(encodable(text, sys.stdout))  # noqa: T201
 

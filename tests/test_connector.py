@@ -4,7 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+import os
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -16,12 +21,15 @@ from pop3connect import (
     UsageError,
     VerificationError,
 )
+from pop3connect.client.protocol import POP3ClientProtocol
+from pop3connect.tls.trust import CACERTS_VARIABLE
 
 from .support.certificates import (
     HOST,
     ServerTLS,
     TLSTestCase,
     authority,
+    client_identity,
     expired,
     leaf,
     unknown_ca,
@@ -214,6 +222,37 @@ class TicketTests(TLSTestCase):
         (folder / "other.pem").unlink()
         self.refused(connector, creator)
 
+    def test_changed_folder_drops_context_tickets_and_habits_together(self) -> None:
+        folder, creator = self.folder([authority()]), ServerTLS()
+        connector = self.connector(folder)
+
+        def context() -> Any:
+            opening = self.session(connector, creator)
+            client = self.server.client
+            while not isinstance(client, POP3ClientProtocol):
+                client = client.wrappedProtocol
+            found = client.settings.context
+            assert found is not None
+            known.append(
+                (
+                    found.resumable(connector.server) is not None,
+                    found.known_binding(connector.server),
+                )
+            )
+            self.greet()
+            handle = self.successResultOf(opening)
+            found.bound_by(connector.server, "tls-exporter")
+            handle.abort()
+            return found
+
+        known: list[tuple[bool, str | None]] = []
+        first, second = context(), context()
+        (folder / "b.pem").write_bytes(authority("Another CA").cert_pem.bytes())
+        third = context()
+        self.assertIs(first, second)
+        self.assertIsNot(third, first)
+        self.assertEqual(known, [(False, None), (True, "tls-exporter"), (False, None)])
+
     def test_folder_that_lost_its_certificates_is_an_error_naming_it(self) -> None:
         folder = self.folder([authority()])
         connector = self.connector(folder)
@@ -224,3 +263,197 @@ class TicketTests(TLSTestCase):
         error = self.failureResultOf(opening, TLSError).value
         self.assertIn(str(folder), str(error))
         self.assertEqual(self.server.connects, 0)
+
+
+class CacheTests(TLSTestCase):
+    """Which calls of `connect` have a connector, and so its TLS sessions, in common."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.folder([authority()])
+        self.put_variable("")
+
+    def put_variable(self, folder: object) -> None:
+        """
+        Set ``POP3CONNECT_CACERTS`` until the end of the test.
+        """
+        before = os.environ.get(CACERTS_VARIABLE)
+
+        def put_back() -> None:
+            os.environ.pop(CACERTS_VARIABLE, None)
+            if before is not None:
+                os.environ[CACERTS_VARIABLE] = before
+
+        self.addCleanup(put_back)
+        os.environ[CACERTS_VARIABLE] = str(folder)
+
+    def context(self, **options: Any) -> Any:
+        """
+        Return the TLS context of one session, which each connector has of its own.
+        """
+        options.setdefault("cacerts", self.there)
+        server = options.pop("server", HOST)
+        self.log_in(server=server, **options)
+        self.server.lose()
+        return self.last_context
+
+    def test_same_options_have_one_connector(self) -> None:
+        self.assertIs(self.context(), self.context())
+
+    def test_user_password_and_status_procedure_do_not_matter(self) -> None:
+        contexts = []
+        for password in ("lovelace", lambda: "lovelace"):
+            for stsproc in (None, self.status.append):
+                self.context(password=password, stsproc=stsproc)
+                contexts.append(self.last_context)
+        self.assertEqual(len(set(map(id, contexts))), 1)
+
+    def test_str_and_path_of_one_folder_have_one_connector(self) -> None:
+        first = self.context(cacerts=str(self.there))
+        self.assertIs(self.context(cacerts=self.there), first)
+        relative = os.path.relpath(self.there)
+        self.assertIs(
+            self.context(cacerts=Path(relative)), self.context(cacerts=relative)
+        )
+
+    def test_str_and_path_of_one_client_certificate_have_one_connector(self) -> None:
+        ours = client_identity()
+        file = self.folder({"ours": ours.pem + ours.key_pem}) / "ours"
+        for one, other in ((file, str(file)), ((file, str(file)), (str(file), file))):
+            self.assertIs(
+                self.context(client_certificate=one),
+                self.context(client_certificate=other),
+            )
+
+    def test_relative_folder_is_another_one_after_change_of_directory(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        above = self.folder([])
+        for name in ("one", "two"):
+            (above / name / "certs").mkdir(parents=True)
+            pem = authority().cert_pem.bytes()
+            (above / name / "certs" / "ca.pem").write_bytes(pem)
+        for put in (str, self.put_variable):
+            for name in ("one", "two"):
+                os.chdir(above / name)
+                cacerts = put("certs")
+                folder = self.context(cacerts=cacerts).trust.folder
+                self.assertEqual(folder, above / name / "certs")
+
+    def test_path_where_no_path_belongs_is_still_a_usage_error(self) -> None:
+        self.context(auth="USER")
+        self.server = Server(self.clock)
+        for server, auth in ((Path(HOST), "USER"), (HOST, Path("USER"))):
+            opening = self.server.open(
+                cast(Any, server),
+                secure=1,
+                auth=auth,
+                cacerts=self.there,
+                endpoint=self.endpoint,
+            )
+            self.failureResultOf(opening, UsageError)
+
+    def test_one_option_that_differs_means_another_connector(self) -> None:
+        ours = client_identity()
+        file = self.folder({"ours": ours.pem + ours.key_pem}) / "ours"
+        others: tuple[dict[str, Any], ...] = (
+            {"server": f"{HOST}:1995"},
+            {"verify": False},
+            {"cacerts": self.folder([authority()])},
+            {"system_trust": True},
+            {"endpoint": Latest(self)},
+            {"auth": "USER"},
+            {"timeout": 61},
+            {"connect_timeout": 31},
+            {"max_message_size": 1000},
+            {"max_listing": 1000},
+            {"pipeline": False},
+            {"client_certificate": file},
+            {"allow_cleartext": False},
+        )
+        seen = [self.context()]
+        for options in others:
+            context = self.context(**options)
+            self.assertNotIn(context, seen, options)
+            self.assertIs(self.context(**options), context, options)
+            seen.append(context)
+        self.assertIs(self.context(), seen[0])
+
+    def test_values_that_are_equal_but_of_different_types_are_kept_apart(self) -> None:
+        # 1 == True == 1.0: one of them is not a size.
+        self.context(max_message_size=1)
+        self.server = Server(self.clock)
+        opening = self.server.open(
+            HOST,
+            secure=1,
+            cacerts=self.there,
+            endpoint=self.endpoint,
+            max_message_size=True,
+        )
+        self.assertIn("max_message_size", str(self.error(opening, UsageError)))
+
+    def test_objects_count_by_identity_even_if_equal(self) -> None:
+        class Equal(Latest):
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Equal)
+
+            def __hash__(self) -> int:
+                return 1
+
+        one, other = Equal(self), Equal(self)
+        first = self.context(endpoint=one)
+        self.assertIsNot(self.context(endpoint=other), first)
+        self.assertIs(self.context(endpoint=one), first)
+
+    def test_object_that_cannot_be_hashed_is_accepted(self) -> None:
+        class Unhashable(Latest):
+            def __eq__(self, other: object) -> bool:
+                return True
+
+        endpoint = Unhashable(self)
+        self.assertIs(self.context(endpoint=endpoint), self.context(endpoint=endpoint))
+
+    def test_changed_variable_counts_at_the_next_connect(self) -> None:
+        self.put_variable(self.there)
+        first = self.context(cacerts=None)
+        other = self.folder([authority()])
+        self.put_variable(other)
+        second = self.context(cacerts=None)
+        self.assertIsNot(second, first)
+        self.assertEqual(second.trust.folder, other)
+        self.put_variable(self.there)
+        self.assertIs(self.context(cacerts=None), first)
+
+    def test_oldest_of_33_connectors_is_collected(self) -> None:
+        first = weakref.ref(self.context())
+        for seconds in range(100, 131):
+            self.context(timeout=seconds)
+        self.last_context = None
+        gc.collect()
+        # It was the oldest of 32; being used makes it the latest.
+        self.assertIs(self.context(), first())
+        kept = weakref.ref(self.context(timeout=131))
+        self.last_context = None
+        self.assertIs(self.context(), first())
+        for seconds in range(132, 163):
+            self.context(timeout=seconds)
+        self.last_context = None
+        self.server = Server(self.clock)
+        gc.collect()
+        self.assertIsNone(kept())
+        self.assertIsNotNone(first())
+        self.context(timeout=163)
+        self.last_context = None
+        self.server = Server(self.clock)
+        gc.collect()
+        self.assertIsNone(first())
+
+    def test_options_that_cannot_be_used_are_not_kept(self) -> None:
+        missing = self.there / "later"
+        for _ in range(2):
+            self.server = Server(self.clock)
+            opening = self.server.open(
+                HOST, secure=1, cacerts=missing, endpoint=self.endpoint
+            )
+            self.error(opening, UsageError)
+        shutil.copytree(self.folder([authority()]), missing)
+        self.assertEqual(self.context(cacerts=missing).trust.folder, missing)

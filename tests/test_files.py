@@ -63,6 +63,24 @@ class WriteWholeTests(SynchronousTestCase):
         self.assertEqual(self.mode(path), 0o600)
         self.assertEqual(self.mode(path.parent), 0o700)
 
+    def test_every_missing_folder_above_is_for_its_owner_only(self) -> None:
+        write_whole(self.folder / "a" / "b" / "c", b"text")
+        for folder in (self.folder, self.folder / "a", self.folder / "a" / "b"):
+            self.assertEqual(self.mode(folder), 0o700, folder)
+
+    def test_existing_folder_keeps_its_permissions(self) -> None:
+        self.folder.mkdir()
+        self.folder.chmod(0o755)
+        write_whole(self.folder / "a" / "b", b"text")
+        self.assertEqual(self.mode(self.folder), 0o755)
+        self.assertEqual(self.mode(self.folder / "a"), 0o700)
+
+    def test_file_in_place_of_a_folder_is_an_error_and_is_kept(self) -> None:
+        self.folder.write_bytes(b"a file")
+        with self.assertRaises(OSError):
+            write_whole(self.folder / "a", b"text")
+        self.assertEqual(self.folder.read_bytes(), b"a file")
+
     def test_file_in_an_existing_folder_is_for_its_owner_only(self) -> None:
         self.folder.mkdir(mode=0o755)
         path = self.folder / "state"

@@ -21,9 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect import UsageError, connect
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.watch import MAX_NEW, REFUSED_WAIT, STAGGER, WatchService
-from pop3connect.watch_config import MAX_INTERVAL, read_config
+from pop3connect.watch_config import MAX_INTERVAL, PasswordSource, read_config
 from pop3connect.watch_hook import NewMessage
-from pop3connect.watch_password import EXPOSED
+from pop3connect.watch_password import EXPOSED, find_password
 from pop3connect.watch_run import GRACE
 from pop3connect.watch_state import SeenFile
 
@@ -856,6 +856,26 @@ class PasswordTests(WatchTestCase):
         self.assertEqual(
             self.said(), ["ada: 0 messages at the first look; not reported"]
         )
+
+    def test_only_lf_ends_the_password_of_each_source(self) -> None:
+        # VT, FF, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines would cut at each.
+        self.patch_environment("POP3CONNECT_TEST", "")
+        for odd in "\v\f\x1c\x1d\x1e\x85\u2028\u2029":
+            password = f"love{odd}lace"
+            self.keep(f"{password}\nmore\n".encode())
+            os.environ["POP3CONNECT_TEST"] = password
+            for source in (
+                PasswordSource("password_file", self.folder / "secret"),
+                PasswordSource("password_env", "POP3CONNECT_TEST"),
+                PasswordSource("password_command", ("sh", "x")),
+            ):
+                asked = find_password(source, self.folder, self.clock)()
+                found = Deferred.fromCoroutine(asked)  # type: ignore[arg-type]
+                if source.key == "password_command":
+                    process = self.clock.processes[-1]
+                    process.protocol.outReceived(f"{password}\nmore\n".encode())
+                    process.end()
+                self.assertEqual(self.successResultOf(found), password, source)
 
     def test_output_of_failed_password_command_is_not_logged(self) -> None:
         """What it wrote may have a password in it, and is told nobody."""

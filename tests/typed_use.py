@@ -192,6 +192,13 @@ def on_a_reactor(time: IReactorTime, endpoint: HostnameEndpoint) -> None:
     """
     What is accepted as a reactor: the global one, a clock, what has the interface.
     """
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", max_listing=9)
+    pop3connect.blocking.connect(
+        "pop.example.com",
+        "ada",
+        "secret",
+        max_listing="9",  # type: ignore[arg-type]
+    )
     from twisted.internet import reactor
 
     connect("pop.example.com", "ada", "secret", reactor=reactor)

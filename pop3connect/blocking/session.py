@@ -17,18 +17,17 @@ import weakref
 from collections.abc import Callable, Generator, Iterable
 from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 
 from .. import api
-from ..address import Secure, ServerAddress
-from ..auth.account import Password
+from ..address import ServerAddress
 from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..files import Writable
 from ..handle import Handle
-from ..redaction import Secret, StatusProcedure
+from ..redaction import Secret
 from ..results import (
     UID,
     Capabilities,
@@ -43,13 +42,13 @@ from .handover import Batches, FileConsumer
 from .reactor_thread import Call, ReactorThread
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Self
 
-    from ..connector import ConnectOptions
     from ..results import TLSInfo
 
 __all__ = ["BlockingHandle", "connect"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # In the class below `list` is a method.
@@ -57,15 +56,48 @@ _Listings = list[Listing]
 _UIDs = list[UID]
 
 
-def connect(
-    server: str,
-    username: str,
-    password: Password,
-    stsproc: StatusProcedure | None = None,
-    secure: int | Secure = Secure.NONE,
-    verify: bool = True,
-    **options: Unpack[ConnectOptions],
-) -> BlockingHandle:
+def _parameters_of(
+    original: Callable[P, object],
+) -> Callable[[Callable[[inspect.BoundArguments], T]], Callable[P, T]]:
+    """
+    Return a decorator that gives a function the parameters of another one.
+
+    The decorated function gets the arguments bound to the parameters of ``original``,
+    so a parameter that is added there needs nothing here.  Signature and annotations
+    are those of ``original``; the docstring and what is returned are its own.
+    """
+    signature = inspect.signature(original)
+
+    def decorate(function: Callable[[inspect.BoundArguments], T]) -> Callable[P, T]:
+        returns = function.__annotations__["return"]
+
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            given, problem = None, ""
+            try:
+                given = signature.bind(*args, **options)
+            except TypeError as error:
+                problem = str(error)
+            # A traceback that shows local variables must not show a password, so the
+            # error is not raised where it was caught.
+            del args, options
+            if given is None:
+                raise TypeError(f"{function.__name__}(): {problem}")
+            return function(given)
+
+        # inspect and typing would otherwise look at the function that is wrapped.
+        del call.__wrapped__
+        call.__annotations__ = {**original.__annotations__, "return": returns}
+        call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            return_annotation=returns
+        )
+        return call
+
+    return decorate
+
+
+@_parameters_of(api.connect)
+def connect(given: inspect.BoundArguments) -> BlockingHandle:
     """
     Open a POP3 session and log in; wait for it.
 
@@ -82,26 +114,21 @@ def connect(
         forked off after the reactor had been started.
     :raises ImportError: the reactor has to be started, and crochet is not installed.
     """
-    if isinstance(password, str):
-        password = Secret(password)
+    options = given.arguments
+    if isinstance(options["password"], str):
+        options["password"] = Secret(options["password"])
     thread = ReactorThread.find(options.get("reactor"))
     options["reactor"] = thread.reactor
     call = Call[BlockingHandle](thread)
-    if callable(password):
-        password = _asked_by(call, password)
+    if callable(options["password"]):
+        options["password"] = _asked_by(call, options["password"])
     # Made in the reactor's thread: a session is nowhere without its owner, who
     # closes it in the end.
     return call.run(
-        lambda: api.connect(
-            server, username, password, stsproc, secure, verify, **options
-        ).addCallback(BlockingHandle, thread)
+        lambda: api.connect(*given.args, **given.kwargs).addCallback(
+            BlockingHandle, thread
+        )
     )
-
-
-# For help() and editors: the options by name.
-connect.__signature__ = inspect.signature(api.connect).replace(  # type: ignore[attr-defined]
-    return_annotation="BlockingHandle"
-)
 
 
 class BlockingHandle:
@@ -211,6 +238,7 @@ class BlockingHandle:
                 f"{type(destination).__name__}",
                 server=str(self.server),
                 verb="RETR",
+                number=number,
             )
         call = Call[int](self._thread)
         pieces = FileConsumer(self._thread, call, destination)

@@ -118,19 +118,16 @@ class Collection:
             uid = uids.get(number)
             if uid is None or not self._is_there(uid):
                 missing.append(number)
-            else:
-                self.outcome.there += 1
-                self.outcome.safe.append(number)
+                continue
+            if uid not in self._record:
+                # A crash came between the message and the note.
+                self._record.add(uid)
+            self.outcome.there += 1
+            self.outcome.safe.append(number)
         return missing
 
     def _is_there(self, uid: str) -> bool:
-        if uid in self._record:
-            return True
-        if not self._store.holds(_key(self._account, uid)):
-            return False
-        # A crash came between the message and the note.
-        self._record.add(uid)
-        return True
+        return uid in self._record or self._store.holds(_key(self._account, uid))
 
     async def fetch(
         self,

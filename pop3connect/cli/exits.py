@@ -103,12 +103,16 @@ _VALUES: Mapping[tuple[str, object], str] = {
 }
 
 
-def _option(option: Option) -> str:
-    """Show an option of the library as the one of the command line."""
+_SAME = ("auth", "cacerts", "client_certificate", "timeout")
+
+
+def _option(option: Option) -> str | None:
+    """Show an option of the library as the one of the command line, if it has it."""
     name, value = option
-    known = _VALUES.get((name, value)) if isinstance(value, (int, str)) else None
-    if known is not None:
-        return known
+    if name not in _SAME:
+        # A value that is not hashable cannot be one of these.
+        known = isinstance(value, (int, str))
+        return _VALUES.get((name, value)) if known else None
     flag = f"--{name.replace('_', '-')}"
     return flag if value == () else f"{flag} {value}"
 

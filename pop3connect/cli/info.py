@@ -151,8 +151,10 @@ def _print(
         _line("trusted", _verdict(report))
     _capabilities("under TLS", seen.under)
     if report.login is not None:
-        clear = ", the password went in the clear" * report.login.cleartext
-        _line("login", f"{report.login.mechanism}{clear}")
+        login = report.login.mechanism
+        if report.login.cleartext:
+            login += ", the password went in the clear"
+        _line("login", login)
         _capabilities("after login", report.after)
 
 

@@ -62,7 +62,7 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
         sizes = await sizes_of(handle)
         chosen = choose(numbers, sizes)
         show = _show_json if as_json else _show
-        if chosen and not await _has_top(handle, chosen[0]):
+        if chosen and not await _try_top(handle, chosen[0]):
             tell("the server has no TOP, so there are only the sizes")
             for number in chosen:
                 show(Listing(number, sizes[number]), None)
@@ -75,7 +75,7 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
 _Show = Callable[[Listing, Summary | None], None]
 
 
-async def _has_top(handle: Handle, number: int) -> bool:
+async def _try_top(handle: Handle, number: int) -> bool:
     if handle.capabilities.known:
         return "TOP" in handle.capabilities
     try:

@@ -95,6 +95,8 @@ class Fetch:
         self._waking = False
         # What ends the run, raised after the messages that came before.
         self._error: Exception | None = None
+        # Whether that is the end of the session.
+        self._ended = False
 
     def ready(self) -> Message | Refused | None:
         """Return the next message if it is here."""
@@ -227,8 +229,10 @@ class Fetch:
         if isinstance(error, CommandError):
             number = exchange.number
             self._ready.append(Refused(number, None, error))
-        else:
-            # Not a reply to this message, but the end of all.
+        elif not self._ended:
+            # Not a reply to this message, but the end of all: those after it fail too,
+            # and the error names the first.
+            self._ended = True
             if self._short and isinstance(error, ProtocolError):
                 error.message += self._short
                 self._short = ""

@@ -323,7 +323,6 @@ class POP3ClientProtocol(LineReceiver):
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
-            error.number = message_number(command)
             reply.errback(error)
         return reply
 
@@ -332,16 +331,17 @@ class POP3ClientProtocol(LineReceiver):
         Send exchanges, whose commands all have this verb, when their turn comes.
 
         :raises POP3Error: the session has ended, or its state does not allow the
-            command; then none of them will be sent.
+            command; then none of them will be sent, and the error is about the first.
         """
+        number = next((message_number(each.command) for each in exchanges), None)
         if self._end is not None:
-            raise self._end.about(verb)
+            raise self._end.about(verb, number)
         dialogue = self._dialogue
         delivering = bool(dialogue.events)
         try:
             dialogue.enqueue(verb, exchanges)
         except UsageError as error:
-            error.server = str(self.settings.server)
+            error.server, error.number = str(self.settings.server), number
             raise
         self.release()
         self._send()

@@ -12,7 +12,7 @@ import socket
 import time
 from pathlib import Path
 
-from ..files import replace, sync_file, sync_folder
+from ..files import make_folder, replace, sync_file
 from .store import Delivery, LineEnds
 
 __all__ = ["Maildir"]
@@ -43,10 +43,9 @@ class Maildir:
     def __init__(self, folder: Path, *, crlf: bool = False) -> None:
         self._folder = folder
         self._crlf = crlf
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         for name in _FOLDERS:
-            (folder / name).mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder)
+            make_folder(folder / name)
         self._there = {
             match[1]
             for name in ("new", "cur")

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import attrs
 from twisted.python.lockfile import FilesystemLock
 
-from ..files import create, sync_file, sync_folder, write_all, write_whole
+from ..files import create, make_folder, sync_file, sync_folder, write_all, write_whole
 from .locks import locked
 from .store import Delivery, LineEnds
 
@@ -75,7 +75,7 @@ class Mbox:
         self._prefix = f".{path.name}.pop3connect-"
         self._journal = self._folder / f"{self._prefix}journal"
         self.recovered: str | None = None
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         name = str(self._folder / f"{self._prefix}lock")
         self._lock = FilesystemLock(name)
         if not self._lock.lock():

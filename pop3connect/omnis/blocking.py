@@ -34,6 +34,7 @@ from .commands import Omnis
 from .family import OMNIS
 from .mailsplit import Part
 from .procedures import CALLER, Caller, latest_text
+from .words import words
 
 __all__ = [
     "BlockingOmnis",
@@ -143,7 +144,7 @@ class BlockingOmnis:
             log.failure("{name} failed", name=name)
         if self.omnis.error_procedure is not None:
             try:
-                told = self.omnis.error_procedure(str(error), code, name)
+                told = self.omnis.error_procedure(words(error), code, name)
                 if inspect.iscoroutine(told):
                     # No reactor can run it.
                     told.close()

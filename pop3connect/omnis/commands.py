@@ -47,6 +47,7 @@ from .sockets import (
     Sockets,
     command,
 )
+from .words import words
 
 __all__ = ["Omnis"]
 
@@ -267,7 +268,7 @@ class Omnis(Sockets):
             except CommandError as error:
                 if capabilities.known and "TOP" not in capabilities:
                     # The message may well exist.
-                    raise RefusedError(Code.REFUSED, str(error)) from error
+                    raise RefusedError(Code.REFUSED, words(error)) from error
                 raise
         return Code.OK
 

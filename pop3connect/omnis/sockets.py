@@ -35,6 +35,7 @@ from .procedures import (
     StatusProcedure,
     tell_error,
 )
+from .words import words
 
 __all__ = [
     "COMMS_TIMEOUT",
@@ -189,7 +190,7 @@ class Sockets:
         except UsageError as error:
             if answered_at_once or not given.usable:
                 raise
-            raise RefusedError(Code.LOGIN_REFUSED, str(error)) from error
+            raise RefusedError(Code.LOGIN_REFUSED, words(error)) from error
 
     def _cacerts(self) -> Path | None:
         folder = self.folder
@@ -233,11 +234,11 @@ class Sockets:
             try:
                 yield session
             except UsageError as error:
-                raise RefusedError(Code.NO_SUCH_MESSAGE, str(error)) from error
+                raise RefusedError(Code.NO_SUCH_MESSAGE, words(error)) from error
             except CommandError as error:
                 if error.code is not None:
                     raise
-                raise RefusedError(Code.NO_SUCH_MESSAGE, str(error)) from error
+                raise RefusedError(Code.NO_SUCH_MESSAGE, words(error)) from error
 
     def _find(self, socket: int) -> Socket:
         session = self.sockets.get(socket) if type(socket) is int else None
@@ -258,8 +259,8 @@ class Sockets:
             if code is Code.UNEXPECTED:
                 log.failure("{name} failed", name=name)
             if code is Code.TLS_ERROR:
-                self.caller.secure_error = str(error.__cause__ or error)
-            text = str(error) or code.text
+                self.caller.secure_error = words(error.__cause__ or error)
+            text = words(error) or code.text
         return await self.told(code, text, name)
 
     async def told(self, code: Code, text: str, name: str) -> int:

@@ -523,6 +523,7 @@ class Top(_Numbered[bytes]):
             raise UsageError(
                 f"a number of lines is an int from 0, not {_brief(lines)}",
                 verb=self.verb,
+                number=number,
             )
         self.lines: Final = lines
 

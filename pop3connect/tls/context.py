@@ -9,15 +9,19 @@ prove is the business of `identity`.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Union
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
 from weakref import WeakKeyDictionary
 
 import attrs
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
@@ -39,6 +43,7 @@ __all__ = [
     "ClientContext",
     "ConnectionCreator",
     "ContextKeeper",
+    "hand_over",
 ]
 
 log = Logger()
@@ -428,23 +433,53 @@ def _unusable(paths: tuple[_Path, ...] = ()) -> UsageError:
     )
 
 
-def _no_passphrase(*_: object) -> bytes:
-    """Answer OpenSSL, which would ask on the terminal."""
-    return b""
+_KEY = re.compile(
+    rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL
+)
+"""A private key of any kind; with a label for those that are encrypted."""
 
 
 def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> None:
     paths = _paths(certificate)
-    context.set_passwd_cb(_no_passphrase)
     try:
-        if paths:
-            context.use_certificate_chain_file(os.fspath(paths[0]))
-            context.use_privatekey_file(os.fspath(paths[-1]))
-        else:
-            context.use_certificate(certificate.original)  # type: ignore[union-attr]
-            context.use_privatekey(
-                certificate.privateKey.original  # type: ignore[union-attr]
-            )
+        (own, *chain), key = _load(paths) if paths else _unwrap(certificate)
+        hand_over(context.use_certificate, own)
+        for above in chain:
+            hand_over(context.add_extra_chain_cert, above)
+        hand_over(context.use_privatekey, key)
         context.check_privatekey()
-    except (SSL.Error, AttributeError, TypeError) as error:
-        raise _unusable(paths) from error
+    except Exception as error:  # noqa: BLE001 - cryptography raises many types
+        # The local variables of its traceback would show the key.
+        raise _unusable(paths) from error.with_traceback(None)
+
+
+def _load(paths: tuple[_Path, ...]) -> tuple[list[x509.Certificate], Any]:
+    # OpenSSL would ask for the passphrase of an encrypted key on the terminal.
+    chain = x509.load_pem_x509_certificates(Path(paths[0]).read_bytes())
+    found = _KEY.search(Path(paths[-1]).read_bytes())
+    if found is None:
+        raise ValueError("there is no private key")
+    return chain, load_pem_private_key(found[0], None)
+
+
+def _unwrap(certificate: Any) -> tuple[list[x509.Certificate], Any]:
+    own = certificate.original.to_cryptography()
+    return [own], certificate.privateKey.original.to_cryptography_key()
+
+
+def hand_over(use: Callable[[Any], object], value: Any) -> None:
+    """
+    Give a certificate or key of cryptography to a method of pyOpenSSL.
+
+    Since release 24.3 pyOpenSSL takes it as it is, and deprecates its own types;
+    before, it took nothing else.
+    """
+    try:
+        use(value)
+    except TypeError:
+        wrap = (
+            crypto.X509.from_cryptography
+            if isinstance(value, x509.Certificate)
+            else crypto.PKey.from_cryptography_key
+        )
+        use(wrap(value))

@@ -292,8 +292,9 @@ def _refused(
         dns, ips = _names(certificate)
         names = [*map(_short, dns), *map(str, ips)]
         if names:
-            more = f" and {len(names) - _MAX_NAMES} more" * (len(names) > _MAX_NAMES)
-            shown = f"it is for {', '.join(names[:_MAX_NAMES])}{more}"
+            shown = f"it is for {', '.join(names[:_MAX_NAMES])}"
+            if len(names) > _MAX_NAMES:
+                shown += f" and {len(names) - _MAX_NAMES} more"
     except Exception as unreadable:  # noqa: BLE001 - it stays a refusal
         shown = f"it cannot be read: {_short(str(unreadable))}"
     if isinstance(error, (NameMismatch, CertificateError)):
@@ -321,7 +322,7 @@ def _dn(name: x509.Name) -> str:
     return _short(name.rfc4514_string()) or "nobody (it has no name)"
 
 
-def _describe(error: SSL.Error) -> str:
+def _describe(error: SSL.Error) -> tuple[str, Remedy | None]:
     """Put an error of OpenSSL into words, with what the user may do about it."""
     reasons = [
         str(entry[-1])
@@ -331,16 +332,25 @@ def _describe(error: SSL.Error) -> str:
     text = printable((", ".join(reasons) or str(error) or "no reason given").encode())
     for words, explanation in _EXPLANATIONS.items():
         if any(word in text for word in words):
-            return f"{text}; {explanation}"
-    return text
+            return f"{text}; {explanation}", _REMEDIES.get(explanation)
+    return text, None
 
+
+_NO_TLS_THERE = "the server does not seem to speak TLS there"
+
+_REMEDIES = {
+    _NO_TLS_THERE: Remedy(
+        "use {} for port 995, or {} for port 110",
+        (Option("secure", 1), Option("secure", 2)),
+    )
+}
+"""What the user may do, by the explanation; elsewhere it is the operator's part."""
 
 _OPERATOR = "; the server's operator has to change that"
 
 _EXPLANATIONS = {
     ("wrong version number", "record layer failure", "packet length too long"): (
-        "the server does not seem to speak TLS there: secure=1 is for port 995, "
-        "secure=2 for port 110"
+        _NO_TLS_THERE
     ),
     ("protocol version", "unsupported protocol"): (
         "the server offers nothing newer than TLS 1.1, which is refused (RFC 8997)"
@@ -369,6 +379,7 @@ _EXPLANATIONS = {
 
 def tls_error(error: SSL.Error, server: str) -> TLSError:
     """Make the error for a TLS that OpenSSL gave up."""
-    failed = TLSError(f"TLS failed: {_describe(error)}", server=server)
+    text, remedy = _describe(error)
+    failed = TLSError(f"TLS failed: {text}", server=server, remedy=remedy)
     failed.__cause__ = error
     return failed

@@ -23,6 +23,7 @@ from OpenSSL import SSL, crypto
 
 from ..errors import TLSError, UsageError
 from ..redaction import printable
+from ..remedies import Option
 
 __all__ = ["CACERTS_VARIABLE", "Fingerprint", "Trust", "facts", "name_unusable"]
 
@@ -68,10 +69,11 @@ class Trust:
 
         :raises UsageError: what is named is not a folder.
         """
-        source = "cacerts"
+        source = ""
+        option: Option | None = Option("cacerts")
         if cacerts is None:
             cacerts = environment.get(CACERTS_VARIABLE) or None
-            source = f"the environment variable {CACERTS_VARIABLE}"
+            source, option = f"the environment variable {CACERTS_VARIABLE}", None
         if cacerts is None:
             return cls(None, True)
         try:
@@ -81,13 +83,15 @@ class Trust:
             there, is_folder = folder.exists(), folder.is_dir()
         except (TypeError, ValueError, OSError) as error:
             raise UsageError(
-                f"{source}={cacerts!r} is not the path of a folder: {error}"
+                f"{source}: {cacerts!r} is not the path of a folder: {error}",
+                option=option,
             ) from error
         if not is_folder:
             what = "is not a folder" if there else "does not exist"
             raise UsageError(
                 f"{source}: {folder} {what}; name the folder that holds the "
-                "certificates of the CAs to trust"
+                "certificates of the CAs to trust",
+                option=option,
             )
         return cls(folder, system_trust)
 

@@ -27,6 +27,7 @@ from pop3connect import (
     Handle,
     Listing,
     LoginError,
+    ProtocolError,
     Stat,
     UsageError,
     api,
@@ -69,6 +70,24 @@ class SurfaceTests(SynchronousTestCase):
             for function in (connect, api.connect)
         )
         self.assertEqual(ours, theirs)
+
+    def test_blocking_connect_keeps_its_own_name_docstring_and_result(self) -> None:
+        self.assertEqual(connect.__name__, "connect")
+        self.assertIn("wait for it", inspect.getdoc(connect) or "")
+        signature = inspect.signature(connect)
+        self.assertEqual(signature.return_annotation, "BlockingHandle")
+        self.assertEqual(connect.__annotations__["return"], "BlockingHandle")
+
+    def test_unusable_arguments_are_named_and_show_no_password(self) -> None:
+        for arguments, options in (
+            (("h", "u", "s3cret-word"), {"max_lisitng": 5}),
+            (("h", "u", "s3cret-word"), {"username": "twice"}),
+            (("h",), {"password": "s3cret-word"}),
+        ):
+            with self.assertRaisesRegex(TypeError, r"^connect\(\): ") as caught:
+                connect(*arguments, **options)  # type: ignore[arg-type]
+            error = caught.exception
+            self.assertEqual(leaks(error, ["s3cret-word"]), [], options)
 
     def test_blocking_handle_has_every_public_name_of_handle(self) -> None:
         self.assertEqual(sorted(public(BlockingHandle)), sorted(public(Handle)))
@@ -152,6 +171,15 @@ class BlockingTestCase(LoopbackTestCase):
 
 class MethodTests(BlockingTestCase):
     """Every method, and the ends of a session."""
+
+    async def test_max_listing_reaches_the_session(self) -> None:
+        def block() -> None:
+            handle = self.open(max_listing=1)
+            self.assertGreater(handle.stat().count, 1)
+            with self.assertRaises(ProtocolError):
+                handle.list()
+
+        await deferToThread(block)
 
     async def test_every_method_returns_what_the_async_handle_returns(self) -> None:
         def block() -> list[object]:

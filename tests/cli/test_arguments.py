@@ -343,6 +343,16 @@ class PasswordTests(SynchronousTestCase):
         self.assertEqual(password, "a b")
         self.assertNotIn("a b", repr(password))
 
+    def test_only_lf_ends_the_password_of_a_command(self) -> None:
+        # VT, FF, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines would cut at each.
+        for odd in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029):
+            source = (
+                "import sys; sys.stdout.buffer.write("
+                f"('a' + chr({odd}) + 'b' + chr(10) + 'more').encode())"
+            )
+            password = read_password(access(*self.program(source)))
+            self.assertEqual(str(password), f"a{chr(odd)}b", hex(odd))
+
     def test_failing_password_command_is_refused_without_its_output(self) -> None:
         for source, reason in (
             ("raise SystemExit(3)", "exit status was 3"),
@@ -456,6 +466,7 @@ class ExitTests(SynchronousTestCase):
         for options, said in (
             ({"timeout": math.nan}, " --timeout must be "),
             ({"auth": "NTLM"}, " --auth NTLM is not known"),
+            ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
         ):
             opening = connect("h", "ada", "secret", reactor=Reactor(), **options)
             refusal = self.failureResultOf(opening, UsageError).value
@@ -470,5 +481,5 @@ class ExitTests(SynchronousTestCase):
             self.assertEqual(words(ProtocolError(text)), text)
             both = words(ProtocolError(text, remedy=USE_TLS))
             self.assertEqual(both, f"{text}; set --secure tls or --secure stls")
-        shown = Remedy(literal("put it into {a} secure=1"), ()).worded()
+        shown = str(Remedy(literal("put it into {a} secure=1"), ()))
         self.assertEqual(shown, "put it into {a} secure=1")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import mailbox
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ class FetchTestCase(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.target = Path(self.folder) / "M"
+
+    def in_mbox(self) -> int:
+        """
+        Return how many messages the target has, as an mbox.
+        """
+        with closing(mailbox.mbox(self.target)) as box:
+            return len(box)
 
     def kept(self) -> list[bytes]:
         new = self.target / "new"
@@ -93,11 +101,11 @@ class FetchTests(FetchTestCase):
     async def test_mbox_format_is_recognised_on_the_next_fetch(self) -> None:
         result = await self.fetch("--format", "mbox")
         self.assertEqual(result.exit_code, 0)
-        self.assertEqual(len(mailbox.mbox(self.target)), 3)
+        self.assertEqual(self.in_mbox(), 3)
         # That it is an mbox is seen.
         result = await self.fetch()
         self.assertEqual(result.output, "fetched: 0, there already: 3, deleted: 0\n")
-        self.assertEqual(len(mailbox.mbox(self.target)), 3)
+        self.assertEqual(self.in_mbox(), 3)
 
     async def test_crlf_with_mbox_is_a_usage_error(self) -> None:
         result = await self.fetch("--format", "mbox", "--crlf")
@@ -287,7 +295,7 @@ class InterruptedTests(FetchTestCase):
         with self.assertRaises(PowerCut):
             await self.fetch("--format", "mbox")
         patch.restore()
-        self.assertEqual(len(mailbox.mbox(self.target)), 2)
+        self.assertEqual(self.in_mbox(), 2)
         await self.factory.when_left()
         # Whoever comes first notes it: another account, or other numbers.
         other = self.run_click(
@@ -296,7 +304,7 @@ class InterruptedTests(FetchTestCase):
         self.assertIn("fetched: 3", (await other).output)
         result = await self.fetch()
         self.assertEqual(result.output, "fetched: 1, there already: 2, deleted: 0\n")
-        self.assertEqual(len(mailbox.mbox(self.target)), 6)
+        self.assertEqual(self.in_mbox(), 6)
 
     async def test_full_disk_at_the_second_message_can_be_resumed(self) -> None:
         keep, calls = disk.replace, 0

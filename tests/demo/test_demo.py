@@ -410,7 +410,8 @@ class MailboxTests(ServerCase):
             first, _, rest = session.ask(b"RETR %d" % number).partition(b"\r\n")
             self.assertEqual(first, b"+OK %d octets" % len(message))
             stuffed = b"".join(
-                b"." * line.startswith(b".") + line for line in message.splitlines(True)
+                b"." + line if line.startswith(b".") else line
+                for line in message.splitlines(True)
             )
             self.assertEqual(rest, stuffed + b".\r\n")
 

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,12 @@ class MaildirTests(StoreTestCase):
         [path] = (self.folder / "M" / "new").iterdir()
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
+    def test_missing_folders_are_made_for_their_owner_only(self) -> None:
+        Maildir(self.folder / "a" / "M")
+        for made in ("a", "a/M", "a/M/tmp", "a/M/new", "a/M/cur"):
+            mode = (self.folder / made).stat().st_mode & 0o777
+            self.assertEqual(mode, 0o700, made)
+
     def test_messages_without_a_key_are_all_kept(self) -> None:
         store = self.open()
         deliver(store, None)
@@ -174,9 +181,9 @@ class MaildirTests(StoreTestCase):
             self.assertFalse(self.open().holds("key"))
 
     def test_crash_after_the_rename_keeps_the_message_and_its_key(self) -> None:
+        store = self.open()
         self.cut_power(disk, "sync_folder", before=True)
-        self.patch(maildir, "sync_folder", lambda folder: None)
-        self.assertRaises(PowerCut, deliver, self.open(), "key")
+        self.assertRaises(PowerCut, deliver, store, "key")
         self.assertTrue(self.open().holds("key"))
         self.assertEqual(self.contents(), [LINES])
 
@@ -213,10 +220,17 @@ class MboxTests(StoreTestCase):
         return Mbox(self.path)
 
     def subjects(self) -> list[str]:
-        return [message["Subject"] for message in mailbox.mbox(self.path)]
+        with closing(mailbox.mbox(self.path)) as box:
+            return [message["Subject"] for message in box]
 
     def left(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
+
+    def test_missing_folders_are_made_for_their_owner_only(self) -> None:
+        Mbox(self.folder / "a" / "b" / "box").close()
+        for made in ("a", "a/b"):
+            mode = (self.folder / made).stat().st_mode & 0o777
+            self.assertEqual(mode, 0o700, made)
 
     def test_messages_are_appended_with_from_lines_quoted(self) -> None:
         store = self.open()

@@ -772,6 +772,25 @@ class SettingsTests(OmnisTestCase):
         self.assertEqual(self.code(opening), -1021)
         self.assertTrue(self.omnis.WebDevGetSecureError())
 
+    def test_remedies_are_told_with_the_parameters_of_the_command(self) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT, None, 1, False)
+        self.server.settle()
+        self.server.heard()
+        self.server.raw(b"+OK this is no TLS at all\r\n" * 10)
+        self.code(opening)
+        [(text, _, _)] = self.told
+        self.assertIn("use secure 1 for port 995, or secure 2 for port 110", text)
+
+    def test_remedy_that_omnis_has_no_parameter_for_is_not_told(self) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA")
+        self.server.lose()
+        self.code(opening)
+        [(text, _, _)] = self.told
+        self.assertIn("the connection was lost", text)
+        self.assertNotIn("capa=False", text)
+
     def test_missing_stls_returns_minus_603(self) -> None:
         opening = self.omnis.POP3Connect(*CONNECT, None, 2, False)
         self.server.say(b"+OK ready\r\n")

@@ -114,3 +114,15 @@ class SessionTests(SynchronousTestCase):
                             listening=True,
                         )
                         self.assertEqual(difference(script), None, script)
+
+    def test_command_removed_before_it_was_sent_has_no_outcome_at_the_end(
+        self,
+    ) -> None:
+        capa = Action("ask", Capa())
+        # The last outcome must not be followed by one of the command that was removed.
+        script = Script(
+            [capa] * 4,
+            actions={0: [Action("drop", 2), capa], 4: [capa]},
+            logged_in=False,
+        )
+        self.assertEqual(difference(script), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ from zope.interface import implementer
 
 from pop3connect import Handle, POP3Error, VerificationError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext
+from pop3connect.tls.context import ClientContext, hand_over
 from pop3connect.tls.identity import IdentityCheck
 
 from .memory import Latest, Server
@@ -505,7 +506,14 @@ class ServerTLS:
             context.set_min_proto_version(newest)
         context.set_max_proto_version(newest)
         for certificate in shown.chain:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(certificate))
+            hand_over(context.add_extra_chain_cert, certificate)
+        if der is not None:
+            # Only from a file does pyOpenSSL take it without a warning.
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(der)
+                file.flush()
+                context.use_certificate_file(file.name, crypto.FILETYPE_ASN1)
+            hand_over(context.use_privatekey, shown.key or key())
         if client_ca is not None:
             store = context.get_cert_store()
             assert store is not None
@@ -524,12 +532,10 @@ class ServerTLS:
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         self.connection = connection = SSL.Connection(self._context, None)
-        shown = self._shown
-        der = self._der or shown.der
-        own_certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
-        connection.use_certificate(own_certificate)
-        own = crypto.PKey.from_cryptography_key(shown.key or key())
-        connection.use_privatekey(own)
+        if self._der is None:
+            shown = self._shown
+            hand_over(connection.use_certificate, shown.certificate)
+            hand_over(connection.use_privatekey, shown.key or key())
         return connection
 
     @property

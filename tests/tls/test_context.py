@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from pathlib import Path
 from typing import Any, cast
 from unittest import SkipTest
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import PrivateCertificate
@@ -32,7 +33,7 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, ConnectionCreator
+from pop3connect.tls.context import ClientContext, ConnectionCreator, hand_over
 from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 
@@ -337,7 +338,10 @@ class NoTLSTests(TLSTestCase):
         self.assertSays(self.error(opening, TLSError), "does not seem to speak TLS")
 
     def test_garbage_instead_of_handshake_raises_tls_error(self) -> None:
-        for garbage in (bytes(100), b"\xff" * 100, os.urandom(10) + bytes(90)):
+        # A second byte of 3 would be the version of TLS in the header of a record, for
+        # the rest of which OpenSSL may wait.
+        some = os.urandom(1) + b"\x55" + os.urandom(8) + bytes(90)
+        for garbage in (bytes(100), b"\xff" * 100, some):
             opening = self.begin()
             self.server.raw(garbage)
             self.error(opening, TLSError)
@@ -655,6 +659,23 @@ class ResumptionTests(TLSTestCase):
         self.assertLess(len(alive), 1000)
         self.assertEqual(alive, addresses[-len(alive) :])
 
+    def test_oldest_failures_to_resume_are_forgotten_with_many_servers(self) -> None:
+        self.known(ServerTLS())
+        context, _, kept = self.kept()
+        addresses = [
+            ServerAddress(f"{number}.example.com", 995, False)
+            for number in range(5_000)
+        ]
+        for address in addresses:
+            context.never_resume(address)
+        refused = []
+        for address in addresses:
+            context.remember(address, kept)
+            if context.resumable(address) is None:
+                refused.append(address)
+        self.assertLess(len(refused), 2_000)
+        self.assertEqual(refused, addresses[-len(refused) :])
+
 
 class ChannelBindingTests(TLSTestCase):
     """
@@ -835,6 +856,42 @@ class ClientCertificateTests(TLSTestCase):
         for _ in range(2):
             for self.ours, certificate in accounts:
                 self.assertGiven(certificate, cacerts=folder)
+
+    def test_no_kind_of_certificate_makes_pyopenssl_warn(self) -> None:
+        for certificate in (
+            self.one_file(),
+            self.two_files(),
+            self.private_certificate(),
+        ):
+            self.assertGiven(certificate)
+        self.assertEqual(self.flushWarnings(), [])
+
+    def test_hand_over_wraps_for_releases_that_take_only_their_own_types(self) -> None:
+        taken: list[object] = []
+
+        def before_24_3(value: object) -> None:
+            if not isinstance(value, (crypto.X509, crypto.PKey)):
+                raise TypeError("cert must be an X509 instance")
+            taken.append(value)
+
+        for value in (self.ours.certificate, key()):
+            hand_over(before_24_3, value)
+        certificate, private_key = taken
+        self.assertIsInstance(certificate, crypto.X509)
+        self.assertIsInstance(private_key, crypto.PKey)
+
+    def test_unusable_key_is_not_in_the_traceback_of_the_error(self) -> None:
+        broken = self.ours.key_pem.replace(b"-----END", b"!\n-----END", 1)
+        file = self.write(both=self.ours.pem + broken) / "both.txt"
+        for other in (self.one_file(leaf("other.example.com", weak=True)), file):
+            with self.assertRaises(UsageError) as caught:
+                ClientContext(None, (self.two_files()[0], other))
+            error: BaseException | None = caught.exception
+            while error is not None:
+                for frame, _ in traceback.walk_tb(error.__traceback__):
+                    if frame.f_code is not sys._getframe().f_code:
+                        self.assertNotIn("PRIVATE KEY", repr(frame.f_locals))
+                error = error.__cause__
 
     def test_certificate_is_presented_over_tls_1_2(self) -> None:
         self.asking = ServerTLS(client_ca=authority(), newest=SSL.TLS1_2_VERSION)
