@@ -34,12 +34,10 @@ from pop3connect.sansio.commands import (
     Noop,
     Retrieve,
     StatCommand,
+    Stls,
     Top,
     Uidl,
 )
-from pop3connect.sansio.dialogue import MAX_STATUS_LINE, Dialogue
-from pop3connect.sansio.events import OUTCOMES
-from pop3connect.sansio.exchange import Exchange
 from pop3connect.sansio.multiline import MultilineDecoder, decode_whole
 from pop3connect.sansio.readers import (
     MAX_CAPABILITIES,
@@ -59,6 +57,7 @@ from pop3connect.sansio.replies import (
     parse_stat,
     parse_status,
 )
+from tests.sansio.sessions import Action, Script, difference
 
 __all__ = ["CORPUS", "PARTS", "check"]
 
@@ -184,52 +183,31 @@ _COMMANDS: list[list[Command[Any]]] = [
     [StatCommand(), List(), Uidl(), Top(1)],
     [Retrieve(1), Noop(), Retrieve(2), Noop(), List()],
     [Capa(), Noop(), Capa()],
-    [Auth("PLAIN"), Capa()],
+    [Auth("PLAIN"), Capa(), Stls(), Capa()],
 ]
-
-
-def _session(
-    commands: list[Command[Any]], wire: bytes, size: int, flags: int
-) -> tuple[list[Any], Any]:
-    dialogue = Dialogue(max_message_size=5000 if flags & 1 else None, max_listing=100)
-    dialogue.receive(b"+OK\r\n")
-    if not any(isinstance(command, Auth) for command in commands):
-        dialogue.logged_in()
-    if flags & 2:
-        dialogue.allow_pipelining()
-    exchanges = [Exchange(command) for command in commands]
-    for exchange in exchanges:
-        dialogue.enqueue(exchange.command.verb, [exchange])
-    seen: list[Any] = []
-    while True:
-        dialogue.data_to_send()
-        while dialogue.events:
-            kind, exchange, value = dialogue.events.popleft()
-            if kind in OUTCOMES:
-                text = str(value) if isinstance(value, Exception) else value
-                seen.append((kind, exchanges.index(exchange), text))
-        if not wire:
-            break
-        # A server answers what it was asked: it does not speak ahead of it.
-        dialogue.receive(wire[:size])
-        wire = wire[size:]
-        assert len(dialogue.rest) <= MAX_STATUS_LINE + 2
-    about = [number for _, number, _ in seen]
-    assert about == sorted(set(about)), seen
-    return seen, None if dialogue.broken is None else dialogue.broken.problem
 
 
 def _dialogue(data: bytes) -> None:
     """
-    Read a session whose commands are all sent before it; however it is cut.
+    Read a session in chunks of several sizes, and compare it with the slow reference.
 
-    The first octet says which commands, and whether there are limits.
+    The first octet says which commands, and in which of eight ways.
     """
     commands = _COMMANDS[data[0] % len(_COMMANDS)]
-    flags = data[0] // len(_COMMANDS) | 2
-    whole = _session(commands, data[1:], max(len(data), 1), flags)
-    for size in (1, 7):
-        assert _session(commands, data[1:], size, flags) == whole, (size, whole)
+    ways = data[0] // len(_COMMANDS)
+    what = "ask with a sink" if ways & 4 else "ask"
+    script = Script(
+        [Action(what if each.verbatim else "ask", each) for each in commands],
+        stream=data[1:],
+        logged_in=not any(isinstance(each, Auth) for each in commands),
+        pipelining=not ways & 2,
+        listening=bool(ways & 4),
+        max_message_size=5000 if ways & 1 else None,
+        max_listing=100,
+    )
+    for size in (0, 1, 7):
+        differs = difference(script._replace(sizes=(size,)))
+        assert differs is None, (size, differs)
 
 
 def _plain(wire: bytes, at: int) -> tuple[bytes, int] | None:

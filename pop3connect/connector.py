@@ -31,6 +31,7 @@ from .errors import (
 from .handle import Handle
 from .reactors import CONNECTS, RESOLVES, check_reactor
 from .redaction import Secret, StatusProcedure
+from .remedies import USE_TLS, Option
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
 
@@ -233,7 +234,9 @@ class Connector:
         if self._secure is Secure.NONE:
             if self._certificate is not None:
                 raise UsageError(
-                    "client_certificate is of no use without TLS; set secure to 1 or 2"
+                    " is of no use without TLS",
+                    option=Option("client_certificate"),
+                    remedy=USE_TLS,
                 )
             return None
         from .tls.context import ContextKeeper
@@ -479,12 +482,14 @@ def _seconds(name: str, value: float) -> float:
     ):
         return value
     raise UsageError(
-        f"{name} must be a number of seconds above 0, of a year at most, not "
-        f"{value!r:.50}"
+        f" must be a number of seconds above 0, of a year at most, not {value!r:.50}",
+        option=Option(name),
     )
 
 
 def _count(name: str, value: int, unit: str) -> int:
     if type(value) is int and value > 0:
         return value
-    raise UsageError(f"{name} must be a number of {unit} above 0, not {value!r:.50}")
+    raise UsageError(
+        f" must be a number of {unit} above 0, not {value!r:.50}", option=Option(name)
+    )

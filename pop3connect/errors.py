@@ -10,8 +10,10 @@ session.  The exception of the layer below, where there was one, is the
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from .remedies import Option, Remedy
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -36,32 +38,58 @@ class POP3Error(Exception):
     """
     The base of all errors of this package.
 
+    :ivar message: what went wrong.
     :ivar server: ``host:port`` of the server, or the text that was given for
         it; ``None`` where no server is concerned.
     :ivar verb: the command that failed (``"RETR"``), where there was one.
+    :ivar number: the number of the message that it was about, where there was one.
+    :ivar remedy: what to do, where that is known; ``str()`` shows it too.
+    :ivar option: the option of `connect` that the message is about, and begins with.
     """
 
     def __init__(
-        self, message: str, *, server: str | None = None, verb: str | None = None
+        self,
+        message: str,
+        *,
+        server: str | None = None,
+        verb: str | None = None,
+        number: int | None = None,
+        remedy: Remedy | None = None,
+        option: Option | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.server = server
         self.verb = verb
+        self.number = number
+        self.remedy = remedy
+        self.option = option
 
     def __str__(self) -> str:
-        """Say where, which command, and what."""
-        where = [part for part in (self.server, self.verb) if part]
-        return ": ".join([*where, self.message])
+        """Say where, which command, what, and what to do."""
+        return self.worded(str)
+
+    def worded(self, show: Callable[[Option], str]) -> str:
+        """Return the text of the error, with options as ``show`` words them."""
+        what = self.verb
+        if self.number is not None:
+            what = f"{self.verb or 'message'} {self.number}"
+        message = self.message
+        if self.option is not None:
+            message = show(self.option) + message
+        if self.remedy is not None:
+            message = f"{message}; {self.remedy.worded(show)}"
+        return ": ".join([part for part in (self.server, what) if part] + [message])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be copied and pickled whole; the default forgets keyword arguments."""
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
-    def about(self, verb: str | None) -> Self:
+    def about(self, verb: str | None, number: int | None = None) -> Self:
         """Return the same error for another command that it struck."""
         twin = copy.copy(self)
         twin.verb = verb
+        twin.number = number
         twin.__cause__ = self.__cause__
         return twin
 
@@ -101,10 +129,9 @@ class TimedOutError(POP3Error):
         *,
         phase: str,
         seconds: float,
-        server: str | None = None,
-        verb: str | None = None,
+        **rest: Any,
     ) -> None:
-        super().__init__(message, server=server, verb=verb)
+        super().__init__(message, **rest)
         self.phase = phase
         self.seconds = seconds
 
@@ -121,10 +148,9 @@ class VerificationError(TLSError):
         message: str,
         *,
         certificate: Certificate | None = None,
-        server: str | None = None,
-        verb: str | None = None,
+        **rest: Any,
     ) -> None:
-        super().__init__(message, server=server, verb=verb)
+        super().__init__(message, **rest)
         # As octets: a certificate object cannot be pickled.
         self._der = None if certificate is None else _der(certificate)
 
@@ -176,10 +202,9 @@ class CommandError(POP3Error):
         text: str = "",
         code: str | None = None,
         retry_after: int | None = None,
-        server: str | None = None,
-        verb: str | None = None,
+        **rest: Any,
     ) -> None:
-        super().__init__(message, server=server, verb=verb)
+        super().__init__(message, **rest)
         self.text = text
         self.code = code
         self.retry_after = retry_after

@@ -210,7 +210,11 @@ class OfferTests(AttackTestCase):
             allow_cleartext=False,
         )
         self.nothing_gained(
-            server, opening, UsageError, "allow_cleartext=False", "secure to 1 or 2"
+            server,
+            opening,
+            UsageError,
+            "allow_cleartext=False",
+            "set secure=1 or secure=2",
         )
 
     def test_greeting_that_claims_to_be_logged_in_does_not_skip_stls(self) -> None:

@@ -127,7 +127,8 @@ class MessageTests(SynchronousTestCase):
         for error, attributes in EVERY:
             # A certificate is kept as its octets.
             kept = {{"certificate": "_der"}.get(name, name) for name in attributes}
-            self.assertEqual(set(vars(error)), {"message", *WHERE, *kept})
+            known = {"message", "number", "remedy", "option", *WHERE, *kept}
+            self.assertEqual(set(vars(error)), known)
             self.assertEqual(error.args, ("message",))
 
     def test_attributes_not_given_are_none_or_empty(self) -> None:

@@ -268,5 +268,10 @@ class ResultTests(SynchronousTestCase):
         for name in errors.__all__:
             text = signature(getattr(pop3connect, name))
             self.assertTrue(text.startswith("(message, *, "), text)
-            if name != "LoginError":
-                self.assertIn("server=None, verb=None)", text)
+            if name in ("POP3Error", "UsageError", "ProtocolError"):
+                self.assertTrue(
+                    text.endswith(
+                        "server=None, verb=None, number=None, remedy=None, option=None)"
+                    ),
+                    text,
+                )

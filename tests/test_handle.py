@@ -202,8 +202,9 @@ class CommandsTests(SessionTestCase):
             self.assertEqual(
                 (error.verb, error.code, error.text), (verb, "SYS/TEMP", "not today")
             )
+            shown = verb if error.number is None else f"{verb} 1"
             self.assertEqual(
-                str(error), f"{NAME}: {verb}: the server refused: [SYS/TEMP] not today"
+                str(error), f"{NAME}: {shown}: the server refused: [SYS/TEMP] not today"
             )
             self.assertIdle()
 

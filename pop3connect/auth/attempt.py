@@ -13,6 +13,7 @@ import attrs
 from ..client.protocol import POP3ClientProtocol
 from ..errors import CommandError, ProtocolError, UsageError
 from ..redaction import Secret, SecretBytes
+from ..remedies import Option
 from ..results import Capabilities
 from ..sansio.commands import MAX_LINE, Apop, Auth, AuthReply, Pass, User
 from ..sansio.replies import Status
@@ -130,10 +131,10 @@ class Attempting:
         """Log in with a digest (RFC 1939 section 7)."""
         if self.timestamp is None:
             raise UsageError(
-                "auth='APOP' needs a timestamp like <1896.697170952@pop.example.com> "
-                "in the server's greeting, which has no such timestamp; use another "
-                "auth",
+                " needs a timestamp like <1896.697170952@pop.example.com> in the "
+                "server's greeting, which has no such timestamp; use another mechanism",
                 verb="APOP",
+                option=Option("auth", "APOP"),
             )
         digest = apop_digest(self.timestamp, credentials.password)
         self.protocol.transcript.keep_secret(digest.encode("ascii"))

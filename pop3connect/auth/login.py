@@ -22,6 +22,7 @@ from ..errors import (
     UsageError,
 )
 from ..redaction import Secret
+from ..remedies import USE_TLS, Option, Remedy
 from ..results import Capabilities, LoginInfo
 from ..sansio.commands import Capa, Stls, Utf8, check_text
 from .account import Account
@@ -128,7 +129,7 @@ async def _capabilities(protocol: POP3ClientProtocol, account: Account) -> Capab
     try:
         return await protocol.submit(Capa())
     except ConnectionLostError as error:
-        error.message += "; if the server hangs up on CAPA, use capa=False"
+        error.remedy = _NO_CAPA
         raise
     except CommandError:
         # RFC 2449 section 4: no extensions then; logging in still works.
@@ -139,10 +140,10 @@ async def _upgrade(protocol: POP3ClientProtocol, capabilities: Capabilities) -> 
     server = str(protocol.settings.server)
     if capabilities.known and "STLS" not in capabilities:
         raise STLSUnavailableError(
-            "the server does not offer STLS, so the session was ended before the "
-            "login; use secure=1 if the server has a port for TLS (995)",
+            "the server does not offer STLS, so the session was ended before the login",
             server=server,
             verb="STLS",
+            remedy=_TLS_PORT,
         )
     try:
         await protocol.submit(Stls())
@@ -309,48 +310,49 @@ class _Authentication:
                 certificate=account.certificate,
             )
         if not names:
-            raise self._usage(self._nothing_in_common())
+            raise self._nothing_in_common()
         if protected:
             return names
         for name in names:
             if name.endswith("-PLUS"):
                 raise self._usage(
                     f"{name} binds the login to the TLS connection, and this session "
-                    "has no TLS: set secure to 1 or 2"
+                    "has no TLS",
+                    USE_TLS,
                 )
             if name in MECHANISMS and MECHANISMS[name].needs_tls:
                 raise self._usage(
-                    f"{name} must not be used without TLS (RFC 7628 section 4): set "
-                    "secure to 1 or 2"
+                    f"{name} must not be used without TLS (RFC 7628 section 4)",
+                    USE_TLS,
                 )
         if not account.allow_cleartext:
             self._withheld = [name for name in names if self._sends_in_clear(name)]
             names = [name for name in names if name not in self._withheld]
             if not names:
                 raise self._usage(
-                    "the password would have to be sent without TLS, which "
-                    "allow_cleartext=False forbids; set secure to 1 or 2"
+                    " forbids to send the password without TLS, and the server offers "
+                    "nothing else",
+                    USE_TLS,
+                    Option("allow_cleartext", False),
                 )
         return names
 
-    def _nothing_in_common(self) -> str:
+    def _nothing_in_common(self) -> UsageError:
         offered = self._capabilities.sasl
         text = (
             "the server and this client have no login mechanism in common; the server "
             f"offers SASL {' '.join(offered) or 'with no mechanism'}"
         )
-        if any(name in MECHANISMS and MECHANISMS[name].oauth for name in offered):
-            text += (
-                ".  If the password is an OAuth token, say so with auth='XOAUTH2' or "
-                "auth='OAUTHBEARER'"
-            )
         plain = [name for name in ("PLAIN", "LOGIN") if name in offered]
         if plain and self._protocol.protection.info is None:
             text += (
                 f".  {' and '.join(plain)} would send the password and need TLS (RFC "
-                "2595 section 6): set secure to 1 or 2"
+                "2595 section 6)"
             )
-        return text
+            return self._usage(text, USE_TLS)
+        if any(name in MECHANISMS and MECHANISMS[name].oauth for name in offered):
+            return self._usage(text, _TOKEN)
+        return self._usage(text)
 
     def _sends_in_clear(self, name: str) -> bool:
         """Return whether an eavesdropper could read the password on this connection."""
@@ -358,8 +360,10 @@ class _Authentication:
             return False
         return sends_password(name) or not isinstance(self._account.auth, str)
 
-    def _usage(self, message: str) -> UsageError:
-        return UsageError(message, server=self._server)
+    def _usage(
+        self, message: str, remedy: Remedy | None = None, option: Option | None = None
+    ) -> UsageError:
+        return UsageError(message, server=self._server, remedy=remedy, option=option)
 
     async def _password(
         self,
@@ -394,7 +398,8 @@ class _Authentication:
         error = last.error
         assert isinstance(error, CommandError)
         told = " ".join(f"{key}={value}" for key, value in last.details.items())
-        remarks = [last.reason, told, *self._remarks(refused)]
+        remarks, remedy = self._remarks(refused)
+        remarks = [last.reason, told, *remarks]
         failed = LoginError(
             "; ".join(
                 [
@@ -411,29 +416,49 @@ class _Authentication:
             details=last.details,
             server=error.server,
             verb=error.verb,
+            remedy=remedy,
         )
         failed.__cause__ = error
         return failed
 
-    def _remarks(self, refused: list[Outcome]) -> list[str]:
-        remarks = []
+    def _remarks(self, refused: list[Outcome]) -> tuple[list[str], Remedy | None]:
+        remarks: list[str] = []
+        remedy = None
         before = [o for o in refused[:-1] if o.verdict is Verdict.REFUSED]
         if before:
             remarks.append(f"{before[-1].attempt.title} was refused before it")
         bound = [o.attempt for o in refused if o.attempt.bound and not o.reason]
         if bound and not refused[-1].reason:
             kinds = dict.fromkeys(a.binding[0] for a in bound if a.binding)
-            plain = bound[-1].mechanism.removesuffix("-PLUS")
             remarks.append(
                 "unless the credentials are wrong, the server refused the channel "
                 f"binding ({', '.join(kinds)}), which can mean that somebody else ends "
-                f"the TLS connection; auth={plain!r} or auth='PLAIN' logs in without a "
-                "binding"
+                "the TLS connection"
+            )
+            plain = bound[-1].mechanism.removesuffix("-PLUS")
+            remedy = Remedy(
+                "{} or {} logs in without a binding",
+                (Option("auth", plain), Option("auth", "PLAIN")),
             )
         if refused[-1].attempt.mechanism == "APOP" and "USER" in self._withheld:
             remarks.append(
-                "the server may keep no APOP secret for this account; USER would send "
-                "the password without TLS, which allow_cleartext=False forbids: set "
-                "secure to 1 or 2"
+                "the server may keep no APOP secret for this account, and USER would "
+                "send the password without TLS"
             )
-        return remarks
+            remedy = Remedy(
+                "{} forbids that: set {} or {}",
+                (Option("allow_cleartext", False), *USE_TLS.options),
+            )
+        return remarks, remedy
+
+
+_NO_CAPA = Remedy("if the server hangs up on CAPA, use {}", (Option("capa", False),))
+
+_TLS_PORT = Remedy(
+    "use {} if the server has a port for TLS (995)", (Option("secure", 1),)
+)
+
+_TOKEN = Remedy(
+    "if the password is an OAuth token, say so with {} or {}",
+    (Option("auth", "XOAUTH2"), Option("auth", "OAUTHBEARER")),
+)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from ..errors import CommandError, UsageError
+from ..remedies import Option
 from ..results import Capabilities
 from .sasl import BAD_CREDENTIALS, MECHANISMS, SCRAM, SCRAM_PLUS, ChannelBinding
 
@@ -175,8 +176,9 @@ def check_auth(auth: Any) -> str:
     known = ("USER", "APOP", *MECHANISMS)
     if name not in known:
         raise UsageError(
-            f"auth={auth!r} is not known; it can be 'auto', {', '.join(known)}, or an "
-            "IClientAuthentication of Twisted"
+            f" is not known; it can be 'auto', {', '.join(known)}, or an "
+            "IClientAuthentication of Twisted",
+            option=Option("auth", auth),
         )
     return name
 

@@ -7,6 +7,7 @@ The numbers are documented and stay as they are: scripts depend on them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from ..errors import (
     CommandError,
@@ -20,6 +21,7 @@ from ..errors import (
     UsageError,
     VerificationError,
 )
+from ..remedies import Option
 from .numbers import NoSuchMessageError
 
 __all__ = ["Exit", "exit_status", "words"]
@@ -91,27 +93,28 @@ def exit_status(error: BaseException) -> Exit:
     return next(status for kind, status in _KINDS if isinstance(error, kind))
 
 
-# What the library calls it, and what it is called here.
-_OPTIONS = (
-    ("allow_cleartext=False forbids", "is refused without --allow-cleartext"),
-    ("set secure to 1 or 2", "use --secure tls or --secure stls"),
-    ("secure=1", "--secure tls"),
-    ("secure=2", "--secure stls"),
-    ("capa=False", "--no-capa"),
-    ("pipeline=False", "--no-pipeline"),
-    ("system_trust=True", "--system-trust"),
-    ("with cacerts=", "with --cacerts"),
-    ("auth=", "--auth "),
-    ("cacerts: ", "--cacerts: "),
-    ("timeout must be ", "--timeout must be "),
-    ("client_certificate: ", "--client-certificate: "),
-    ("client_certificate is ", "--client-certificate is "),
-)
+_VALUES: Mapping[tuple[str, object], str] = {
+    ("secure", 1): "--secure tls",
+    ("secure", 2): "--secure stls",
+    ("allow_cleartext", False): "no --allow-cleartext",
+    ("capa", False): "--no-capa",
+    ("pipeline", False): "--no-pipeline",
+    ("system_trust", True): "--system-trust",
+}
+
+
+def _option(option: Option) -> str:
+    """Show an option of the library as the one of the command line."""
+    name, value = option
+    known = _VALUES.get((name, value)) if isinstance(value, (int, str)) else None
+    if known is not None:
+        return known
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value == () else f"{flag} {value}"
 
 
 def words(error: POP3Error | OSError | str) -> str:
-    """Say what went wrong, with the options of the command line as remedies."""
-    text = str(error)
-    for parameter, option in _OPTIONS:
-        text = text.replace(parameter, option)
-    return text
+    """Say what went wrong, with the options of the command line."""
+    if isinstance(error, POP3Error):
+        return error.worded(_option)
+    return str(error)

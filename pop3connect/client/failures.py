@@ -7,7 +7,7 @@ cut and escaped.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import (
     CommandError,
@@ -17,6 +17,8 @@ from ..errors import (
     TimedOutError,
 )
 from ..redaction import Transcript
+from ..remedies import Option, Remedy
+from ..sansio.commands import Command, message_number
 from ..sansio.events import Broken
 from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, parse_status
 from ..sansio.states import State
@@ -66,14 +68,15 @@ class Failures:
         """Return the error for what the server sent."""
         if broken.protocol is not None:
             message = f"this is not a POP3 server: it looks like {broken.protocol}"
-            if broken.protocol == TLS_RECORD:
-                message += "; use secure=1 for a port with TLS at once"
+            remedy = _TLS_AT_ONCE if broken.protocol == TLS_RECORD else None
         else:
-            message = f"the server sent {broken.problem}"
+            message, remedy = f"the server sent {broken.problem}", None
             if broken.text is not None:
-                shown = self._transcript.clean(broken.text)
-                message += f": {shown!r}{_suspicion(unanswered)}"
-        return ProtocolError(message, server=self._server, verb=broken.verb)
+                message += f": {self._transcript.clean(broken.text)!r}"
+                remedy = _suspicion(unanswered)
+        return ProtocolError(
+            message, server=self._server, verb=broken.verb, remedy=remedy
+        )
 
     def timed_out(
         self,
@@ -90,32 +93,35 @@ class Failures:
 
         :param rest: what it has sent of its reply.
         """
-        hint = _suspicion(unanswered)
+        remedy, hint = _suspicion(unanswered), ""
         if phase == "greeting" and plain:
-            hint = "; if the server expects TLS at once there, use secure=1"
+            remedy = _TLS_EXPECTED
         if b"\n" in rest and b"\r\n" not in rest:
             hint = "; it has sent a line that ends in LF alone, and POP3 has CR LF"
+            remedy = None
         return TimedOutError(
             f"the server took too long: no {phase} within {seconds:g} seconds{hint}",
+            remedy=remedy,
             phase=phase,
             seconds=seconds,
             server=self._server,
             verb=verb,
         )
 
-    def unreadable(self, verb: str, bad: BadReplyError) -> ProtocolError:
+    def unreadable(self, command: Command[Any], bad: BadReplyError) -> ProtocolError:
         """Return the error for a reply that is not what its command asked for."""
         return ProtocolError(
             f"the reply cannot be read: {bad.shown(self._transcript.clean)}",
             server=self._server,
-            verb=verb,
+            verb=command.verb,
+            number=message_number(command),
         )
 
-    def refused(self, kind: type[E], verb: str | None, line: bytes) -> E:
+    def refused(self, kind: type[E], command: Command[Any] | None, line: bytes) -> E:
         """
         Return the error for ``-ERR``.
 
-        :param verb: the command; ``None``: it was the greeting.
+        :param command: ``None``: it was the greeting.
         """
         status = parse_status(line)
         assert status is not None
@@ -124,24 +130,31 @@ class Failures:
             status = parse_status(self._transcript.mask(line)) or status
         text = self._transcript.clean(status.text)
         shown = f"[{status.code}] {text}".strip() if status.code else text.strip()
-        what = (
-            "the server refused the session" if verb is None else "the server refused"
-        )
+        what = "the server refused" if command else "the server refused the session"
         return kind(
             f"{what}: {shown or 'it gave no reason'}",
             text=text,
             code=status.code,
             server=self._server,
-            verb=verb,
+            verb=None if command is None else command.verb,
+            number=None if command is None else message_number(command),
         )
 
 
-def _suspicion(unanswered: int) -> str:
-    """Return what may be behind a reply that is missing or out of step."""
+def _suspicion(unanswered: int) -> Remedy | None:
+    """Return what may help if a reply is missing or out of step."""
     if unanswered < 2:
-        return ""
+        return None
     # Announced and broken: there are such servers.
-    return (
-        f"; {unanswered} commands were unanswered at once: if the server's pipelining "
-        "is broken, use pipeline=False"
+    return Remedy(
+        f"{unanswered} commands were unanswered at once: if the server's pipelining is "
+        "broken, use {}",
+        (Option("pipeline", False),),
     )
+
+
+_TLS_AT_ONCE = Remedy("use {} for a port with TLS at once", (Option("secure", 1),))
+
+_TLS_EXPECTED = Remedy(
+    "if the server expects TLS at once there, use {}", (Option("secure", 1),)
+)

@@ -51,11 +51,13 @@ class _Asked(Exchange):
     """
     A message that was asked for.
 
+    :ivar number: the message number.
     :ivar reserved: bytes of the budget that are kept for it.
     """
 
-    __slots__ = ("reserved",)
+    __slots__ = ("number", "reserved")
 
+    number: int
     reserved: int
 
 
@@ -162,6 +164,7 @@ class Fetch:
                 break
             self._next = None
             exchange = _Asked(command, came, failed)
+            exchange.number = command.number
             exchange.reserved = reserved
             asked.append(exchange)
             budget.used += reserved
@@ -204,7 +207,7 @@ class Fetch:
 
     def _came(self, content: bytes) -> None:
         exchange = self._coming.popleft()
-        number: int = exchange.command.number  # type: ignore[attr-defined]
+        number = exchange.number
         octets = len(content)
         budget = self._budget
         budget.used += octets - exchange.reserved
@@ -222,7 +225,7 @@ class Fetch:
         exchange = self._coming.popleft()
         self._budget.used -= exchange.reserved
         if isinstance(error, CommandError):
-            number: int = exchange.command.number  # type: ignore[attr-defined]
+            number = exchange.number
             self._ready.append(Refused(number, None, error))
         else:
             # Not a reply to this message, but the end of all.

@@ -32,7 +32,7 @@ from ..errors import (
     UsageError,
 )
 from ..redaction import SecretBytes, Transcript
-from ..sansio.commands import Command, Shape
+from ..sansio.commands import Command, Shape, message_number
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
 from ..sansio.exchange import Exchange, Sink, nobody
@@ -201,16 +201,17 @@ class POP3ClientProtocol(LineReceiver):
             exchange.succeed(octets)
 
     def _happened_refused(self, exchange: Exchange, line: bytes) -> None:
-        error = self._failures.refused(CommandError, exchange.command.verb, line)
+        error = self._failures.refused(CommandError, exchange.command, line)
         exchange.refused(error)
         exchange.fail(error)
 
     def _happened_unreadable(self, exchange: Exchange, bad: BadReplyError) -> None:
-        exchange.fail(self._failures.unreadable(exchange.command.verb, bad))
+        exchange.fail(self._failures.unreadable(exchange.command, bad))
 
     def _happened_failed(self, exchange: Exchange, error: POP3Error) -> None:
         self._feeder.let_go(exchange)
-        exchange.fail(error.about(exchange.command.verb))
+        command = exchange.command
+        exchange.fail(error.about(command.verb, message_number(command)))
 
     def _happened_greeted(self, _: None, line: bytes) -> None:
         status = parse_status(line)
@@ -322,6 +323,7 @@ class POP3ClientProtocol(LineReceiver):
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
+            error.number = message_number(command)
             reply.errback(error)
         return reply
 

@@ -54,6 +54,7 @@ __all__ = [
     "UidlOne",
     "User",
     "Utf8",
+    "message_number",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -212,6 +213,11 @@ class _Numbered(Command[T_co]):
     def line(self) -> bytes:
         """Return the line to send."""
         return b"%s %d\r\n" % (self.verb.encode("ascii"), self.number)
+
+
+def message_number(command: Command[Any]) -> int | None:
+    """Return the number of the message that a command is about, if it is about one."""
+    return command.number if isinstance(command, _Numbered) else None
 
 
 # -- before the login

@@ -312,9 +312,6 @@ class Dialogue:
         if self.state is State.GREETING:
             self._read_greeting(data)
             return
-        if self._upgrade is not None and not sent:
-            self._injected()
-            return
         events = self.events
         append = events.append
         short_way, listening = self._short_way, self.listening

@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from ..address import ServerAddress
 from ..errors import TLSError, UsageError, VerificationError
+from ..remedies import Option
 from ..results import TLSInfo
 from .identity import IdentityCheck, tls_error
 from .trust import Fingerprint, Trust, facts
@@ -402,7 +403,8 @@ def _file_facts(certificate: ClientCertificate | None) -> Fingerprint:
             about = os.stat(path)
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"client_certificate: {path!r} cannot be read: {error}"
+                f": {path!r} cannot be read: {error}",
+                option=Option("client_certificate"),
             ) from error
         known.append(facts(about))
     return tuple(known)
@@ -416,17 +418,18 @@ def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
     if len(certificate) != 2 or not all(
         isinstance(path, (str, os.PathLike)) for path in certificate
     ):
-        raise UsageError(_unusable())
+        raise _unusable()
     return certificate
 
 
-def _unusable(paths: tuple[_Path, ...] = ()) -> str:
+def _unusable(paths: tuple[_Path, ...] = ()) -> UsageError:
     which = ", ".join(repr(os.fspath(path)) for path in paths)
-    return (
-        f"client_certificate{': ' * bool(which)}{which} cannot be used: give a PEM "
-        "file with the certificate and its key, a pair of such files, or a "
-        "PrivateCertificate of Twisted; the key must be that of the certificate, and "
-        "not encrypted"
+    return UsageError(
+        (f": {which} cannot be used" if which else " cannot be used")
+        + ": give a PEM file with the certificate and its key, a pair of such files, "
+        "or a PrivateCertificate of Twisted; the key must be that of the certificate, "
+        "and not encrypted",
+        option=Option("client_certificate"),
     )
 
 
@@ -447,7 +450,7 @@ def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> No
         context.check_privatekey()
     except Exception as error:  # noqa: BLE001 - cryptography raises many types
         # The local variables of its traceback would show the key.
-        raise UsageError(_unusable(paths)) from error.with_traceback(None)
+        raise _unusable(paths) from error.with_traceback(None)
 
 
 def _load(paths: tuple[_Path, ...]) -> tuple[list[x509.Certificate], Any]:

@@ -29,6 +29,7 @@ from service_identity.hazmat import (
 from ..address import ServerAddress
 from ..errors import TLSError, VerificationError
 from ..redaction import printable
+from ..remedies import Option, Remedy, literal
 from .trust import Trust, name_unusable
 
 __all__ = ["IdentityCheck", "tls_error"]
@@ -231,7 +232,7 @@ def _refused_chain(
             "if that is an intermediate CA, the server should send its certificate "
             "too, which its operator can change; meanwhile, or if it is a CA of your "
             f"own, {_put_into_folder(check.trust, f'the certificate of {issuer}')}"
-            + _download(certificate)
+            + literal(_download(certificate))
         )
     else:
         reason = f"is not acceptable: {_reason(errno)}"
@@ -240,9 +241,10 @@ def _refused_chain(
     # was meant to help may be one that could not be used.
     unusable = name_unusable(check.unusable) if depth or errno in _MISSING else ""
     return VerificationError(
-        f"{which} {reason}; {remedy}{unusable}",
+        f"{which} {reason}{unusable}",
         certificate=certificate,
         server=str(check.server),
+        remedy=Remedy(remedy, (Option("cacerts"),)),
     )
 
 
@@ -251,11 +253,14 @@ def _if_it_should_be(trust: Trust, what: str) -> str:
 
 
 def _put_into_folder(trust: Trust, what: str) -> str:
+    """Return the text of a `Remedy` whose option is ``cacerts``."""
     if trust.folder is not None:
-        return f"put {what} (PEM, DER or PKCS #7) into the folder {trust.folder}"
+        return literal(
+            f"put {what} (PEM, DER or PKCS #7) into the folder {trust.folder}"
+        )
     return (
-        f"put {what} (PEM, DER or PKCS #7) into a folder of your own and name the "
-        "folder with cacerts="
+        f"put {literal(what)} (PEM, DER or PKCS #7) into a folder of your own and name "
+        "the folder with {}"
     )
 
 

@@ -844,7 +844,7 @@ class PolicyTests(Dialogue):
         self.server.say(b"-ERR no\r\n")
         error = self.gone(opening, LoginError)
         self.assertIn("USER would send the password", str(error))
-        self.assertIn("which allow_cleartext=False forbids", str(error))
+        self.assertIn("allow_cleartext=False forbids that", str(error))
         self.assertNotIn("pencil", "".join(self.status))
 
     def hang_up(self) -> Deferred[Handle]:
@@ -945,7 +945,7 @@ class PolicyTests(Dialogue):
             opening = self.begin(name)
             error = self.gone(opening, UsageError)
             self.assertIn(f"{name} would send the password", str(error))
-            self.assertIn("secure to 1 or 2", str(error))
+            self.assertIn("set secure=1 or secure=2", str(error))
             self.assertNotIn("token", str(error))
             self.anew()
 

@@ -40,6 +40,7 @@ from pop3connect.cli.numbers import NUMBERS, NoSuchMessageError, WholeNumber, ch
 from pop3connect.cli.output import counted
 from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
 from pop3connect.cli.running import Work
+from pop3connect.remedies import USE_TLS, Option, Remedy, literal
 
 from ..support.loopback import ROOT
 from ..test_api import Reactor, Resolver
@@ -437,17 +438,36 @@ class ExitTests(SynchronousTestCase):
                         self.assertIn(option, text, name)
 
     def test_remedies_in_errors_name_command_line_options(self) -> None:
-        error = UsageError("allow_cleartext=False forbids; set secure to 1 or 2")
         self.assertEqual(
-            words(error),
-            "is refused without --allow-cleartext; use --secure tls or --secure stls",
+            words(UsageError("no TLS", remedy=USE_TLS)),
+            "no TLS; set --secure tls or --secure stls",
         )
+        for option, shown in (
+            (Option("pipeline", False), "--no-pipeline"),
+            (Option("capa", False), "--no-capa"),
+            (Option("cacerts"), "--cacerts"),
+            (Option("auth", "PLAIN"), "--auth PLAIN"),
+            (Option("allow_cleartext", False), "no --allow-cleartext"),
+            (Option("timeout", [1]), "--timeout [1]"),
+        ):
+            error = ProtocolError("odd", remedy=Remedy("use {}", (option,)))
+            self.assertEqual(words(error), f"odd; use {shown}")
         for options, said in (
             ({"timeout": math.nan}, " --timeout must be "),
-            ({"secure": 1, "cacerts": self.mktemp()}, " --cacerts: "),
-            ({"auth": "NTLM"}, " --auth 'NTLM' is not known"),
+            ({"auth": "NTLM"}, " --auth NTLM is not known"),
         ):
             opening = connect("h", "ada", "secret", reactor=Reactor(), **options)
             refusal = self.failureResultOf(opening, UsageError).value
             self.assertIn(said, words(refusal))
-        self.assertEqual(words(ProtocolError("use secure=1")), "use --secure tls")
+
+    def test_text_of_a_server_or_a_path_is_never_reworded(self) -> None:
+        for text in (
+            "the server refused: auth=plain is disabled, secure=1, capa=False",
+            "cacerts: {0} {secure} {",
+            "timeout must be",
+        ):
+            self.assertEqual(words(ProtocolError(text)), text)
+            both = words(ProtocolError(text, remedy=USE_TLS))
+            self.assertEqual(both, f"{text}; set --secure tls or --secure stls")
+        shown = Remedy(literal("put it into {a} secure=1"), ()).worded()
+        self.assertEqual(shown, "put it into {a} secure=1")

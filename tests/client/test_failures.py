@@ -17,6 +17,7 @@ from pop3connect import (
 )
 from pop3connect.client.failures import Failures
 from pop3connect.redaction import Transcript
+from pop3connect.sansio.commands import Pass, Retrieve, StatCommand
 from pop3connect.sansio.events import Broken
 from pop3connect.sansio.replies import TLS_RECORD, BadReplyError
 from pop3connect.sansio.states import State
@@ -41,8 +42,8 @@ class FailuresTests(SynchronousTestCase):
             self.failures.timed_out(
                 "reply", 60, rest=b"", unanswered=1, plain=True, verb="STAT"
             ),
-            self.failures.unreadable("STAT", bad),
-            self.failures.refused(CommandError, "STAT", b"-ERR no"),
+            self.failures.unreadable(StatCommand(), bad),
+            self.failures.refused(CommandError, StatCommand(), b"-ERR no"),
         ):
             self.assertEqual(error.server, NAME)
             self.assertIn(NAME, str(error))
@@ -135,10 +136,13 @@ class FailuresTests(SynchronousTestCase):
             self.assertEqual("ends in LF alone" in str(error), hint)
 
     def test_refusal_has_text_and_code(self) -> None:
-        error = self.failures.refused(CommandError, "RETR", b"-ERR [SYS/TEMP] later")
+        error = self.failures.refused(
+            CommandError, Retrieve(3), b"-ERR [SYS/TEMP] later"
+        )
         self.assertEqual((error.text, error.code), ("later", "SYS/TEMP"))
         self.assertIs(error.transient, True)
-        self.assertIn("RETR: the server refused: [SYS/TEMP] later", str(error))
+        self.assertEqual((error.verb, error.number), ("RETR", 3))
+        self.assertIn("RETR 3: the server refused: [SYS/TEMP] later", str(error))
 
     def test_refused_greeting_is_a_refused_session(self) -> None:
         error = self.failures.refused(LoginError, None, b"-ERR [IN-USE] locked")
@@ -147,18 +151,18 @@ class FailuresTests(SynchronousTestCase):
 
     def test_refusal_without_text_says_so(self) -> None:
         for line in (b"-ERR", b"-ERR "):
-            error = self.failures.refused(CommandError, "STAT", line)
+            error = self.failures.refused(CommandError, StatCommand(), line)
             self.assertIn("it gave no reason", str(error))
 
     def test_secret_in_a_refusal_is_masked_in_text_and_code(self) -> None:
         for line in (b"-ERR bad password open sesame", b"-ERR [open sesame] no"):
-            error = self.failures.refused(CommandError, "PASS", line)
+            error = self.failures.refused(CommandError, Pass("x"), line)
             shown = f"{error} {error!r} {error.text} {error.code}".lower()
             self.assertNotIn("open sesame", shown)
 
     def test_unreadable_reply_is_quoted_masked(self) -> None:
         bad = BadReplyError("not two numbers", b"open sesame \x1b")
-        error = self.failures.unreadable("STAT", bad)
+        error = self.failures.unreadable(StatCommand(), bad)
         self.assertIs(type(error), ProtocolError)
         self.assertEqual(error.verb, "STAT")
         self.assertNotIn("open sesame", str(error))

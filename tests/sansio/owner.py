@@ -23,6 +23,7 @@ __all__ = [
     "asked",
     "cuts",
     "logged_in",
+    "problem",
     "said",
     "singly",
     "split",
@@ -103,6 +104,14 @@ def said(dialogue: Speaker, *chunks: bytes) -> list[tuple[Kind, Any]]:
     happened = [(kind, value) for kind, _, value in dialogue.events]
     dialogue.events.clear()
     return happened
+
+
+def problem(dialogue: Dialogue) -> str | None:
+    """Return why a session must end, which its last event says too."""
+    if dialogue.broken is None:
+        return None
+    assert dialogue.state is State.CLOSED
+    return dialogue.broken.problem
 
 
 def singly(data: bytes) -> list[bytes]:

@@ -136,7 +136,10 @@ class Reference:
             return out
         while self.not_sent and len(self.owed) < self.window and not self.upgrade:
             exchange = self.not_sent[0]
-            if not exchange.dropped:
+            if exchange.dropped:
+                # Removed in its turn: it has no outcome, not even at the end.
+                self.asked.remove(exchange)
+            else:
                 if isinstance(exchange.command, Stls):
                     if self.owed:
                         break

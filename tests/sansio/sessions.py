@@ -130,7 +130,7 @@ class Script(NamedTuple):
     :ivar commands: asked when the greeting was delivered.
     :ivar actions: done while the n-th outcome is delivered.
     :ivar choices: which reply the server gives to the n-th line.
-    :ivar sizes: how long the chunks are, over and over; 0: all there is.
+    :ivar sizes: how long the chunks are at first, over and over; 0: all there is.
     :ivar stream: what the server sends behind the greeting, whatever it is asked;
         ``None``: it answers.
     :ivar tail: what it sends in the end.
@@ -171,7 +171,8 @@ def run(script: Script, make: Callable[..., Speaker]) -> list[Any]:
             if not tail:
                 break
             stream, tail = tail, b""
-        size = script.sizes[at % len(script.sizes)] or len(stream)
+        # They grow, for the reference reads a reply again at every chunk.
+        size = script.sizes[at % len(script.sizes)] << at // 64 or len(stream)
         at += 1
         owner.receive(stream[:size])
         stream = stream[size:]

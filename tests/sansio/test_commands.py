@@ -41,6 +41,7 @@ from pop3connect.sansio.commands import (
     Utf8,
     check_text,
     command_line,
+    message_number,
 )
 from pop3connect.sansio.replies import BadReplyError, Status
 
@@ -99,8 +100,17 @@ class EveryCommandTests(SynchronousTestCase):
 
     def test_table_contains_every_exported_command(self) -> None:
         exported = {getattr(commands, name) for name in commands.__all__}
-        classes = {thing for thing in exported if issubclass(thing, Command)}
+        kinds = {thing for thing in exported if isinstance(thing, type)}
+        classes = {thing for thing in kinds if issubclass(thing, Command)}
         self.assertEqual({type(row[0]) for row in EVERY}, classes - {Command})
+
+    def test_number_of_the_message_is_known_where_there_is_one(self) -> None:
+        numbered = {
+            type(command).__name__
+            for command, _, _, _ in EVERY
+            if message_number(command) is not None
+        }
+        self.assertEqual(numbered, {"ListOne", "UidlOne", "Retrieve", "Top", "Dele"})
 
     def test_every_command_builds_its_line(self) -> None:
         for command, line, _, _ in EVERY:

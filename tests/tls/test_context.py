@@ -662,6 +662,23 @@ class ResumptionTests(TLSTestCase):
         self.assertLess(len(alive), 1000)
         self.assertEqual(alive, addresses[-len(alive) :])
 
+    def test_oldest_failures_to_resume_are_forgotten_with_many_servers(self) -> None:
+        self.known(ServerTLS())
+        context, _, kept = self.kept()
+        addresses = [
+            ServerAddress(f"{number}.example.com", 995, False)
+            for number in range(5_000)
+        ]
+        for address in addresses:
+            context.never_resume(address)
+        refused = []
+        for address in addresses:
+            context.remember(address, kept)
+            if context.resumable(address) is None:
+                refused.append(address)
+        self.assertLess(len(refused), 2_000)
+        self.assertEqual(refused, addresses[-len(refused) :])
+
 
 class ChannelBindingTests(TLSTestCase):
     """

@@ -895,7 +895,9 @@ class ChoiceTests(TrustTestCase):
         own = self.client_certificate()
         self.accepts(unknown_ca(), cacerts=None, client_certificate=own)
         error = self.refuses(right(), cacerts=None, client_certificate=own)
-        self.assertSays(error, "the CA certificates of this system", "cacerts=")
+        self.assertSays(
+            error, "the CA certificates of this system", "folder with cacerts"
+        )
 
     def test_empty_variable_counts_as_unset(self) -> None:
         """An empty variable is as good as none."""
