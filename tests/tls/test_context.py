@@ -793,32 +793,6 @@ class ChannelBindingTests(TLSTestCase):
         self.assertEqual(known, addresses[-len(known) :])
 
 
-class HabitsTests(TLSTestCase):
-    """
-    What a context remembers of servers is bounded.
-    """
-
-    def test_oldest_servers_that_failed_to_resume_are_forgotten(self) -> None:
-        self.log_in(ServerTLS())
-        context = self.last_context
-        [(_, session)] = context._sessions.items()
-        addresses = [
-            ServerAddress(f"{number}.example.com", 995, False)
-            for number in range(5_000)
-        ]
-        for address in addresses:
-            context.never_resume(address)
-        # A session is kept for the servers that are not remembered any more.
-        kept = []
-        for address in addresses:
-            context.remember(address, session)
-            if context.resumable(address):
-                kept.append(address)
-        self.assertGreater(len(kept), 3_000)
-        self.assertLess(len(kept), 5_000)
-        self.assertEqual(kept, addresses[: len(kept)])
-
-
 class ClientCertificateTests(TLSTestCase):
     """
     A certificate of our own (RFC 8314 section 4.5): given where it is asked for.
