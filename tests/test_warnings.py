@@ -65,14 +65,23 @@ class WarningTests(SynchronousTestCase):
         case = (message, "DeprecationWarning", connector.__file__)
         self.assertEqual(self.errors_of(case), [1])
 
-    def test_exception_covers_its_message_in_its_category_only(self) -> None:
-        message = "Passing pyOpenSSL X509 objects is deprecated."
-        cases = [
-            (text, category, connector.__file__)
-            for text, category in (
-                (message, "DeprecationWarning"),
-                (message, "UserWarning"),
-                (f"not {message}", "DeprecationWarning"),
-            )
-        ]
-        self.assertEqual(self.errors_of(*cases), [0, 1, 1])
+    def test_exception_covers_its_message_category_and_file_only(self) -> None:
+        message, category = (
+            "Passing pyOpenSSL X509 objects is deprecated.",
+            "DeprecationWarning",
+        )
+        twisteds = "/site-packages/twisted/internet/_sslverify.py"
+        openssls = "/site-packages/OpenSSL/SSL.py"
+        cases = (
+            (message, category, twisteds),
+            (message, category, openssls),
+            (message, category, connector.__file__),
+            (message, "UserWarning", twisteds),
+            (f"not {message}", category, twisteds),
+        )
+        self.assertEqual(self.errors_of(*cases), [0, 0, 1, 1, 1])
+
+    def test_file_of_ours_that_is_not_closed_is_an_error_of_its_test(self) -> None:
+        message = "unclosed file <_io.FileIO name=9 mode='wb' closefd=True>"
+        case = (message, "ResourceWarning", connector.__file__)
+        self.assertEqual(self.errors_of(case), [1])

@@ -48,9 +48,16 @@ class PowerCut(BaseException):
 def deliver(store: Any, key: str | None, message: bytes = MESSAGE) -> None:
     """Bring a message into a store, in small pieces."""
     delivery: Delivery = store.deliver(key)
-    for start in range(0, len(message), 7):
-        delivery.write(message[start : start + 7])
-    store.keep(delivery)
+    try:
+        for start in range(0, len(message), 7):
+            delivery.write(message[start : start + 7])
+        store.keep(delivery)
+    except PowerCut:
+        # The file is closed, and what is in its buffer is lost.
+        file: Any = delivery._file
+        if file is not None:
+            file.raw.close()
+        raise
 
 
 class DiskTests(SynchronousTestCase):

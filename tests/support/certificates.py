@@ -194,6 +194,7 @@ def leaf(
     digest: str = "SHA256",
     chain: tuple[x509.Certificate, ...] = (),
     access: tuple[x509.AccessDescription, ...] = (),
+    own: Any = None,
 ) -> Shown:
     """
     Return a certificate for these DNS names and IP addresses.
@@ -206,10 +207,12 @@ def leaf(
     :param rsa_key: whether it has the `strong_rsa_key`, for cipher suites of RSA.
     :param digest: the name of the hash that its signature is made with.
     :param access: where information about its issuer is (RFC 5280 section 4.2.2.1).
+    :param own: its key; default: one that all certificates share.
     """
     by = by or authority()
     issuer = certificate_of(by)
-    own: Any = weak_key() if weak else strong_rsa_key() if rsa_key else key()
+    if own is None:
+        own = weak_key() if weak else strong_rsa_key() if rsa_key else key()
     alternatives = [*map(_general, identities), *names]
     builder = _builder(
         subject or name(unit="A server"), issuer.subject, own, start, end
@@ -622,6 +625,7 @@ class TLSTestCase(SynchronousTestCase):
             self.server.settle()
             self.server.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushWarnings(), [])
 
     def folder(self, files: Mapping[str, bytes] | Iterable[trustme.CA] = ()) -> Path:
         """

@@ -18,9 +18,11 @@ from unittest import SkipTest
 
 import attrs
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -56,6 +58,7 @@ from ..support.certificates import (
     right,
     self_signed,
     shake_hands_over,
+    strong_rsa_key,
     unknown_ca,
     wrong_host,
 )
@@ -831,6 +834,27 @@ class ClientCertificateTests(TLSTestCase):
         """The order in the file is of no importance."""
         folder = self.write(both=self.ours.key_pem + self.ours.pem)
         self.assertGiven(folder / "both.txt")
+
+    def test_key_of_any_kind_and_label_is_presented(self) -> None:
+        """PKCS #8 or the older formats; behind parameters, as OpenSSL writes them."""
+        rsa = strong_rsa_key()
+        edwards = ed25519.Ed25519PrivateKey.generate()
+        older, pkcs8 = PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8
+        parameters = (
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n"
+            b"-----END EC PARAMETERS-----\n"
+        )
+        for own, written, before in (
+            (key(), pkcs8, b""),
+            (key(), older, parameters),
+            (rsa, pkcs8, b"Bag Attributes\n    friendlyName: ours\n"),
+            (rsa, older, b""),
+            (edwards, pkcs8, b""),
+        ):
+            self.ours = leaf(own=own, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+            pem = own.private_bytes(Encoding.PEM, written, NoEncryption())
+            folder = self.write(both=before + pem + self.ours.pem)
+            self.assertGiven(folder / "both.txt")
 
     def test_certificate_from_two_files_is_presented(self) -> None:
         certificate, key_file = self.two_files()
