@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from operator import lt
+from bisect import bisect_left
+from operator import itemgetter, lt
 from typing import Generic, TypeVar
 
 from ..redaction import printable
@@ -128,8 +129,11 @@ class _NumberedReader(Reader[list[R]]):
         super().__init__(max_rows)
         self._rows: list[R] = []
         self._last = 0
-        # By number, from the first row on that is out of order.
+        # The rows from the first one on that is out of order, by number; and how many
+        # there are before it.  Those are sorted, so they are not copied: with millions
+        # of them that would take too long for one chunk.
         self._seen: dict[int, R] | None = None
+        self._sorted = 0
 
     def _read(self, block: bytes) -> None:
         if self._bad is not None or self._seen is not None:
@@ -160,14 +164,22 @@ class _NumberedReader(Reader[list[R]]):
                 self._last = number
                 self._rows.append(found)
                 return
-            self._seen = {known[0]: known for known in self._rows}
-        known = self._seen.setdefault(number, found)
-        if known is found:
+            self._seen = {}
+            self._sorted = len(self._rows)
+        known = self._before(number) or self._seen.get(number)
+        if known is None:
+            self._seen[number] = found
             self._rows.append(found)
         elif known != found:
             raise BadReplyError(
                 f"message {number} has two different entries in the listing", row
             )
+
+    def _before(self, number: int) -> R | None:
+        """Return the row of a message among those that came in order."""
+        rows, end = self._rows, self._sorted
+        at = bisect_left(rows, number, hi=end, key=itemgetter(0))
+        return rows[at] if at < end and rows[at][0] == number else None
 
     def _result(self) -> list[R]:
         return self._rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -388,6 +389,22 @@ class BoundTests(SynchronousTestCase):
         with self.assertRaises(BadReplyError) as caught:
             reader.finish()
         self.assertIn("'bad'", str(caught.exception))
+
+    def test_row_out_of_order_copies_none_of_the_rows_before_it(self) -> None:
+        reader = ListingReader(MAX_LISTING)
+        reader.feed(b"".join(b"%d 1\r\n" % number for number in range(2, 200_000)))
+        tracemalloc.start()
+        try:
+            for row in (b"7 1\r\n", b"1 1\r\n", b"1 1\r\n", b"199999 1\r\n"):
+                reader.feed(row)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # The list of the rows may grow, by an eighth; a dictionary has 10 MB.
+        self.assertLess(peak, 4_000_000)
+        rows = reader.finish()
+        self.assertEqual((rows[0], rows[-1]), (Listing(2, 1), Listing(1, 1)))
+        self.assertEqual(len(rows), 199_999)
 
     def test_rows_out_of_order_are_compared_with_all_before(self) -> None:
         self.assertEqual(
