@@ -120,7 +120,7 @@ class POP3ClientProtocol(LineReceiver):
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
             self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
-        self._send()
+        self._send(delivering)
         if dialogue.progress:
             dialogue.progress = False
             if dialogue.owes:
@@ -130,16 +130,25 @@ class POP3ClientProtocol(LineReceiver):
         if not delivering:
             self._deliver()
 
-    def _send(self) -> None:
+    def _send(self, delivering: bool) -> None:
         data = self._dialogue.data_to_send()
-        if data:
-            assert self.transport is not None
-            if self.state is State.AUTHORIZATION:
-                # If a transport raises, its traceback may show local variables.
-                data = SecretBytes(data)
-            if not self._deadline.running:
-                self._deadline.start("reply", self.settings.timeout)
-            self.transport.write(data)
+        if not data:
+            return
+        if self.state is State.AUTHORIZATION:
+            # If a transport raises, its traceback may show local variables.
+            data = SecretBytes(data)
+        if delivering:
+            self._write(data)
+        else:
+            # As the first event: a transport may raise, or report its loss from within,
+            # and then what was read and not delivered fails.
+            self._dialogue.call_first(partial(self._write, data))
+
+    def _write(self, data: bytes) -> None:
+        assert self.transport is not None
+        if not self._deadline.running:
+            self._deadline.start("reply", self.settings.timeout)
+        self.transport.write(data)
 
     def _deliver(self) -> None:
         """
@@ -150,15 +159,25 @@ class POP3ClientProtocol(LineReceiver):
         """
         events = self._dialogue.events
         done = events.popleft
-        while events:
-            kind, exchange, value = events[0]
-            try:
+        try:
+            while events:
+                kind, exchange, value = events[0]
                 if kind is _ANSWERED:
                     exchange.succeed(value)
                 else:
                     self._handlers[kind](self, exchange, value)
+                done()
+        except BaseException as error:
+            # The transport has raised it, or it is to end the program.  Nobody may be
+            # left without an outcome.
+            try:
+                self.break_off(
+                    self._failures.ended("an exception ended the session", error)
+                )
             finally:
                 done()
+                self._deliver()
+            raise
 
     def after_delivery(self, call: Callable[[], object]) -> None:
         """Call this in the loop, when all that has happened so far was delivered."""
@@ -344,7 +363,7 @@ class POP3ClientProtocol(LineReceiver):
             error.server, error.number = str(self.settings.server), number
             raise
         self.release()
-        self._send()
+        self._send(delivering)
         if not delivering:
             self._deliver()
 

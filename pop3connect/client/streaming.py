@@ -1,7 +1,8 @@
 """
 Passes bodies on to consumers, with back-pressure, and to files.
 
-Both are application code: whatever they raise is caught here, and becomes a value.
+Both are application code: whatever they raise is caught here, as a Deferred does with
+its callbacks, and becomes a value.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Feeder:
         self._current = exchange
         try:
             _sink(exchange).begin(self._flow)
-        except Exception:  # noqa: BLE001 - a consumer's own
+        except BaseException:  # noqa: BLE001 - a consumer's own
             return Failure()
         return None
 
@@ -143,7 +144,7 @@ class Feeder:
         if self._current is exchange:
             try:
                 exchange.sink.write(piece)  # type: ignore[union-attr]
-            except Exception:  # noqa: BLE001 - a consumer's own
+            except BaseException:  # noqa: BLE001 - a consumer's own
                 return Failure()
         return None
 
@@ -153,7 +154,7 @@ class Feeder:
             self._current = None
             try:
                 _sink(exchange).end(octets)
-            except Exception:  # noqa: BLE001 - a consumer's own
+            except BaseException:  # noqa: BLE001 - a consumer's own
                 return Failure()
         return None
 
@@ -163,7 +164,7 @@ class Feeder:
             self._current = None
             try:
                 _sink(exchange).lost()
-            except Exception:  # noqa: BLE001 - a consumer's own; its caller gets the error
+            except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
                 log.failure("a consumer failed to let go")
 
 

@@ -139,8 +139,8 @@ class Dialogue:
         self._rest = b""
         # How many more are ignored: none before the login.
         self._blanks_left = 0
-        # Whether the status line of _sent[0] was read and its body is being read.
-        self._reading = False
+        # The exchange whose status line was read and whose body is being read.
+        self._reading: Exchange | None = None
         self._body = Body(max_message_size, max_listing)
         # Whether a short body may be taken whole, without a look at its length.
         self._short_way = max_message_size is None or max_message_size >= SHORT
@@ -181,7 +181,7 @@ class Dialogue:
         """
         if not self._sent or self._sent[0] is not exchange:
             return False
-        return self._reading or (
+        return self._reading is exchange or (
             self._rest.startswith(_PLAIN_OK) and b"\r\n" in self._rest
         )
 
@@ -263,10 +263,14 @@ class Dialogue:
         """Have this called behind all events that are there now."""
         self.events.append((Kind.CALL, None, call))
 
+    def call_first(self, call: Callable[[], object]) -> None:
+        """Have this called before all events; none of them is being delivered."""
+        self.events.appendleft((Kind.CALL, None, call))
+
     def drop(self, exchange: Exchange) -> None:
         """Let nobody hear of a reply, and keep nothing of it; it is still read."""
         exchange.drop()
-        if self._reading and self._sent[0] is exchange:
+        if self._reading is exchange:
             self._body.discard()
 
     def close(self, error: POP3Error) -> None:
@@ -295,7 +299,7 @@ class Dialogue:
         self._queued.clear()
         self._upgrade = None
         self._rest = b""
-        self._reading = False
+        self._reading = None
         self._body.clear()
 
     # -- replies in
@@ -320,7 +324,7 @@ class Dialogue:
         owed = len(sent)
         while done < owed:
             exchange = sent[done]
-            if self._reading:
+            if self._reading is not None:
                 at = self._read_body(data, at, exchange)
                 if at < 0:
                     at = len(data)
@@ -373,7 +377,8 @@ class Dialogue:
             self._rest = data[at:] if at else data
             if not sent:
                 self._check_rest()
-        elif self._upgrade is not None and not sent:
+        elif done and self._upgrade is not None:
+            # Nothing else was pending, so that was its reply.
             events.append((Kind.START_TLS, self._upgrade, None))
 
     def _read_greeting(self, data: bytes) -> None:
@@ -440,7 +445,7 @@ class Dialogue:
         return True
 
     def _begin_body(self, exchange: Exchange) -> None:
-        self._reading = True
+        self._reading = exchange
         self._body.begin(exchange.command, kept=not exchange.dropped)
         if exchange.sink is not None:
             self.events.append((Kind.BEGUN, exchange, None))
@@ -460,7 +465,7 @@ class Dialogue:
             self.progress = True
         if end < 0:
             return -1
-        self._reading = False
+        self._reading = None
         if self.listening:
             events.append((Kind.BODY, exchange, body.octets))
         if exchange.sink is not None:

@@ -100,14 +100,16 @@ class ConsumerCallTests(SessionTestCase):
     def test_exception_at_any_call_reaches_the_caller(self) -> None:
         def check(call: str, body: bytes, size: int | None, listening: bool) -> None:
             handle = self.session(listening)
+            # As a Deferred does with what its callbacks raise.
+            kind = SystemExit if listening else ConsumerError
 
             def act() -> None:
-                raise ConsumerError
+                raise kind
 
             consumer = Consumer(call, act)
             asked, behind = handle.retrieve(1, consumer), handle.stat()
             self.say(body, size)
-            self.error(asked, ConsumerError)
+            self.failureResultOf(asked, kind)
             if call == "unregisterProducer" or size is None:
                 # All of the message was read: that command alone fails.
                 self.assertEqual(self.result(behind), (2, 320))

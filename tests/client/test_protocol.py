@@ -762,6 +762,59 @@ class LossTests(SessionTestCase):
         self.server.lose()
         self.errors(asked, ConnectionLostError)
 
+    def in_next_write(self, act: Callable[[], object]) -> None:
+        """Act once, from within the ``write`` of the transport."""
+        transport = self.server.transport
+        write = transport.write
+
+        def acting(data: bytes) -> None:
+            write(data)
+            del transport.write  # type: ignore[method-assign]
+            act()
+
+        transport.write = acting  # type: ignore[method-assign]
+
+    def test_loss_from_within_a_write_fails_what_was_not_delivered(self) -> None:
+        for listening in (False, True):
+            stsproc = self.status.append if listening else None
+            handle = self.log_in(stsproc=stsproc)
+            asked: list[Deferred[Any]] = [handle.retrieve(1), handle.noop()]
+            self.server.heard()
+            self.in_next_write(self.server.lose)
+            self.server.say(b"+OK\r\nSubject: a\r\n.\r\n")
+            self.errors(asked, ConnectionLostError)
+            self.assertIdle()
+            self.anew()
+
+    def test_loss_from_within_the_first_write_fails_the_command(self) -> None:
+        for listening in (False, True):
+            stsproc = self.status.append if listening else None
+            handle = self.log_in(stsproc=stsproc)
+            self.in_next_write(self.server.lose)
+            self.error(handle.noop(), ConnectionLostError)
+            self.assertIdle()
+            self.anew()
+
+    def test_exception_of_a_write_leaves_no_command_without_an_outcome(self) -> None:
+        def fail() -> None:
+            raise RuntimeError("a fault of the transport")
+
+        for listening in (False, True):
+            stsproc = self.status.append if listening else None
+            handle = self.log_in(stsproc=stsproc)
+            asked: list[Deferred[Any]] = [handle.retrieve(1), handle.noop()]
+            self.server.heard()
+            self.in_next_write(fail)
+            # A reactor logs it.
+            with self.assertRaises(RuntimeError):
+                self.server.say(b"+OK\r\nSubject: a\r\n.\r\n")
+            for error in self.errors(asked, ConnectionLostError):
+                self.assertIsInstance(error.__cause__, RuntimeError)
+            self.assertTrue(self.server.transport.aborting)
+            self.assertClosed()
+            self.error(handle.stat(), ConnectionLostError)
+            self.anew()
+
     def test_command_issued_in_errback_after_loss_fails_too(self) -> None:
         handle = self.log_in()
         again: list[Deferred[Any]] = []
@@ -833,6 +886,27 @@ class StatusTests(SessionTestCase):
         # It is called again each time, and logged once in the session.
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertGreater(len(told), 10)
+
+    def test_exit_in_status_procedure_leaves_no_command_without_an_outcome(
+        self,
+    ) -> None:
+        for at in ("S: +OK go", "C: STAT", "S: +OK 2 320"):
+
+            def procedure(text: str, at: str = at) -> None:
+                if text == at:
+                    raise SystemExit(1)
+
+            handle = self.log_in(stsproc=procedure)
+            asked: list[Deferred[Any]] = [handle.noop(), handle.stat()]
+            # A reactor logs it.
+            with self.assertRaises(SystemExit):
+                self.server.say(b"+OK go\r\n")
+                self.server.say(b"+OK 2 320\r\n")
+            for one in asked:
+                one.addErrback(lambda failure: failure.trap(ConnectionLostError))
+                self.result(one)
+            self.assertClosed()
+            self.anew()
 
     def test_empty_status_procedure_means_none(self) -> None:
         asked = self.log_in(stsproc="").noop()

@@ -261,6 +261,24 @@ class TransferTests(SynchronousTestCase):
             [(Kind.BEGUN, None), (Kind.ENDED, 9002)],
         )
 
+    def test_dropping_an_answered_exchange_keeps_the_body_that_is_read(self) -> None:
+        # Within `receive`: the garbage collector may close a coroutine at any time.
+        dialogue, (first, _) = logged_in(Retrieve(1), Retrieve(2))
+        dialogue.allow_pipelining()
+
+        class Chunk(bytes):
+            def find(self, *arguments: Any) -> int:
+                if dialogue.events:
+                    dialogue.drop(first)
+                return super().find(*arguments)
+
+        body = b"x" * 9000 + b"\r\n"
+        chunk = Chunk(b"+OK\r\n.\r\n+OK\r\n" + body)
+        self.assertEqual(
+            said(dialogue, chunk, b".\r\n"),
+            [(Kind.ANSWERED, b""), (Kind.ANSWERED, body)],
+        )
+
     def test_dropping_another_exchange_keeps_the_body_that_is_read(self) -> None:
         dialogue, (_, other) = logged_in(Retrieve(1), Retrieve(2))
         said(dialogue, b"+O", b"K\r\nabc")

@@ -334,6 +334,13 @@ class StlsTests(SynchronousTestCase):
             self.assertEqual(list(dialogue.events), [(Kind.ANSWERED, stls, None)])
             self.assertEqual(dialogue.data_to_send(), b"USER ada\r\n")
 
+    def test_tls_starts_once_if_empty_chunks_follow_ok_to_stls(self) -> None:
+        dialogue, _ = greeted(Stls())
+        happened = said(dialogue, b"+OK\r\n", b"", b"")
+        self.assertEqual(happened, [(Kind.START_TLS, None)])
+        dialogue.started_tls()
+        self.assertEqual(said(dialogue, b""), [(Kind.ANSWERED, None)])
+
     def test_bytes_behind_ok_to_stls_end_the_session(self) -> None:
         for tail in (b"\r\n", b"\r", b"+OK forged\r\n", b"\x16\x03\x03"):
             for chunks in ([b"+OK\r\n" + tail], [b"+OK\r\n", tail]):
