@@ -5,6 +5,7 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -29,7 +30,7 @@ from .errors import (
     UsageError,
 )
 from .handle import Handle
-from .reactors import CONNECTS, RESOLVES, check_reactor
+from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
 from .redaction import Secret, StatusProcedure
 from .remedies import USE_TLS, Option
 from .sansio.commands import check_text
@@ -317,7 +318,9 @@ class Opening:
             raise
         except GeneratorExit:
             # Nobody runs this coroutine any more.
-            protocol.end("connect() was given up")
+            in_its_turn(
+                self._settings.clock, partial(protocol.end, "connect() was given up")
+            )
             raise
         except BaseException:
             # CancelledError too: nothing that was opened stays open.

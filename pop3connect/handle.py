@@ -5,6 +5,7 @@ The handle: one method a command, each returning a Deferred of a typed value.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -19,6 +20,7 @@ from .client.protocol import POP3ClientProtocol
 from .client.streaming import sink_for
 from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
 from .files import Writable
+from .reactors import in_its_turn
 from .results import (
     UID,
     Capabilities,
@@ -242,11 +244,18 @@ class Handle:
                 server=str(self.server),
             ) from None
         fetch = Fetch(self._protocol, self._budget, drawn, ahead, sizes)
+        # They may be the caller's code, and end where the run is stopped: this frame
+        # may be cleared in another thread.
+        del numbers, drawn
+        stop: Callable[[], object] = fetch.stop
         try:
             while (message := fetch.ready() or await fetch.next()) is not None:
                 yield message
+        except GeneratorExit:
+            stop = partial(self._in_its_turn, fetch.stop)
+            raise
         finally:
-            fetch.stop()
+            stop()
 
     def delete(self, number: int) -> Deferred[None]:
         """
@@ -363,18 +372,21 @@ class Handle:
 
     async def _disconnect(self) -> Committed:
         lost_before = self._protocol.state is State.CLOSED
+        # Not in a `finally`: the garbage collector may close this coroutine.
+        leaving = self._protocol.submit(Quit()).addBoth(self._close)
         try:
-            await self._protocol.submit(Quit())
+            await leaving
         except (ConnectionLostError, TimedOutError):
             # Many servers close without a reply, and some leave the connection open.
             # If there was nothing to commit, that is as good as a reply.
             if self._marks or lost_before:
                 raise
-        finally:
-            await self._protocol.close()
         return Committed(
             frozenset(number for number, sure in self._marks.items() if sure)
         )
+
+    def _close(self, outcome: T) -> Deferred[T]:
+        return self._protocol.close().addCallback(lambda _: outcome)
 
     def abort(self) -> Deferred[None]:
         """
@@ -401,12 +413,18 @@ class Handle:
         traceback: TracebackType | None,
     ) -> None:
         """Leave with `disconnect`, or with `abort` on an exception."""
-        if kind is not None:
+        if isinstance(error, GeneratorExit):
+            # Nothing can be awaited in a coroutine that is closed.
+            self._in_its_turn(self.abort)
+        elif kind is not None:
             await self.abort()
         elif not self._aborted:
             # Also if the connection was lost: what was marked is not deleted then,
             # and that must not pass unnoticed.
             await self.disconnect()
+
+    def _in_its_turn(self, call: Callable[[], object]) -> None:
+        in_its_turn(self._protocol.settings.clock, call)
 
     # -- building commands
 

@@ -5,6 +5,7 @@ What the library needs of a reactor, and a reactor's time that is never set back
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,7 +13,15 @@ from twisted.python import runtime
 
 from .errors import UsageError
 
-__all__ = ["CONNECTS", "LISTENS", "RESOLVES", "THREADS", "check_reactor", "steady_time"]
+__all__ = [
+    "CONNECTS",
+    "LISTENS",
+    "RESOLVES",
+    "THREADS",
+    "check_reactor",
+    "in_its_turn",
+    "steady_time",
+]
 
 _TIME = ("IReactorTime", ("seconds", "callLater"))
 
@@ -55,6 +64,23 @@ def check_reactor(
                 f"pass one that provides {interfaces}, or none for the global one"
                 f"{instead}"
             )
+
+
+def in_its_turn(reactor: IReactorTime, call: Callable[[], object]) -> None:
+    """
+    Have this called by the reactor, in its thread and in a turn of its own.
+
+    For what runs when a generator or a coroutine is closed: the garbage collector does
+    that too, in any thread and in the middle of anything, such as the reading of a
+    chunk.
+    """
+    from_thread = getattr(reactor, "callFromThread", None)
+    if from_thread is not None:
+        # The only call of a reactor that may come at any time.
+        from_thread(call)
+    else:
+        # A `twisted.internet.task.Clock`.
+        reactor.callLater(0, call)
 
 
 def steady_time(reactor: IReactorTime) -> None:

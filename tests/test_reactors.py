@@ -13,11 +13,13 @@ from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.base import DelayedCall
+from twisted.internet.defer import Deferred
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python import runtime
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.threads import deferToThread
+from twisted.python import runtime, threadable
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import pop3connect.blocking
 from pop3connect import ConnectError, UsageError, connect
@@ -27,6 +29,7 @@ from pop3connect.reactors import (
     RESOLVES,
     THREADS,
     check_reactor,
+    in_its_turn,
     steady_time,
 )
 from pop3connect.testing import MailboxServer, ScriptedServer
@@ -122,6 +125,33 @@ class CheckTests(SynchronousTestCase):
         server = MailboxServer()
         self.refused(lambda: server.listen(clock), "no listenTCP")
         self.assertIsNot(server.clock, clock)
+
+
+class TurnTests(TestCase):
+    """`in_its_turn`"""
+
+    timeout = 20
+
+    def test_clock_calls_in_its_next_turn(self) -> None:
+        clock = Clock()
+        calls: list[str] = []
+        in_its_turn(clock, lambda: calls.append("called"))
+        self.assertEqual(calls, [])
+        clock.advance(0)
+        self.assertEqual(calls, ["called"])
+
+    async def test_reactor_calls_in_its_thread_wherever_it_was_asked(self) -> None:
+        reactor: Any = global_reactor
+        threads: list[int] = []
+        called: Deferred[None] = Deferred()
+
+        def call() -> None:
+            threads.append(threadable.getThreadID())
+            called.callback(None)
+
+        await deferToThread(in_its_turn, reactor, call)
+        await called
+        self.assertEqual(threads, [threadable.getThreadID()])
 
 
 # The wall clock goes back by an hour when the session waits for the greeting.

@@ -56,11 +56,11 @@ class Deadline:
 
     def pause(self) -> None:
         """Stop the clock: it is not the server that causes the delay."""
-        if self._call is not None:
+        call, self._call = self._call, None
+        if call is not None:
             left = self._since + self.seconds - self._clock.seconds()
-            self._call.cancel()
-            self._call = None
             self._left = max(left, 0.0)
+            call.cancel()
 
     def resume(self) -> None:
         """Go on with what was left at `pause`."""
@@ -72,7 +72,8 @@ class Deadline:
         """Stop the clock: nothing is owed any more."""
         self._left = None
         call, self._call = self._call, None
-        if call is not None:
+        # It is not active if it is just being made.
+        if call is not None and call.active():
             call.cancel()
 
     def _run(self, left: float) -> None:

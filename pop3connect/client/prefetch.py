@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python import threadable
 
 from ..errors import CommandError, POP3Error, ProtocolError
 from ..results import Message, Refused
@@ -316,14 +315,3 @@ class Messages:
     def aclose(self) -> Awaitable[None]:
         """Ask for no more; the session goes on."""
         return self._generator.aclose()
-
-    def __del__(self) -> None:
-        """Let the generator end in the reactor's thread."""
-        if threadable.ioThread not in (None, threadable.getThreadID()):
-            from twisted.internet import reactor
-
-            # The list has the only reference: whichever thread is faster, it goes where
-            # the list is cleared.
-            last = [self._generator]
-            del self._generator
-            reactor.callFromThread(last.clear)

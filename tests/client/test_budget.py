@@ -5,11 +5,12 @@ How much `messages` asks for before it is taken, and what becomes of it when lef
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.python import threadable
 from twisted.trial.unittest import TestCase
@@ -190,6 +191,8 @@ class AskedTests(FetchTestCase):
                 del waiting
                 reader = None
                 gc.collect()
+                # What was dropped or closed ends in a turn of its own.
+                self.clock.advance(0)
                 self.assertEqual(handle._budget.used, 0)
                 numbers += numbers_asked(self.server.heard())
                 for number in numbers[done:]:
@@ -250,25 +253,30 @@ class LeavingTests(FetchTestCase):
         await run.aclose()
 
 
+class ThreadClock(Clock):
+    """A clock that other threads can call into, as they can into a reactor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callers: list[int] = []
+
+    def callFromThread(self, call: Callable[[], object]) -> None:
+        self.callers.append(threadable.getThreadID())
+        reactor.callFromThread(call)
+
+
 class ThreadTests(TestCase):
     """The last reference goes in another thread than the reactor's."""
 
     timeout = 20
 
-    async def test_run_dropped_in_another_thread_ends_in_the_reactors(self) -> None:
-        server = MailboxServer([b"Subject: a\r\n"] * 50)
+    def begin(self, numbers: Iterable[int]) -> tuple[MailboxServer, Handle, list[Any]]:
+        """Return a run in a list, whose first message was taken."""
+        server = MailboxServer([b"Subject: a\r\n"] * 50, clock=ThreadClock())
         opening = server.connect()
         server.flush()
         handle = self.successResultOf(opening)
-        threads: list[int] = []
-
-        def numbers() -> Iterator[int]:
-            try:
-                yield from range(1, 51)
-            finally:
-                threads.append(threadable.getThreadID())
-
-        runs = [handle.messages(numbers(), ahead=4)]
+        runs: list[Any] = [handle.messages(numbers, ahead=4)]
 
         async def first() -> Message:
             message: Message = await runs[0].__anext__()
@@ -277,6 +285,30 @@ class ThreadTests(TestCase):
         following = Deferred.fromCoroutine(first())
         server.flush()
         self.assertEqual(self.successResultOf(following).number, 1)
+        self.assertGreater(handle._budget.used, 0)
+        return server, handle, runs
+
+    async def next_turn(self) -> None:
+        done: Deferred[None] = Deferred()
+        reactor.callLater(0, done.callback, None)
+        await done
+
+    def leave(self, server: MailboxServer, handle: Handle) -> None:
+        self.assertEqual(handle._budget.used, 0)
+        ending = handle.disconnect()
+        server.flush()
+        self.successResultOf(ending)
+
+    async def test_run_dropped_in_another_thread_ends_in_the_reactors(self) -> None:
+        threads: list[int] = []
+
+        def numbers() -> Iterator[int]:
+            try:
+                yield from range(1, 51)
+            finally:
+                threads.append(threadable.getThreadID())
+
+        server, handle, runs = self.begin(numbers())
 
         def drop() -> int:
             runs.clear()
@@ -284,13 +316,22 @@ class ThreadTests(TestCase):
             return threadable.getThreadID()
 
         other = await deferToThread(drop)
-        done: Deferred[None] = Deferred()
-        reactor.callLater(0, done.callback, None)
-        await done
+        await self.next_turn()
         self.assertEqual(threads, [threadable.getThreadID()])
         self.assertNotEqual(threads, [other])
-        server.flush()
-        self.assertEqual(handle._budget.used, 0)
-        ending = handle.disconnect()
-        server.flush()
-        self.successResultOf(ending)
+        self.leave(server, handle)
+
+    async def test_run_collected_in_another_thread_ends_in_the_reactors(self) -> None:
+        server, handle, runs = self.begin(range(1, 51))
+        # The collector closes the generator too, whatever refers to it.
+        runs.append(runs)
+        del runs
+
+        def collect() -> int:
+            gc.collect()
+            return threadable.getThreadID()
+
+        other = await deferToThread(collect)
+        await self.next_turn()
+        self.assertEqual(server.clock.callers, [other])
+        self.leave(server, handle)

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect.client.deadline import Deadline
+
+
+class Collecting(Clock):
+    """
+    A clock that calls something just when a delayed call was cancelled, or is due.
+    """
+
+    def __init__(self, collect: Callable[[], object], way: str) -> None:
+        super().__init__()
+        self.collected = False
+        self._collect = collect
+        self._way = way
+
+    def collect(self) -> None:
+        if not self.collected:
+            self.collected = True
+            self._collect()
+
+    def callLater(
+        self, when: float, what: Callable[..., Any], *args: Any, **kw: Any
+    ) -> IDelayedCall:
+        def due() -> None:
+            if self._way == "due":
+                self.collect()
+            what(*args, **kw)
+
+        call: Any = super().callLater(when, due)
+        cancel = call.cancel
+
+        def cancelled() -> None:
+            cancel()
+            if self._way == "paused":
+                self.collect()
+
+        call.cancel = cancelled
+        return call  # type: ignore[no-any-return]
 
 
 class DeadlineTests(SynchronousTestCase):
@@ -124,6 +164,23 @@ class DeadlineTests(SynchronousTestCase):
         limit.start("first", 5)
         self.clock.pump([5, 10, 10])
         self.assertEqual(self.expired, [("first", 5), ("next", 10)])
+
+    def test_limit_can_be_stopped_while_it_is_paused_or_due(self) -> None:
+        """
+        The garbage collector closes coroutines, and one of them may end the session.
+        """
+        for way in ("paused", "due"):
+            limit: Deadline
+            clock = Collecting(lambda: limit.stop(), way)  # noqa: B023
+            limit = Deadline(clock, lambda phase, seconds: None)
+            limit.start("reply", 60)
+            if way == "paused":
+                limit.pause()
+            else:
+                clock.advance(60)
+            self.assertTrue(clock.collected)
+            self.assertFalse(limit.running)
+            self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_late_clock_expires_limit_once(self) -> None:
         self.limit.start("reply", 60)
