@@ -67,8 +67,8 @@ def connect(
         ``""`` mean none.
     :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
         STLS there is no fallback to plain text.
-    :param verify: whether the server has to prove who it is; without, TLS still
-        encrypts, for whoever answered.
+    :param verify: whether the server has to prove its identity; without, TLS still
+        encrypts, for whatever machine answered.
     :param cacerts: the folder with the certificates to trust; default: the
         environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
@@ -89,8 +89,8 @@ def connect(
         files, or a `twisted.internet.ssl.PrivateCertificate`.
     :param allow_cleartext: ``False``: a password is never sent without TLS.
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
-    :param capa: ``False``: never ask what the server can do, for servers that hang up
-        on CAPA.  Then nothing is pipelined, and USER is used unless ``auth`` says else.
+    :param capa: ``False``: do not send CAPA; some servers close the connection at it.
+        Then nothing is pipelined, and USER is used unless ``auth`` says otherwise.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
     A coroutine that asyncio runs cannot await the result; asyncio raises
@@ -125,7 +125,7 @@ def connect(
             capa=capa,
         )
     except POP3Error as error:
-        # The local variables of a traceback would show what was given.
+        # The local variables in a traceback would show the password.
         return fail(error.with_traceback(None))
     return connector.connect(username, password, stsproc)
 

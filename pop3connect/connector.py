@@ -78,9 +78,8 @@ class Connector:
         files, or a `twisted.internet.ssl.PrivateCertificate`.
     :param allow_cleartext: ``False``: a password is never sent without TLS.
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
-    :param capa: ``False``: never ask what the server can do, for servers that close the
-        connection at CAPA.  Then nothing is pipelined, and USER is used unless ``auth``
-        says otherwise.
+    :param capa: ``False``: do not send CAPA; some servers close the connection at it.
+        Then nothing is pipelined, and USER is used unless ``auth`` says otherwise.
     :raises UsageError: an option cannot be used.
     """
 
@@ -155,7 +154,7 @@ class Connector:
         try:
             opening = self.opening(username, password, stsproc)
         except POP3Error as error:
-            # The local variables of a traceback would show what was given.
+            # The local variables in a traceback would show the password.
             return fail(error.with_traceback(None))
         opening.connect(self._endpoint)
         return opening.result
@@ -167,7 +166,7 @@ class Connector:
         stsproc: StatusProcedure | None = None,
     ) -> Opening:
         """
-        Return an attempt to open a session, for a factory that brings the connection.
+        Return an attempt to open a session, for a factory that makes the connection.
 
         :raises UsageError: an argument cannot be used.
         """
@@ -317,7 +316,7 @@ class Opening:
             await leave(protocol)
             raise
         except GeneratorExit:
-            # Nobody runs this coroutine any more.
+            # This coroutine was closed; the connection may still be open.
             in_its_turn(
                 self._settings.clock, partial(protocol.end, "connect() was given up")
             )
@@ -327,10 +326,10 @@ class Opening:
             await abandon(protocol)
             raise
 
-    # -- for a factory that brings the connection
+    # -- for a factory that makes the connection
 
     def build(self) -> POP3ClientProtocol | None:
-        """Return a protocol whose login begins; ``None`` if nobody waits for it."""
+        """Return a protocol whose login begins; ``None`` if no caller waits for it."""
         if self.result.called:
             return None
         self._running = True
@@ -345,7 +344,7 @@ class Opening:
             self._done(handle)
 
     def not_connected(self, reason: BaseException | None) -> None:
-        """Fail: there is no connection."""
+        """Fail: the connection was not made."""
         if not self._cancelled:
             error = connect_error(self._settings, reason)
             error.__cause__ = reason
@@ -393,7 +392,7 @@ class Opening:
 
 
 def _shown(server: str) -> str | None:
-    """Return what was given for the server; ``None``: a password may be in it."""
+    """Return the server as it was given; ``None`` if a password may be in it."""
     try:
         ServerAddress.parse(server)
     except UsageError as error:

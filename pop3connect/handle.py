@@ -1,5 +1,5 @@
 """
-The handle: one method a command, each returning a Deferred of a typed value.
+The handle: one method per command, each returning a Deferred of a typed value.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Handle:
         """Show where it leads and whether it is open."""
         return f"<Handle {self.server} {self._protocol.state.value}>"
 
-    # -- what is known without asking
+    # -- facts
 
     @property
     def server(self) -> ServerAddress:
@@ -199,7 +199,7 @@ class Handle:
 
     def top(self, number: int, lines: int = 0) -> Deferred[bytes]:
         """
-        Fetch the header of a message and so many lines of its text (TOP).
+        Fetch the header of a message and the first ``lines`` lines of its text (TOP).
 
         TOP is optional (RFC 1939 section 7): a server without it answers ``-ERR``.
         """
@@ -213,14 +213,14 @@ class Handle:
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param ahead: how many are fetched, at most, before they are wanted.
-        :return: an async iterator.  What was asked for and not yet taken stays below
-            16 MiB and one message, for all iterators of a session together.
+        :return: an async iterator.  Messages asked for and not yet taken stay below
+            16 MiB plus one message, for all iterators of a session together.
 
         The items are `Message`, or `Refused` if the server refuses one; after
         ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
-        What ends the session is raised, after the messages that came before.  If the
-        loop is left early, the session goes on: nothing more is asked for, and what is
-        on its way is read and dropped.
+        An error that ends the session is raised after the messages that came before it.
+        If the loop is left early, the session goes on: nothing more is asked for, and
+        messages on their way are read and dropped.
         """
         return Messages(self._messages(numbers, ahead))
 
@@ -328,7 +328,7 @@ class Handle:
         Choose the language of the server's texts (LANG, RFC 6856 section 3).
 
         :param tag: such as ``"en"``; ``"*"``: the server's own; ``None``: change
-            nothing, and return the languages that there are, with their names.
+            nothing, and return the server's languages with their names.
         """
         if tag is None:
             return self._submit(LangList)

@@ -68,11 +68,11 @@ def check_reactor(
 
 def in_its_turn(reactor: IReactorTime, call: Callable[[], object]) -> None:
     """
-    Have this called by the reactor, in its thread and in a turn of its own.
+    Let the reactor make a call, in its thread and in a turn of its own.
 
-    For what runs when a generator or a coroutine is closed: the garbage collector does
-    that too, in any thread and in the middle of anything, such as the reading of a
-    chunk.
+    For code that runs when a generator or a coroutine is closed.  The garbage collector
+    closes them too, in any thread and in the middle of anything, such as the reading of
+    a chunk.
     """
     from_thread = getattr(reactor, "callFromThread", None)
     if from_thread is not None:

@@ -1,5 +1,5 @@
 """
-Ends a session whose result nobody waits for, and what waits on behalf of a session.
+Ends a session whose result is not wanted, and waits on behalf of a session.
 """
 
 from __future__ import annotations

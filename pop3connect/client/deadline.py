@@ -63,7 +63,7 @@ class Deadline:
             call.cancel()
 
     def resume(self) -> None:
-        """Go on with what was left at `pause`."""
+        """Go on with the time that was left at `pause`."""
         left, self._left = self._left, None
         if left is not None:
             self._run(left)

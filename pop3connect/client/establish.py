@@ -26,7 +26,7 @@ class _SessionFactory(Factory):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        #: Whether anybody still waits for the connection.
+        #: Whether a caller still waits for the connection.
         self.wanted = True
 
     def buildProtocol(self, addr: IAddress | None) -> POP3ClientProtocol | None:

@@ -26,10 +26,10 @@ class Opening(Protocol):
         """Fires with the handle, or fails."""
 
     def build(self) -> POP3ClientProtocol | None:
-        """Return a protocol whose login begins; ``None`` if nobody waits for it."""
+        """Return a protocol whose login begins; ``None`` if no caller waits for it."""
 
     def not_connected(self, reason: BaseException | None) -> None:
-        """Fail: there is no connection."""
+        """Fail: the connection was not made."""
 
     def wants_another(self) -> bool:
         """Return whether the connection that was lost is to be made again."""
@@ -85,7 +85,7 @@ class POP3ClientFactory(ClientFactory):
         return protocol
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Fail: there is no connection."""
+        """Fail: the connection was not made."""
         self._opening.not_connected(reason.value)
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:

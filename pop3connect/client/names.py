@@ -38,7 +38,7 @@ def look_up(reactor: Any, host: str, port: int) -> Deferred[list[IAddress]]:
     Return the addresses of a host, in the resolver's order.
 
     :param host: a name in ASCII, which the resolver is given as it is.
-    :return: fires with IPv4 and IPv6 addresses; an empty list if there are none.
+    :return: fires with IPv4 and IPv6 addresses; an empty list if none was found.
     """
     found: Deferred[list[IAddress]] = Deferred()
     reactor.nameResolver.resolveHostName(_Receiver(found), host, portNumber=port)
@@ -84,7 +84,7 @@ class NameEndpoint:
         """
         Look up the name, and connect.
 
-        :return: fails with `DNSLookupError` if there is no address, or with the reason
+        :return: fails with `DNSLookupError` if no address was found, or with the reason
             of the last attempt.
         """
 

@@ -85,9 +85,9 @@ class Fetch:
         self._sizes = sizes
         self._coming: deque[_Asked] = deque()
         self._ready: deque[Message | Refused] = deque()
-        # One that was drawn, and for which there was no room.
+        # The command that was drawn when there was no room for it.
         self._next: Retrieve | None = None
-        # What to say of the last message, if it was short.
+        # What the error says about the last message, if it was short.
         self._short = ""
         self._warned = False
         self._waiter: Deferred[None] | None = None

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ITLSTransport
 from ..errors import TLSError
 
 if TYPE_CHECKING:
-    # A plain session needs no OpenSSL, nor the time to import it.
+    # Not imported for a plain session, because OpenSSL takes time.
     from ..results import TLSInfo
     from ..tls.context import ConnectionCreator
     from .settings import Settings
@@ -50,9 +50,9 @@ class Protection:
 
     def complete(self) -> TLSInfo:
         """
-        Take note that the handshake is complete.
+        Record that the handshake is complete.
 
-        :raises TLSError: and yet the server has not proven its identity.
+        :raises TLSError: the server has not proven its identity.
         """
         assert self._creator is not None
         self.info = self._creator.finish()

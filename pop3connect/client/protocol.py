@@ -1,10 +1,10 @@
 """
 The Twisted side of one session: the transport, TLS, the time limits, the delivery.
 
-What is said on it is in `sansio.dialogue`, which reads bytes and appends events.  Here
-is the one loop that hands the events on.  All application code (Deferreds, consumers,
-the status procedure) runs in that loop: a call from there appends and returns, so the
-order on the wire, in the queue and in the transcript is the same.
+The conversation itself is in `sansio.dialogue`, which reads bytes and appends events.
+Here is the one loop that hands the events on.  All application code (Deferreds,
+consumers, the status procedure) runs in that loop: a call from there appends and
+returns, so the order on the wire, in the queue and in the transcript is the same.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class POP3ClientProtocol(LineReceiver):
         self._paused = False
         self._held = False
 
-    # -- what is known
+    # -- facts
 
     @property
     def state(self) -> State:
@@ -168,8 +168,7 @@ class POP3ClientProtocol(LineReceiver):
                     self._handlers[kind](self, exchange, value)
                 done()
         except BaseException as error:
-            # The transport has raised it, or it is to end the program.  Nobody may be
-            # left without an outcome.
+            # Of the transport, or SystemExit.  Every caller still gets an outcome.
             try:
                 self.break_off(
                     self._failures.ended("an exception ended the session", error)
@@ -293,10 +292,10 @@ class POP3ClientProtocol(LineReceiver):
 
     def _sink_failed(self, exchange: Exchange, failure: Failure) -> None:
         """
-        Give the exception of a consumer to the caller.
+        Pass the exception of a consumer to the caller.
 
-        The session ends, for the rest of the message would have to be read; unless all
-        of it has come.
+        If the message is still in transfer, the session ends: the rest would have to be
+        read.
         """
         failed = exchange.fail
         in_transfer = self._dialogue.in_transfer(exchange)
@@ -378,7 +377,7 @@ class POP3ClientProtocol(LineReceiver):
             )
 
     def forget(self, exchange: Exchange) -> None:
-        """Let nobody hear of a reply, and keep nothing of it; it is still read."""
+        """Tell no caller about a reply, and keep nothing of it; it is still read."""
         self._feeder.let_go(exchange)
         self._dialogue.drop(exchange)
 
@@ -391,7 +390,7 @@ class POP3ClientProtocol(LineReceiver):
         self._dialogue.logged_in()
 
     def owes_only(self, count: int) -> bool:
-        """Return whether this is all that is sent or waiting: so many commands."""
+        """Return whether no more than ``count`` commands are sent or waiting."""
         return self._dialogue.outstanding == count
 
     # -- TLS and the greeting
@@ -459,11 +458,11 @@ class POP3ClientProtocol(LineReceiver):
         return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
 
     def end(self, how: str) -> None:
-        """End the connection now, by the wish of this side."""
+        """End the connection now; ``how`` says why."""
         self.break_off(self._failures.ended(how))
 
     def break_off(self, error: POP3Error) -> None:
-        """End the connection now, for this reason."""
+        """End the connection now, with this error."""
         if self._dialogue.closed:
             return
         self._end = error

@@ -14,7 +14,7 @@ from ..redaction import StatusProcedure
 from ..sansio.readers import MAX_LISTING
 
 if TYPE_CHECKING:
-    # A plain session needs no OpenSSL, nor the time to import it.
+    # Not imported for a plain session, because OpenSSL takes time.
     from ..tls.context import ClientContext
 
 __all__ = ["Settings"]

@@ -27,7 +27,7 @@ log = Logger()
 
 def sink_for(destination: object) -> Sink:
     """
-    Return where a body goes that is written to this destination.
+    Return the sink that writes a body to this destination.
 
     :raises UsageError: it is not an `IConsumer`, and not a binary file.
     """
@@ -87,7 +87,7 @@ class Streamed:
         self.lost()
 
     def lost(self) -> None:
-        """Leave the consumer, and read on for whoever comes next."""
+        """Leave the consumer, and read on for the commands behind."""
         flow, self._flow = self._flow, None
         if flow is not None:
             try:
@@ -95,7 +95,7 @@ class Streamed:
             finally:
                 flow.resume_body()
 
-    # A consumer that was left has no say any more, so each asks for the flow.
+    # A consumer that was left can no longer control the flow.
 
     def pauseProducing(self) -> None:
         """Do as the consumer asks."""
@@ -127,7 +127,7 @@ class Feeder:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
-        # The exchange whose sink was told that its body begins, and not that it ended.
+        # The exchange whose sink has begun and not ended.
         self._current: Exchange | None = None
 
     def begin(self, exchange: Exchange) -> Failure | None:

@@ -19,7 +19,7 @@ class UnawaitedDeferred(Deferred[T]):
     """
     A Deferred that is silent about some errors if nothing was ever attached to it.
 
-    Twisted logs the failure of a Deferred that nobody looked at.  Here an error of
+    Twisted logs the failure of a Deferred that was never handled.  Here an error of
     these kinds is kept until something is attached to the Deferred, awaits it or takes
     its `result`, and is dropped with the Deferred otherwise.
 

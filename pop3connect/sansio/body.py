@@ -106,17 +106,17 @@ class Body:
         return self.take() if reader is None else reader.finish()
 
     def discard(self) -> None:
-        """Keep nothing of it; its rest is read all the same."""
+        """Keep nothing of it; the rest is still read."""
         self._pieces.clear()
         if self._reader is None:
-            # A reader goes on, for the sake of its bounds.
+            # A reader goes on, because it enforces the bounds.
             self._decoder.discard()
 
     def clear(self) -> None:
-        """Keep nothing of it, for no more of it will come."""
+        """Keep nothing of it: the session has ended."""
         self._reader = None
         self.discard()
 
 
 def _ignore(piece: bytes) -> None:
-    """Take what no caller wants."""
+    """Drop a piece that no caller wants."""

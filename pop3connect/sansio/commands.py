@@ -96,7 +96,7 @@ def _secret_line(verb: str, *arguments: str) -> SecretBytes:
 
 
 def _hidden(text: str) -> str:
-    """Return a text that no ``repr`` shows; what is not a str is refused later."""
+    """Return a text that no ``repr`` shows; other types are refused later."""
     return Secret(text) if isinstance(text, str) else text
 
 
@@ -104,7 +104,7 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
     """
     Refuse what cannot be part of a line, without repeating it: it may be secret.
 
-    :raises UsageError: it is no str, is empty, or has a CR, LF or NUL in it.
+    :raises UsageError: it is not a str, is empty, or has a CR, LF or NUL in it.
     """
     if not isinstance(text, str):
         raise UsageError(
@@ -128,9 +128,9 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
 
 
 def _brief(value: object) -> str:
-    # The repr of an int of 5,000 digits is an error of its own.
+    # Python refuses to show an int of 5,000 digits.
     if type(value) is int and abs(value) > MAX_NUMBER:
-        return "one of more than 64 bits"
+        return "an int of more than 64 bits"
     return repr(value)
 
 
@@ -139,8 +139,8 @@ class Command(Generic[T_co]):
     What all commands have.
 
     They are values: nothing changes them, and they are equal if their lines are.
-    Written out, for the classes that attrs makes take longer to import than all the
-    rest of this module, and longer to build when RETR is built for each message.
+    They are not made by attrs: such classes take longer to import than all the rest of
+    this module, and longer to build when RETR is built for each message.
 
     :cvar verb: the verb on the wire.
     :cvar shape: the shape of the reply.
@@ -158,11 +158,11 @@ class Command(Generic[T_co]):
         return type(other) is type(self) and other.line() == self.line()
 
     def __hash__(self) -> int:
-        """Be as equal commands are."""
+        """Return the same hash for equal commands."""
         return hash((type(self), self.line()))
 
     def __repr__(self) -> str:
-        """Show what may be seen."""
+        """Show the line, without secrets."""
         return f"<{self.shown()}>"
 
     def line(self) -> bytes:
@@ -170,28 +170,28 @@ class Command(Generic[T_co]):
         return b"%s\r\n" % self.verb.encode("ascii")
 
     def shown(self) -> str:
-        """Return the line as the status procedure may see it."""
+        """Return the line as it is shown, without secrets."""
         return self.line()[:-2].decode("ascii", "backslashreplace")
 
     def parse(self, status: Status) -> Any:
         """
-        Return what a status line says that is all of the reply, and ``+OK``.
+        Return the value of a reply that is a single line, ``+OK``.
 
-        :raises BadReplyError: it is not what this command asked for.
+        :raises BadReplyError: it does not answer this command.
         """
         return None
 
     def reader(self, max_rows: int) -> Reader[T_co] | None:
         """
-        Return what reads the body of the reply; ``None``: it is taken as it is.
+        Return the reader of the reply's body; ``None``: the body itself is the result.
 
-        :param max_rows: how long a listing of messages may be.
+        :param max_rows: rows that a listing of messages may have.
         """
         return None
 
 
 class _Plain(Command[None]):
-    """A command without arguments, whose ``+OK`` says it all."""
+    """A command whose ``+OK`` has no value."""
 
     __slots__ = ()
 
@@ -205,7 +205,8 @@ class _Numbered(Command[T_co]):
         # bool is an int, and message number True is a mistake.
         if type(number) is not int or not 1 <= number <= MAX_NUMBER:
             raise UsageError(
-                f"a message number is an int from 1, not {_brief(number)}",
+                f"a message number must be an int from 1 to 2**63 - 1, not "
+                f"{_brief(number)}",
                 verb=self.verb,
             )
         self.number: Final = number
@@ -216,7 +217,7 @@ class _Numbered(Command[T_co]):
 
 
 def message_number(command: Command[Any]) -> int | None:
-    """Return the number of the message that a command is about, if it is about one."""
+    """Return the number of the message that a command is about, if there is one."""
     return command.number if isinstance(command, _Numbered) else None
 
 
@@ -311,7 +312,7 @@ class Apop(_Plain):
         return _secret_line(self.verb, self.name, self.digest)
 
     def shown(self) -> str:
-        """Mask the digest: who has it can try passwords against it."""
+        """Mask the digest: passwords can be tried against it."""
         return f"APOP {self.name} {MASK}"
 
 
@@ -324,7 +325,7 @@ class _Challenged(Command[Status]):
     shape = Shape.CHALLENGE
 
     def parse(self, status: Status) -> Status:
-        """Return the status line: what it means depends on the mechanism."""
+        """Return the status line: its meaning depends on the mechanism."""
         return status
 
 
@@ -415,7 +416,7 @@ class Lang(_Plain):
 
 
 class LangList(Command[dict[str, str]]):
-    """LANG without a tag: what there is (RFC 6856 section 3)."""
+    """LANG without a tag: list the languages (RFC 6856 section 3)."""
 
     __slots__ = ()
 
@@ -509,7 +510,7 @@ class Retrieve(_Numbered[bytes]):
 
 
 class Top(_Numbered[bytes]):
-    """TOP (RFC 1939 section 7): the header and so many lines of the text."""
+    """TOP (RFC 1939 section 7): the header and the first lines of the text."""
 
     __slots__ = ("lines",)
 
@@ -521,7 +522,7 @@ class Top(_Numbered[bytes]):
         super().__init__(number)
         if type(lines) is not int or not 0 <= lines <= MAX_NUMBER:
             raise UsageError(
-                f"a number of lines is an int from 0, not {_brief(lines)}",
+                f"lines must be an int from 0 to 2**63 - 1, not {_brief(lines)}",
                 verb=self.verb,
                 number=number,
             )

@@ -137,7 +137,7 @@ class Dialogue:
         # The STLS that was sent and whose handshake is not complete.
         self._upgrade: Exchange | None = None
         self._rest = b""
-        # How many more are ignored: none before the login.
+        # Blank lines that may still be ignored: none before the login.
         self._blanks_left = 0
         # The exchange whose status line was read and whose body is being read.
         self._reading: Exchange | None = None
@@ -145,7 +145,7 @@ class Dialogue:
         # Whether a short body may be taken whole, without a look at its length.
         self._short_way = max_message_size is None or max_message_size >= SHORT
 
-    # -- what is known
+    # -- facts
 
     @property
     def owes(self) -> bool:
@@ -174,10 +174,10 @@ class Dialogue:
 
     def in_transfer(self, exchange: Exchange) -> bool:
         """
-        Return whether the status line of a reply was ``+OK`` and its body is not here.
+        Return whether a status line ``+OK`` was read, and not the end of its body.
 
-        A reply that was put by until all of it is here counts; one that was wholly
-        read does not, whether it was delivered or not.
+        A reply that is kept until all of it has arrived counts; one that was read
+        completely does not, delivered or not.
         """
         if not self._sent or self._sent[0] is not exchange:
             return False
@@ -260,15 +260,15 @@ class Dialogue:
             self.events.append((Kind.ANSWERED, upgrade, None))
 
     def call_later(self, call: Callable[[], object]) -> None:
-        """Have this called behind all events that are there now."""
+        """Append a call, which is made after the events that are in the queue now."""
         self.events.append((Kind.CALL, None, call))
 
     def call_first(self, call: Callable[[], object]) -> None:
-        """Have this called before all events; none of them is being delivered."""
+        """Put a call before all events, none of which is being delivered yet."""
         self.events.appendleft((Kind.CALL, None, call))
 
     def drop(self, exchange: Exchange) -> None:
-        """Let nobody hear of a reply, and keep nothing of it; it is still read."""
+        """Tell no caller about a reply, and keep nothing of it; it is still read."""
         exchange.drop()
         if self._reading is exchange:
             self._body.discard()
@@ -320,7 +320,7 @@ class Dialogue:
         append = events.append
         short_way, listening = self._short_way, self.listening
         at = done = 0
-        # A reply to a command that is sent only after this chunk was read is none.
+        # A command sent after this chunk was read is not answered in it.
         owed = len(sent)
         while done < owed:
             exchange = sent[done]
@@ -349,7 +349,7 @@ class Dialogue:
                     and len(data) - at < SHORT
                     and (at or not carried)
                 ):
-                    # Its beginning is put by, once: then it is whole, or long.
+                    # Its beginning is kept, once: after that it is whole, or long.
                     if len(data) - at >= PROGRESS:
                         self.progress = True
                     break
@@ -477,7 +477,7 @@ class Dialogue:
             events.append((Kind.UNREADABLE, exchange, bad))
         return end
 
-    # -- what no command asked for
+    # -- bytes that no command asked for
 
     def _blank_may_stand_here(self) -> bool:
         """Count a blank line between two replies, and return whether it is ignored."""
@@ -506,7 +506,7 @@ class Dialogue:
         self._rest = rest[at:]
 
     def _injected(self) -> None:
-        # Sent in the clear, to be taken for something that came through TLS.
+        # Sent in the clear, to be taken for bytes that came through TLS.
         self._break(
             "more after its +OK to STLS, in the clear; somebody may have injected it, "
             "and nothing was sent in return",

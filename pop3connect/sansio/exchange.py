@@ -1,5 +1,5 @@
 """
-One command on its way: what was asked, who waits for the answer, where a body goes.
+One command on its way: the command, the callbacks for its reply, the sink of a body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Exchange", "Flow", "Sink", "nobody"]
 
 
 class Flow(Protocol):
-    """What a body that is streamed may do to the connection it comes from."""
+    """What the sink of a body may do to the connection that the body comes from."""
 
     def pause_body(self) -> None:
         """Stop reading until `resume_body`."""
@@ -32,13 +32,13 @@ class Sink(Protocol):
 
     @property
     def write(self) -> Callable[[bytes], object]:
-        """Take a piece; never called before `begin`, nor after `end` or `lost`."""
+        """Take a piece; called between `begin` and `end` or `lost` only."""
 
     def begin(self, flow: Flow) -> None:
         """Get ready: the body starts."""
 
     def end(self, octets: int) -> None:
-        """Clean up: the body has ended, and had so many octets."""
+        """Clean up: the body has ended; ``octets`` is its length."""
 
     def lost(self) -> None:
         """Clean up: the rest of a body that had begun will never come."""
@@ -63,8 +63,8 @@ class Exchange:
     :ivar noted: takes the parsed reply of an exchange that was dropped: it has happened
         on the server anyway.
     :ivar refused: takes the error of ``-ERR``, dropped or not, before `fail`.
-    :ivar whole: what happens when a body that is taken as it is comes whole; ``None``
-        for a command that has no such body.
+    :ivar whole: the kind of event if the body is the result and is read at once;
+        ``None`` for a command without such a body.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Exchange:
             self.whole = _ANSWERED if sink is None else _STREAMED
 
     def drop(self) -> None:
-        """Let no caller hear of the reply; it is still read."""
+        """Tell no caller about the reply; it is still read."""
         self.dropped = True
         self.succeed = self.noted
         self.fail = nobody

@@ -47,7 +47,7 @@ SHORT = 8192
 body that ends within them is short."""
 
 _SAMPLE = 16
-"""So many dots are looked at before the text is judged."""
+"""Dots that are looked at before the text is judged."""
 
 _DENSE = 16 * 150
 """
@@ -56,7 +56,7 @@ than stopping at each dot (measured: one stop costs what 150 octets do).
 """
 
 _MANY_STUFFED = 8
-"""From so many stuffed lines in a chunk on, one replacement beats the slices."""
+"""Stuffed lines in a chunk from which on one replacement beats the slices."""
 
 
 class MultilineDecoder:
@@ -185,7 +185,7 @@ class MultilineDecoder:
 
 def decode_whole(data: bytes, start: int) -> tuple[bytes, int] | None:
     """
-    Decode a short body that is all there: the way of most.
+    Decode a short body that is entirely in ``data``; most messages take this path.
 
     :param start: where it begins, with the CR LF of the status line before it.
     :return: the body, and the offset just after its end marker; ``None`` if that is
@@ -214,4 +214,4 @@ def _open_end(data: bytes) -> int:
 
 
 def _ignore(piece: bytes) -> None:
-    """Take what nobody has asked for."""
+    """Drop a piece that is not wanted."""

@@ -89,7 +89,7 @@ CODES = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM", "AUTH", "UTF
 
 def parse_status(line: bytes) -> Status | None:
     """
-    Read a status line; ``None`` if it is none.
+    Read a status line; ``None`` if it is something else.
 
     A response code is looked for in ``-ERR`` only: in ``+OK`` none means
     anything to a client, and there are servers that put other things there.
@@ -108,7 +108,7 @@ def parse_status(line: bytes) -> Status | None:
 
 
 def parse_challenge(line: bytes) -> Status | None:
-    """Read a continuation of SASL: ``+ challenge``; ``None`` if it is none."""
+    """Read a continuation of SASL: ``+ challenge``; ``None`` if it is not one."""
     if line[:2] in (b"+", b"+ "):
         return Status(True, line[2:].strip(), challenge=True)
     return None
@@ -128,7 +128,7 @@ _OTHERS = (
 
 
 def looks_like(greeting: bytes) -> str | None:
-    """Say what another protocol a greeting seems to be of, if any."""
+    """Return which other protocol a greeting seems to belong to, if any."""
     for pattern, name in _OTHERS:
         if pattern.match(greeting):
             return name
@@ -139,8 +139,8 @@ def parse_stat(text: bytes) -> Stat:
     """
     Read the reply to STAT; text after the two numbers is ignored.
 
-    A total below zero (servers whose counter has wrapped) becomes 0, for the
-    count is what matters.
+    A total below zero (servers whose counter has wrapped) becomes 0: only the
+    count matters.
     """
     words = text.split(None, 2)[:2]
     if len(words) < 2 or not words[0].isdigit():

@@ -126,14 +126,20 @@ class ListingTests(SessionTestCase):
             self.assertClosed()
             self.anew()
 
+    def cancel(self, verb: str) -> Deferred[Any]:
+        """
+        Cancel a listing before its status line was read, and return the STAT behind it.
+        """
+        handle = self.log_in("PIPELINING", max_listing=ROWS)
+        asked, behind = LISTINGS[verb][0](handle), handle.stat()
+        asked.cancel()
+        self.error(asked, CancelledError)
+        self.server.expect(verb.encode() + b"\r\nSTAT", b"+OK\r\n")
+        return behind
+
     def test_cancelled_listing_is_bounded_too(self) -> None:
         for verb in LISTINGS:
-            handle = self.log_in("PIPELINING", max_listing=ROWS)
-            asked, behind = LISTINGS[verb][0](handle), handle.stat()
-            # Before its status line was read, it is dropped and read on.
-            asked.cancel()
-            self.error(asked, CancelledError)
-            self.server.expect(verb.encode() + b"\r\nSTAT", b"+OK\r\n")
+            behind = self.cancel(verb)
             self.server.say(self.rows(verb, limit(verb) + 2), size=4096)
             self.error(behind, ProtocolError)
             self.assertClosed()
@@ -141,11 +147,7 @@ class ListingTests(SessionTestCase):
 
     def test_cancelled_listing_within_its_bounds_keeps_the_session(self) -> None:
         for verb in LISTINGS:
-            handle = self.log_in("PIPELINING", max_listing=ROWS)
-            asked, behind = LISTINGS[verb][0](handle), handle.stat()
-            asked.cancel()
-            self.error(asked, CancelledError)
-            self.server.expect(verb.encode() + b"\r\nSTAT", b"+OK\r\n")
+            behind = self.cancel(verb)
             self.server.say(self.rows(verb, limit(verb)) + b".\r\n", size=4096)
             self.server.say(b"+OK 2 320\r\n")
             self.assertEqual(self.result(behind), (2, 320))

@@ -8,13 +8,12 @@ command and none is made up, what is kept is bounded, no secret is shown.
 from __future__ import annotations
 
 import base64
-import os
 import re
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,29 +24,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from pop3connect import CommandError, Handle, POP3Error, UsageError
 from pop3connect.sansio.dialogue import MAX_STATUS_LINE, WINDOW
 
+from ..support.acting import Keeping
+from ..support.examples import COMMON, EXAMPLES
 from ..support.memory import Server
 
 PASSWORD = "open sesame"
 
 FORMS = (PASSWORD, base64.b64encode(f"\0ada\0{PASSWORD}".encode()).decode())
-
-EXAMPLES = int(os.environ.get("POP3CONNECT_FUZZ_EXAMPLES", "0"))
-"""More sessions than the suite has time for, and others each time."""
-
-COMMON: dict[str, Any] = {
-    "deadline": None,
-    "derandomize": not EXAMPLES,
-    "database": None,
-    "suppress_health_check": list(HealthCheck),
-}
 
 NUMBERS = st.integers(1, 5)
 
@@ -96,28 +85,18 @@ class Secrecy:
             assert form not in shown, shown
 
 
-@implementer(IConsumer)
-class Consumer:
+class Consumer(Keeping):
     """
     One that may pause at each piece.
     """
 
     def __init__(self, pauses: bool) -> None:
-        self.producer: Any = None
+        super().__init__()
         self.pauses = pauses
-        self.written = b""
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self.producer is None
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        assert self.producer is not None
-        self.producer = None
 
     def write(self, data: bytes) -> None:
-        self.written += data
-        if self.pauses and self.producer is not None:
+        super().write(data)
+        if self.pauses:
             self.producer.pauseProducing()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,17 +21,8 @@ from pop3connect.sansio.commands import (
     User,
 )
 
+from ..support.examples import COMMON, EXAMPLES
 from .sessions import AFTER_LOGIN, BEFORE_LOGIN, REPLIES, Action, Script, difference
-
-EXAMPLES = int(os.environ.get("POP3CONNECT_FUZZ_EXAMPLES", "0"))
-"""More sessions than the suite has time for, and others each time."""
-
-COMMON: dict[str, Any] = {
-    "deadline": None,
-    "derandomize": not EXAMPLES,
-    "database": None,
-    "suppress_health_check": list(HealthCheck),
-}
 
 GREETINGS = [
     *([b"+OK ready\r\n"] * 12),
