@@ -57,6 +57,7 @@ from pop3connect.sansio.replies import (
     parse_stat,
     parse_status,
 )
+from tests.sansio.reference import plain
 from tests.sansio.sessions import Action, Script, difference
 
 __all__ = ["CORPUS", "PARTS", "check"]
@@ -210,19 +211,6 @@ def _dialogue(data: bytes) -> None:
         assert differs is None, (size, differs)
 
 
-def _plain(wire: bytes, at: int) -> tuple[bytes, int] | None:
-    """
-    Decode line by line, as RFC 1939 section 3 has it.
-    """
-    body = b""
-    while (end := wire.find(b"\r\n", at)) >= 0:
-        line, at = wire[at:end], end + 2
-        if line == b".":
-            return body, at
-        body += line.removeprefix(b".") + b"\r\n"
-    return None
-
-
 def _body(data: bytes) -> None:
     """
     Decode a body however it is cut, with and without its status line before it.
@@ -235,7 +223,7 @@ def _body(data: bytes) -> None:
     if before:
         wire = b"+OK" + b" " * before + b"\r\n" + wire
         start = before + 5
-    meant = _plain(wire, start)
+    meant = plain(wire, start)
     if before:
         assert decode_whole(wire, start) in (meant, None)
     decoder, pieces = MultilineDecoder(), list[bytes]()
@@ -253,7 +241,7 @@ def _body(data: bytes) -> None:
         before += len(chunk)
     body = b"".join(pieces)
     assert decoder.octets == len(body)
-    if meant is None:
+    if meant[1] is None:
         assert ended < 0
     else:
         assert (body, ended) == meant

@@ -516,6 +516,20 @@ class PlainTests(LoginTestCase):
         self.assertEqual(error.mechanism, "PLAIN")
         self.assertEqual(error.verb, "AUTH")
 
+    def test_challenge_is_masked_for_the_status_procedure(self) -> None:
+        offer = b"+OK\r\nSASL CRAM-MD5\r\n.\r\n"
+        opening = self.begin(auth="CRAM-MD5")
+        self.server.expect(b"CAPA", offer)
+        self.server.expect(b"AUTH CRAM-MD5", b"+ PDFAcG9wPg==\r\n")
+        self.server.heard()
+        self.server.say(b"+OK\r\n")
+        self.server.expect(b"CAPA", offer)
+        self.result(opening)
+        at = self.status.index("C: AUTH CRAM-MD5")
+        self.assertEqual(
+            self.status[at + 1 : at + 4], ["S: + ********", "C: ********", "S: +OK"]
+        )
+
     def test_unknown_mechanism_refusal_is_a_login_error(self) -> None:
         opening = self.ask()
         self.assertTrue(self.server.heard().startswith(b"AUTH PLAIN"))

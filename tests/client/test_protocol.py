@@ -494,6 +494,20 @@ class TimeLimitTests(SessionTestCase):
         self.assertIsNone(self.result(asked))
         self.assertIdle()
 
+    def test_time_limit_is_stopped_before_the_last_reply_is_delivered(self) -> None:
+        # Application code may take as long as it likes.
+        handle = self.log_in("PIPELINING")
+        running: list[bool] = []
+        asked: list[Deferred[Any]] = [handle.noop(), handle.retrieve(1)]
+        for one in asked:
+            one.addCallback(
+                lambda _: running.append(bool(self.clock.getDelayedCalls()))
+            )
+        self.server.heard()
+        self.server.say(b"+OK\r\n")
+        self.server.say(b"+OK\r\nSubject: a\r\n.\r\n")
+        self.assertEqual(running, [True, False])
+
     def test_timeout_restarts_with_each_reply(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)
         asked: list[Deferred[Any]] = [handle.noop() for _ in range(10)]

@@ -54,14 +54,13 @@ class BreakError(Exception):
         self.broken = Broken(problem, None, verb, protocol)
 
 
-def plain(wire: bytes) -> tuple[bytes, int | None]:
+def plain(wire: bytes, at: int = 0) -> tuple[bytes, int | None]:
     """
-    Decode line by line (RFC 1939 section 3).
+    Decode line by line (RFC 1939 section 3), from an offset on.
 
     :return: the body, and where its end marker ends; ``None`` if it is not there.
     """
     body = b""
-    at = 0
     while (end := wire.find(b"\r\n", at)) >= 0:
         line, at = wire[at:end], end + 2
         if line == b".":

@@ -16,6 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect.sansio.multiline import SHORT, MultilineDecoder, decode_whole
 
+from .owner import singly
+from .reference import plain
+
 END = b".\r\n"
 STATUS = b"+OK message follows\r\n"
 
@@ -66,17 +69,6 @@ PROSE = b"I came. I saw. It was... well. Not much, i.e. nothing.\r\n" * 20
 STUFFED = b"..dot\r\n..\r\n...\r\n" * 20
 
 
-def plain(wire: bytes, at: int = 0) -> tuple[bytes, int]:
-    """Decode line by line (RFC 1939 section 3): the body, and where it ends."""
-    body = b""
-    while True:
-        end = wire.index(b"\r\n", at)
-        line, at = wire[at:end], end + 2
-        if line == b".":
-            return body, at
-        body += line.removeprefix(b".") + b"\r\n"
-
-
 def stuffed(body: bytes) -> bytes:
     """Encode a body that is empty or ends in CR LF, line by line."""
     lines = body.split(b"\r\n")[:-1]
@@ -110,11 +102,6 @@ def cut(data: bytes, points: Iterable[int]) -> list[bytes]:
     """Cut at these offsets."""
     ends = [0, *sorted(points), len(data)]
     return [data[one:next_] for one, next_ in itertools.pairwise(ends)]
-
-
-def singly(data: bytes) -> list[bytes]:
-    """Cut into single octets."""
-    return [data[at : at + 1] for at in range(len(data))]
 
 
 class TableTests(SynchronousTestCase):
