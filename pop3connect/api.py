@@ -16,7 +16,7 @@ from .auth.account import Password
 from .connector import Connector
 from .errors import POP3Error
 from .handle import Handle
-from .redaction import Secret, StatusProcedure
+from .redaction import StatusProcedure, hidden
 from .sansio.readers import MAX_LISTING
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ def connect(
     `TimedOutError`, `TLSError` and its kinds `VerificationError` and
     `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
     """
-    if isinstance(password, str):
-        password = Secret(password)
+    password = hidden(password)
     try:
         connector = _connector(
             server,

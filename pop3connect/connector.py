@@ -31,7 +31,7 @@ from .errors import (
 )
 from .handle import Handle
 from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
-from .redaction import Secret, StatusProcedure
+from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
@@ -170,6 +170,8 @@ class Connector:
 
         :raises UsageError: an argument cannot be used.
         """
+        # A traceback shows local variables.
+        password = hidden(password)
         try:
             return Opening(self._settings(stsproc), self._account(username, password))
         except POP3Error as error:
@@ -177,8 +179,6 @@ class Connector:
             raise
 
     def _account(self, username: str, password: Password) -> Account:
-        if isinstance(password, str):
-            password = Secret(password)
         if username != "" or self._auth not in NO_PASSWORD:
             # Without a name, the certificate says it all (RFC 4422 appendix A).
             check_text("user name", username)

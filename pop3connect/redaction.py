@@ -13,7 +13,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeVar
 
 __all__ = [
     "MASK",
@@ -24,6 +24,7 @@ __all__ = [
     "encodable",
     "escape",
     "first_line",
+    "hidden",
     "printable",
 ]
 
@@ -43,6 +44,8 @@ NOT_SEARCHED = b"(not shown: there is too much text to search it for secrets)"
 
 StatusProcedure = Callable[[str], object]
 
+T = TypeVar("T")
+
 
 class _Log(Protocol):
     def failure(self, format: str) -> object: ...  # noqa: A002
@@ -56,6 +59,11 @@ class Secret(str):
     def __repr__(self) -> str:
         """Show nothing of it."""
         return MASK
+
+
+def hidden(value: T) -> T:
+    """Return a str as a `Secret`, and any other value unchanged."""
+    return Secret(value) if isinstance(value, str) else value  # type: ignore[return-value]
 
 
 class SecretBytes(bytes):

@@ -21,6 +21,7 @@ from pop3connect.redaction import (
     Transcript,
     encodable,
     first_line,
+    hidden,
     printable,
 )
 
@@ -46,6 +47,11 @@ class SecretTests(SynchronousTestCase):
         self.assertEqual(repr(secret), MASK)
         self.assertEqual(f"{secret!r} {[secret]} {secret!a}", f"{MASK} [{MASK}] {MASK}")
         self.assertEqual(secret.encode(), b"hidden")
+
+    def test_only_a_str_is_hidden(self) -> None:
+        self.assertEqual((hidden("x"), repr(hidden("x"))), ("x", MASK))
+        for value in (None, 5, b"x", len):
+            self.assertIs(hidden(value), value)
 
     def test_secret_bytes_is_masked_in_repr_and_str(self) -> None:
         secret = SecretBytes(b"hidden")

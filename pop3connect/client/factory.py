@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from ..redaction import StatusProcedure
+from ..redaction import StatusProcedure, hidden
 from .protocol import POP3ClientProtocol
 
 __all__ = ["Opening", "Opens", "POP3ClientFactory"]
@@ -74,6 +74,8 @@ class POP3ClientFactory(ClientFactory):
         password: Any,
         stsproc: StatusProcedure | None = None,
     ) -> None:
+        # A traceback shows local variables.
+        password = hidden(password)
         self._opening = connector.opening(username, password, stsproc)
         self.handle: Deferred[Any] = self._opening.result
 

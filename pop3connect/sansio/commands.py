@@ -12,7 +12,7 @@ import re
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ..errors import UsageError
-from ..redaction import MASK, Secret, SecretBytes
+from ..redaction import MASK, SecretBytes, hidden
 from ..results import UID, Capabilities, Listing, Stat
 from .readers import (
     CapabilityReader,
@@ -93,11 +93,6 @@ def command_line(verb: str, *arguments: str) -> bytes:
 def _secret_line(verb: str, *arguments: str) -> SecretBytes:
     """Join a command line that no ``repr`` shows, checked as by `command_line`."""
     return SecretBytes(command_line(verb, *arguments))
-
-
-def _hidden(text: str) -> str:
-    """Return a text that no ``repr`` shows; other types are refused later."""
-    return Secret(text) if isinstance(text, str) else text
 
 
 def check_text(what: str, text: str, verb: str | None = None) -> None:
@@ -274,7 +269,7 @@ class Pass(_Plain):
     verb = "PASS"
 
     def __init__(self, password: str) -> None:
-        password = _hidden(password)
+        password = hidden(password)
         check_text("password", password, self.verb)
         self.password: Final = password
         self.line()
@@ -296,7 +291,7 @@ class Apop(_Plain):
     verb = "APOP"
 
     def __init__(self, name: str, digest: str) -> None:
-        digest = _hidden(digest)
+        digest = hidden(digest)
         check_text("user name", name, self.verb)
         check_text("digest", digest, self.verb)
         if " " in name:
@@ -337,7 +332,7 @@ class Auth(_Challenged):
     def __init__(self, mechanism: str, initial: str | None = None) -> None:
         check_text("mechanism", mechanism, self.verb)
         if initial is not None:
-            initial = _hidden(initial)
+            initial = hidden(initial)
             check_text("initial response", initial, self.verb)
         self.mechanism: Final = mechanism
         self.initial: Final = initial
@@ -363,7 +358,7 @@ class AuthReply(_Challenged):
     __slots__ = ("response",)
 
     def __init__(self, response: str) -> None:
-        response = _hidden(response)
+        response = hidden(response)
         # It may be empty (RFC 5034 section 4).
         if response:
             check_text("response", response, self.verb)
