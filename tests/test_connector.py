@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
+import re
 import shutil
 import weakref
 from pathlib import Path
@@ -20,6 +22,7 @@ from pop3connect import (
     TLSError,
     UsageError,
     VerificationError,
+    connect,
 )
 from pop3connect.client.protocol import POP3ClientProtocol
 from pop3connect.tls.trust import CACERTS_VARIABLE
@@ -35,6 +38,14 @@ from .support.certificates import (
     unknown_ca,
 )
 from .support.memory import Latest, Server, SessionTestCase
+
+
+def described(thing: object, parameter: str) -> list[str]:
+    """
+    Return what a docstring says of a parameter, word by word.
+    """
+    _, _, text = inspect.getdoc(thing).partition(f":param {parameter}:")  # type: ignore[union-attr]
+    return re.split(r"\n(?!    )", text)[0].split()
 
 
 class OptionsTests(SessionTestCase):
@@ -77,6 +88,18 @@ class OptionsTests(SessionTestCase):
         wrong: tuple[Any, ...] = ("", "a b", "pop.example.com:0", 5, None, b"pop")
         for server in wrong:
             self.assertRaises(UsageError, Connector, server)
+
+    def test_options_defaults_and_texts_are_those_of_connect(self) -> None:
+        # Both lists are written out, for users and type checkers: they must agree.
+        ours = inspect.signature(Connector).parameters
+        whole = inspect.signature(connect).parameters
+        self.assertEqual(set(whole) - set(ours), {"username", "password", "stsproc"})
+        for name, parameter in ours.items():
+            self.assertEqual(parameter.default, whole[name].default, name)
+            self.assertEqual(parameter.annotation, whole[name].annotation, name)
+            text = described(Connector, name)
+            self.assertNotEqual(text, [], name)
+            self.assertEqual(text, described(connect, name))
 
     def test_port_follows_secure(self) -> None:
         for secure, port in ((0, 110), (1, 995), (2, 110), (True, 995)):
