@@ -74,12 +74,12 @@ async def establish(
     try:
         connected = await outcome
     except Exception as error:
-        # An endpoint that can't be stopped may still connect, later.
-        factory.wanted = False
         if cancelled:
             raise CancelledError() from error
         raise connect_error(settings, error, expired=expired) from error
     finally:
+        # An endpoint that can't be stopped may still connect, later.
+        factory.wanted = False
         if timer.active():
             timer.cancel()
     return _innermost(connected, settings)
