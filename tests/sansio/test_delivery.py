@@ -103,6 +103,17 @@ class CloseTests(SynchronousTestCase):
         )
         self.assertEqual(failures(dialogue), [exchange])
 
+    def test_outcomes_behind_a_call_that_came_first_become_failures(self) -> None:
+        dialogue, (exchange,) = logged_in(Noop())
+        dialogue.data_to_send()
+        dialogue.receive(b"+OK\r\n")
+        dialogue.call_first(gc.collect)
+        dialogue.close(FOREVER)
+        self.assertEqual(
+            list(dialogue.events),
+            [(Kind.CALL, None, gc.collect), (Kind.FAILED, exchange, FOREVER)],
+        )
+
     def test_calls_are_kept_and_come_behind_the_failures(self) -> None:
         def call() -> None:
             raise AssertionError("a dialogue calls nobody")
