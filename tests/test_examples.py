@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import ssl
+import stat
 import subprocess
 import sys
 import tempfile
@@ -221,7 +222,6 @@ class ScriptTests(ExampleTestCase):
         self.assertEqual(self.mailbox.messages, [])
 
     async def test_save_messages_skips_saved_and_leaves_refused_messages(self) -> None:
-        """What is there already is not fetched again, and half of one is no file."""
         server = self.serve(
             ScriptedServer(
                 Script()
@@ -245,6 +245,19 @@ class ScriptTests(ExampleTestCase):
         self.assertIn("left there:", output)
         self.assertFalse((folder / "62.eml").exists())
         server.check()
+
+    async def test_save_messages_syncs_files_and_folder_before_quit(self) -> None:
+        module = load("save_messages")
+        synced: list[tuple[bool, bool]] = []
+
+        def fsync(descriptor: int) -> None:
+            kind = os.fstat(descriptor).st_mode
+            synced.append((stat.S_ISDIR(kind), "QUIT" in self.mailbox.heard))
+
+        with mock.patch("os.fsync", fsync), redirect_stdout(StringIO()):
+            await module.main(reactor, self.server, USER, self.mktemp())
+        self.assertEqual(synced, [(False, False), (False, False), (True, False)])
+        self.assertIn("QUIT", self.mailbox.heard)
 
     async def test_small_ones_prints_small_and_leaves_large_messages(self) -> None:
         limit = str(len(MAIL[0]))
