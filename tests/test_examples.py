@@ -116,7 +116,7 @@ class ExampleTestCase(TestCase):
 
     def serve(self, server: Any) -> Any:
         """
-        Listen, and note where: ``self.port`` and ``self.server``.
+        Listen, and set ``self.port`` and ``self.server``.
         """
         listening = server.listen(reactor)
         self.addCleanup(listening.stopListening)
@@ -415,7 +415,7 @@ class OAuthTests(ExampleTestCase):
 
     def provide(self, **modules: dict[str, Any]) -> None:
         """
-        Stand in for what the providers have made, which would call them.
+        Replace the providers' libraries, which would connect to the providers.
         """
         made = {}
         for name, names in modules.items():
@@ -520,7 +520,7 @@ class OAuthTests(ExampleTestCase):
 
 class ServiceTests(ExampleTestCase):
     """
-    The service, in memory: its time is a clock's.
+    The service, in memory, with a clock.
     """
 
     def start(self, server: Any, take_in: Any) -> Any:
@@ -542,7 +542,7 @@ class ServiceTests(ExampleTestCase):
         stopping = Deferred.fromCoroutine(service.stopService())
         server.flush()
         self.successResultOf(stopping)
-        # What is left is the server's, and not the service's.
+        # The delayed calls that are left belong to the server, not to the service.
         server.advance(700)
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
@@ -639,7 +639,7 @@ class WebHookTests(ExampleTestCase):
 
 class PortingTests(ExampleTestCase):
     """
-    Before and after: the same subjects, and the mailbox is empty.
+    Both programs return the same subjects, and empty the mailbox.
     """
 
     SUBJECTS = ("one", "=?utf-8?q?zw=C3=B6lf?=")
@@ -667,7 +667,7 @@ class PortingTests(ExampleTestCase):
 
 class AsyncioTests(ExampleTestCase):
     """
-    Another reactor, and a program with none, need a process of their own.
+    Examples with another reactor, or with none, run in a separate process.
     """
 
     async def printed(self, name: str, *arguments: str) -> str:
@@ -727,7 +727,7 @@ class AsyncioTests(ExampleTestCase):
 
 class EachTests(TestCase):
     """
-    No example without a test and a page.
+    Each example has a test and a page.
     """
 
     def test_every_example_has_a_documentation_page_and_a_test(self) -> None:
