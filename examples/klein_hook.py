@@ -1,5 +1,5 @@
 """
-A web hook: POST /fetch takes in the mail, and tells how many messages came.
+A web hook: POST /fetch takes in the mail, and returns how many messages came.
 
     POP3_PASSWORD=... python klein_hook.py pop.example.com ada 8080
 """

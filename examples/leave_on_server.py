@@ -1,5 +1,5 @@
 """
-Print what is new since the last time, and leave all mail on the server.
+Print the messages that are new since the last time, and leave all mail on the server.
 
     POP3_PASSWORD=... python leave_on_server.py pop.example.com ada seen.json
 """
@@ -38,7 +38,7 @@ async def main(reactor, server, user, file):
                 continue
             print("message", message.number, "has", len(message.content), "octets")
             seen.add(uids[message.number])
-    # What is not on the server any more need not be remembered.
+    # Forget messages that are no longer on the server.
     store(path, seen & set(uids.values()))
 
 

@@ -30,7 +30,7 @@ class Tokens:
         self.until = 0.0
 
     async def __call__(self, refresh=False):
-        """Return a token; a new one if the server says that the last is no good."""
+        """Return a token; get a new one if the server has refused the last."""
         if refresh or self.token is None or monotonic() > self.until:
             # It blocks, so it goes to a thread.
             answer = await deferToThread(self.fetch)

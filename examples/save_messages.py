@@ -8,35 +8,29 @@ import os
 import sys
 from pathlib import Path
 
-from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import react
-from zope.interface import implementer
 
 from pop3connect import CommandError, Secure, connect
-
-
-@implementer(IConsumer)
-class FileConsumer:
-    """Writes a message to a file as it comes, so that memory holds a chunk of it."""
-
-    def __init__(self, file):
-        self.write = file.write
-
-    def registerProducer(self, producer, streaming):
-        pass
-
-    def unregisterProducer(self):
-        pass
 
 
 async def save(handle, number, path):
     """Save one message, so that the file is there whole or not at all."""
     unfinished = path.with_suffix(".part")
     with open(unfinished, "wb") as file:
-        await handle.retrieve(number, FileConsumer(file))
+        await handle.retrieve(number, file)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.rename(path)
+    unfinished.replace(path)
+
+
+def sync_folder(folder):
+    """Wait until the new names are on disk.  Windows cannot open a folder for that."""
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 async def main(reactor, server, user, folder):
@@ -54,7 +48,9 @@ async def main(reactor, server, user, folder):
                 print("left there:", error)
                 continue
             handle.delete(number)
-    # QUIT was answered: what was marked is deleted now.
+        # The files have to be on disk before QUIT deletes the messages.
+        sync_folder(folder)
+    # QUIT was answered: the marked messages are deleted now.
     print("done")
 
 

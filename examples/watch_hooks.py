@@ -8,5 +8,5 @@ log = Logger()
 
 
 async def arrived(message):
-    """Take note of a new message.  An exception: it is reported again later."""
+    """Log a new message.  If this raises, the message is reported again later."""
     log.info("{m.account}: {m.sender} wrote: {m.subject}", m=message)

@@ -1,5 +1,5 @@
 """
-What the documentation draws and lists by itself.
+The examples on the front page, and the picture that the documentation draws.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
-from pop3connect import connect
 from pop3connect.sansio.states import ALLOWED, State
 
 DOCS = Path(__file__).absolute().parent.parent / "docs"
@@ -45,11 +44,12 @@ class ReadmeTests(SynchronousTestCase):
                 if isinstance(node, ast.ImportFrom) and node.module == "pop3connect":
                     for name in node.names:
                         self.assertIn(name.name, pop3connect.__all__)
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == (
-                    "connect"
-                ):
-                    words = {word.arg for word in node.keywords}
-                    self.assertLessEqual(words, set(signature(connect).parameters))
+                if isinstance(node, ast.Call):
+                    called = getattr(node.func, "id", "")
+                    if called in ("connect", "Connector", "POP3ClientFactory"):
+                        words = {word.arg for word in node.keywords}
+                        known = signature(getattr(pop3connect, called)).parameters
+                        self.assertLessEqual(words, set(known))
 
 
 class DiagramTests(SynchronousTestCase):

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import ssl
+import stat
 import subprocess
 import sys
 import tempfile
@@ -115,7 +116,7 @@ class ExampleTestCase(TestCase):
 
     def serve(self, server: Any) -> Any:
         """
-        Listen, and note where: ``self.port`` and ``self.server``.
+        Listen, and set ``self.port`` and ``self.server``.
         """
         listening = server.listen(reactor)
         self.addCleanup(listening.stopListening)
@@ -221,7 +222,6 @@ class ScriptTests(ExampleTestCase):
         self.assertEqual(self.mailbox.messages, [])
 
     async def test_save_messages_skips_saved_and_leaves_refused_messages(self) -> None:
-        """What is there already is not fetched again, and half of one is no file."""
         server = self.serve(
             ScriptedServer(
                 Script()
@@ -245,6 +245,19 @@ class ScriptTests(ExampleTestCase):
         self.assertIn("left there:", output)
         self.assertFalse((folder / "62.eml").exists())
         server.check()
+
+    async def test_save_messages_syncs_files_and_folder_before_quit(self) -> None:
+        module = load("save_messages")
+        synced: list[tuple[bool, bool]] = []
+
+        def fsync(descriptor: int) -> None:
+            kind = os.fstat(descriptor).st_mode
+            synced.append((stat.S_ISDIR(kind), "QUIT" in self.mailbox.heard))
+
+        with mock.patch("os.fsync", fsync), redirect_stdout(StringIO()):
+            await module.main(reactor, self.server, USER, self.mktemp())
+        self.assertEqual(synced, [(False, False), (False, False), (True, False)])
+        self.assertIn("QUIT", self.mailbox.heard)
 
     async def test_small_ones_prints_small_and_leaves_large_messages(self) -> None:
         limit = str(len(MAIL[0]))
@@ -402,7 +415,7 @@ class OAuthTests(ExampleTestCase):
 
     def provide(self, **modules: dict[str, Any]) -> None:
         """
-        Stand in for what the providers have made, which would call them.
+        Replace the providers' libraries, which would connect to the providers.
         """
         made = {}
         for name, names in modules.items():
@@ -507,7 +520,7 @@ class OAuthTests(ExampleTestCase):
 
 class ServiceTests(ExampleTestCase):
     """
-    The service, in memory: its time is a clock's.
+    The service, in memory, with a clock.
     """
 
     def start(self, server: Any, take_in: Any) -> Any:
@@ -529,7 +542,7 @@ class ServiceTests(ExampleTestCase):
         stopping = Deferred.fromCoroutine(service.stopService())
         server.flush()
         self.successResultOf(stopping)
-        # What is left is the server's, and not the service's.
+        # The delayed calls that are left belong to the server, not to the service.
         server.advance(700)
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
@@ -626,7 +639,7 @@ class WebHookTests(ExampleTestCase):
 
 class PortingTests(ExampleTestCase):
     """
-    Before and after: the same subjects, and the mailbox is empty.
+    Both programs return the same subjects, and empty the mailbox.
     """
 
     SUBJECTS = ("one", "=?utf-8?q?zw=C3=B6lf?=")
@@ -654,7 +667,7 @@ class PortingTests(ExampleTestCase):
 
 class AsyncioTests(ExampleTestCase):
     """
-    Another reactor, and a program with none, need a process of their own.
+    Examples with another reactor, or with none, run in a separate process.
     """
 
     async def printed(self, name: str, *arguments: str) -> str:
@@ -714,7 +727,7 @@ class AsyncioTests(ExampleTestCase):
 
 class EachTests(TestCase):
     """
-    No example without a test and a page.
+    Each example has a test and a page.
     """
 
     def test_every_example_has_a_documentation_page_and_a_test(self) -> None:

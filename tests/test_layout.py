@@ -1,12 +1,13 @@
 """
-How the package is laid out: what importing it costs, and what its files have in common.
+The layout of the package: what importing it loads, and rules for all of its files.
 
-Which module may import which is held by import-linter: see ``.importlinter``.
+import-linter checks which module may import which: see ``.importlinter``.
 """
 
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,19 @@ class FileTests(SynchronousTestCase):
             raise SkipTest("these are tests of an installed package")
         files = [path.name for path in (ROOT / "twisted").rglob("*.py")]
         self.assertEqual(files, ["pop3connect_plugin.py"])
+
+    def test_setup_cfg_lists_every_package(self) -> None:
+        """A package that is missing there is missing in the wheel."""
+        path = ROOT / "setup.cfg"
+        if not path.exists():
+            raise SkipTest("these are tests of an installed package")
+        setup = configparser.ConfigParser()
+        setup.read(path)
+        folders = {path.parent.relative_to(ROOT) for path in files()}
+        self.assertEqual(
+            sorted(setup["options"]["packages"].split()),
+            sorted([*(".".join(each.parts) for each in folders), "twisted.plugins"]),
+        )
 
     def test_package_contains_the_py_typed_marker(self) -> None:
         self.assertEqual((PACKAGE / "py.typed").read_bytes(), b"")

@@ -1,8 +1,8 @@
 """
-How real servers deviate: what a session makes of each, from ``connect()`` on.
+Deviations of real servers, in whole sessions, from ``connect()`` on.
 
-`docs/quirks.rst` names these tests, and those of other modules where the reading of
-one line says it all.
+`docs/quirks.rst` names these tests, and tests of other modules if a single line shows
+the deviation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def everything(handle: Handle) -> list[Message | Refused]:
 
 class QuirkTestCase(SynchronousTestCase):
     """
-    A session with a server that goes by a script.
+    A session with a scripted server.
     """
 
     def open(self, script: Script, **options: Any) -> tuple[Any, Deferred[Handle]]:
@@ -55,14 +55,14 @@ class QuirkTestCase(SynchronousTestCase):
 
     def over(self, server: Any) -> None:
         """
-        The script was kept to, and nothing is left.
+        Check that the client followed the script, and that nothing is pending.
         """
         server.check()
         self.assertEqual(server.clock.getDelayedCalls(), [])
 
     def told(self, logs: Any, text: str, level: LogLevel = LogLevel.warn) -> None:
         """
-        Check that it was logged, and once only.
+        Check that it was logged exactly once.
         """
         events = [event for event in logs if text in event["log_format"]]
         self.assertEqual([event["log_level"] for event in events], [level])
@@ -70,7 +70,7 @@ class QuirkTestCase(SynchronousTestCase):
 
 class OfferTests(QuirkTestCase):
     """
-    What a server says that it can do, and what it can.
+    The capabilities that a server announces, and those that it has.
     """
 
     def test_commands_not_announced_are_sent_anyway(self) -> None:
@@ -161,7 +161,7 @@ class OfferTests(QuirkTestCase):
 
 class LineTests(QuirkTestCase):
     """
-    Lines that are not quite as RFC 1939 section 3 has them.
+    Lines that deviate from RFC 1939 section 3.
     """
 
     def test_greeting_ended_by_lf_alone_times_out_naming_the_cause(self) -> None:
@@ -237,7 +237,7 @@ class LineTests(QuirkTestCase):
             begin()
             .expect("STAT")
             .say("Mailbox is nearly full\r\n-ERR no\r\n")
-            # Whatever comes then may be anything, so nothing more is asked.
+            # Later replies may be anything, so no further command is sent.
             .expect_close()
         )
         asked = handle.stat()
@@ -265,7 +265,7 @@ class LineTests(QuirkTestCase):
 
 class MessageTests(QuirkTestCase):
     """
-    Messages that do not come as they should (RFC 1939 sections 3, 5 and 7).
+    Messages that deviate from RFC 1939 sections 3, 5 and 7.
     """
 
     def test_unstuffed_dot_is_removed_and_logged_once(self) -> None:
@@ -283,7 +283,7 @@ class MessageTests(QuirkTestCase):
                 .expect("RETR 2")
                 .say(b"+OK\r\n" + bare + b".\r\n")
                 .expect("RETR 3")
-                # As many as LIST says, or more, is nothing to speak of.
+                # The size that LIST says, or more, is not worth a warning.
                 .message(MAIL * 2)
                 .quit()
             )
@@ -299,7 +299,7 @@ class MessageTests(QuirkTestCase):
 
     def test_unstuffed_dot_on_its_own_line_is_a_protocol_error(self) -> None:
         """
-        The rest of the message is not taken for a reply, nor for another message.
+        The rest of the message is not taken for a reply or for another message.
         """
         bare = b"Subject: hello\r\n\r\nabove\r\n.\r\nbelow\r\n"
         server, handle = self.log_in(
@@ -320,7 +320,7 @@ class MessageTests(QuirkTestCase):
 
     def test_refused_retr_after_short_message_does_not_blame_stuffing(self) -> None:
         """
-        It is an answer, so the step was not lost.
+        The line is a valid reply, so replies still match their commands.
         """
         server, handle = self.log_in(
             begin()
@@ -344,7 +344,7 @@ class MessageTests(QuirkTestCase):
 
     def test_dot_at_the_end_of_a_line_does_not_end_the_message(self) -> None:
         """
-        Not the end: a line of a message may well end in a dot.
+        It is not the end: a line of a message may end in a dot.
         """
         server, handle = self.log_in(
             begin().expect("RETR 1").say("+OK\r\nSubject: hello\r\n\r\nworld.\r\n")
@@ -358,7 +358,7 @@ class MessageTests(QuirkTestCase):
 
     def test_top_cut_short_by_server_is_returned_as_sent(self) -> None:
         """
-        It is what the server says; nothing marks it.
+        Nothing shows that lines are missing.
         """
         server, handle = self.log_in(
             begin().expect("TOP 1 10").message(b"Subject: hel").quit()
@@ -387,7 +387,7 @@ class MessageTests(QuirkTestCase):
 
     def test_retr_reply_with_empty_body_returns_empty_message(self) -> None:
         """
-        A message that the server cannot read: empty, and no error of the session.
+        If the server cannot read a message, the message is empty; the session goes on.
         """
         server, handle = self.log_in(
             begin().expect("RETR 1").say("+OK\r\n.\r\n").quit()
@@ -401,7 +401,7 @@ class MessageTests(QuirkTestCase):
 
 class MailboxTests(QuirkTestCase):
     """
-    Counts and listings that are beside the truth, in a session that goes on.
+    Wrong counts and listings, in a session that goes on.
     """
 
     def test_inconsistent_counts_and_listings_are_accepted(self) -> None:
@@ -525,7 +525,7 @@ class MailboxTests(QuirkTestCase):
 
     def test_reset_after_retrieval_leaves_nothing_deleted_at_quit(self) -> None:
         """
-        Some do at QUIT, unless RSET came first.
+        Some servers delete fetched messages at QUIT, unless RSET came first.
         """
         server, handle = self.log_in(
             begin().expect("RETR 1").message(MAIL).expect("RSET").reply().quit()
@@ -561,7 +561,7 @@ class EndTests(QuirkTestCase):
 
     def test_tls_cut_after_quit_reply_is_success_and_before_it_an_error(self) -> None:
         """
-        Nobody can tell that from a cut wire; what QUIT was answered is what counts.
+        A cut connection looks the same, so only the reply to QUIT counts.
         """
         answered = self.session().expect("QUIT").reply("+OK bye").drop()
         self.assertEqual(self.successResultOf(self.end(answered)).deleted, {1})

@@ -1,10 +1,10 @@
 """
-The tables of `docs/`: that each test they name exists, and has passed.
+Checks that each test named in the tables of `docs/` exists, and has passed.
 
     python -m tests.support.tables docs trial.log
 
-``trial.log`` is the report of trial over all tests.  Without it, the names are only
-looked up.  The exit status is 1 if a name leads nowhere, or its test has not passed.
+``trial.log`` is trial's report of all tests.  Without it, only the names are checked.
+The exit status is 1 if there is no such test, or if it has not passed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 __all__ = ["exists", "main", "named", "outcomes"]
 
 _NAME = re.compile(r"``(tests(?:\.\w+)+\.\w+Tests?\.\w+)``")
-# A report is a tree: modules, classes, tests, each two blanks further in.
+# A report is a tree: modules, classes, tests, each indented by two more blanks.
 _TEST = re.compile(r"    (\w+) \.\.\..*\[(\w+)\]$")
 
 
 def named(folder: Path) -> dict[str, list[str]]:
     """
-    Return the tests that the pages name, and which pages do.
+    Return the tests that the pages name, each with the pages that name it.
     """
     names: dict[str, list[str]] = {}
     for page in sorted(folder.rglob("*.rst")):
@@ -35,7 +35,7 @@ def named(folder: Path) -> dict[str, list[str]]:
 
 def exists(name: str) -> bool:
     """
-    Say whether there is such a test.
+    Return whether there is such a test.
     """
     module, case, test = name.rsplit(".", 2)
     try:
@@ -47,7 +47,7 @@ def exists(name: str) -> bool:
 
 def outcomes(report: str) -> dict[str, str]:
     """
-    Read how each test went: ``OK``, ``SKIPPED``, ``FAIL``, ...
+    Return the outcome of each test: ``OK``, ``SKIPPED``, ``FAIL``, ...
     """
     module = case = ""
     found: dict[str, str] = {}
@@ -83,7 +83,7 @@ def main(folder: str, report: str | None = None) -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        print(f"{len(named(Path(folder)))} tests that the tables name: all there")
+        print(f"all {len(named(Path(folder)))} tests that the tables name are there")
     return 1 if problems else 0
 
 
