@@ -4,11 +4,13 @@ Whom we trust: the cacerts folder with whatever users put into it, and its chang
 
 from __future__ import annotations
 
+import base64
 import errno
 import gc
 import os
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -41,6 +43,7 @@ from ..support.certificates import (
     expired_authority,
     intermediate,
     leaf,
+    make_authority,
     right,
     self_signed,
     shake_hands,
@@ -55,6 +58,22 @@ BAD_PEM = (
     b"MIIBszCCAVmgAwIBAgIUNoCertificateAtAll\n"
     b"-----END CERTIFICATE-----\n"
 )
+
+# By "Somebody Else's CA".  Not made for the occasion: what is left of a certificate
+# after damage depends on the bytes before it.
+FIXED_DER = base64.b64decode(
+    "MIIBozCCAUmgAwIBAgIUbrkGlnh5NFjhSyRQIRDggk2pA8AwCgYIKoZIzj0EAwIwLTEOMAwGA1UE"
+    "CgwFVGVzdHMxGzAZBgNVBAsMElNvbWVib2R5IEVsc2UncyBDQTAgFw0wMDAxMDEwMDAwMDBaGA8z"
+    "MDAwMDEwMTAwMDAwMFowLTEOMAwGA1UECgwFVGVzdHMxGzAZBgNVBAsMElNvbWVib2R5IEVsc2Un"
+    "cyBDQTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABMdED6XiEcg4N1o7tMnod2lYxI2fSSgJ7HQI"
+    "yWgIYrozLa30IPPTS93F0nmJdEKvuTLmLjuookoy39WDMyj2knGjRTBDMB0GA1UdDgQWBBQfHlYP"
+    "m+/9uN126vDO3YHYjnIz+jASBgNVHRMBAf8ECDAGAQH/AgEJMA4GA1UdDwEB/wQEAwIBhjAKBggq"
+    "hkjOPQQDAgNIADBFAiEAysfBm4fA/thLYHh0gKYbHANol3ARPwLzOJhobnlnzg4CIF1DOkzBLsVU"
+    "Ni9etHxBdPHGKVrIWykfo0EJy2mjWqTv"
+)
+
+# Its name is not UTF-8: cryptography parses that, and OpenSSL does not.
+NAME_NOT_UTF_8 = FIXED_DER.replace(b"Somebody", b"Someb\xffdy")
 
 
 def pem(ca: trustme.CA) -> bytes:
@@ -355,6 +374,21 @@ class BadFileTests(TrustTestCase):
     def test_invalid_der_is_named_in_warning(self) -> None:
         """Something that begins like DER is counted as a bad certificate."""
         self.warns("bad.der", der(somebody())[:-20], "invalid")
+
+    def test_certificate_that_only_cryptography_parses_is_named_in_warning(
+        self,
+    ) -> None:
+        x509.load_der_x509_certificate(NAME_NOT_UTF_8)
+        self.warns("odd.der", NAME_NOT_UTF_8, "no certificate but 1 invalid")
+        odd = ssl.DER_cert_to_PEM_cert(NAME_NOT_UTF_8).encode()
+        (warning,) = self.reads({"mixed.pem": odd + pem(authority())})
+        self.assertIn("has 1 certificate(s) that are invalid", warning)
+
+    def test_bundle_with_a_certificate_that_openssl_refuses_harms_no_other(
+        self,
+    ) -> None:
+        content = bundle(Encoding.DER, make_authority("Odd CA"), somebody())
+        self.warns("odd.p7b", content.replace(b"Odd CA", b"Odd\xffCA"), "invalid")
 
     def test_invalid_pkcs7_is_named_in_warning(self) -> None:
         block = bundle(Encoding.PEM, somebody())
@@ -981,16 +1015,26 @@ class OddCertificateTests(TrustTestCase):
         self.assertSays(error, "is not for pop.example.com")
         self.assertIsInstance(error, VerificationError)
 
+    def test_ca_with_serial_number_below_1_is_trusted_without_a_warning(self) -> None:
+        """Some CAs have one (against RFC 5280 section 4.1.2.2); cryptography warns."""
+        number = certificate_of(authority()).serial_number
+        serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+        negative = bytes([serial[0] | 0x80]) + serial[1:]
+        content = der(authority()).replace(serial, negative, 1)
+        self.assertNotEqual(content, der(authority()))
+        self.assertEqual(self.reads({"ca.der": content}), [])
+
     def test_damaged_certificate_does_not_prevent_use_of_others(self) -> None:
         """
         Whatever a damaged certificate looks like, it is not fatal to the rest.
 
         Some of these can still be parsed; OpenSSL has to cope with them too.
         """
-        whole = der(somebody())
-        for position in range(0, len(whole), 7):
-            damaged = bytearray(whole)
-            damaged[position] ^= 0x55
-            folder = self.folder({"x.der": bytes(damaged), "y.der": der(authority())})
-            context = ClientContext(trusting(folder))
-            self.assertTrue(shake_hands(context, ServerTLS()).proven, position)
+        files = {"good.pem": pem(authority())}
+        for position in range(len(FIXED_DER)):
+            for change in (0x55, 0x80):
+                damaged = bytearray(FIXED_DER)
+                damaged[position] ^= change
+                files[f"{position} {change}.der"] = bytes(damaged)
+        context = ClientContext(trusting(self.folder(files)))
+        self.assertTrue(shake_hands(context, ServerTLS()).proven)
