@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
@@ -370,7 +369,7 @@ class ConnectionCreator:
             bindings.append(("tls-exporter", key))
         certificate = self._connection.get_peer_certificate()
         if certificate is not None:
-            end_point = _end_point(certificate.to_cryptography())
+            end_point = _end_point(certificate)
             if end_point is not None:
                 bindings.append(("tls-server-end-point", end_point))
         finished = self._connection.get_finished()
@@ -379,11 +378,14 @@ class ConnectionCreator:
         return tuple(bindings)
 
 
-def _end_point(certificate: x509.Certificate) -> bytes | None:
+def _end_point(shown: crypto.X509) -> bytes | None:
     """Return the hash of a certificate that RFC 5929 section 4.1 binds to."""
     try:
+        certificate = shown.to_cryptography()
         algorithm = certificate.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
+        # An algorithm that it does not know; or, where the certificate need not be
+        # verified, one that OpenSSL can parse and cryptography cannot.
         return None
     if algorithm is None:
         # Ed25519 and the like: the RFC says nothing of them.

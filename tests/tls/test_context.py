@@ -55,6 +55,7 @@ from ..support.certificates import (
     key,
     leaf,
     not_yet_valid,
+    odd_certificates,
     right,
     self_signed,
     shake_hands_over,
@@ -746,6 +747,16 @@ class ChannelBindingTests(TLSTestCase):
         shown = leaf(HOST, by=authority_with_ed25519())
         bindings = self.bindings(ServerTLS(shown))
         self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"])
+
+    def test_end_point_binding_is_unavailable_if_certificate_cannot_be_parsed(
+        self,
+    ) -> None:
+        """Where nothing is verified, a server may show any; OpenSSL takes these."""
+        shown = leaf(HOST, "localhost")
+        for what in ("time", "version", "critical"):
+            server = ServerTLS(shown, der=odd_certificates(shown)[what])
+            bindings = self.bindings(server)
+            self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"], what)
 
     def test_unique_binding_is_the_finished_message_of_the_client(self) -> None:
         """RFC 5929 section 3.1, for a full handshake; and so in TLS 1.3."""
