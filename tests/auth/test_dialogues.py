@@ -26,8 +26,6 @@ from twisted.mail.interfaces import IClientAuthentication
 from zope.interface import implementer
 
 from pop3connect import Handle, LoginError, ProtocolError, Secure, UsageError
-from pop3connect.auth.sasl import Credentials, SASLError, make_mechanism
-from pop3connect.redaction import Secret
 
 from ..support.certificates import ServerTLS, TLSTestCase, authority
 from ..support.memory import Latest, SessionTestCase, server_certificate
@@ -135,46 +133,6 @@ class MechanismTests(Dialogue):
         proof = b64("tim b913a602c7eda7a495b4e6e7334d3890")
         self.server.expect(proof, b"+OK\r\n")
         self.assertFalse(self.end(opening, "CRAM-MD5").login.cleartext)
-
-    def scram(self, name: str, nonce: str, server: tuple[str, str], proof: str) -> None:
-        credentials = Credentials("user", Secret("pencil"), nonce=nonce)
-        mechanism = make_mechanism(name, credentials)
-        first, final = server
-        self.assertEqual(mechanism.initial(), f"n,,n=user,r={nonce}".encode())
-        self.assertEqual(mechanism.respond(first.encode()), proof.encode())
-        self.assertRaises(SASLError, mechanism.finish)
-        self.assertEqual(mechanism.respond(final.encode()), b"")
-        mechanism.finish()
-
-    def test_scram_sha_1_matches_example_of_rfc_5802(self) -> None:
-        """
-        The example of RFC 5802 section 5.
-        """
-        nonce = "fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j"
-        self.scram(
-            "SCRAM-SHA-1",
-            nonce[:24],
-            (
-                f"r={nonce},s=QSXCR+Q6sek8bf92,i=4096",
-                "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
-            ),
-            f"c=biws,r={nonce},p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
-        )
-
-    def test_scram_sha_256_matches_example_of_rfc_7677(self) -> None:
-        """
-        The example of RFC 7677 section 3.
-        """
-        nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-        self.scram(
-            "SCRAM-SHA-256",
-            nonce[:20],
-            (
-                f"r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
-                "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
-            ),
-            f"c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
-        )
 
     def test_xoauth2_sends_token_after_empty_challenge(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2")

@@ -292,10 +292,10 @@ class MechanismTests(SynchronousTestCase):
             b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
             b"s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
         )
-        self.assertTrue(
-            scram.respond(first).endswith(
-                b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
-            )
+        self.assertEqual(
+            scram.respond(first),
+            b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+            b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
         )
         final = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
         self.assertEqual(scram.respond(final), b"")
