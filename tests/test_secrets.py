@@ -25,7 +25,14 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3connect import ConnectionLostError, Connector, UsageError, blocking, connect
+from pop3connect import (
+    ConnectionLostError,
+    Connector,
+    POP3ClientFactory,
+    UsageError,
+    blocking,
+    connect,
+)
 from pop3connect.auth import sasl
 from pop3connect.auth.policy import NO_PASSWORD
 from pop3connect.cli import passwords
@@ -303,6 +310,17 @@ class LoginTests(SecretsTestCase):
             for password in (PASSWORD, PASSWORD.encode()):
                 error = self.fails("PLAIN", password=password, **options)
                 self.assertIsInstance(error, UsageError)
+
+    def test_argument_that_a_factory_refuses_shows_no_secret(self) -> None:
+        connector = Connector("pop.example.com")
+        for username, password in (
+            ("a\r\n", PASSWORD),
+            ("ada", f"{PASSWORD}\r\n"),
+            ("ada", PASSWORD.encode()),
+        ):
+            with self.assertRaises(UsageError) as caught:
+                POP3ClientFactory(connector, username, password)
+            self.assertTellsNothing(caught.exception, PASSWORD)
 
 
 class URLTests(SecretsTestCase, TestCase):

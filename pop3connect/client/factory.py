@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
+from ..errors import POP3Error
 from ..redaction import StatusProcedure
 from .protocol import POP3ClientProtocol
 
@@ -74,7 +75,12 @@ class POP3ClientFactory(ClientFactory):
         password: Any,
         stsproc: StatusProcedure | None = None,
     ) -> None:
-        self._opening = connector.opening(username, password, stsproc)
+        try:
+            self._opening = connector.opening(username, password, stsproc)
+        except POP3Error as error:
+            # The local variables of a traceback would show what was given.
+            del password
+            raise error.with_traceback(None) from error.__cause__
         self.handle: Deferred[Any] = self._opening.result
 
     def buildProtocol(self, addr: IAddress | None) -> POP3ClientProtocol | None:
