@@ -372,6 +372,8 @@ class _Authentication:
         *,
         refresh: bool = False,
     ) -> Secret:
+        if set(mechanisms) <= set(NO_PASSWORD):
+            return Secret()
         if before is not None:
             secret = before.secret
         else:
@@ -379,8 +381,7 @@ class _Authentication:
                 self._protocol,
                 Deferred.fromCoroutine(self._account.ask_password(refresh=refresh)),
             )
-        if not set(mechanisms) <= set(NO_PASSWORD):
-            check_text("password", secret)
+        check_text("password", secret)
         if callable(self._account.password):
             self._protocol.transcript.keep_secret(*self._account.secrets(secret))
         return secret

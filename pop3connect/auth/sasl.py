@@ -474,7 +474,7 @@ def decode_challenge(challenge: bytes) -> SecretBytes | None:
 
 def forms(credentials: Credentials) -> list[bytes]:
     """Return the forms in which a server may repeat a password."""
-    octets = SecretBytes(credentials.password.encode("utf-8", "surrogateescape"))
+    octets = _octets(credentials.password)
     plain = Plain(credentials).initial()
     return [
         octets,

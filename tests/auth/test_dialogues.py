@@ -154,6 +154,13 @@ class MechanismTests(Dialogue):
             self.assertFalse(self.end(opening, name).login.cleartext)
             self.anew()
 
+    def test_password_callable_is_not_called_where_no_password_is_used(self) -> None:
+        for name in ("EXTERNAL", "ANONYMOUS"):
+            opening = self.begin(name, auth=name, password=self.fail)
+            self.server.expect(b"AUTH %b %b" % (name.encode(), b64("user")), b"+OK\r\n")
+            self.end(opening, name)
+            self.anew()
+
     def test_mechanism_supplied_by_caller_logs_in(self) -> None:
         @implementer(IClientAuthentication)
         class Reverse:
