@@ -167,7 +167,7 @@ def facts(about: os.stat_result) -> tuple[int, ...]:
 
 
 def _is_hidden(name: str) -> bool:
-    # Editors, file managers and Kubernetes keep files of their own there.
+    # Such are the files of editors, file managers and Kubernetes.
     return name.startswith(".")
 
 

@@ -67,7 +67,7 @@ class PlainTests(SynchronousTestCase):
 
 class SurrogateTests(SynchronousTestCase):
     """
-    Names and passwords that are no text: surrogates, for an octet or for nothing.
+    Names and passwords with surrogates, those that stand for a byte and others.
 
     They are sent or they are a `UsageError`.  A `UnicodeEncodeError` would be neither
     expected by anybody nor fit to be shown: it carries the whole password.

@@ -1,5 +1,5 @@
 """
-Whom we trust: the cacerts folder with whatever users put into it, and its changes.
+Which certificates are trusted: the cacerts folder, any file in it, and its changes.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ BAD_PEM = (
     b"-----END CERTIFICATE-----\n"
 )
 
-# By "Somebody Else's CA".  Not made for the occasion: what is left of a certificate
-# after damage depends on the bytes before it.
+# By "Somebody Else's CA".  Always the same one: whether a damaged certificate can still
+# be parsed depends on all of its bytes.
 FIXED_DER = base64.b64decode(
     "MIIBozCCAUmgAwIBAgIUbrkGlnh5NFjhSyRQIRDggk2pA8AwCgYIKoZIzj0EAwIwLTEOMAwGA1UE"
     "CgwFVGVzdHMxGzAZBgNVBAsMElNvbWVib2R5IEVsc2UncyBDQTAgFw0wMDAxMDEwMDAwMDBaGA8z"
@@ -120,7 +120,7 @@ def not_forever() -> Iterator[None]:
 @contextmanager
 def without_privileges() -> Iterator[None]:
     """
-    Be somebody whom file permissions concern: they mean nothing to root.
+    Run as a user to whom file permissions apply: root may read everything.
     """
     if os.geteuid() != 0:
         yield
@@ -293,7 +293,7 @@ class FileTests(TrustTestCase):
         self.accepts(unknown_ca(), cacerts=folder)
 
     def test_same_certificate_in_two_files_is_accepted(self) -> None:
-        """The same certificate in two files is no problem."""
+        """The same certificate may be in two files."""
         files = {"a.pem": pem(authority()), "b.der": der(authority())}
         self.assertEqual(self.reads(files), [])
 
@@ -311,13 +311,13 @@ class FileTests(TrustTestCase):
         self.assertEqual(self.reads_folder(link), [])
 
     def test_intermediate_is_trusted_without_its_root(self) -> None:
-        """A certificate is trusted as it stands there, be it a root or not."""
+        """Any certificate in the folder is trusted, not only a root."""
         self.accepts(
             behind_intermediate(sent=False), cacerts=self.folder([intermediate()])
         )
 
     def test_ca_outside_the_folder_is_refused(self) -> None:
-        """With a folder, nobody else is trusted."""
+        """With a folder, no other CA is trusted."""
         error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
         self.assertSays(error, "not trusted")
 
@@ -343,7 +343,7 @@ class BadFileTests(TrustTestCase):
         self.warns("empty.crt", b"", "no certificate")
 
     def test_pem_block_without_end_is_named_in_warning(self) -> None:
-        """A block without an end, as of a copy that broke off, is none."""
+        """A block without an end, as in a truncated copy, does not count."""
         self.warns("half.pem", pem(somebody())[:200], "no certificate")
 
     def test_whole_block_after_truncated_block_is_used(self) -> None:
@@ -353,7 +353,7 @@ class BadFileTests(TrustTestCase):
         self.assertIn("1 certificate(s)", warning)
 
     def test_truncated_block_after_whole_block_is_counted_in_warning(self) -> None:
-        """A bundle whose copy broke off is told of, for somebody is missing."""
+        """A truncated bundle is named in a warning: a CA is missing from it."""
         content = pem(authority()) + pem(somebody())[:200]
         (warning,) = self.reads({"ca.pem": content})
         self.assertIn("1 certificate(s)", warning)
@@ -364,7 +364,7 @@ class BadFileTests(TrustTestCase):
         self.warns("odd.pem", content, "no certificate")
 
     def test_file_with_only_a_key_is_named_in_warning(self) -> None:
-        """A key is none, and is not shown."""
+        """A key is not a certificate, and is not shown."""
         key = authority().private_key_pem.bytes()
         self.warns("key.pem", key, "no certificate")
 
@@ -423,7 +423,7 @@ class BadFileTests(TrustTestCase):
         self.accepts(unknown_ca(), cacerts=folder)
 
     def test_subfolder_is_named_in_warning_and_not_entered(self) -> None:
-        """A folder in the folder is no file, and not entered."""
+        """Files in a folder below are not read."""
         folder = self.folder([authority()])
         (folder / "more.pem").mkdir()
         (folder / "more.pem" / "x.pem").write_bytes(pem(somebody()))
@@ -483,7 +483,7 @@ class BadFileTests(TrustTestCase):
 
     def test_unreadable_file_is_named_in_warning(self) -> None:
         """A file that only another user may read is named."""
-        # Whoever we become may not be allowed to import what is still missing.
+        # The other user may not be allowed to import modules that are still missing.
         self.accepts(right())
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
@@ -506,7 +506,7 @@ class BadFileTests(TrustTestCase):
         self.warns("junk.der", b"\x30\x83\x98\x96\x80" + bytes(10_000_000), "invalid")
 
     def test_file_above_size_limit_is_named_in_warning(self) -> None:
-        """No bundle has 65 MB; nobody reads such a file in one go."""
+        """No bundle has 65 MB; such a file is not read into memory."""
         folder = self.folder([authority()])
         with (folder / "disk.der").open("wb") as disk:
             disk.truncate(65 * 1024 * 1024 + 1)
@@ -603,7 +603,7 @@ class NoUsableFolderTests(TrustTestCase):
         self.assertSays(error, "put the CA's certificate (PEM, DER or PKCS #7) there")
 
     def test_folder_with_only_bad_files_names_them_in_error(self) -> None:
-        """The files are named, for there the error is."""
+        """The error names the files, because they are what is wrong."""
         folder = self.folder({"junk.pem": JUNK, "bad.crt": BAD_PEM})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate", "put the CA's")
@@ -619,7 +619,7 @@ class NoUsableFolderTests(TrustTestCase):
         """
         An empty folder is an error with ``system_trust`` too.
 
-        Who names a folder wants what is in it to count.
+        A user who names a folder wants its certificates to count.
         """
         error = self.rejects(TLSError, cacerts=self.folder({}), system_trust=True)
         self.assertSays(error, "no usable certificate")
@@ -655,9 +655,9 @@ class NoUsableFolderTests(TrustTestCase):
 
     def test_empty_path_is_rejected(self) -> None:
         """
-        An empty setting is a mistake, and not the folder we happen to be in.
+        An empty setting is a mistake, and does not mean the current folder.
 
-        ``Path("")`` is that; whoever can write there could make himself trusted.
+        ``Path("")`` is that; any user who can write there could add a trusted CA.
         """
         self.assertSays(self.rejects(UsageError, cacerts=""), "cacerts")
 
@@ -913,12 +913,12 @@ class ChoiceTests(TrustTestCase):
         self.refuses(unknown_ca(), cacerts=folder)
 
     def test_invalid_variable_is_ignored_when_argument_is_given(self) -> None:
-        """Nobody looks at the variable where there is an argument."""
+        """The variable is not looked at if there is an argument."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         self.accepts(right(), cacerts=self.folder([authority()]))
 
     def test_invalid_variable_is_named_in_error(self) -> None:
-        """The error names the variable, for there the user has to look."""
+        """The error names the variable, because it has to be changed."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         error = self.rejects(UsageError)
         self.assertSays(error, CACERTS_VARIABLE, "/nowhere/at/all", "does not exist")
@@ -1008,7 +1008,7 @@ class OddCertificateTests(TrustTestCase):
         self.assertIsInstance(error.certificate, x509.Certificate)
 
     def test_server_certificate_in_folder_is_refused_for_wrong_name(self) -> None:
-        """Trust in a certificate is no excuse for its name."""
+        """A certificate that is trusted must have the right name too."""
         shown = leaf("imap.example.com", by=somebody())
         folder = self.folder({"server.pem": shown.pem})
         error = self.refuses(shown, cacerts=folder)
