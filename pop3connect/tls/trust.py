@@ -307,27 +307,34 @@ def _pem_blocks(data: bytes) -> tuple[list[bytes], int]:
 _SEQUENCE = b"\x30"
 
 
+_SMALLEST = 100
+"""Bytes.  No certificate has fewer; a file of smaller values is something else, and is
+not looked at value by value."""
+
+
 def _der_blocks(data: bytes) -> list[bytes]:
     """Split DER values that stand one behind the other (X.690 section 8.1.3)."""
     blocks = []
-    while data:
-        size = _der_size(data)
-        blocks.append(data[:size])
-        data = data[size:]
+    start = 0
+    while start < len(data):
+        size = _der_size(data[start : start + 6])
+        end = len(data) if size is None or size < _SMALLEST else start + size
+        blocks.append(data[start:end])
+        start = end
     return blocks
 
 
-def _der_size(data: bytes) -> int:
-    """Return the bytes of the first value, or all if it has no known length."""
-    if data[:1] != _SEQUENCE or len(data) < 2:
-        return len(data)
-    if data[1] < 0x80:
-        return 2 + data[1]
-    digits = data[1] & 0x7F
+def _der_size(head: bytes) -> int | None:
+    """Return the bytes of the value that begins so; ``None`` if that is not known."""
+    if head[:1] != _SEQUENCE or len(head) < 2:
+        return None
+    if head[1] < 0x80:
+        return 2 + head[1]
+    digits = head[1] & 0x7F
     if not 1 <= digits <= 4:
         # An indefinite length: a PKCS #7 file in BER.
-        return len(data)
-    return 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
+        return None
+    return 2 + digits + int.from_bytes(head[2 : 2 + digits], "big")
 
 
 def _unbundled(block: bytes) -> list[bytes]:

@@ -529,6 +529,15 @@ class BadFileTests(TrustTestCase):
         # It should be a few thousandths.
         self.assertLess(time.process_time() - start, 0.25)
 
+    def test_many_small_der_values_are_read_quickly(self) -> None:
+        """The same for DER; a text that begins with many zeros looks like that too."""
+        for junk in (b"\x30\x00" * 100_000, b"0" * 2_000_000):
+            trust = trusting(self.folder({"x.der": junk}))
+            start = time.process_time()
+            with self.assertRaises(TLSError):
+                trust.load_into(SSL.Context(SSL.TLS_CLIENT_METHOD))
+            self.assertLess(time.process_time() - start, 0.25)
+
     def test_warning_is_not_repeated_at_next_connection(self) -> None:
         """The warning comes when the folder is read, not with each connection."""
         folder = self.folder({"good.pem": pem(authority()), "bad.pem": JUNK})
