@@ -74,9 +74,9 @@ class ServerAddress:
         Read ``"host"``, ``"host:port"``, ``"192.0.2.1:1100"``,
         ``"[2001:db8::1]:1100"`` or ``"2001:db8::1"``.
 
-        :raises UsageError: it is none of these; the message says why.  Where a
-            password could be in it, as in a URL, neither the message nor
-            ``.server`` repeats it.
+        :raises UsageError: it is something else; the message says why.  A text that
+            may hold a password, such as a URL, is not repeated in the message or in
+            ``.server``.
         """
         if not isinstance(server, str):
             raise UsageError(

@@ -123,6 +123,8 @@ class Connector:
         except POP3Error as error:
             known = getattr(self, "server", None)
             error.server = error.server or (str(known) if known else _shown(server))
+            # A URL may hold a password, and a traceback shows local variables.
+            del server
             raise
         self._pipeline = bool(pipeline)
         self._allow_cleartext = bool(allow_cleartext)
@@ -397,7 +399,7 @@ def _shown(server: str) -> str | None:
         ServerAddress.parse(server)
     except UsageError as error:
         return error.server
-    return server
+    return str(server)
 
 
 def _reactor(

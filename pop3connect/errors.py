@@ -88,11 +88,11 @@ class POP3Error(Exception):
         return ": ".join([part for part in (self.server, what) if part] + [message])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be copied and pickled whole; the default forgets keyword arguments."""
+        """Support copy and pickle; the default loses keyword arguments."""
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def about(self, verb: str | None, number: int | None = None) -> Self:
-        """Return the same error for another command that it struck."""
+        """Return a copy of the error, for another command that it affects."""
         twin = copy.copy(self)
         twin.verb = verb
         twin.number = number
@@ -113,11 +113,11 @@ class UsageError(POP3Error, ValueError):
 
 
 class ConnectError(POP3Error):
-    """No connection: name not found, refused, unreachable."""
+    """The connection failed: name not found, refused, unreachable."""
 
 
 class ConnectionLostError(POP3Error):
-    """The connection was there and went away, or had been ended before."""
+    """The connection was lost, or had been closed before."""
 
 
 class TimedOutError(POP3Error):
@@ -147,7 +147,7 @@ class TLSError(POP3Error):
 
 
 class VerificationError(TLSError):
-    """The server is not who it should be, or nobody we trust vouches for it."""
+    """The server did not prove its identity: the wrong name, or an untrusted issuer."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class STLSUnavailableError(TLSError):
 
 
 class ProtocolError(POP3Error):
-    """The server makes no sense.  The session has been ended."""
+    """The server broke the protocol.  The session has been ended."""
 
 
 class CommandError(POP3Error):

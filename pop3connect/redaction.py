@@ -1,9 +1,10 @@
 """
-What the status procedure is told: the conversation, with every secret masked.
+Keeps secrets out of what is shown: strings that do not print, masking and escaping of
+text from the network, and the transcript for the status procedure.
 
-Server text goes through here before anybody sees it, in an exception as well
-as in a status line: control characters are escaped, and a secret of this
-session that the server repeats is masked.
+Server text goes through here before it is shown, in an exception as well as in a status
+line: control characters are escaped, and a secret of this session that the server
+repeats is masked.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class Transcript:
     Tells one session's status procedure what happens.
 
     :param procedure: called with each line.  The first exception in it is logged, and
-        the session goes on after any.  ``None``: nobody listens.
+        the session goes on after any.  ``None`` means that there is none.
     :param max_hashes: how much work may go into finding secrets in the server's text.
     """
 
@@ -227,7 +228,8 @@ class Transcript:
         max_hashes: int = MAX_HASHES,
     ) -> None:
         self._procedure = procedure
-        #: Whether anybody hears; ask before building a line in a hot path.
+        #: Whether there is a status procedure; check it before building a line in a
+        #: hot path.
         self.listening = procedure is not None
         self._log = log
         self._logged = False
@@ -269,7 +271,7 @@ class Transcript:
         return printable(masked[:_SHOWN_OCTETS]) + ("..." if cut else "")
 
     def client(self, shown: str) -> None:
-        """Tell a command; ``shown`` is masked already by who built it."""
+        """Tell a command; ``shown`` is already masked."""
         self._tell(f"C: {shown}")
 
     def server(self, line: bytes) -> None:

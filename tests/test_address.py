@@ -150,7 +150,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIn(words, str(refusal(self, text)))
 
     def test_text_that_may_hold_a_password_is_not_repeated(self) -> None:
-        """Neither in the message, nor in ``.server``, nor by a traceback."""
+        """Not in the message, not in ``.server`` and not in a traceback."""
         for text in (
             "pop3://ada:SECRET@pop.example.com",
             "pop3s://ada:SECRET@pop.example.com:995/",

@@ -63,7 +63,7 @@ FlV3iazAMAUGAytlcANBAH9YMxKBfeK4dEh2qJtAJQYZtWrIPCjaZR34HKUzjN3K
 
 
 class FamilyTests(SynchronousTestCase):
-    """Who catches what."""
+    """Which base classes catch which errors."""
 
     def test_examples_cover_every_exported_error(self) -> None:
         self.assertEqual(
@@ -192,7 +192,7 @@ class TransientTests(SynchronousTestCase):
 
 
 class CopyTests(SynchronousTestCase):
-    """Errors travel: between processes, and to each command that they struck."""
+    """Errors are copied: to other processes, and for each command they affect."""
 
     def same(self, one: POP3Error, two: POP3Error) -> None:
         self.assertIsNot(one, two)

@@ -1,4 +1,4 @@
-"""What the status procedure is told, and what it is never told."""
+"""What is shown of a session, and what is never shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOWN = 512
 
 
 def transcript(*secrets: bytes) -> Transcript:
-    """Make a transcript that knows these secrets, and that nobody hears."""
+    """Make a transcript that knows these secrets, without a status procedure."""
     made = Transcript(None, log)
     made.keep_secret(*secrets)
     return made
@@ -312,7 +312,7 @@ class AnyTextTests(SynchronousTestCase):
 
 
 class TellingTests(SynchronousTestCase):
-    """What is told, and to whom."""
+    """What the status procedure is called with."""
 
     def setUp(self) -> None:
         self.told: list[str] = []
@@ -363,7 +363,7 @@ class TellingTests(SynchronousTestCase):
         silent.body(1)
         silent.tls("fact")
         silent.warning("text")
-        # Server text for an exception is cleaned all the same.
+        # Server text for an exception is cleaned anyway.
         self.assertEqual(silent.clean(b"no s3cret"), f"no {MASK}")
 
     def test_procedure_that_raises_is_logged_once_and_called_again(self) -> None:

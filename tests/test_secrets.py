@@ -17,16 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3connect import ConnectionLostError, UsageError
+from pop3connect import (
+    ConnectionLostError,
+    Connector,
+    POP3ClientFactory,
+    UsageError,
+    blocking,
+    connect,
+)
 from pop3connect.auth import sasl
 from pop3connect.auth.policy import NO_PASSWORD
 from pop3connect.cli import passwords
+from pop3connect.omnis.commands import Omnis
 from pop3connect.sansio.commands import Apop, Auth, AuthReply, Pass
 from pop3connect.watch_config import PasswordSource, read_config
 from pop3connect.watch_password import find_password
@@ -300,6 +310,45 @@ class LoginTests(SecretsTestCase):
             for password in (PASSWORD, PASSWORD.encode()):
                 error = self.fails("PLAIN", password=password, **options)
                 self.assertIsInstance(error, UsageError)
+
+    def test_argument_that_a_factory_refuses_shows_no_secret(self) -> None:
+        connector = Connector("pop.example.com")
+        for username, password in (
+            ("a\r\n", PASSWORD),
+            ("ada", f"{PASSWORD}\r\n"),
+            ("ada", PASSWORD.encode()),
+        ):
+            with self.assertRaises(UsageError) as caught:
+                POP3ClientFactory(connector, username, password)
+            self.assertTellsNothing(caught.exception, PASSWORD)
+
+
+class URLTests(SecretsTestCase, TestCase):
+    """A server given as a URL with a password in it, which is refused."""
+
+    URL = f"pop3s://ada:{PASSWORD}@pop.example.com"
+
+    def test_url_given_to_connect_or_a_connector_shows_no_secret(self) -> None:
+        failure = self.failureResultOf(connect(self.URL, "ada", ""), UsageError)
+        self.assertTellsNothing(failure.value, PASSWORD)
+        for options in ({}, {"secure": 3}, {"timeout": -1}):
+            with self.assertRaises(UsageError) as caught:
+                Connector(self.URL, **options)
+            self.assertTellsNothing(caught.exception, PASSWORD, of=options)
+
+    async def test_url_given_to_blocking_connect_shows_no_secret(self) -> None:
+        def block() -> None:
+            with self.assertRaises(UsageError) as caught:
+                blocking.connect(self.URL, "ada", "x", reactor=reactor)
+            self.assertTellsNothing(caught.exception, PASSWORD)
+
+        await deferToThread(block)
+
+    def test_url_in_an_unexpected_error_of_omnis_shows_no_secret(self) -> None:
+        broken = Omnis(lambda *_, **__: fail(ZeroDivisionError("a mistake")))
+        self.successResultOf(broken.POP3Connect(self.URL, "ada", PASSWORD))
+        [failure] = self.flushLoggedErrors(ZeroDivisionError)
+        self.assertTellsNothing(failure.value, PASSWORD)
 
 
 class CommandTests(SecretsTestCase):

@@ -27,7 +27,7 @@ If it takes ``refresh``, it is called with ``refresh=True`` when a token has exp
 @attrs.frozen
 class Account:
     """
-    Who logs in, and how.
+    The user name, the password, and how to log in with them.
 
     :ivar auth: ``"auto"``, the name of a mechanism, or an ``IClientAuthentication`` of
         Twisted.
@@ -63,7 +63,7 @@ class Account:
             except CancelledError:
                 raise
             except Exception as error:
-                # Its text is not repeated: it may have a token in it.
+                # Its text is not repeated: it may contain a token.
                 raise UsageError(
                     f"the password callable failed with {type(error).__name__}; "
                     "nothing was sent of the login"

@@ -1,6 +1,6 @@
 """
-One attempt to log in: the dialogue of one mechanism over a connection, and what came of
-it as a value.
+Makes one attempt to log in: carries the dialogue of a mechanism over a connection, and
+returns the outcome as a value.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Plugged(Mechanism):
         self.name = plugged_name(authenticator)
 
     def respond(self, challenge: bytes) -> bytes:
-        """Let it answer."""
+        """Let the caller's object answer."""
         secret = SecretBytes(self.credentials.password.encode())
         response: bytes = self._authenticator.challengeResponse(secret, challenge)
         return response
@@ -95,7 +95,7 @@ class Attempting:
 
     async def make(self, attempt: Attempt, secret: Secret) -> Outcome:
         """
-        Return what the server made of an attempt.
+        Make an attempt and return its outcome.
 
         :raises ProtocolError: the server's side of the mechanism is wrong, so that
             nothing weaker may follow.
@@ -224,7 +224,7 @@ class Attempting:
             told = True
             self.exposed = not mechanism.tentative
             status = await self.protocol.submit(AuthReply(self._encoded(response)))
-        raise SASLError("challenges without end")
+        raise SASLError(f"it sent more than {MAX_STEPS} challenges")
 
     def _auth_command(self, mechanism: Mechanism, first: bytes | None) -> Auth:
         # RFC 5034 section 4: with the command only if the server announces SASL,
@@ -258,7 +258,7 @@ class Attempting:
             await self.protocol.submit(AuthReply("*"))
         except CommandError as error:
             raise _UnsupportedError(error, reason) from error
-        raise SASLError("a cancelled login that succeeded")
+        raise SASLError("it accepted a login that was cancelled")
 
 
 def _raise_if_unsupported(error: CommandError) -> None:

@@ -48,7 +48,7 @@ log = Logger()
 
 @attrs.frozen
 class Session:
-    """What the login has found out."""
+    """What is known of a session after its login."""
 
     greeting: str
     capabilities: Capabilities
@@ -79,10 +79,10 @@ async def log_in(
     Take a new connection to the state TRANSACTION.
 
     :param before: how the login ended on the connection before this one.
-    :raises STLSUnavailableError: STLS was asked for and is not to be had.
+    :raises STLSUnavailableError: STLS was asked for and is not available.
     :raises LoginError: the server refused.
     :raises UsageError: this server cannot be given this name or password.
-    :raises POP3Error: and all that can happen to a connection.
+    :raises POP3Error: the connection failed.
     """
     if isinstance(account.password, str) and account.auth not in NO_PASSWORD:
         # Before it is used: the server may know it from elsewhere.
@@ -201,7 +201,7 @@ class _Authentication:
         self._withheld: list[str] = []
 
     def _order_bindings(self, greeting: bytes) -> list[ChannelBinding]:
-        # Only SCRAM has a use for them, and they take a look at the certificate.
+        # Only SCRAM uses them, and making them takes a look at the certificate.
         offered = self._capabilities.sasl
         names = (str(self._account.auth).upper(), *offered)
         if not any(name.startswith("SCRAM-") for name in names):
@@ -372,6 +372,8 @@ class _Authentication:
         *,
         refresh: bool = False,
     ) -> Secret:
+        if set(mechanisms) <= set(NO_PASSWORD):
+            return Secret()
         if before is not None:
             secret = before.secret
         else:
@@ -379,8 +381,7 @@ class _Authentication:
                 self._protocol,
                 Deferred.fromCoroutine(self._account.ask_password(refresh=refresh)),
             )
-        if not set(mechanisms) <= set(NO_PASSWORD):
-            check_text("password", secret)
+        check_text("password", secret)
         if callable(self._account.password):
             self._protocol.transcript.keep_secret(*self._account.secrets(secret))
         return secret

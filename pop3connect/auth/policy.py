@@ -69,7 +69,7 @@ class Attempt:
 
 
 class Verdict(enum.Enum):
-    """What a server made of an attempt."""
+    """How a server answered an attempt."""
 
     ACCEPTED = "accepted"
     UNSUPPORTED = "unsupported"
@@ -81,7 +81,7 @@ class Verdict(enum.Enum):
 @attrs.frozen
 class Outcome:
     """
-    What came of an attempt.
+    The outcome of an attempt.
 
     :ivar error: why it failed: the server's refusal, or a `UsageError` where the
         mechanism cannot carry this user name or password.
@@ -258,7 +258,7 @@ def next_attempt(
     connection is not followed by one that is not: to make a client give up the
     binding is what an attacker would want.
 
-    :param tried: what came of the attempts up to now, on this connection and before.
+    :param tried: the outcomes so far, on this connection and the one before it.
     :param known: the type of binding that worked with this server before.
     """
     refusals = [outcome for outcome in tried if outcome.verdict is Verdict.REFUSED]

@@ -70,7 +70,7 @@ ChannelBinding = tuple[str, bytes]
 @attrs.frozen
 class Credentials:
     """
-    Who logs in, for as long as the login takes.
+    The user name and password, kept only while the login runs.
 
     :ivar binding: what binds the login to the TLS around it.  SCRAM without -PLUS sends
         the flag ``y`` if there is one ("this client could bind"), else ``n`` (RFC 5802
@@ -87,7 +87,7 @@ class Credentials:
 
 
 def _octets(text: str) -> SecretBytes:
-    # In no traceback that shows local variables, neither here nor in a library.
+    # Here and in libraries, a traceback that shows local variables must not show it.
     text = Secret(text)
     try:
         return SecretBytes(text.encode())
@@ -134,7 +134,7 @@ class Mechanism:
         :raises SASLError: this mechanism has no such challenge.
         :raises UnusableError: the account's data at the server cannot be used.
         """
-        raise SASLError("a challenge more than it has")
+        raise SASLError("it sent a challenge that the mechanism does not have")
 
     def gives_up(self, challenge: bytes) -> bool:
         """Return whether the server says that it cannot go on with the mechanism."""
@@ -142,7 +142,7 @@ class Mechanism:
 
     def finish(self) -> None:
         """
-        Look back when the server says that all is well.
+        Check what the server has proven, after its ``+OK``.
 
         :raises SASLError: the server has not proven that it knows the password.
         """
@@ -159,7 +159,7 @@ class Plain(Mechanism):
     cleartext = True
 
     def initial(self) -> bytes:
-        """Return all there is to say."""
+        """Return the only message."""
         who = self.credentials
         return _octets(f"\0{who.username}\0{who.password}")
 
@@ -177,7 +177,7 @@ class Login(Mechanism):
     def respond(self, challenge: bytes) -> bytes:
         """Answer the next prompt."""
         if not self._answers:
-            raise SASLError("a third prompt")
+            raise SASLError("it sent a third prompt")
         return _octets(self._answers.pop())
 
 
@@ -300,7 +300,7 @@ class Scram(Mechanism):
     def finish(self) -> None:
         """Refuse a server that has not proven that it knows the password."""
         if not self._proven:
-            raise SASLError("no proof that it knows the password")
+            raise SASLError("it did not prove that it knows the password")
 
     def failure(self) -> Mapping[str, str]:
         """Return the error that the server named (RFC 5802 section 7)."""
@@ -312,7 +312,7 @@ def _check_iterations(server_first: bytes) -> None:
     count = int(match[1]) if match else 0
     if not MIN_ITERATIONS <= count <= MAX_ITERATIONS:
         raise SASLError(
-            f"an iteration count that is not from {MIN_ITERATIONS} to {MAX_ITERATIONS}"
+            f"its iteration count is not from {MIN_ITERATIONS} to {MAX_ITERATIONS}"
         )
 
 
@@ -343,14 +343,14 @@ class XOAuth2(Mechanism):
         self._failure: dict[str, str] = {}
 
     def initial(self) -> bytes:
-        """Return all there is to say."""
+        """Return the only message."""
         who = self.credentials
         return _octets(f"user={who.username}\1auth=Bearer {who.password}\1\1")
 
     def respond(self, challenge: bytes) -> bytes:
-        """Take in why it failed, and let the server go on to its ``-ERR``."""
+        """Keep the reason of the failure, and let the server send its ``-ERR``."""
         if self._failure:
-            raise SASLError("a second challenge after the failure")
+            raise SASLError("it sent a second challenge after the failure")
         import json  # late: few logins come here
 
         self._failure = {"status": "unknown"}
@@ -381,7 +381,7 @@ class OAuthBearer(XOAuth2):
     _last_word = b"\1"
 
     def initial(self) -> bytes:
-        """Return all there is to say."""
+        """Return the only message."""
         who = self.credentials
         name = who.username.replace("=", "=3D").replace(",", "=2C")
         return _octets(
@@ -391,12 +391,12 @@ class OAuthBearer(XOAuth2):
 
 
 class External(Mechanism):
-    """EXTERNAL (RFC 4422 appendix A): the client certificate says who we are."""
+    """EXTERNAL (RFC 4422 appendix A): the client certificate proves the identity."""
 
     name = "EXTERNAL"
 
     def initial(self) -> bytes:
-        """Name who we want to be."""
+        """Return the user name."""
         return _octets(self.credentials.username)
 
 
@@ -406,7 +406,7 @@ class Anonymous(Mechanism):
     name = "ANONYMOUS"
 
     def initial(self) -> bytes:
-        """Leave a trace."""
+        """Return the user name as the trace."""
         return _octets(self.credentials.username)
 
 
@@ -474,7 +474,7 @@ def decode_challenge(challenge: bytes) -> SecretBytes | None:
 
 def forms(credentials: Credentials) -> list[bytes]:
     """Return the forms in which a server may repeat a password."""
-    octets = SecretBytes(credentials.password.encode("utf-8", "surrogateescape"))
+    octets = _octets(credentials.password)
     plain = Plain(credentials).initial()
     return [
         octets,

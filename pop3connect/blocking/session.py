@@ -115,8 +115,10 @@ def connect(given: inspect.BoundArguments) -> BlockingHandle:
     :raises ImportError: the reactor has to be started, and crochet is not installed.
     """
     options = given.arguments
-    if isinstance(options["password"], str):
-        options["password"] = Secret(options["password"])
+    # A traceback shows local variables; a server given as a URL may hold a password.
+    for name in ("server", "password"):
+        if isinstance(options[name], str):
+            options[name] = Secret(options[name])
     thread = ReactorThread.find(options.get("reactor"))
     options["reactor"] = thread.reactor
     call = Call[BlockingHandle](thread)

@@ -95,9 +95,11 @@ def command(
         except TypeError as error:
             carrying = self.told(Code.PARAMETER_COUNT, str(error), body.__name__)
         else:
-            if isinstance(password := bound.arguments.get("password"), str):
-                # The frames of the coroutine, which tracebacks show, hold it.
-                bound.arguments["password"] = Secret(password)
+            # The frames of the coroutine, which tracebacks show, hold them; a server
+            # given as a URL may hold a password.
+            for name in ("server", "password"):
+                if isinstance(value := bound.arguments.get(name), str):
+                    bound.arguments[name] = Secret(value)
             carrying = self._carry_out(body.__name__, body(*bound.args, **bound.kwargs))
         return Deferred.fromCoroutine(carrying)
 

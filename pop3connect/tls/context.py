@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
@@ -60,7 +59,7 @@ _CIPHERS = (
 )
 
 SESSION_SECONDS = 3600.0
-"""How long a TLS session may be resumed: for so long a change of the server's
+"""How long a TLS session may be resumed.  During this time a change of the server's
 certificate, or of the platform's store, may go unnoticed."""
 
 _MAX_SESSIONS = 256
@@ -72,7 +71,7 @@ _MAX_HABITS = 1024
 
 @attrs.frozen
 class _Resumable:
-    """A session with a server that has proven who it is, and until when it counts."""
+    """A session with a server that has proven its identity, and when it expires."""
 
     session: SSL.Session
     not_after: float
@@ -95,11 +94,11 @@ class ClientContext:
     """
     An OpenSSL context for one trust, shared by all its connections.
 
-    The TLS sessions of servers that have proven who they are are kept with it, so
-    that the next connection to the same server need not begin anew.  A context of
-    another trust, or of the same folder after a change, knows nothing of them.
+    It keeps the TLS sessions of servers that have proven their identity, so that the
+    next connection to such a server can resume one.  A context for another trust, or
+    for the same folder after a change, has none of them.
 
-    :param trust: whom to trust; ``None``: encrypt, and check nothing.
+    :param trust: which certificates to trust; ``None``: encrypt, and check nothing.
     """
 
     def __init__(
@@ -131,8 +130,8 @@ class ClientContext:
             log.warn("cacerts: {text}", text=warning)
         store = context.get_cert_store()
         assert store is not None
-        # As Python's own ssl does since 3.13.  A certificate in the folder is
-        # trusted as it stands there, be it a root or not.
+        # As Python's own ssl does since 3.13.  Any certificate in the folder is
+        # trusted, not only a root.
         store.set_flags(
             crypto.X509StoreFlags.X509_STRICT | crypto.X509StoreFlags.PARTIAL_CHAIN
         )
@@ -145,7 +144,7 @@ class ClientContext:
     def connection(
         self, server: ServerAddress
     ) -> tuple[SSL.Connection, IdentityCheck | None]:
-        """Make a connection, and what will be known of its check."""
+        """Make a connection, and the object that holds the result of its check."""
         connection = SSL.Connection(self._context, None)
         if not server.is_ip:
             # RFC 6066 section 3: names only.
@@ -191,7 +190,7 @@ class ClientContext:
         self.forget(server)
 
     def remember(self, server: ServerAddress, resumable: _Resumable) -> None:
-        """Keep a session with a server that has proven who it is."""
+        """Keep a session with a server that has proven its identity."""
         habits = self._habits.get(server)
         if habits is not None and not habits.resumes:
             return
@@ -219,7 +218,7 @@ class ContextKeeper:
     """
     Keeps the context for a trust and a certificate, and makes a new one after a change.
 
-    :param trust: whom to trust; ``None``: encrypt, and check nothing.
+    :param trust: which certificates to trust; ``None``: encrypt, and check nothing.
     """
 
     def __init__(
@@ -246,7 +245,7 @@ class ContextKeeper:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ConnectionCreator:
-    """Makes the TLS connection of one session, and knows how its check went."""
+    """Makes the TLS connection of one session, and keeps the result of its check."""
 
     def __init__(self, context: ClientContext, server: ServerAddress) -> None:
         self._context = context
@@ -277,14 +276,14 @@ class ConnectionCreator:
 
     def finish(self) -> TLSInfo:
         """
-        Tell what the handshake came to.
+        Return what was negotiated in the handshake.
 
-        :raises VerificationError: it is complete, and yet nothing was proven.
+        :raises VerificationError: it is complete, but the server has proven nothing.
         """
         assert self._connection is not None
-        # A session that is resumed shows no certificate: the server proves that it
-        # is the one which has shown it before.  If it is not resumed after all, the
-        # certificate is asked for and checked.
+        # In a resumed session no certificate is shown: the server proves that it is
+        # the one that has shown it before.  If the session is not resumed, OpenSSL asks
+        # for the certificate and checks it.
         if self._check is not None and not (self._check.proven or self._resumable):
             raise VerificationError(
                 "the TLS handshake ended without a proof of who the server is",
@@ -339,7 +338,7 @@ class ConnectionCreator:
         if self._check.proven:
             not_after = min(self._check.not_after, time.time() + SESSION_SECONDS)
         elif self._resumable is not None:
-            # What is resumed again and again ends all the same.
+            # Resuming a session does not make it last longer.
             not_after = self._resumable.not_after
         else:
             return
@@ -350,7 +349,7 @@ class ConnectionCreator:
         Return the channel bindings of the connection, by name, the best first.
 
         tls-exporter (RFC 9266) for TLS 1.3 only: with 1.2 it needs the extended
-        master secret, and there is no asking for that here.
+        master secret, and pyOpenSSL cannot tell whether that is in use.
 
         tls-unique (RFC 5929 section 3) is the first Finished of the handshake: the
         client's, unless a session was resumed.  OpenSSL knows whether one was, and
@@ -370,7 +369,7 @@ class ConnectionCreator:
             bindings.append(("tls-exporter", key))
         certificate = self._connection.get_peer_certificate()
         if certificate is not None:
-            end_point = _end_point(certificate.to_cryptography())
+            end_point = _end_point(certificate)
             if end_point is not None:
                 bindings.append(("tls-server-end-point", end_point))
         finished = self._connection.get_finished()
@@ -379,11 +378,14 @@ class ConnectionCreator:
         return tuple(bindings)
 
 
-def _end_point(certificate: x509.Certificate) -> bytes | None:
+def _end_point(shown: crypto.X509) -> bytes | None:
     """Return the hash of a certificate that RFC 5929 section 4.1 binds to."""
     try:
+        certificate = shown.to_cryptography()
         algorithm = certificate.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
+        # An algorithm that it does not know; or, where the certificate need not be
+        # verified, one that OpenSSL can parse and cryptography cannot.
         return None
     if algorithm is None:
         # Ed25519 and the like: the RFC says nothing of them.

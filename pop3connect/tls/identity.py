@@ -35,7 +35,7 @@ from .trust import Trust, name_unusable
 __all__ = ["IdentityCheck", "tls_error"]
 
 _MAX_NAMES = 8
-"""So many names of a certificate are listed in a refusal."""
+"""Names of a certificate that are listed in a refusal."""
 
 _MAX_NAME = 250
 """Characters of a name that are shown."""
@@ -44,7 +44,7 @@ _MAX_NAME = 250
 @attrs.define(eq=False)
 class IdentityCheck:
     """
-    What the handshake of one connection has to prove, and what came of it.
+    What the handshake of one connection has to prove, and the result.
 
     :ivar unusable: a warning for each file of the cacerts folder that could not be
         used: it may hold the certificate that is missing.
@@ -117,9 +117,9 @@ def _stand_in(server: ServerAddress) -> DNS_ID | None:
     """
     Return the reference for wildcards, if the left-most label is an A-label.
 
-    A wildcard stands for any one label (RFC 9525 section 6.3), and service-identity
-    lets it stand for no A-label, a rule of RFC 6125.  So such a label is replaced by
-    another one; which one is the same to a wildcard.
+    A wildcard stands for any one label (RFC 9525 section 6.3), but by a rule of RFC
+    6125 service-identity does not let it stand for an A-label.  So the A-label is
+    replaced by another label; a wildcard matches either.
     """
     label, dot, parent = server.host.partition(".")
     if server.is_ip or not dot or not label.startswith("xn--"):
@@ -129,7 +129,7 @@ def _stand_in(server: ServerAddress) -> DNS_ID | None:
 
 def _reference(server: ServerAddress) -> DNS_ID | IPAddress_ID:
     if server.is_ip:
-        # A zone ("%eth0") is the business of this host alone.
+        # A zone ("%eth0") has a meaning on this host only.
         return IPAddress_ID(server.host.partition("%")[0])
     return DNS_ID(server.host)
 
@@ -169,12 +169,12 @@ _REASONS = {
     _BAD_SIGNATURE: "its signature is wrong",
     22: "its chain is too long",
     23: "it has been revoked",
-    24: "a certificate of its chain is no CA certificate",
+    24: "a certificate of its chain is not a CA certificate",
     25: "its chain is longer than a CA of it allows",
     26: "it is not for a TLS server",
     28: "a CA of its chain is not accepted for this purpose",
     32: "a CA of its chain may not sign certificates",
-    34: "it has a critical extension that nobody here knows",
+    34: "it has a critical extension that OpenSSL does not know",
     47: "a CA of its chain may not issue certificates for this name",
     48: "a CA of its chain must not issue certificates for this name",
     66: "its key is too weak",

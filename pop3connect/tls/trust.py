@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from OpenSSL import SSL, crypto
 
 from ..errors import TLSError, UsageError
@@ -143,7 +142,7 @@ class Trust:
             store = context.get_cert_store()
             assert store is not None
             for certificate in certificates:
-                store.add_cert(crypto.X509.from_cryptography(certificate))
+                store.add_cert(certificate)
         if self.system:
             context.set_default_verify_paths()
             if sys.platform in ("win32", "darwin"):  # pragma: no cover
@@ -168,7 +167,7 @@ def facts(about: os.stat_result) -> tuple[int, ...]:
 
 
 def _is_hidden(name: str) -> bool:
-    # Editors, file managers and Kubernetes keep files of their own there.
+    # Such are the files of editors, file managers and Kubernetes.
     return name.startswith(".")
 
 
@@ -184,8 +183,8 @@ def _facts_of(entry: os.DirEntry[str]) -> tuple[int, ...]:
     return (stat.S_IFMT(about.st_mode),)
 
 
-def _read_folder(folder: Path) -> tuple[list[x509.Certificate], list[str]]:
-    certificates: list[x509.Certificate] = []
+def _read_folder(folder: Path) -> tuple[list[crypto.X509], list[str]]:
+    certificates: list[crypto.X509] = []
     warnings: list[str] = []
     seen: set[tuple[int, int]] = set()
     try:
@@ -264,17 +263,20 @@ def _check_file(about: os.stat_result) -> None:
         raise OSError(_TOO_LARGE)
 
 
-def _read_certificates(data: bytes) -> tuple[list[x509.Certificate], int]:
+def _read_certificates(data: bytes) -> tuple[list[crypto.X509], int]:
     """Return the certificates in a file, and how many could not be read."""
-    found: list[x509.Certificate] = []
+    found: list[crypto.X509] = []
     blocks, bad = _pem_blocks(data)
     if not blocks and data[:1] == _SEQUENCE:
         blocks = _der_blocks(data)
     for block in blocks:
-        try:
-            found += _read_der(block)
-        except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
-            bad += 1
+        for certificate in _unbundled(block):
+            # By OpenSSL, whose store it is for: cryptography parses certificates that
+            # OpenSSL refuses, and warns of a serial number below 1.
+            try:
+                found.append(crypto.load_certificate(crypto.FILETYPE_ASN1, certificate))
+            except crypto.Error:
+                bad += 1
     return found, bad
 
 
@@ -305,32 +307,41 @@ def _pem_blocks(data: bytes) -> tuple[list[bytes], int]:
 _SEQUENCE = b"\x30"
 
 
+_SMALLEST = 100
+"""Bytes.  No certificate has fewer; a file of smaller values is something else, and is
+not looked at value by value."""
+
+
 def _der_blocks(data: bytes) -> list[bytes]:
     """Split DER values that stand one behind the other (X.690 section 8.1.3)."""
     blocks = []
-    while data:
-        size = _der_size(data)
-        blocks.append(data[:size])
-        data = data[size:]
+    start = 0
+    while start < len(data):
+        size = _der_size(data[start : start + 6])
+        end = len(data) if size is None or size < _SMALLEST else start + size
+        blocks.append(data[start:end])
+        start = end
     return blocks
 
 
-def _der_size(data: bytes) -> int:
-    """Return the bytes of the first value, or all if it has no known length."""
-    if data[:1] != _SEQUENCE or len(data) < 2:
-        return len(data)
-    if data[1] < 0x80:
-        return 2 + data[1]
-    digits = data[1] & 0x7F
+def _der_size(head: bytes) -> int | None:
+    """Return the bytes of the value that begins so; ``None`` if that is not known."""
+    if head[:1] != _SEQUENCE or len(head) < 2:
+        return None
+    if head[1] < 0x80:
+        return 2 + head[1]
+    digits = head[1] & 0x7F
     if not 1 <= digits <= 4:
         # An indefinite length: a PKCS #7 file in BER.
-        return len(data)
-    return 2 + digits + int.from_bytes(data[2 : 2 + digits], "big")
+        return None
+    return 2 + digits + int.from_bytes(head[2 : 2 + digits], "big")
 
 
-def _read_der(block: bytes) -> list[x509.Certificate]:
+def _unbundled(block: bytes) -> list[bytes]:
+    """Return the certificates in a PKCS #7 bundle; anything else as it is."""
     # Whatever the label of the PEM block was: Windows writes PKCS #7 as CERTIFICATE.
     try:
-        return [x509.load_der_x509_certificate(block)]
-    except ValueError:
-        return pkcs7.load_der_pkcs7_certificates(block)
+        bundle = pkcs7.load_der_pkcs7_certificates(block)
+    except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
+        return [block]
+    return [certificate.public_bytes(Encoding.DER) for certificate in bundle]

@@ -41,7 +41,7 @@ DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 
 
 class LoginTestCase(SessionTestCase):
-    """Steps of a login, for the tests."""
+    """Steps of a login that the tests share."""
 
     def begin(self, greeting: bytes = b"+OK ready\r\n", **options: Any) -> Any:
         """Begin to open a session; the server greets."""
@@ -430,7 +430,7 @@ class APOPTests(LoginTestCase):
 
     def test_timestamp_from_before_stls_is_not_used_over_tls(self) -> None:
         # RFC 2595 section 4: what was learnt in the clear is forgotten, and there is no
-        # other greeting.  Whoever sent that one could have any digest made.
+        # other greeting.  The sender of that one could have any digest made.
         opening = self.begin(
             b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="APOP"
         )
@@ -454,7 +454,7 @@ class APOPTests(LoginTestCase):
         self.assertEqual(error.code, "AUTH")
 
     def test_digest_repeated_in_refusal_is_masked(self) -> None:
-        # Who has it and the greeting can try passwords in his own time.
+        # With it and the greeting, passwords can be guessed offline.
         opening = self.ask(b"+OK %b\r\n" % STAMP)
         self.server.expect(
             b"APOP mrose " + DIGEST, b"-ERR no %b, tanstaaf\r\n" % DIGEST
@@ -558,7 +558,7 @@ class PlainTests(LoginTestCase):
         if not opening.called:
             self.server.say(b"+OK bye\r\n")
         self.server.settle()
-        # Whose fault it is may be told in either way; there is no login.
+        # Either error will do; there is no login.
         self.failureResultOf(opening, LoginError, ProtocolError)
         self.assertClosed()
 
@@ -710,7 +710,7 @@ class PasswordTests(LoginTestCase):
 
 
 class SecretsTests(LoginTestCase):
-    """What nobody is to see: rule 9 of the design."""
+    """What must not be shown: rule 9 of the design."""
 
     FORMS = (
         "lovelace",
@@ -756,7 +756,7 @@ class SecretsTests(LoginTestCase):
             self.masked(error)
 
     def test_secret_at_the_cut_of_an_unreadable_reply_is_masked(self) -> None:
-        """Wherever in it: what is left after the cut is no half of them."""
+        """Wherever it is in the reply: the cut does not leave half of a secret."""
         for before in (0, 70, 75, 79, 80):
             self.anew()
             opening = self.begin(auth="USER")
@@ -942,7 +942,7 @@ class STLSTests(LoginTestCase):
         self.result(handle.abort())
 
     def test_timestamp_from_before_stls_is_not_used_by_auto_login(self) -> None:
-        # It was learnt in the clear; whoever sent it gets no digest for it.
+        # It was learnt in the clear; its sender, maybe an attacker, gets no digest.
         opening = self.begin(
             b"+OK %b\r\n" % STAMP, secure=Secure.STLS, verify=False, auth="auto"
         )
@@ -960,7 +960,7 @@ class STLSTests(LoginTestCase):
 
 class EveryPhase(LoginTestCase):
     """
-    What is asked of every phase of `connect`.
+    A phase of `connect`, for the tests that every phase has to pass.
 
     A subclass reaches its phase with `reach`.
     """

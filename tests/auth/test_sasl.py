@@ -67,7 +67,7 @@ class PlainTests(SynchronousTestCase):
 
 class SurrogateTests(SynchronousTestCase):
     """
-    Names and passwords that are no text: surrogates, for an octet or for nothing.
+    Names and passwords with surrogates, those that stand for a byte and others.
 
     They are sent or they are a `UsageError`.  A `UnicodeEncodeError` would be neither
     expected by anybody nor fit to be shown: it carries the whole password.
@@ -292,10 +292,10 @@ class MechanismTests(SynchronousTestCase):
             b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
             b"s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
         )
-        self.assertTrue(
-            scram.respond(first).endswith(
-                b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
-            )
+        self.assertEqual(
+            scram.respond(first),
+            b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+            b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
         )
         final = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
         self.assertEqual(scram.respond(final), b"")

@@ -15,7 +15,6 @@ from pop3connect import Handle, LoginError, Secure, connect
 from ..support import cyrus
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n"
-PLUS = ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS")
 VERSIONS = (("tls1_2", "TLSv1.2"), ("tls1_3", "TLSv1.3"))
 
 
@@ -83,25 +82,6 @@ class BindingTests(TestCase):
                 handle = await self.open(server, account, auth=auth)
                 self.assertEqual(self.attempts(), 1)
                 await handle.disconnect()
-
-    async def test_mechanisms_with_and_without_binding_log_in(self) -> None:
-        server = cyrus.shared()
-        account = server.add_user([MAIL])
-        for auth in (*PLUS, *cyrus.MECHANISMS, "USER"):
-            for secure in (Secure.TLS, Secure.STLS):
-                handle = await self.open(server, account, secure, auth=auth)
-                self.assertEqual(handle.login.mechanism, auth)
-                self.assertEqual(self.attempts(), 1)
-                await handle.disconnect()
-
-    async def test_mechanisms_without_tls_log_in(self) -> None:
-        server = cyrus.shared()
-        account = server.add_user([MAIL])
-        for auth in ("auto", *cyrus.MECHANISMS, "USER", "APOP"):
-            handle = await self.open(server, account, Secure.NONE, auth=auth)
-            chosen = "SCRAM-SHA-256" if auth == "auto" else auth
-            self.assertEqual(handle.login.mechanism, chosen)
-            await handle.disconnect()
 
     async def test_wrong_password_is_seen_twice_at_most_and_never_unbound(self) -> None:
         # One that no login has taught anything about.

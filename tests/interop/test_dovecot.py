@@ -69,7 +69,7 @@ COMPLETED = {
 
 def small(count: int) -> list[bytes]:
     """
-    So many small messages, each of another size.
+    Return small messages, each of another size.
     """
     return [
         HEADERS + b"message %d\r\n.%s\r\n" % (number, b"." * number)
@@ -235,7 +235,7 @@ class ConnectTests(InteropTestCase):
         for host in ("localhost", "127.0.0.1"):
             with self.assertRaises(VerificationError) as caught:
                 await self.open(mailbox, secure, at=server, host=host)
-            # The user has to see what it is called and what was wanted.
+            # The user has to see the name that it has and the one that was expected.
             self.assertIn("mail.example.org", str(caught.exception))
             self.assertIn(host, str(caught.exception))
         self.assertEqual(await self.logged(mailbox, server), [])
@@ -350,7 +350,7 @@ class ConnectTests(InteropTestCase):
 
     async def test_closed_port_is_an_error_that_names_it(self) -> None:
         """
-        A port that nobody listens on: an error that names it.
+        A port without a server: an error that names it.
         """
         server = dovecot.shared(tls=False)
         mailbox = server.add_user()
@@ -680,7 +680,7 @@ class ReadTests(InteropTestCase):
 
     async def test_session_continues_after_leaving_messages_early(self) -> None:
         """
-        Who has seen enough may stop, and the session goes on.
+        The caller may stop early, and the session goes on.
         """
         mailbox, handle = await self.filled(small(50))
         stream = handle.messages()
@@ -910,7 +910,7 @@ class PipelineTests(InteropTestCase):
         """
         More than fits all the buffers on the way, asked for at once.
 
-        Whoever sends commands for ever and never reads would wait for ever.
+        A client that sends commands and never reads would wait for ever.
         """
         _, handle = await self.filled([big(), *small(1)])
         digest = hashlib.sha256(big()).digest()
@@ -938,7 +938,7 @@ class PipelineTests(InteropTestCase):
 
 class DeleteTests(InteropTestCase):
     """
-    What is gone afterwards, and above all what is not.
+    Which messages are gone afterwards, and which are not.
     """
 
     async def remaining(self, mailbox: dovecot.Mailbox) -> list[bytes]:

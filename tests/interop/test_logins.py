@@ -330,7 +330,7 @@ class TwistedDigestTests(LoginTestCase):
     """
     Twisted's own server, with passwords in clear text, and CRAM-MD5.
 
-    Its APOP is not a row: it refuses every digest, for it compares bytes with text.
+    Its APOP is not a row: it refuses every digest, because it compares bytes with text.
     """
 
     def serve(self, login: Login) -> Any:

@@ -181,7 +181,7 @@ class Commands:
 
     def nobody(self: Any) -> str:
         """
-        Return an address where nobody listens, for as long as the test runs.
+        Return an address without a server, for as long as the test runs.
         """
         held = socket.socket()
         self.addCleanup(held.close)

@@ -423,9 +423,9 @@ def rsa_authority() -> trustme.CA:
 
 def signed_with(digest: hashes.HashAlgorithm, number: int) -> Shown:
     """
-    Return a certificate with a signature that nobody makes any more.
+    Return a certificate with a signature that is no longer in use.
 
-    No library does, so the one with SHA-256 is signed anew.
+    No library makes it, so the one with SHA-256 is signed again.
 
     :param number: the last part of the algorithm's name, 1.2.840.113549.1.1.
     """
@@ -590,7 +590,7 @@ def shake_hands_over(ours: SSL.Connection, server: ServerTLS) -> None:
         except SSL.WantReadError:
             pass
         finally:
-            # Also if there is an error: the other side is told.
+            # Also if there is an error: the other side gets the alert.
             _carry(ours, theirs)
         with contextlib.suppress(SSL.WantReadError):
             theirs.do_handshake()

@@ -25,31 +25,21 @@ PACKAGES = Packages(
     "Cyrus", "POP3CONNECT_CYRUS", "usr/lib/cyrus/bin/pop3d", private_paths=False
 )
 
-#: Every mechanism of Cyrus SASL that pop3connect has too.
+#: Every mechanism of Cyrus SASL that pop3connect has too.  Over TLS Cyrus offers the
+#: -PLUS variants of the SCRAM mechanisms as well.
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
 
 
 class Cyrus(Unpacked):
     """
-    A Cyrus server.
+    A Cyrus server, which takes APOP, and USER and PLAIN without TLS.
 
-    @param mechanisms: The SASL mechanisms that it offers.  Over TLS it offers the -PLUS
-        variants of the SCRAM mechanisms too.
     @param tls_versions: The versions of TLS that it takes.
-    @param apop: Whether its greeting has a timestamp and it takes APOP.
-    @param plaintext: Whether it takes USER and PLAIN without TLS.
     """
 
     packages = PACKAGES
 
-    def __init__(
-        self,
-        *,
-        mechanisms: Iterable[str] = MECHANISMS,
-        tls_versions: str = "tls1_2 tls1_3",
-        apop: bool = True,
-        plaintext: bool = True,
-    ) -> None:
+    def __init__(self, *, tls_versions: str = "tls1_2 tls1_3") -> None:
         super().__init__()
         # Cyrus does not handle mail as root.
         self._user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())[0]
@@ -58,11 +48,7 @@ class Cyrus(Unpacked):
         for name in ("config", "mail", "socket"):
             (self.directory / name).mkdir()
         self.port, self.tls_port = free_ports(2)
-        allowed = (
-            f"allowapop: {'yes' if apop else 'no'}\n"
-            f"allowplaintext: {'yes' if plaintext else 'no'}\n"
-        )
-        self._write("imapd.conf", self._options(mechanisms, tls_versions) + allowed)
+        self._write("imapd.conf", self._options(tls_versions))
         self._write("cyrus.conf", self._services())
         self._own(self.directory)
         files = ("-C", "imapd.conf", "-M", "cyrus.conf", "-p", "master.pid")
@@ -84,7 +70,7 @@ class Cyrus(Unpacked):
         plugins = map(str, self.packages.root.glob("usr/lib/*-linux-gnu/sasl2"))
         return {"SASL_PATH": os.pathsep.join(plugins)}
 
-    def _options(self, mechanisms: Iterable[str], tls_versions: str) -> str:
+    def _options(self, tls_versions: str) -> str:
         directory = self.directory
         group = grp.getgrgid(pwd.getpwnam(self._user).pw_gid).gr_name
         return f"""\
@@ -101,10 +87,12 @@ lmtpsocket: {directory}/socket/lmtp
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb
 sasl_sasldb_path: {directory}/sasldb2
-sasl_mech_list: {" ".join(mechanisms)}
+sasl_mech_list: {" ".join(MECHANISMS)}
 tls_server_cert: {directory}/server.pem
 tls_server_key: {directory}/server.pem
 tls_versions: {tls_versions}
+allowapop: yes
+allowplaintext: yes
 """
 
     def _services(self) -> str:
@@ -168,11 +156,11 @@ SERVICES {{
 
 
 @functools.cache
-def shared(**options: str | bool | tuple[str, ...]) -> Cyrus:
+def shared(**options: str) -> Cyrus:
     """
     Return the running server with these options, started by the first call.  It runs
     until the test run ends.
     """
-    server = Cyrus(**options)  # type: ignore[arg-type]
+    server = Cyrus(**options)
     atexit.register(server.stop)
     return server

@@ -188,7 +188,9 @@ class ChainTests(TLSTestCase):
                 f"Odd CA {critical}", by=authority(), extensions=((odd, critical),)
             )
             if critical:
-                self.refused_for(by(ca), "critical extension that nobody here knows")
+                self.refused_for(
+                    by(ca), "critical extension that OpenSSL does not know"
+                )
             else:
                 self.accepts(by(ca))
 
@@ -244,7 +246,7 @@ class ManyAuthoritiesTests(TLSTestCase):
 
     def test_cross_signed_chain_is_accepted_with_either_root(self) -> None:
         """
-        A new root that an old one vouches for, for those who know only the old one.
+        A new root that an old one vouches for, where only the old one is trusted.
         """
         own = ec.generate_private_key(ec.SECP256R1())
         old_root = make_authority("Old root")
@@ -273,7 +275,7 @@ class ManyAuthoritiesTests(TLSTestCase):
 
     def test_cas_that_sign_each_other_are_refused(self) -> None:
         """
-        Nobody of the folder does, and it comes to an end.
+        No CA of the folder is among them; the search for a root ends anyway.
         """
         own, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         one = make_authority("One of two", own=own)
@@ -284,7 +286,7 @@ class ManyAuthoritiesTests(TLSTestCase):
 
     def test_unrelated_certificates_in_chain_are_ignored(self) -> None:
         """
-        Certificates that nobody needs, in any order.
+        Certificates that are not needed, in any order.
         """
         others = [certificate_of(make_authority(f"Other {n}")) for n in range(20)]
         ca = certificate_of(intermediate())
@@ -293,7 +295,7 @@ class ManyAuthoritiesTests(TLSTestCase):
 
     def test_chain_of_fifty_cas_is_refused(self) -> None:
         """
-        Fifty CAs, one below the other; OpenSSL has a limit of its own.
+        Fifty CAs, one below the other; OpenSSL has a lower limit.
         """
         own = ec.generate_private_key(ec.SECP256R1())
         cas = [authority()]
@@ -310,7 +312,7 @@ class ManyAuthoritiesTests(TLSTestCase):
         folder = self.folder([authority()])
         template = certificate_of(make_authority("CA number 00000"))
         der = template.public_bytes(Encoding.DER)
-        # Nobody looks at a root's signature of itself.
+        # The signature of a root by itself is not checked.
         ders = [der.replace(b"number 00000", b"number %05d" % n) for n in range(10_000)]
         for file in range(100):
             pems = map(ssl.DER_cert_to_PEM_cert, ders[file::100])

@@ -55,6 +55,7 @@ from ..support.certificates import (
     key,
     leaf,
     not_yet_valid,
+    odd_certificates,
     right,
     self_signed,
     shake_hands_over,
@@ -214,7 +215,7 @@ class ServerNameTests(TLSTestCase):
 
 class WithoutVerificationTests(TLSTestCase):
     """
-    ``verify=False`` encrypts, for whoever answered, and says so.
+    ``verify=False`` encrypts, whichever server answered, and says so.
     """
 
     def test_any_certificate_is_accepted_and_reported_as_unverified(self) -> None:
@@ -295,7 +296,7 @@ class TLSInfoTests(TLSTestCase):
 
 class NoTLSTests(TLSTestCase):
     """
-    Who answers on a TLS port need not speak TLS.
+    A server on a TLS port may not speak TLS.
     """
 
     def begin(self, **options: Any) -> Any:
@@ -393,7 +394,7 @@ class HandshakeTests(TLSTestCase):
         self.assertSays(error, "pop.example.com:995", "TLS handshake", "7 seconds")
 
     def test_handshake_times_out_despite_occasional_bytes(self) -> None:
-        """An octet now and then is no progress."""
+        """A byte now and then does not count as progress."""
         opening = self.begin(connect_timeout=7.0)
         for octet in server_hello(0x0303)[:6]:
             self.clock.advance(1)
@@ -559,13 +560,13 @@ class ResumptionTests(TLSTestCase):
                 self.assertEqual(handle.tls.peer_certificate, right().certificate)
 
     def test_impostor_without_session_keys_is_refused(self) -> None:
-        """Who has not the keys of that session has to prove who he is."""
+        """A server without the keys of that session has to prove its identity."""
         self.known(ServerTLS())
         for shown in (unknown_ca(), wrong_host(), expired(), self_signed()):
             self.refuses(shown, cacerts=self.there)
 
     def test_restarted_server_is_verified_again(self) -> None:
-        """A server that has been started anew proves who it is once more."""
+        """A server that was restarted proves its identity again."""
         self.known(ServerTLS())
         self.accepts(ServerTLS(), cacerts=self.there)
 
@@ -585,7 +586,7 @@ class ResumptionTests(TLSTestCase):
         self.refuses(server, cacerts=self.there)
 
     def test_session_is_not_resumed_with_another_folder(self) -> None:
-        """What is proven to one who trusts somebody is not proven to another."""
+        """A proof counts only for the trust that it was made under."""
         server = ServerTLS()
         self.known(server)
         others = self.folder([authority("Somebody Else's CA")])
@@ -619,7 +620,7 @@ class ResumptionTests(TLSTestCase):
 
     def kept(self) -> tuple[ClientContext, ServerAddress, Any]:
         """
-        Return what is kept of the session with the server.
+        Return the context, the address, and the session that is kept for it.
         """
         context: Any = self.last_context
         assert context is not None
@@ -649,7 +650,7 @@ class ResumptionTests(TLSTestCase):
         self.assertLessEqual(self.kept()[2].not_after, time.time() + 600)
 
     def test_oldest_sessions_are_forgotten_with_many_servers(self) -> None:
-        """Who logs in to ten thousand servers does not keep a session of each."""
+        """Sessions of ten thousand servers are not all kept."""
         self.known(ServerTLS())
         context, _, kept = self.kept()
         addresses = [
@@ -682,7 +683,7 @@ class ResumptionTests(TLSTestCase):
 
 class ChannelBindingTests(TLSTestCase):
     """
-    What a login can be bound to, so that nobody in the middle can pass it on.
+    What a login can be bound to, so that an attacker in the middle cannot pass it on.
     """
 
     def setUp(self) -> None:
@@ -742,13 +743,23 @@ class ChannelBindingTests(TLSTestCase):
         self.assertEqual(list(bindings), ["tls-server-end-point", "tls-unique"])
 
     def test_end_point_binding_is_unavailable_with_ed25519(self) -> None:
-        """RFC 5929 says nothing of a signature without a hash of its own."""
+        """RFC 5929 does not define it for a signature algorithm without a hash."""
         shown = leaf(HOST, by=authority_with_ed25519())
         bindings = self.bindings(ServerTLS(shown))
         self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"])
 
+    def test_end_point_binding_is_unavailable_if_certificate_cannot_be_parsed(
+        self,
+    ) -> None:
+        """Where nothing is verified, a server may show any; OpenSSL takes these."""
+        shown = leaf(HOST, "localhost")
+        for what in ("time", "version", "critical"):
+            server = ServerTLS(shown, der=odd_certificates(shown)[what])
+            bindings = self.bindings(server)
+            self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"], what)
+
     def test_unique_binding_is_the_finished_message_of_the_client(self) -> None:
-        """RFC 5929 section 3.1, for a full handshake; and so in TLS 1.3."""
+        """RFC 5929 section 3.1, for a full handshake; TLS 1.3 does the same."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             server = ServerTLS(newest=newest)
             unique = self.bindings(server)["tls-unique"]
@@ -941,7 +952,7 @@ class ClientCertificateTests(TLSTestCase):
         self.assertEqual(server.client_chain, [])
 
     def test_missing_required_certificate_raises_tls_error(self) -> None:
-        """The server insists, and there is none: the server says so."""
+        """The server requires a certificate and gets none: the error says so."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             server = ServerTLS(client_ca=authority(), newest=newest)
             opening = self.open(server)
@@ -1010,7 +1021,7 @@ class ClientCertificateTests(TLSTestCase):
         self.assertUnusable((self.two_files()[0], folder / "other.txt"))
 
     def test_value_that_is_neither_path_nor_pair_is_rejected(self) -> None:
-        """What is neither a path nor a pair is the caller's mistake."""
+        """A value that is not a path or a pair is the caller's mistake."""
         certificate, key_file = self.two_files()
         for thing in (
             b"bytes",
@@ -1029,7 +1040,7 @@ class ClientCertificateTests(TLSTestCase):
                 self.fail(f"{thing!r}: {error!r}")
 
     def test_tuple_of_three_files_is_rejected(self) -> None:
-        """Nobody guesses which two of three are meant."""
+        """It is not clear which two of three are meant."""
         certificate, key_file = self.two_files()
         self.assertUnusable((certificate, self.one_file(), key_file))
 
@@ -1040,7 +1051,7 @@ class ClientCertificateTests(TLSTestCase):
 
     def test_encrypted_key_is_rejected_without_asking_for_passphrase(self) -> None:
         """
-        A key with a passphrase is refused; nobody sits at the terminal of a server.
+        A key with a passphrase is refused; a server process has no terminal.
 
         OpenSSL would ask for it there, and the reactor would wait.
         """

@@ -71,7 +71,7 @@ class NameTests(TLSTestCase):
         self.refuses(wrong_host())
 
     def test_parent_child_or_similar_name_is_refused(self) -> None:
-        """Neither a domain above, nor a name below, nor one that ends alike."""
+        """A domain above, a name below and a name that ends alike do not match."""
         for other in ("example.com", f"x.{HOST}", f"x{HOST}", "pop.example.co", "pop"):
             self.refuses(leaf(other))
 
@@ -85,7 +85,7 @@ class NameTests(TLSTestCase):
         self.accepts(right(), "pop.example.com.")
 
     def test_port_is_ignored_when_matching_names(self) -> None:
-        """The port is no part of the identity."""
+        """The port is not part of the identity."""
         self.accepts(right(), "pop.example.com:1995")
 
     def test_wildcard_matches_exactly_one_label(self) -> None:
@@ -107,7 +107,7 @@ class NameTests(TLSTestCase):
             self.refuses(leaf(pattern))
 
     def test_wildcard_for_everything_or_top_level_domain_is_refused(self) -> None:
-        """Nobody is the whole world, nor a top-level domain."""
+        """A certificate cannot be for every name or for a top-level domain."""
         self.refuses(leaf("*"))
         self.refuses(leaf("*"), "localhost")
         self.refuses(leaf("*.com"), "example.com")
@@ -138,7 +138,7 @@ class NameTests(TLSTestCase):
         )
 
     def test_utf_8_name_is_ignored_beside_a_valid_one(self) -> None:
-        """A name in UTF-8, which it must not be, is no name (RFC 5280 section 7.2)."""
+        """A name in UTF-8 is invalid (RFC 5280 section 7.2)."""
         shown = leaf(
             raw=raw_names((DNS, "bücher.example.com".encode()), (DNS, HOST.encode()))
         )
@@ -161,7 +161,7 @@ class NameTests(TLSTestCase):
         self.refuses(nameless())
 
     def test_uri_email_and_other_kinds_of_names_are_not_matched(self) -> None:
-        """A URI is never looked at (RFC 7817 section 3), nor is a mail address."""
+        """URIs (RFC 7817 section 3) and mail addresses are not looked at."""
         for other in (
             x509.UniformResourceIdentifier(f"pop://{HOST}"),
             x509.UniformResourceIdentifier(f"https://{HOST}/"),
@@ -195,7 +195,7 @@ class NameTests(TLSTestCase):
             self.refuses(shown, host)
 
     def test_wildcard_within_an_international_label_is_refused(self) -> None:
-        """Neither a part of an A-label, nor a top-level domain."""
+        """A wildcard does not match a part of an A-label or a top-level domain."""
         for pattern in ("xn--*.example.com", "xn--bcher-kv*.example.com", "*"):
             self.refuses(leaf(pattern), "bücher.example.com")
         self.refuses(leaf("*.com"), "bücher.com")
@@ -240,7 +240,7 @@ class AddressTests(TLSTestCase):
         self.refuses(shown, "2001:db8::2")
 
     def test_ipv6_zone_is_ignored(self) -> None:
-        """A zone is the business of this computer (RFC 4007 section 11)."""
+        """A zone has a meaning on this computer only (RFC 4007 section 11)."""
         self.accepts(leaf("fe80::1"), "fe80::1%eth0")
 
     def test_ipv4_mapped_address_does_not_match_ipv4_address(self) -> None:
@@ -248,7 +248,7 @@ class AddressTests(TLSTestCase):
         self.refuses(leaf("192.0.2.1"), "::ffff:192.0.2.1")
 
     def test_address_in_dns_name_is_refused(self) -> None:
-        """An address in a dNSName is no address."""
+        """An address in a dNSName does not count."""
         shown = leaf(names=(x509.DNSName("192.0.2.1"),))
         self.refuses(shown, "192.0.2.1")
 
@@ -256,7 +256,7 @@ class AddressTests(TLSTestCase):
         self.refuses(leaf(names=(x509.DNSName("*.0.2.1"),)), "192.0.2.1")
 
     def test_network_does_not_match_its_address(self) -> None:
-        """A network is none of its addresses."""
+        """A network does not match one of its addresses."""
         network = x509.IPAddress(ipaddress.ip_network("192.0.2.1/32"))
         self.refuses(leaf(names=(network,)), "192.0.2.1")
 
@@ -288,7 +288,7 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(unknown_ca(), cacerts=folder)
         self.assertSays(error, "is not trusted", "issued by OU=Somebody Else's CA")
         self.assertSays(error, "put the certificate of OU=Somebody Else's CA", folder)
-        # There is a folder: nobody needs another one.
+        # There is a folder: another one is not needed.
         self.assertNotIn("folder with cacerts", str(error))
 
     def test_unknown_issuer_is_accepted_once_added_to_folder(self) -> None:
@@ -375,7 +375,7 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "not valid before 2987-06-05 04:03 UTC", "clock")
 
     def test_several_faults_are_reported_as_not_trusted(self) -> None:
-        """Where nothing is right, one thing is said, and it is true."""
+        """Where several things are wrong, the error names one of them."""
         shown = leaf(
             "other.example.com",
             by=authority("Somebody Else's CA"),
@@ -403,7 +403,7 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "192.0.2.1", "2001:db8::1")
 
     def test_wrong_name_error_abbreviates_a_thousand_names(self) -> None:
-        """Not all of a thousand names are listed, and how many are not is said."""
+        """Not all of a thousand names are listed; the error says how many are not."""
         shown = leaf(*(f"host{number}.example.com" for number in range(1000)))
         error = self.refuses(shown)
         self.assertSays(error, "host0.example.com", "more")
@@ -415,7 +415,7 @@ class RefusalTests(TLSTestCase):
         self.assertLess(len(str(self.refuses(shown))), 5000)
 
     def test_certificate_without_usable_name_is_explained(self) -> None:
-        """Who has only a common name learns that it is not enough."""
+        """The error says that a common name is not enough."""
         for shown in (common_name_only(), nameless()):
             error = self.refuses(shown)
             self.assertSays(error, "is not for pop.example.com", "no usable name")
@@ -441,7 +441,7 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "not acceptable", "not for a TLS server")
 
     def test_certificate_issued_by_non_ca_is_refused(self) -> None:
-        """Who has a certificate of our CA is no CA by that."""
+        """The holder of a certificate of our CA does not become a CA."""
         issuer = not_an_authority()
         shown = leaf(HOST, by=issuer, chain=(certificate_of(issuer),))
         error = self.refuses(shown)
@@ -461,7 +461,7 @@ class RefusalTests(TLSTestCase):
         A home-made CA that is not as RFC 5280 section 4.2.1.3 wants it.
 
         This is the one that users will meet: ``openssl req -x509`` makes them.  The
-        number of an error in OpenSSL tells nobody what to do.
+        number of OpenSSL's error would not tell them what to do.
         """
         ca = authority_without_key_usage()
         error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
@@ -504,7 +504,7 @@ class UnreadableTests(TLSTestCase):
         self.refuses(leaf(HOST, raw=b"junk"))
 
     def test_empty_list_of_names_is_refused(self) -> None:
-        """No name at all, in so many words."""
+        """The list of names is there, and empty."""
         self.refuses(leaf(raw=raw_names()))
 
 
@@ -545,7 +545,7 @@ class FailsClosedTests(SynchronousTestCase):
         crypto.Error(),
         defer.CancelledError(),
     )
-    # What is none of Exception comes from outside, and once.
+    # These are not subclasses of Exception; they come from outside, and once.
     interruptions = (KeyboardInterrupt(), SystemExit(1), GeneratorExit())
 
     def check(self) -> IdentityCheck:
@@ -691,7 +691,7 @@ class HandshakeTests(TLSTestCase):
                 self.assertSays(error, f"is not for {host}")
 
     def test_unchecked_connection_of_same_context_is_refused(self) -> None:
-        """A connection of this context that nobody checks is refused."""
+        """A connection of this context without a check is refused."""
         creator = self.context().creator(ServerAddress.parse(HOST))
         ours = creator.clientConnectionForTLS(cast(Any, None))
 
@@ -704,7 +704,7 @@ class HandshakeTests(TLSTestCase):
             shake_hands(cast(ClientContext, Context()), ServerTLS())
 
     def test_finish_without_proof_raises_verification_error(self) -> None:
-        """Without a proof, whoever says that the handshake is complete is not heard."""
+        """A handshake that is reported as complete without a proof is refused."""
         creator = self.context().creator(ServerAddress.parse(HOST))
         creator.clientConnectionForTLS(cast(Any, None))
         with self.assertRaises(VerificationError) as caught:

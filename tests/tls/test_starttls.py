@@ -242,7 +242,7 @@ class TLSTests(LayerTestCase):
         self.assertEqual(far.received, b"CAPA\r\n")
 
     def test_only_data_after_start_tls_is_encrypted(self) -> None:
-        """What was said before stays plain, what comes after does not."""
+        """Bytes written before stay plain, later ones are encrypted."""
         self.upper.transport.write(b"STLS\r\n")
         self.assertEqual(self.below.value(), b"STLS\r\n")
         self.below.clear()

@@ -1,14 +1,16 @@
 """
-Whom we trust: the cacerts folder with whatever users put into it, and its changes.
+Which certificates are trusted: the cacerts folder, any file in it, and its changes.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import gc
 import os
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -41,6 +43,7 @@ from ..support.certificates import (
     expired_authority,
     intermediate,
     leaf,
+    make_authority,
     right,
     self_signed,
     shake_hands,
@@ -55,6 +58,22 @@ BAD_PEM = (
     b"MIIBszCCAVmgAwIBAgIUNoCertificateAtAll\n"
     b"-----END CERTIFICATE-----\n"
 )
+
+# By "Somebody Else's CA".  Always the same one: whether a damaged certificate can still
+# be parsed depends on all of its bytes.
+FIXED_DER = base64.b64decode(
+    "MIIBozCCAUmgAwIBAgIUbrkGlnh5NFjhSyRQIRDggk2pA8AwCgYIKoZIzj0EAwIwLTEOMAwGA1UE"
+    "CgwFVGVzdHMxGzAZBgNVBAsMElNvbWVib2R5IEVsc2UncyBDQTAgFw0wMDAxMDEwMDAwMDBaGA8z"
+    "MDAwMDEwMTAwMDAwMFowLTEOMAwGA1UECgwFVGVzdHMxGzAZBgNVBAsMElNvbWVib2R5IEVsc2Un"
+    "cyBDQTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABMdED6XiEcg4N1o7tMnod2lYxI2fSSgJ7HQI"
+    "yWgIYrozLa30IPPTS93F0nmJdEKvuTLmLjuookoy39WDMyj2knGjRTBDMB0GA1UdDgQWBBQfHlYP"
+    "m+/9uN126vDO3YHYjnIz+jASBgNVHRMBAf8ECDAGAQH/AgEJMA4GA1UdDwEB/wQEAwIBhjAKBggq"
+    "hkjOPQQDAgNIADBFAiEAysfBm4fA/thLYHh0gKYbHANol3ARPwLzOJhobnlnzg4CIF1DOkzBLsVU"
+    "Ni9etHxBdPHGKVrIWykfo0EJy2mjWqTv"
+)
+
+# Its name is not UTF-8: cryptography parses that, and OpenSSL does not.
+NAME_NOT_UTF_8 = FIXED_DER.replace(b"Somebody", b"Someb\xffdy")
 
 
 def pem(ca: trustme.CA) -> bytes:
@@ -101,7 +120,7 @@ def not_forever() -> Iterator[None]:
 @contextmanager
 def without_privileges() -> Iterator[None]:
     """
-    Be somebody whom file permissions concern: they mean nothing to root.
+    Run as a user to whom file permissions apply: root may read everything.
     """
     if os.geteuid() != 0:
         yield
@@ -274,7 +293,7 @@ class FileTests(TrustTestCase):
         self.accepts(unknown_ca(), cacerts=folder)
 
     def test_same_certificate_in_two_files_is_accepted(self) -> None:
-        """The same certificate in two files is no problem."""
+        """The same certificate may be in two files."""
         files = {"a.pem": pem(authority()), "b.der": der(authority())}
         self.assertEqual(self.reads(files), [])
 
@@ -292,13 +311,13 @@ class FileTests(TrustTestCase):
         self.assertEqual(self.reads_folder(link), [])
 
     def test_intermediate_is_trusted_without_its_root(self) -> None:
-        """A certificate is trusted as it stands there, be it a root or not."""
+        """Any certificate in the folder is trusted, not only a root."""
         self.accepts(
             behind_intermediate(sent=False), cacerts=self.folder([intermediate()])
         )
 
     def test_ca_outside_the_folder_is_refused(self) -> None:
-        """With a folder, nobody else is trusted."""
+        """With a folder, no other CA is trusted."""
         error = self.refuses(unknown_ca(), cacerts=self.folder([authority()]))
         self.assertSays(error, "not trusted")
 
@@ -324,7 +343,7 @@ class BadFileTests(TrustTestCase):
         self.warns("empty.crt", b"", "no certificate")
 
     def test_pem_block_without_end_is_named_in_warning(self) -> None:
-        """A block without an end, as of a copy that broke off, is none."""
+        """A block without an end, as in a truncated copy, does not count."""
         self.warns("half.pem", pem(somebody())[:200], "no certificate")
 
     def test_whole_block_after_truncated_block_is_used(self) -> None:
@@ -334,7 +353,7 @@ class BadFileTests(TrustTestCase):
         self.assertIn("1 certificate(s)", warning)
 
     def test_truncated_block_after_whole_block_is_counted_in_warning(self) -> None:
-        """A bundle whose copy broke off is told of, for somebody is missing."""
+        """A truncated bundle is named in a warning: a CA is missing from it."""
         content = pem(authority()) + pem(somebody())[:200]
         (warning,) = self.reads({"ca.pem": content})
         self.assertIn("1 certificate(s)", warning)
@@ -345,7 +364,7 @@ class BadFileTests(TrustTestCase):
         self.warns("odd.pem", content, "no certificate")
 
     def test_file_with_only_a_key_is_named_in_warning(self) -> None:
-        """A key is none, and is not shown."""
+        """A key is not a certificate, and is not shown."""
         key = authority().private_key_pem.bytes()
         self.warns("key.pem", key, "no certificate")
 
@@ -355,6 +374,21 @@ class BadFileTests(TrustTestCase):
     def test_invalid_der_is_named_in_warning(self) -> None:
         """Something that begins like DER is counted as a bad certificate."""
         self.warns("bad.der", der(somebody())[:-20], "invalid")
+
+    def test_certificate_that_only_cryptography_parses_is_named_in_warning(
+        self,
+    ) -> None:
+        x509.load_der_x509_certificate(NAME_NOT_UTF_8)
+        self.warns("odd.der", NAME_NOT_UTF_8, "no certificate but 1 invalid")
+        odd = ssl.DER_cert_to_PEM_cert(NAME_NOT_UTF_8).encode()
+        (warning,) = self.reads({"mixed.pem": odd + pem(authority())})
+        self.assertIn("has 1 certificate(s) that are invalid", warning)
+
+    def test_bundle_with_a_certificate_that_openssl_refuses_harms_no_other(
+        self,
+    ) -> None:
+        content = bundle(Encoding.DER, make_authority("Odd CA"), somebody())
+        self.warns("odd.p7b", content.replace(b"Odd CA", b"Odd\xffCA"), "invalid")
 
     def test_invalid_pkcs7_is_named_in_warning(self) -> None:
         block = bundle(Encoding.PEM, somebody())
@@ -389,7 +423,7 @@ class BadFileTests(TrustTestCase):
         self.accepts(unknown_ca(), cacerts=folder)
 
     def test_subfolder_is_named_in_warning_and_not_entered(self) -> None:
-        """A folder in the folder is no file, and not entered."""
+        """Files in a folder below are not read."""
         folder = self.folder([authority()])
         (folder / "more.pem").mkdir()
         (folder / "more.pem" / "x.pem").write_bytes(pem(somebody()))
@@ -449,7 +483,7 @@ class BadFileTests(TrustTestCase):
 
     def test_unreadable_file_is_named_in_warning(self) -> None:
         """A file that only another user may read is named."""
-        # Whoever we become may not be allowed to import what is still missing.
+        # The other user may not be allowed to import modules that are still missing.
         self.accepts(right())
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
@@ -472,7 +506,7 @@ class BadFileTests(TrustTestCase):
         self.warns("junk.der", b"\x30\x83\x98\x96\x80" + bytes(10_000_000), "invalid")
 
     def test_file_above_size_limit_is_named_in_warning(self) -> None:
-        """No bundle has 65 MB; nobody reads such a file in one go."""
+        """No bundle has 65 MB; such a file is not read into memory."""
         folder = self.folder([authority()])
         with (folder / "disk.der").open("wb") as disk:
             disk.truncate(65 * 1024 * 1024 + 1)
@@ -494,6 +528,15 @@ class BadFileTests(TrustTestCase):
             trust.load_into(SSL.Context(SSL.TLS_CLIENT_METHOD))
         # It should be a few thousandths.
         self.assertLess(time.process_time() - start, 0.25)
+
+    def test_many_small_der_values_are_read_quickly(self) -> None:
+        """The same for DER; a text that begins with many zeros looks like that too."""
+        for junk in (b"\x30\x00" * 100_000, b"0" * 2_000_000):
+            trust = trusting(self.folder({"x.der": junk}))
+            start = time.process_time()
+            with self.assertRaises(TLSError):
+                trust.load_into(SSL.Context(SSL.TLS_CLIENT_METHOD))
+            self.assertLess(time.process_time() - start, 0.25)
 
     def test_warning_is_not_repeated_at_next_connection(self) -> None:
         """The warning comes when the folder is read, not with each connection."""
@@ -569,7 +612,7 @@ class NoUsableFolderTests(TrustTestCase):
         self.assertSays(error, "put the CA's certificate (PEM, DER or PKCS #7) there")
 
     def test_folder_with_only_bad_files_names_them_in_error(self) -> None:
-        """The files are named, for there the error is."""
+        """The error names the files, because they are what is wrong."""
         folder = self.folder({"junk.pem": JUNK, "bad.crt": BAD_PEM})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate", "put the CA's")
@@ -585,7 +628,7 @@ class NoUsableFolderTests(TrustTestCase):
         """
         An empty folder is an error with ``system_trust`` too.
 
-        Who names a folder wants what is in it to count.
+        A user who names a folder wants its certificates to count.
         """
         error = self.rejects(TLSError, cacerts=self.folder({}), system_trust=True)
         self.assertSays(error, "no usable certificate")
@@ -621,9 +664,9 @@ class NoUsableFolderTests(TrustTestCase):
 
     def test_empty_path_is_rejected(self) -> None:
         """
-        An empty setting is a mistake, and not the folder we happen to be in.
+        An empty setting is a mistake, and does not mean the current folder.
 
-        ``Path("")`` is that; whoever can write there could make himself trusted.
+        ``Path("")`` is that; any user who can write there could add a trusted CA.
         """
         self.assertSays(self.rejects(UsageError, cacerts=""), "cacerts")
 
@@ -879,12 +922,12 @@ class ChoiceTests(TrustTestCase):
         self.refuses(unknown_ca(), cacerts=folder)
 
     def test_invalid_variable_is_ignored_when_argument_is_given(self) -> None:
-        """Nobody looks at the variable where there is an argument."""
+        """The variable is not looked at if there is an argument."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         self.accepts(right(), cacerts=self.folder([authority()]))
 
     def test_invalid_variable_is_named_in_error(self) -> None:
-        """The error names the variable, for there the user has to look."""
+        """The error names the variable, because it has to be changed."""
         self.environment(**{CACERTS_VARIABLE: "/nowhere/at/all"})
         error = self.rejects(UsageError)
         self.assertSays(error, CACERTS_VARIABLE, "/nowhere/at/all", "does not exist")
@@ -974,12 +1017,21 @@ class OddCertificateTests(TrustTestCase):
         self.assertIsInstance(error.certificate, x509.Certificate)
 
     def test_server_certificate_in_folder_is_refused_for_wrong_name(self) -> None:
-        """Trust in a certificate is no excuse for its name."""
+        """A certificate that is trusted must have the right name too."""
         shown = leaf("imap.example.com", by=somebody())
         folder = self.folder({"server.pem": shown.pem})
         error = self.refuses(shown, cacerts=folder)
         self.assertSays(error, "is not for pop.example.com")
         self.assertIsInstance(error, VerificationError)
+
+    def test_ca_with_serial_number_below_1_is_trusted_without_a_warning(self) -> None:
+        """Some CAs have one (against RFC 5280 section 4.1.2.2); cryptography warns."""
+        number = certificate_of(authority()).serial_number
+        serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+        negative = bytes([serial[0] | 0x80]) + serial[1:]
+        content = der(authority()).replace(serial, negative, 1)
+        self.assertNotEqual(content, der(authority()))
+        self.assertEqual(self.reads({"ca.der": content}), [])
 
     def test_damaged_certificate_does_not_prevent_use_of_others(self) -> None:
         """
@@ -987,10 +1039,11 @@ class OddCertificateTests(TrustTestCase):
 
         Some of these can still be parsed; OpenSSL has to cope with them too.
         """
-        whole = der(somebody())
-        for position in range(0, len(whole), 7):
-            damaged = bytearray(whole)
-            damaged[position] ^= 0x55
-            folder = self.folder({"x.der": bytes(damaged), "y.der": der(authority())})
-            context = ClientContext(trusting(folder))
-            self.assertTrue(shake_hands(context, ServerTLS()).proven, position)
+        files = {"good.pem": pem(authority())}
+        for position in range(len(FIXED_DER)):
+            for change in (0x55, 0x80):
+                damaged = bytearray(FIXED_DER)
+                damaged[position] ^= change
+                files[f"{position} {change}.der"] = bytes(damaged)
+        context = ClientContext(trusting(self.folder(files)))
+        self.assertTrue(shake_hands(context, ServerTLS()).proven)
