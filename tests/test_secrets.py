@@ -313,13 +313,15 @@ class LoginTests(SecretsTestCase):
 
     def test_argument_that_a_factory_refuses_shows_no_secret(self) -> None:
         connector = Connector("pop.example.com")
-        for username, password in (
+        for arguments in (
+            ("", PASSWORD),
             ("a\r\n", PASSWORD),
             ("ada", f"{PASSWORD}\r\n"),
             ("ada", PASSWORD.encode()),
+            ("ada", PASSWORD, "not a procedure"),
         ):
             with self.assertRaises(UsageError) as caught:
-                POP3ClientFactory(connector, username, password)
+                POP3ClientFactory(connector, *arguments)
             self.assertTellsNothing(caught.exception, PASSWORD)
 
 

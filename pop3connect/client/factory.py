@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from ..redaction import StatusProcedure, hidden
+from ..errors import POP3Error
+from ..redaction import StatusProcedure
 from .protocol import POP3ClientProtocol
 
 __all__ = ["Opening", "Opens", "POP3ClientFactory"]
@@ -74,9 +75,12 @@ class POP3ClientFactory(ClientFactory):
         password: Any,
         stsproc: StatusProcedure | None = None,
     ) -> None:
-        # A traceback shows local variables.
-        password = hidden(password)
-        self._opening = connector.opening(username, password, stsproc)
+        try:
+            self._opening = connector.opening(username, password, stsproc)
+        except POP3Error as error:
+            # A traceback shows local variables, whatever the type of the password.
+            del password
+            raise error.with_traceback(None) from error.__cause__
         self.handle: Deferred[Any] = self._opening.result
 
     def buildProtocol(self, addr: IAddress | None) -> POP3ClientProtocol | None:

@@ -31,7 +31,6 @@ from pop3connect.testing.wire import layered
 
 from ..support.acting import Acting
 from ..support.certificates import ServerTLS, authority, expired, leaf
-from ..support.frames import leaks
 
 reactor: Any = global_reactor
 
@@ -320,11 +319,3 @@ class ArgumentsTests(SynchronousTestCase):
                 POP3ClientFactory(connector, *arguments)
             self.assertEqual(caught.exception.server, "pop.example.com:110")
             self.assertNotIn("lace", str(caught.exception))
-
-    def test_no_frame_of_the_error_shows_the_password(self) -> None:
-        connector = Connector("pop.example.com")
-        for arguments in (("", "open sesame"), ("ada", "open sesame", "stsproc")):
-            for use in (POP3ClientFactory, Connector.opening):
-                with self.assertRaises(UsageError) as caught:
-                    use(connector, *arguments)  # type: ignore[operator]
-                self.assertEqual(leaks(caught.exception, ["open sesame"]), [])
