@@ -102,7 +102,8 @@ def _kept(source: PasswordSource) -> str:
     if source.key == "password_env":
         return os.environ.get(text, "")
     if source.key == "password_file":
-        return Path(text).read_text(encoding="utf-8")
+        # Not as text, where Python takes a lone CR for the end of a line.
+        return Path(text).read_bytes().decode("utf-8")
     return text
 
 

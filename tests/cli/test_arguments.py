@@ -344,8 +344,8 @@ class PasswordTests(SynchronousTestCase):
         self.assertNotIn("a b", repr(password))
 
     def test_only_lf_ends_the_password_of_a_command(self) -> None:
-        # VT, FF, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines would cut at each.
-        for odd in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029):
+        # VT, FF, CR, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines cuts at each.
+        for odd in (0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029):
             source = (
                 "import sys; sys.stdout.buffer.write("
                 f"('a' + chr({odd}) + 'b' + chr(10) + 'more').encode())"
