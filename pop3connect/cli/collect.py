@@ -18,6 +18,7 @@ from ..destinations.store import Delivery, Store
 from ..errors import CommandError
 from ..handle import Handle
 from .ahead import answers
+from .exits import words
 from .output import counted, tell
 from .record import Record
 
@@ -52,8 +53,8 @@ async def unique_ids(handle: Handle) -> dict[int, str]:
         rows = await handle.uidl()
     except CommandError as error:
         tell(
-            f"{error}; without unique-ids it cannot be told what was fetched before, "
-            "so all is fetched"
+            f"{words(error)}; without unique-ids it cannot be told what was fetched "
+            "before, so all is fetched"
         )
         return {}
     counts = Counter(row.uid for row in rows)
@@ -152,7 +153,7 @@ class Collection:
             async for number, answer in answers(numbers, ask):
                 delivery = self._deliveries.pop(number)
                 if isinstance(answer, CommandError):
-                    self._refused(number, answer)
+                    self._refused(answer)
                     continue
                 self._store.keep(delivery)
                 if number in uids:
@@ -165,10 +166,10 @@ class Collection:
 
     async def delete(self) -> None:
         """Mark what is safe as deleted; only the end of the session makes it real."""
-        async for number, answer in answers(self.outcome.safe, self._handle.delete):
+        async for _, answer in answers(self.outcome.safe, self._handle.delete):
             if isinstance(answer, CommandError):
-                self._refused(number, answer)
+                self._refused(answer)
 
-    def _refused(self, number: int, error: CommandError) -> None:
-        tell(f"message {number}: {error}")
+    def _refused(self, error: CommandError) -> None:
+        tell(words(error))
         self.outcome.refused += 1

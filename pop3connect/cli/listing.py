@@ -18,7 +18,7 @@ from ..headers import Summary, summary
 from ..results import Listing
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit
+from .exits import Exit, words
 from .numbers import NUMBERS, Range, choose, sizes_of
 from .opening import use_session
 from .output import counted, echo, echo_json, tell
@@ -92,7 +92,7 @@ async def _show_headers(
     async for number, header in answers(chosen, handle.top):
         row = Listing(number, sizes[number])
         if isinstance(header, CommandError):
-            tell(f"message {number}: {header}")
+            tell(words(header))
             status = Exit.REFUSED
             show(row, None)
         else:

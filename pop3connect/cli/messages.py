@@ -15,7 +15,7 @@ from ..headers import decode, fields, split
 from ..redaction import printable
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit, exit_status
+from .exits import Exit, exit_status, words
 from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
 from .output import echo, tell
@@ -94,9 +94,9 @@ def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) ->
 
     async def use(handle: Handle) -> int:
         chosen = choose(numbers, await sizes_of(handle))
-        async for number, answer in answers(chosen, handle.delete):
+        async for _, answer in answers(chosen, handle.delete):
             if isinstance(answer, CommandError):
-                tell(f"message {number}: {answer}; nothing was deleted")
+                tell(f"{words(answer)}; nothing was deleted")
                 await handle.abort()
                 return exit_status(answer)
         echo(f"deleted: {await end(handle, deletes=True)}")

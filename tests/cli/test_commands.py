@@ -29,7 +29,7 @@ from ..support.certificates import (
     odd_certificates,
     unknown_ca,
 )
-from ..support.command import USER, CommandTestCase
+from ..support.command import USER, CommandTestCase, told
 from ..support.loopback import MESSAGES, PASSWORD
 
 reactor: Any = global_reactor
@@ -129,7 +129,7 @@ class ListTests(ScriptedTestCase):
         script.message(b"Subject: b\r\n\r\n").quit()
         result = await self.run_command("list", server=self.scripted(script))
         self.assertEqual(result.stdout.split(), ["1", "10", "2", "20", "b"])
-        self.assertIn("message 1: ", result.stderr)
+        self.assertEqual(told(result), "TOP 1: the server refused: broken")
         self.assertEqual(result.exit_code, Exit.REFUSED)
 
     async def test_missing_message_exits_refused_whatever_the_command(self) -> None:
@@ -207,7 +207,9 @@ class DeleteTests(ScriptedTestCase):
             "delete", "--yes", "1-", server=self.scripted(script)
         )
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
-        self.assertIn("nothing was deleted", result.stderr)
+        self.assertEqual(
+            told(result), "DELE 1: the server refused: no; nothing was deleted"
+        )
 
     async def test_unconfirmed_quit_fails_the_deletion(self) -> None:
         for answer, status in (("-ERR busy", Exit.REFUSED), (None, Exit.LOST)):
