@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -16,12 +20,17 @@ __all__ = [
     "create",
     "make_folder",
     "put",
+    "remove_abandoned",
     "replace",
     "sync_file",
     "sync_folder",
     "write_all",
     "write_whole",
 ]
+
+
+ABANDONED = 36 * 3600
+"""Seconds after which a temporary file is abandoned: Maildir's number."""
 
 
 class Writable(Protocol):
@@ -103,18 +112,36 @@ def write_all(file: Writable, content: bytes) -> None:
         left = left[taken:] if isinstance(taken, int) else b""
 
 
+def remove_abandoned(files: Iterable[Path]) -> None:
+    """
+    Remove those temporary files that a crash left behind long ago.
+
+    A file that cannot be removed is left: another process may have been faster.
+    """
+    now = time.time()
+    for file in files:
+        with suppress(OSError):
+            if now - file.stat().st_mtime > ABANDONED:
+                file.unlink()
+
+
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """
-    Put a file in place of what is there, in one go.
+    Write a file in one go, in place of the old one.
 
     A crash leaves the old file or the new one, and both are whole.  Missing folders
     are made, as `make_folder` does.
 
     :param mode: the permissions of the new file.
-    :raises OSError: it cannot be written; the old file is as it was.
+    :raises OSError: the new file cannot be written, or is not certain to be on disk;
+        there is the old file or the new one, and it is whole.
     """
     make_folder(path.parent)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    # Hidden, so that nothing takes it for one of the files in the folder: a client
+    # reads every file of a cacerts folder that is not hidden.
+    hidden = f".{path.name.removeprefix('.')}"
+    remove_abandoned(path.parent.glob(f"{escape(hidden)}.{'[0-9a-f]' * 8}.new"))
+    fresh = path.with_name(f"{hidden}.{secrets.token_hex(4)}.new")
     try:
         with create(fresh, mode) as file:
             put(file, content)

@@ -43,9 +43,8 @@ class Record:
             name = f".{beside.name}{name}"
         self.path = (beside if beside.is_dir() else beside.parent) / name
         self._head = _line({"account": account})
-        self._known: dict[str, None] = {}
         self._file: BinaryIO | None = None
-        self._whole = self._read()
+        self._read()
 
     def __contains__(self, uid: str) -> bool:
         """Say whether the message with this unique-id is on disk."""
@@ -55,23 +54,23 @@ class Record:
         """Count the messages."""
         return len(self._known)
 
-    def _read(self) -> int:
-        """Read all lines that are whole, and return where they end."""
+    def _read(self) -> None:
+        """Read all lines that are whole."""
+        self._known: dict[str, None] = {}
+        self._whole = 0
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            return 0
+            return
         lines = content.splitlines(keepends=True)
         if content and not self._head.startswith(lines[0]):
             raise OSError(f"{self.path} is not the record of this account")
-        whole = 0
         for line in lines:
             if not line.endswith(b"\n"):
                 break
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._known[json.loads(line)["uid"]] = None
-            whole += len(line)
-        return whole
+            self._whole += len(line)
 
     def add(self, uid: str) -> None:
         """
@@ -117,16 +116,18 @@ class Record:
         Forget what the server has no longer, if that is much.
 
         :param uids: all that the server has.
-        :raises OSError: the new file could not be written; the old one is there.
+        :raises OSError: the new file could not be written; it or the old one is there.
         """
         kept = [uid for uid in self._known if uid in uids]
         if len(self._known) - len(kept) < max(_MANY, len(kept)):
             return
         self.close()
         content = b"".join([self._head, *(_line({"uid": uid}) for uid in kept)])
-        write_whole(self.path, content)
-        self._known = dict.fromkeys(kept)
-        self._whole = len(content)
+        try:
+            write_whole(self.path, content)
+        finally:
+            # After an error, either file may be there.
+            self._read()
 
     def close(self) -> None:
         """Close the file."""

@@ -12,15 +12,12 @@ import socket
 import time
 from pathlib import Path
 
-from ..files import make_folder, replace, sync_file
+from ..files import make_folder, remove_abandoned, replace, sync_file
 from .store import Delivery, LineEnds
 
 __all__ = ["Maildir"]
 
 _FOLDERS = ("tmp", "new", "cur")
-
-_OLD = 36 * 3600
-"""Seconds after which a file in ``tmp`` is nobody's any more, says Maildir."""
 
 _OURS = re.compile(r"\d+\.K([0-9a-f]{32})R")
 
@@ -52,14 +49,9 @@ class Maildir:
             for path in os.listdir(folder / name)
             if (match := _OURS.match(path))
         }
-        self._clear()
-
-    def _clear(self) -> None:
-        """Remove what a crash has left long ago."""
-        now = time.time()
-        for path in (self._folder / "tmp").iterdir():
-            if _OURS.match(path.name) and now - path.stat().st_mtime > _OLD:
-                path.unlink(missing_ok=True)
+        remove_abandoned(
+            path for path in (folder / "tmp").iterdir() if _OURS.match(path.name)
+        )
 
     def holds(self, key: str) -> bool:
         """Say whether the message is there."""

@@ -217,6 +217,14 @@ class MaildirTests(StoreTestCase):
         left = {path.name for path in (self.folder / "M" / "tmp").iterdir()}
         self.assertEqual(left, {"1.foreign", delivery.path.name})
 
+    def test_temporary_file_that_another_process_moves_meanwhile_is_no_error(
+        self,
+    ) -> None:
+        name = self.open().deliver("key").path.name
+        # Listed, and not there any more.
+        (self.folder / "M" / "tmp" / name).symlink_to("gone")
+        self.assertFalse(self.open().holds("key"))
+
 
 class MboxTests(StoreTestCase):
     def setUp(self) -> None:
@@ -576,6 +584,18 @@ class RecordTests(StoreTestCase):
         known.close()
         known = self.open()
         self.assertEqual([uid in known for uid in "aef"], [False, True, True])
+
+    def test_record_is_usable_after_an_error_behind_the_rename(self) -> None:
+        self.patch(record, "_MANY", 1)
+        known = self.noted(*"abc")
+        restore = self.fill_disk(disk, "sync_folder")
+        self.assertRaises(OSError, known.keep, set("c"))
+        restore()
+        known.add("d")
+        known.close()
+        known = self.open()
+        self.assertEqual([uid in known for uid in "bcd"], [False, True, True])
+        self.assertNotIn(b"\0", known.path.read_bytes())
 
     def test_crash_while_rewriting_keeps_the_old_record(self) -> None:
         self.patch(record, "_MANY", 1)
