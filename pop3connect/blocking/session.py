@@ -27,7 +27,6 @@ from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..files import Writable
 from ..handle import Handle
-from ..redaction import Secret
 from ..results import (
     UID,
     Capabilities,
@@ -65,6 +64,10 @@ def _parameters_of(
     The decorated function gets the arguments bound to the parameters of ``original``,
     so a parameter that is added there needs nothing here.  Signature and annotations
     are those of ``original``; the docstring and what is returned are its own.
+
+    A traceback that shows local variables must not show a password.  So the arguments
+    are dropped when the function ends, and a `TypeError` is not raised where it was
+    caught.
     """
     signature = inspect.signature(original)
 
@@ -78,12 +81,13 @@ def _parameters_of(
                 given = signature.bind(*args, **options)
             except TypeError as error:
                 problem = str(error)
-            # A traceback that shows local variables must not show a password, so the
-            # error is not raised where it was caught.
             del args, options
             if given is None:
                 raise TypeError(f"{function.__name__}(): {problem}")
-            return function(given)
+            try:
+                return function(given)
+            finally:
+                given.arguments.clear()
 
         # inspect and typing would otherwise look at the function that is wrapped.
         del call.__wrapped__
@@ -115,20 +119,12 @@ def connect(given: inspect.BoundArguments) -> BlockingHandle:
     :raises ImportError: the reactor has to be started, and crochet is not installed.
     """
     options = given.arguments
-    if isinstance(options["password"], str):
-        options["password"] = Secret(options["password"])
     thread = ReactorThread.find(options.get("reactor"))
     options["reactor"] = thread.reactor
     call = Call[BlockingHandle](thread)
     if callable(options["password"]):
         options["password"] = _asked_by(call, options["password"])
-    # Made in the reactor's thread: a session is nowhere without its owner, who
-    # closes it in the end.
-    return call.run(
-        lambda: api.connect(*given.args, **given.kwargs).addCallback(
-            BlockingHandle, thread
-        )
-    )
+    return call.run(_opening(thread, given.args, given.kwargs))
 
 
 class BlockingHandle:
@@ -358,6 +354,17 @@ class BlockingHandle:
 def _run(function: Callable[[], Any]) -> Deferred[Any]:
     """Call a coroutine function where Deferreds are wanted."""
     return Deferred.fromCoroutine(function())
+
+
+def _opening(
+    thread: ReactorThread, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Callable[[], Deferred[BlockingHandle]]:
+    """Return a function that opens a session, for the reactor's thread."""
+    # The handle is made there too: a session is nowhere without its owner, who closes
+    # it in the end.
+    return lambda: api.connect(*arguments, **options).addCallback(
+        BlockingHandle, thread
+    )
 
 
 def _asked_by(call: Call[Any], password: Callable[..., Any]) -> Callable[..., Any]:
