@@ -151,6 +151,4 @@ class WriteWholeTests(SynchronousTestCase):
             os.utime(self.folder / name, (0, 0))
         os.utime(self.folder / names[2])
         write_whole(self.folder / "state", b"text")
-        self.assertEqual(
-            sorted(os.listdir(self.folder)), sorted([*names[1:], "state"])
-        )
+        self.assertEqual(sorted(os.listdir(self.folder)), sorted([*names[1:], "state"]))

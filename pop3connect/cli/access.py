@@ -15,6 +15,7 @@ import click
 from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
+from ..connector import MAX_SECONDS
 from ..errors import UsageError
 
 __all__ = ["Access", "access_options"]
@@ -73,6 +74,14 @@ def _auth(context: click.Context, parameter: click.Parameter, value: str) -> str
         raise click.BadParameter(f"{value!r} is not one of {known}") from None
 
 
+def _timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if 0 < value <= MAX_SECONDS:
+        return value
+    raise click.BadParameter(
+        f"{value:g} is not a number of seconds above 0, of a year at most"
+    )
+
+
 _OPTIONS = (
     click.argument("server"),
     click.option("--user", "-u", metavar="NAME", help="Who logs in."),
@@ -112,7 +121,8 @@ _OPTIONS = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        callback=_timeout,
+        type=float,
         default=60.0,
         show_default=True,
         metavar="SECONDS",

@@ -28,12 +28,13 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
 from ..auth.account import Password
+from ..connector import MAX_SECONDS
 from ..errors import CommandError
 from .codes import Code, RefusedError
 from .mailsplit import split
 from .parameters import check, check_bytearray, check_list, check_login
 from .procedures import ErrorProcedure, StatusProcedure
-from .sockets import COMMS_TIMEOUT, MAX_COMMS_TIMEOUT, Auth, Sockets, command
+from .sockets import COMMS_TIMEOUT, Auth, Sockets, command
 from .words import words
 
 __all__ = ["Omnis"]
@@ -95,7 +96,7 @@ class Omnis(Sockets):
             or (
                 isinstance(commstimeout, (int, float))
                 and not math.isnan(commstimeout)
-                and abs(commstimeout) <= MAX_COMMS_TIMEOUT
+                and abs(commstimeout) <= MAX_SECONDS
             ),
             "commstimeout",
             "a number of seconds, of at most a year",

@@ -39,7 +39,6 @@ from .words import words
 
 __all__ = [
     "COMMS_TIMEOUT",
-    "MAX_COMMS_TIMEOUT",
     "Auth",
     "Socket",
     "Sockets",
@@ -50,9 +49,6 @@ log = Logger()
 
 COMMS_TIMEOUT = 60.0
 """Seconds for connecting and for each reply, unless WebDevSetConfig sets another."""
-
-MAX_COMMS_TIMEOUT = 366 * 24 * 3600
-"""The longest time limit that `pop3connect.connect` takes, in seconds."""
 
 FOLDER_VARIABLE = "POP3CONNECT_OMNIS_FOLDER"
 """The environment variable that names the folder of Omnis if the program does not."""

@@ -239,7 +239,11 @@ class MainTests(SynchronousTestCase):
             (("stat", "h", "--look"), "No such option"),
             (("stat", "h", "--secure", "ssl"), "Invalid value for '--secure'"),
             (("stat", "h", *user, "--auth", "NTLM"), "'NTLM' is not one of auto, USER"),
-            (("stat", "h", *user, "--timeout", "0"), "Invalid value for '--timeout'"),
+            *(
+                ((*command, "--timeout", odd), "Invalid value for '--timeout'")
+                for command in (("stat", "h", *user), ("info", "h"))
+                for odd in ("0", "-1", "nan", "inf", "1e9", "soon")
+            ),
             (("stat", "h:0", *user), "is not a port"),
             (("stat", "h"), "Give --user NAME"),
             (("get", "h", "x", *user), "'x' is not a number from 1"),
