@@ -109,7 +109,10 @@ class Mbox:
             with self._open() as box:
                 self._append(box, delivery)
         except OSError:
-            delivery.discard()
+            entry = self._entry()
+            # One that the journal names may be in the mbox: the next run looks.
+            if entry is None or entry.spool != delivery.path.name:
+                delivery.discard()
             raise
 
     def _append(self, box: BinaryIO, delivery: Delivery) -> None:
@@ -145,13 +148,19 @@ class Mbox:
         ):
             yield file
 
+    def _entry(self) -> _Entry | None:
+        """Return what the journal says, if there is one."""
+        try:
+            return _Entry(**json.loads(self._journal.read_bytes()))
+        except FileNotFoundError:
+            return None
+
     def _recover(self) -> None:
         """Clean up after a crash."""
-        with contextlib.suppress(FileNotFoundError):
-            entry = _Entry(**json.loads(self._journal.read_bytes()))
-            if (self._folder / entry.spool).exists():
-                with self._open() as box:
-                    self._compare(box, entry)
+        entry = self._entry()
+        if entry is not None and (self._folder / entry.spool).exists():
+            with self._open() as box:
+                self._compare(box, entry)
         if self.recovered is None:
             self._clean()
 

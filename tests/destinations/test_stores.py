@@ -13,8 +13,8 @@ import mailbox
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +383,28 @@ class MboxTests(StoreTestCase):
             deliver(store, "second")
             store.close()
             self.assertEqual(self.subjects(), ["one", "one"])
+
+    def test_error_behind_the_append_leaves_the_message_known(self) -> None:
+        """
+        A lock file that cannot be removed, say, as on a full copy-on-write disk.
+        """
+        store = self.open()
+        deliver(store, "first")
+
+        @contextmanager
+        def locked(*arguments: Any) -> Iterator[None]:
+            yield
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        restore = self.patch(mbox, "locked", locked).restore
+        self.assertRaises(OSError, deliver, store, "second")
+        restore()
+        store.abandon()
+        store = self.open()
+        self.assertTrue(store.holds("second"))
+        store.close()
+        self.assertEqual(self.subjects(), ["one", "one"])
+        self.assertEqual(self.left(), ["box"])
 
     def gone(self) -> int:
         """Return the number of a process that has ended."""
