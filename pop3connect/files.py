@@ -1,7 +1,7 @@
 """
-Writes files so that they are whole after a crash, or not there at all.
+Writes files so that after a crash they are whole, or do not exist.
 
-A file is on disk when it is (fsync) and its name is (fsync of the folder).
+A file is on disk when its content is (fsync) and its name is (fsync of the folder).
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ ABANDONED = 36 * 3600
 
 
 class Writable(Protocol):
-    """What bytes can be written to: a file, or an object with such a method."""
+    """A file, or another object with a ``write`` for bytes."""
 
     def write(self, data: bytes, /) -> object:
-        """Write, and return how many bytes were written if that was not all."""
+        """Write, and return the number of bytes written if those were not all."""
 
 
 def create(path: Path, mode: int = 0o600) -> BinaryIO:
     """
     Create a file, by default one that only its owner can read.
 
-    :raises FileExistsError: it is there already.
+    :raises FileExistsError: it exists already.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, mode), "wb")
@@ -52,22 +52,23 @@ def create(path: Path, mode: int = 0o600) -> BinaryIO:
 
 def make_folder(folder: Path) -> None:
     """
-    Make a folder and those above it, as far as they are missing, for their owner only.
+    Make a folder and the missing ones above it, for their owner only.
 
-    Each is on disk when this returns.  Existing folders keep their permissions.
+    Each new folder is on disk when this returns.  Existing folders keep their
+    permissions.
 
-    :raises OSError: one cannot be made, or a file is in its place.
+    :raises OSError: a folder cannot be made, or a file is in its place.
     """
     if not folder.is_dir():
         if not folder.parent.exists():
             make_folder(folder.parent)
-        # Path.mkdir(parents=True) would give its mode to the last one alone.
+        # Path.mkdir(parents=True) gives its mode to the last folder only.
         folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(folder.parent)
 
 
 def sync_file(file: BinaryIO) -> None:
-    """Wait until what was written to a file is on disk."""
+    """Wait until all that was written to a file is on disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -84,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give a file that is on disk another name, and wait until that is on disk."""
+    """Rename a file that is on disk, and wait until its new name is on disk."""
     os.replace(source, target)
     sync_folder(target.parent)
     if source.parent != target.parent:
@@ -92,23 +93,23 @@ def replace(source: Path, target: Path) -> None:
 
 
 def put(file: BinaryIO, content: bytes) -> None:
-    """Write to a file, and wait until it is on disk."""
+    """Write to a file, and wait until the content is on disk."""
     file.write(content)
     sync_file(file)
 
 
 def write_all(file: Writable, content: bytes) -> None:
     """
-    Write all of it, also to a file without a buffer, which takes what it can at once.
+    Write all of ``content``, even if each call of ``write`` takes only a part of it.
 
-    :raises BlockingIOError: the file takes nothing more.
+    :raises BlockingIOError: the file takes no more bytes.
     """
     left = content
     while left:
         taken = file.write(left)
         if taken == 0:
             raise BlockingIOError("the file takes no more bytes")
-        # What is not a real file may return anything; then it has taken all.
+        # An object that is not a file may return anything; then it has taken all.
         left = left[taken:] if isinstance(taken, int) else b""
 
 
