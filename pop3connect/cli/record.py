@@ -1,9 +1,9 @@
 """
-Remembers which messages are on disk, by their unique-ids (UIDL).
+Records which messages are on disk, by their unique-ids (UIDL).
 
 One file for each account, next to the mail: a line of JSON for each message, on disk
-before the next one is begun.  A line that a crash has torn does not count: then the
-message is fetched again, which is better than not at all.
+before the next message is begun.  A line that a crash cut off does not count: the
+message is fetched again, which is better than losing it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..files import put, sync_folder, write_whole
 __all__ = ["Record"]
 
 _MANY = 1000
-"""Unique-ids that are no longer on the server; more are worth a new file."""
+"""Unique-ids that are no longer on the server; more are worth rewriting the file."""
 
 
 class Record:
     """
     The unique-ids of an account's messages that are on disk.
 
-    POP3 lets one session at a time into a mailbox (RFC 1939 section 4), so nobody
-    else writes to it meanwhile.
+    POP3 allows one session at a time in a mailbox (RFC 1939 section 4), so no other
+    process writes to it meanwhile.
 
     :param beside: the folder or file with the mail.
-    :param account: whose messages they are, ``user@server``.
-    :raises OSError: it cannot be read, or is the record of somebody else.
+    :param account: the account of the messages, ``user@server``.
+    :raises OSError: it cannot be read, or is the record of another account.
     """
 
     def __init__(self, beside: Path, account: str) -> None:
@@ -47,11 +47,11 @@ class Record:
         self._read()
 
     def __contains__(self, uid: str) -> bool:
-        """Say whether the message with this unique-id is on disk."""
+        """Return whether the message with this unique-id is on disk."""
         return uid in self._known
 
     def __len__(self) -> int:
-        """Count the messages."""
+        """Return the number of messages."""
         return len(self._known)
 
     def _read(self) -> None:
@@ -74,7 +74,7 @@ class Record:
 
     def add(self, uid: str) -> None:
         """
-        Note that a message is on disk; when this returns, the note is, too.
+        Record that a message is on disk; the record is on disk when this returns.
 
         :raises OSError: it could not be written.
         """
@@ -82,7 +82,7 @@ class Record:
         try:
             put(file, _line({"uid": uid}))
         except OSError:
-            # What is torn must not run into the next line.
+            # A line that was cut off must not run into the next one.
             self.close()
             raise
         self._known[uid] = None
@@ -113,9 +113,9 @@ class Record:
 
     def keep(self, uids: Collection[str]) -> None:
         """
-        Forget what the server has no longer, if that is much.
+        Forget the unique-ids that are no longer on the server, if there are many.
 
-        :param uids: all that the server has.
+        :param uids: all unique-ids on the server.
         :raises OSError: the new file could not be written; it or the old one is there.
         """
         kept = [uid for uid in self._known if uid in uids]
@@ -133,11 +133,11 @@ class Record:
         """Close the file."""
         file, self._file = self._file, None
         if file is not None:
-            # What is still in a buffer after a full disk is torn, and is cut off.
+            # After a full disk, the rest of the buffer is removed at the next opening.
             with contextlib.suppress(OSError):
                 file.close()
 
 
 def _line(value: dict[str, str]) -> bytes:
-    # In ASCII, for a unique-id may have octets that are no UTF-8.
+    # In ASCII, because a unique-id may have octets that are not UTF-8.
     return json.dumps(value).encode("ascii") + b"\n"

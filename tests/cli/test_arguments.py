@@ -245,7 +245,7 @@ class MainTests(SynchronousTestCase):
                 for odd in ("0", "-1", "nan", "inf", "1e9", "soon")
             ),
             (("stat", "h:0", *user), "is not a port"),
-            (("stat", "h"), "Give --user NAME"),
+            (("stat", "h"), "the user is missing: give --user NAME"),
             (("get", "h", "x", *user), "'x' is not a number from 1"),
             (("top", "h", "1", "x", *user), "'x' is not a number from 0"),
             (("list", "h", "x\n\x1b[m", *user), "is not like 3, 2-5 or 7-"),
@@ -269,7 +269,7 @@ class MainTests(SynchronousTestCase):
         self.patch(sys, "stdin", io.StringIO("y\n"))
         status, errors = self.run_main("delete", "host", "1", "--user", "ada")
         self.assertEqual(status, Exit.USAGE)
-        self.assertIn("there is no terminal: give --yes", errors)
+        self.assertIn("stdin is not a terminal: give --yes", errors)
 
     def test_ctrl_c_at_a_prompt_exits_silently_as_interrupted(self) -> None:
         def interrupt(*arguments: Any, **options: Any) -> bool:
@@ -398,7 +398,7 @@ class NumbersTests(SynchronousTestCase):
     def test_missing_message_number_is_refused(self) -> None:
         error = self.assertRaises(NoSuchMessageError, self.chosen, "1", "4")
         self.assertEqual(
-            str(error), "there is no message 4; the mailbox has 5 messages"
+            str(error), "message 4 does not exist; the mailbox has 5 messages"
         )
         error = self.assertRaises(NoSuchMessageError, choose, [[(2, 2)]], [1])
         self.assertIn("the mailbox has 1 message", str(error))

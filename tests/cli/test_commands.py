@@ -104,7 +104,7 @@ class ListTests(ScriptedTestCase):
         script.reply("+OK", lines=["1 10", "2 20"]).quit()
         result = await self.run_command("list", server=self.scripted(script))
         self.assertEqual(result.stdout.split(), ["1", "10", "2", "20"])
-        self.assertIn("has no TOP", result.stderr)
+        self.assertIn("does not have TOP", result.stderr)
         self.assertEqual(result.exit_code, 0)
 
     async def test_no_capa_tries_top_and_lists_sizes_if_it_is_refused(self) -> None:
@@ -138,7 +138,7 @@ class ListTests(ScriptedTestCase):
             self.assertEqual(
                 (result.exit_code, result.stdout), (Exit.REFUSED, ""), command
             )
-        self.assertIn("no message 9; the mailbox has 4 messages", result.stderr)
+        self.assertIn("message 9 does not exist; the mailbox has 4 messages", result.stderr)
 
     async def test_refused_list_in_an_empty_mailbox_lists_nothing(self) -> None:
         script = self.logged_in(("UIDL",)).expect("LIST").reply("-ERR no messages")

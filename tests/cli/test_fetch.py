@@ -201,7 +201,7 @@ class EmptyMailboxTests(FetchTestCase):
     async def test_missing_message_exits_refused(self) -> None:
         result = await self.run_command("fetch", str(self.target), "9")
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
-        self.assertIn("there is no message 9", result.stderr)
+        self.assertIn("message 9 does not exist", result.stderr)
 
 
 class UniqueIdTests(FetchTestCase):
@@ -237,7 +237,7 @@ class UniqueIdTests(FetchTestCase):
 
     async def test_all_messages_are_fetched_every_time_without_uidl(self) -> None:
         for result in await self.twice((), known=False):
-            self.assertIn("all is fetched", result.stderr)
+            self.assertIn("all are fetched", result.stderr)
 
     async def test_id_that_became_ambiguous_skips_no_message(self) -> None:
         """An id that was unique once, and is not now."""
