@@ -327,7 +327,7 @@ class BlockingHandle:
         self._thread.call(self._handle.abort)
 
     def when_closed(self) -> None:
-        """Wait until the connection is closed, for any reason."""
+        """Wait until the connection is closed, whatever the reason."""
         self._thread.call(self._handle.when_closed)
 
     def __enter__(self) -> Self:

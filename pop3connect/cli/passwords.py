@@ -25,7 +25,7 @@ def read_password(access: Access) -> Secret:
     """
     Get the password: from a program, the keyring, the environment, or the user.
 
-    :raises click.UsageError: there is no password; the message says why.
+    :raises click.UsageError: the password cannot be found; the message says why.
     """
     if access.user is None:
         raise click.UsageError("the user is missing: give --user NAME")

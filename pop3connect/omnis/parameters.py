@@ -1,5 +1,5 @@
 """
-Checks of the parameters of commands: what does not fit is -501, and nothing is sent.
+Checks the parameters of commands: one that does not fit is -501, and nothing is sent.
 """
 
 from __future__ import annotations

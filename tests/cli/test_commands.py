@@ -138,7 +138,9 @@ class ListTests(ScriptedTestCase):
             self.assertEqual(
                 (result.exit_code, result.stdout), (Exit.REFUSED, ""), command
             )
-        self.assertIn("message 9 does not exist; the mailbox has 4 messages", result.stderr)
+        self.assertIn(
+            "message 9 does not exist; the mailbox has 4 messages", result.stderr
+        )
 
     async def test_refused_list_in_an_empty_mailbox_lists_nothing(self) -> None:
         script = self.logged_in(("UIDL",)).expect("LIST").reply("-ERR no messages")
