@@ -7,12 +7,9 @@ verified, an impostor receives no password, and a wrong password has its own err
 
 from __future__ import annotations
 
-import email
-import email.policy
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from email.message import EmailMessage
 from typing import Any
 
 from twisted.internet.defer import CancelledError, gatherResults
@@ -24,6 +21,7 @@ from ..address import Secure
 from ..api import connect
 from ..errors import LoginError, POP3Error, VerificationError
 from ..handle import Handle
+from ..headers import decode, fields, summary
 
 __all__ = ["Impostor", "ImpostorFactory", "Tour", "Visit"]
 
@@ -229,9 +227,10 @@ class Tour:
                 [handle.top(listing.number) for listing in listings]
             )
             for (number, size), top in zip(listings, tops, strict=True):
-                message = _parsed(top)
-                line = f"   {number:2}  {size:6}  {_sender(message):20}  "
-                self._say(_cut(line + str(message["Subject"])))
+                about = summary(top)
+                sender, _, _ = about.sender.partition(" <")
+                line = f"   {number:2}  {size:6}  {sender:20}  {about.subject}"
+                self._say(_cut(line))
             received = [
                 message.content
                 async for message in handle.messages()
@@ -249,8 +248,8 @@ class Tour:
     async def _headers(self) -> None:
         async with await self._connect(Secure.TLS) as handle:
             top = await handle.top(_SHOWN_MESSAGE)
-        for name, value in _parsed(top).items():
-            self._say(f"   {name}: {value}")
+        for name, value in fields(top):
+            self._say(f"   {name.decode('ascii')}: {decode(value)}")
         expected = self._visit.messages[_SHOWN_MESSAGE - 1]
         _expect(expected.startswith(top), "these are not the message's headers")
 
@@ -282,15 +281,6 @@ class Tour:
         self._say(f"   {type(error).__name__}:")
         for line in textwrap.wrap(str(error), _WIDTH - 3, break_on_hyphens=False):
             self._say(f"   {line}")
-
-
-def _parsed(content: bytes) -> EmailMessage:
-    return email.message_from_bytes(content, policy=email.policy.default)
-
-
-def _sender(message: EmailMessage) -> str:
-    address = message["From"].addresses[0]
-    return str(address.display_name or address.addr_spec)
 
 
 def _cut(line: str) -> str:
