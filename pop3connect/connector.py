@@ -418,7 +418,8 @@ def _reactor(
     return reactor
 
 
-_MAX_SECONDS = 366 * 24 * 3600
+MAX_SECONDS = 366 * 24 * 3600
+"""The longest time limit."""
 
 
 def _secure(secure: object) -> Secure:
@@ -463,7 +464,7 @@ def _seconds(name: str, value: float) -> float:
     if (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and 0 < value <= _MAX_SECONDS
+        and 0 < value <= MAX_SECONDS
     ):
         return value
     raise UsageError(

@@ -29,8 +29,11 @@ __all__ = [
     "MAX_HEADER",
     "MAX_SHOWN",
     "Summary",
+    "codec_of",
     "decode",
+    "decode_bytes",
     "decode_date",
+    "decode_words",
     "fields",
     "split",
     "summary",
@@ -144,6 +147,18 @@ def decode(value: bytes) -> str:
     cut = len(value) > MAX_FIELD
     if cut:
         value = _shorten(value)
+    shown = escape(_BLANKS.sub(" ", decode_words(value)).strip(" "))
+    if cut or len(shown) > MAX_SHOWN:
+        shown = shown[: MAX_SHOWN - len(_CUT)] + _CUT
+    return shown
+
+
+def decode_words(value: bytes) -> str:
+    """
+    Return the value of a header field with encoded words and raw bytes decoded.
+
+    As `decode`, but nothing is escaped, cut or unfolded: this is not for display.
+    """
     words: list[_Word] = []
     texts: list[str] = []
     end = 0
@@ -158,10 +173,7 @@ def decode(value: bytes) -> str:
         end = match.end()
     texts += _texts(words)
     texts.append(_raw(value[end:]))
-    shown = escape(_BLANKS.sub(" ", "".join(texts)).strip(" "))
-    if cut or len(shown) > MAX_SHOWN:
-        shown = shown[: MAX_SHOWN - len(_CUT)] + _CUT
-    return shown
+    return "".join(texts)
 
 
 def decode_date(value: bytes) -> str:
@@ -228,7 +240,7 @@ def _word(match: re.Match[bytes]) -> _Word:
         octets = None
         if not _BAD_ESCAPE.search(text):
             octets = binascii.a2b_qp(text, header=True)
-    return _Word(_codec(charset), octets, match[0])
+    return _Word(codec_of(charset), octets, match[0])
 
 
 def _base64(text: bytes) -> bytes | None:
@@ -263,8 +275,17 @@ def _text(charset: str | None, octets: bytes) -> str | None:
         # Unknown: most such names are misspelt, and mean ASCII or UTF-8.
         text = _strict("utf_8", octets)
         return text if text is not None and text.isprintable() else None
-    text = _strict(_WIDER.get(charset, charset), octets)
-    return text if text is not None else _strict(charset, octets)
+    return decode_bytes(charset, octets)
+
+
+def decode_bytes(codec: str, octets: bytes) -> str | None:
+    """
+    Decode bytes; ``None`` if they are not text in this charset.
+
+    :param codec: a name that `codec_of` returned.
+    """
+    text = _strict(_WIDER.get(codec, codec), octets)
+    return text if text is not None else _strict(codec, octets)
 
 
 def _strict(codec: str, octets: bytes) -> str | None:
@@ -296,8 +317,8 @@ _WIDER = {
 }
 
 
-def _codec(charset: bytes) -> str | None:
-    """Return Python's name for a charset; ``None`` if it has none."""
+def codec_of(charset: bytes) -> str | None:
+    """Return Python's name for a charset, in ASCII; ``None`` if it has none."""
     name = normalize_encoding(charset.decode("ascii")).replace(".", "_").lower()
     if name not in aliases.aliases:
         name = name.removeprefix("x_")

@@ -1,8 +1,8 @@
 """
-What ``twistd pop3connect`` takes on the command line, and the service it makes.
+The command line of ``twistd pop3connect``, and the services that it makes.
 
-This module is imported when the command line names us; the service's own
-modules, which cost more, only when the service is made.
+twistd imports this module for its command line; the modules of a service, which cost
+more, are imported only when the service is made.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class DemoOptions(usage.Options):
         " pop3connect does with it: in the clear, TLS, STLS, an impostor, a wrong"
         " password. The tour is written to stdout; with 'twistd -n --logfile FILE'"
         " the log goes elsewhere. The server makes its own CA and puts the CA's"
-        " certificate into secure/cacerts/ below the folder. It goes on serving"
-        " after the tour, until Ctrl-C; what is deleted is back at the next start."
+        " certificate into secure/cacerts/ in the folder. It continues to serve"
+        " after the tour, until Ctrl-C; deleted messages are back at the next start."
     )
 
     optParameters: ClassVar[list[list[object]]] = [
-        ["port", "p", "1110", "in the clear and STLS; 0 picks a free port"],
+        ["port", "p", "1110", "without TLS, and STLS; 0 picks a free port"],
         ["tls-port", "t", "1995", "TLS; 0 picks a free port"],
         ["folder", "f", ".", "where secure/cacerts/ is made (seen from --rundir)"],
     ]
@@ -73,13 +73,13 @@ class DemoOptions(usage.Options):
                 "--account: no control characters, and no blank in the name"
             )
         if name in self.accounts:
-            raise usage.UsageError(f"--account: {name} is there twice")
+            raise usage.UsageError(f"--account: {name} is given twice")
         self.accounts[name] = password
 
     opt_a = opt_account
 
     def postOptions(self) -> None:
-        """Check what only makes sense together, and that all is installed."""
+        """Check the options together, and that all packages are installed."""
         for name in ("port", "tls-port"):
             self[name] = _port(f"--{name}", self[name])
         if self["port"] == self["tls-port"] != 0:
@@ -91,7 +91,7 @@ class DemoOptions(usage.Options):
             )
 
     def settings(self) -> Settings:
-        """Return what was asked for."""
+        """Return the settings that were given."""
         from .demo.service import Settings
 
         return Settings(
@@ -137,7 +137,7 @@ class WatchOptions(usage.Options):
         except usage.UsageError as error:
             if not self["check"]:
                 raise
-            # Not left to twistd, whose exit status for it was 0 for a long time.
+            # Not left to twistd, whose exit status was 0 in older releases.
             sys.exit(str(error))
         if self["check"]:
             self._report()
@@ -167,7 +167,7 @@ class WatchOptions(usage.Options):
             config = read_config(Path(self["config"]))
             check_hooks(config)
             if self["check"]:
-                # Else they may come as late as the login.
+                # Without --check, a password may appear as late as the login.
                 check_passwords(config)
         except UsageError as error:
             raise usage.UsageError(str(error)) from error
@@ -187,19 +187,19 @@ class Options(usage.Options):
     ]
 
     def getSynopsis(self) -> str:
-        """Leave COMMAND out where a command puts its own synopsis behind ours."""
+        """Leave COMMAND out if a command adds its synopsis to this one."""
         synopsis = super().getSynopsis()
         return synopsis.removesuffix(f" {_COMMAND}") if self.subCommand else synopsis
 
     def postOptions(self) -> None:
-        """Want a command."""
+        """Require a command."""
         if not self.subCommand:
             commands = ", ".join(str(command[0]) for command in self.subCommands)
-            raise usage.UsageError(f"which command? There is: {commands}")
+            raise usage.UsageError(f"the command is missing: give one of {commands}")
 
 
 def makeService(options: Options) -> IService:
-    """Return the service that the command line asks for."""
+    """Return the service that the command line requests."""
     makers: dict[str, Callable[[Any], IService]] = {
         "demo": _make_demo,
         "watch": _make_watch,
@@ -212,8 +212,8 @@ def _make_demo(options: DemoOptions) -> IService:
     from .demo.service import DemoService
 
     reactor = _reactor()
-    # twistd turns sys.stdout into its log when it starts the service; what is
-    # there now is still the terminal.
+    # twistd replaces sys.stdout by its log when it starts the service; now it is still
+    # the terminal.
     return DemoService(
         options.settings(),
         reactor=reactor,
@@ -230,8 +230,8 @@ def _make_watch(options: WatchOptions) -> IService:
 
 
 def _reactor() -> Any:
-    """Return the reactor that twistd will run, with time that is never set back."""
-    # Not at the top: twistd installs the reactor that its --reactor names first.
+    """Return the reactor that twistd will run, with a clock that is never set back."""
+    # Not at the top: twistd first installs the reactor that its --reactor names.
     from twisted.internet import reactor
 
     from .reactors import steady_time
@@ -244,14 +244,14 @@ def _finish(reactor: Any, out: TextIO, status: int) -> None:
     """
     End the process with this exit status, once twistd has cleaned up.
 
-    twistd itself knows the exit status 0 and death by a signal, nothing else: an
-    exception out of the reactor is printed and forgotten, and ``sys.exit`` within
-    the reactor is such an exception.  What comes after twistd's own work (pid
-    file, log) is atexit, and what sets the status there is ``os._exit``.
+    twistd itself ends with the exit status 0 or by a signal: it prints an exception
+    that leaves the reactor, also that of ``sys.exit``, and ignores it.  After twistd's
+    own work (pid file, log) come the functions of atexit, and ``os._exit`` sets the
+    status there.
     """
     if status:
         atexit.register(_exit, out, status)
-    # Also before the reactor runs: then it stops as soon as it does.
+    # If the reactor does not run yet, it stops as soon as it does.
     reactor.callWhenRunning(reactor.stop)
 
 

@@ -1,5 +1,5 @@
 """
-A service that looks into mailboxes and tells of new mail: how a service uses handles.
+A service that looks into mailboxes and reports new mail: how a service uses handles.
 
 ``twistd pop3connect watch --config FILE`` starts it; `pop3connect.tap` makes it from
 the command line.
@@ -44,18 +44,17 @@ Connect = Callable[..., Deferred[Handle]]
 
 STAGGER = 0.2
 """Seconds between the first looks at two accounts, and so between the later ones: many
-a server refuses a crowd of sessions from one address."""
+servers refuse a crowd of sessions from one address."""
 
 MAX_NEW = 1000
-"""Messages that are told of after one look: their headers are held in memory."""
+"""Messages reported after one look, at most: their headers are held in memory."""
 
 SAVE_EVERY = 1.0
-"""Seconds.  A crash makes the hook hear again of what it did in the last of them before
-the message that it was at."""
+"""Seconds.  After a crash the hook runs again for the messages of the last second."""
 
 REFUSED_WAIT = 900
-"""Seconds after a refused login, doubled each time: a tenth try within an hour or so
-locks many an account."""
+"""Seconds after a refused login, doubled each time: many servers lock an account at the
+tenth attempt within about an hour."""
 
 MAX_REFUSED_WAIT = 6 * 3600
 
@@ -105,13 +104,13 @@ class AccountWatch(Service):
     def startService(self) -> None:
         """Look as soon as the reactor runs, and it is our turn."""
         super().startService()
-        # Else the one that is being stopped sees to it, when it has ended.
+        # Otherwise the look that is being stopped does it when it has ended.
         if self._looking is None:
             self._timer = self._reactor.callLater(self._delay, self._look)
 
     def stopService(self) -> Deferred[None]:
         """
-        End whatever is under way.
+        End the current look.
 
         :return: fires when the connection is closed and the hook has ended.
         """
@@ -123,7 +122,7 @@ class AccountWatch(Service):
         stopped: Deferred[None] = Deferred()
         self._looking.addCallback(stopped.callback)
         if not self._stopping:
-            # Once: a second one would cut off the cleaning up.
+            # Once: a second cancel would interrupt the cleaning up.
             self._stopping = True
             self._looking.cancel()
         return stopped
@@ -146,12 +145,12 @@ class AccountWatch(Service):
         return max(self._account.interval, self._login_delay)
 
     def _failed(self, failure: Failure) -> float:
-        # What is cancelled amid a message ends the session for all that waits in it.
+        # Cancelling within a message ends the session, and all its pending commands.
         if self._stopping and failure.check(CancelledError, ConnectionLostError):
             return 0
         error: Any = failure.value
         if isinstance(error.__cause__, UsageError):
-            # What the password source said, which `connect` does not repeat.
+            # The error of the password source, which `connect` does not repeat.
             error = error.__cause__
         wait = self._wait_after(error)
         if isinstance(error, (POP3Error, OSError)):
@@ -169,20 +168,20 @@ class AccountWatch(Service):
         interval = self._account.interval
         login = isinstance(error, LoginError) and error.mechanism is not None
         if login and not error.transient:
-            # Servers without response codes say the same to a false password as to
-            # everything else.  Counted apart: after a night without a server, its
-            # first refusal is still a first one.
+            # Servers without response codes refuse a wrong password like anything else.
+            # Counted apart: after a night without a server, its first refusal is still
+            # a first one.
             self._refusals += 1
             wait = _doubled(REFUSED_WAIT, self._refusals, MAX_REFUSED_WAIT)
         else:
             self._failures += 1
             wait = _doubled(interval, self._failures, MAX_WAIT)
         if isinstance(error, CommandError) and error.retry_after:
-            self._heed(error.retry_after)
+            self._respect(error.retry_after)
         return max(wait, interval, self._login_delay)
 
-    def _heed(self, login_delay: int) -> None:
-        """Keep to the server's LOGIN-DELAY, and say so where it counts."""
+    def _respect(self, login_delay: int) -> None:
+        """Respect the server's LOGIN-DELAY, and log it if it has an effect."""
         delay = min(login_delay, MAX_INTERVAL)
         if delay > self._account.interval and delay != self._login_delay:
             self._info(f"the server wants {delay} seconds between two logins")
@@ -200,12 +199,12 @@ class AccountWatch(Service):
         seen = self._seen.read()
         rows, found = await self._session(seen)
         if not rows and any(seen or ()):
-            # Emptied, or its store is not mounted: what comes back must not be new.
+            # Emptied, or its store is not mounted: returning mail must not be new.
             return
         remembered = [row.uid for row in rows]
         if seen is None or found or remembered != seen:
-            # Before a hook runs: where nothing can be remembered, it would be told
-            # the same again and again.
+            # Before a hook runs: if the state cannot be written, the hook would run for
+            # the same messages again and again.
             self._seen.write(remembered)
         # After the session: a hook that fetches the message finds the mailbox free,
         # for a mailbox has one session at a time (RFC 1939 section 8).
@@ -214,7 +213,7 @@ class AccountWatch(Service):
     async def _session(
         self, seen: list[str] | None
     ) -> tuple[list[UID], list[NewMessage]]:
-        """Return what has been seen and is still there, and what is new."""
+        """Return the messages seen that still exist, and the new ones."""
         account = self._account
         handle = await self._connect(
             account.server,
@@ -226,7 +225,7 @@ class AccountWatch(Service):
             reactor=self._reactor,
         )
         try:
-            self._heed(handle.capabilities.login_delay or 0)
+            self._respect(handle.capabilities.login_delay or 0)
             rows = await self._uids(handle, seen)
             if seen is None and not account.report_existing:
                 self._info(f"{len(rows)} messages at the first look; not reported")
@@ -236,21 +235,21 @@ class AccountWatch(Service):
                 if len(new) > MAX_NEW:
                     self._info(f"{len(new)} new messages; {MAX_NEW} of them now")
                 found = await self._headers(handle, new[:MAX_NEW])
-            # Nothing is deleted, so it is no matter what the server says to QUIT.
+            # Nothing is deleted, so the reply to QUIT does not matter.
             with suppress(CommandError):
                 await handle.disconnect()
             return rows, found
         finally:
-            # Does nothing after disconnect(); else, also when the service is
-            # stopped, the connection is closed when this returns.
+            # Does nothing after disconnect(); otherwise, also when the service is
+            # stopped, it closes the connection.
             await handle.abort()
 
     async def _uids(self, handle: Handle, seen: list[str] | None) -> list[UID]:
         try:
             return await handle.uidl()
         except CommandError as error:
-            # Only a server that has none: otherwise all mail would be new when
-            # UIDL works again.
+            # Only if the server does not have UIDL: otherwise all mail would be new
+            # when UIDL works again.
             if error.transient or "UIDL" in handle.capabilities or any(seen or []):
                 raise
         if not self._warned:
@@ -295,7 +294,7 @@ class AccountWatch(Service):
                 self._seen.write(remembered)
 
     async def _told(self, message: NewMessage) -> bool:
-        """Tell of one message; return whether that worked."""
+        """Report one message; return whether that worked."""
         self._info(
             f"message {message.number} is new: {message.size} octets, "
             f"from {message.sender or '(nobody)'}: {message.subject or '(no subject)'}"
@@ -326,14 +325,14 @@ class AccountWatch(Service):
 
 
 def _doubled(seconds: float, times: int, most: float) -> float:
-    """Return how long to wait after so many failures in a row."""
-    # From about the thirtieth on it makes no difference, but numbers grow.
+    """Return how long to wait after this number of failures in a row."""
+    # Bounded, because the power grows although the result does not.
     doubled: float = seconds * 2 ** min(times - 1, 30)
     return min(doubled, most)
 
 
 def _none(failure: Failure) -> bytes:
-    """Do without the header, if there will be none later either."""
+    """Return an empty header if the server will not send it later either."""
     failure.trap(CommandError)
     if failure.value.transient:  # type: ignore[union-attr]
         failure.raiseException()
@@ -341,7 +340,7 @@ def _none(failure: Failure) -> bytes:
 
 
 def _first(failure: Failure) -> Failure:
-    """Take what went wrong out of what `gatherResults` makes of it."""
+    """Return the first failure, which `gatherResults` wraps."""
     failure.trap(FirstError)
     first: Failure = failure.value.subFailure  # type: ignore[union-attr]
     return first
@@ -377,7 +376,7 @@ class WatchService(MultiService):
             watch.setServiceParent(self)
 
     def startService(self) -> None:
-        """Say what should not be, and start."""
+        """Log a warning for each exposed file, and start."""
         for file in self._exposed:
             self._log.warn("{file}: {text}", file=file, text=EXPOSED)
         super().startService()

@@ -1,8 +1,8 @@
 """
 The configuration of ``twistd pop3connect watch``: TOML in, frozen values out.
 
-Everything is checked here, before anything is connected: each error names the file,
-the account and the key, and says what to write instead.
+Everything is checked here, before the first connection: each error names the file, the
+account and the key, and says what to write instead.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ else:
 __all__ = ["PasswordSource", "WatchConfig", "WatchedAccount", "read_config"]
 
 MIN_INTERVAL = 30
-"""Seconds.  Servers take more for an attack, or lock the account."""
+"""Seconds.  Servers consider more frequent logins an attack, or lock the account."""
 
 MAX_INTERVAL = 7 * 24 * 3600
 
 MAX_HOOK_TIMEOUT = 3600
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}\Z")
-"""Is the name of a file, too."""
+"""The name is also that of a file."""
 
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 
@@ -48,10 +48,10 @@ PASSWORDS = ("password", "password_command", "password_env", "password_file")
 @attrs.frozen
 class PasswordSource:
     """
-    Where the password of an account is.
+    The source of an account's password.
 
-    :ivar key: the key that says it, such as ``"password_file"``.
-    :ivar value: what the key says: the password, a command, a variable, a file.
+    :ivar key: its key in the file, such as ``"password_file"``.
+    :ivar value: the value of the key: the password, a command, a variable or a file.
     """
 
     key: str
@@ -63,11 +63,11 @@ class WatchedAccount:
     """
     One ``[[account]]``, with the defaults filled in.
 
-    :ivar mailbox: user and host: what the UIDs that were seen belong to.
+    :ivar mailbox: user and host, which the UIDs that were seen belong to.
     :ivar interval: seconds from the end of a look at the mailbox to the next one.
-    :ivar hook: a command, ``"module:function"``, or ``None``: the log only.
+    :ivar hook: a command, ``"module:function"``, or ``None`` for the log only.
     :ivar hook_timeout: seconds that the hook may take for one message.
-    :ivar report_existing: whether mail that is there at the first look is new.
+    :ivar report_existing: whether mail that exists at the first look is new.
     """
 
     name: str
@@ -98,7 +98,7 @@ class WatchConfig:
 
     @property
     def folder(self) -> Path:
-        """The folder of the file: commands run in it, and paths are seen from it."""
+        """The folder of the file: commands run in it, and paths are relative to it."""
         return self.file.absolute().parent
 
     @property
@@ -135,9 +135,9 @@ def read_config(file: Path) -> WatchConfig:
 
 def _hidden(value: Any) -> Any:
     """
-    Return what was read with each str as a `Secret`.
+    Return a value with each str replaced by a `Secret`.
 
-    A password is not only where it should be: a key can be misspelt.
+    A password may be in an unexpected place: a key can be misspelt.
     """
     if isinstance(value, str):
         return Secret(value)
@@ -150,7 +150,7 @@ def _hidden(value: Any) -> Any:
 
 @attrs.frozen
 class _Place:
-    """A table of the file: what an error is about."""
+    """A table of the file, which an error is about."""
 
     file: Path
     account: str = ""
@@ -164,7 +164,7 @@ class _Place:
         raise UsageError(": ".join([*filter(None, where), problem]))
 
     def only(self, table: Mapping[str, object], known: tuple[str, ...]) -> None:
-        """Refuse what nobody would read."""
+        """Refuse unknown keys."""
         for key in table:
             if key in known:
                 continue
@@ -185,7 +185,7 @@ def _text(place: _Place, key: str, value: object) -> str:
         place.refuse(key, 'has to be a text in quotes, such as "text"')
     if not value or not value.isprintable():
         place.refuse(key, "has to be one line, and not empty")
-    # No longer a Secret: what is known to be no password may be shown.
+    # No longer a Secret: this value is not a password.
     return str(value)
 
 
@@ -292,7 +292,7 @@ _COMMON: dict[str, _Reader] = {
     "hook_timeout": _seconds(1, MAX_HOOK_TIMEOUT),
     "report_existing": _flag,
 }
-"""What can be said for one account, and above the accounts for all of them."""
+"""The keys of one account, and above the accounts of all of them."""
 
 
 # -- tables
@@ -316,7 +316,7 @@ def _config(file: Path, document: dict[str, Any]) -> WatchConfig:
     accounts: dict[str, WatchedAccount] = {}
     for number, table in enumerate(tables, 1):
         account = _account(file, number, table, defaults)
-        # There are file systems for which the two are one.
+        # Some file systems do not distinguish upper and lower case.
         if account.name.casefold() in accounts:
             place.refuse(
                 f"account {account.name}", "is there twice: give each its own name"
@@ -330,7 +330,7 @@ def _account(
 ) -> WatchedAccount:
     place = _Place(file, f"account number {number}")
     if not isinstance(table, dict):
-        place.refuse("", "is no table: write [[account]] above it")
+        place.refuse("", "is not a table: write [[account]] above it")
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.match(name):
         place.refuse(

@@ -1,5 +1,5 @@
 """
-What a watch tells about a new message, and whom: a command or a Python function.
+Reports a new message of a watch to its hook: a command or a Python function.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ MAX_VALUE = 1000
 """Characters of a value in the environment, which has little room."""
 
 MAX_SAID = 300
-"""Octets of what a failed command said that go to the log: its last line."""
+"""Bytes of the last line of a failed command's errors that go to the log."""
 
 
 @attrs.frozen
 class NewMessage:
     """
-    A new message, as the hook is told.
+    A new message, as it is reported to the hook.
 
     :ivar account: the name of the account, as the configuration has it.
     :ivar number: the message number in the session that found it; in another
         session it is another one.
-    :ivar uid: what finds it again; empty if the server has no UIDL.
-    :ivar size: octets, as the server counts.
-    :ivar header: the header as it is stored; empty if the server would not give it.
+    :ivar uid: identifies it in other sessions; empty if the server has no UIDL.
+    :ivar size: its size in bytes, as the server counts.
+    :ivar header: the header as it is stored; empty if the server refused it.
     """
 
     account: str
@@ -61,7 +61,7 @@ class NewMessage:
         return summary(self.header).sender
 
     def environment(self) -> dict[str, str]:
-        """Return what the environment of a command says about it."""
+        """Return the environment variables for a command."""
         facts = {
             "ACCOUNT": self.account,
             "NUMBER": str(self.number),
@@ -71,7 +71,7 @@ class NewMessage:
             "FROM": self.sender,
         }
         return {
-            # No value can have a NUL: exec() takes it for the end.
+            # A value cannot have a NUL, which would end it.
             f"POP3CONNECT_{name}": text.replace("\0", "")[:MAX_VALUE]
             for name, text in facts.items()
         }
@@ -79,9 +79,9 @@ class NewMessage:
 
 def check_hooks(config: WatchConfig) -> None:
     """
-    See whether the commands and the Python functions that are hooks are there.
+    Check that the hooks, commands or Python functions, exist.
 
-    :raises UsageError: one is not.
+    :raises UsageError: a hook does not exist.
     """
     for account in config.accounts:
         if isinstance(account.hook, str):
@@ -100,9 +100,9 @@ Hook = Callable[[NewMessage], Coroutine[Any, Any, None]]
 
 def find_hook(config: WatchConfig, account: WatchedAccount, reactor: Any) -> Hook:
     """
-    Return what to call for each new message.
+    Return the function to call for each new message.
 
-    :raises UsageError: there is no such Python function.
+    :raises UsageError: the Python function does not exist.
     """
     hook = account.hook
     if hook is None:
@@ -114,7 +114,7 @@ def find_hook(config: WatchConfig, account: WatchedAccount, reactor: Any) -> Hoo
 
 
 async def _nothing(message: NewMessage) -> None:
-    """The log has said it already."""
+    """Do nothing: the message has been logged already."""
 
 
 def _function(
@@ -150,8 +150,8 @@ async def _call(
     try:
         await _follow(result).addTimeout(limit, reactor, late)
     except (CancelledError, RunError) as error:
-        # As for a command.  What catches its cancellation and goes on holds up
-        # neither the next message nor the end of the service.
+        # As for a command.  A function that catches its cancellation and goes on does
+        # not delay the next message or the end of the service.
         ending = _follow(result).addTimeout(GRACE, reactor, late)
         result.cancel()
         try:
@@ -159,7 +159,7 @@ async def _call(
         except (CancelledError, RunError):
             raise error from None
     finally:
-        # What comes of it from now on concerns nobody.
+        # A later failure does not matter.
         result.addErrback(_forget)
 
 
@@ -176,7 +176,7 @@ def _follow(result: Deferred[object]) -> Deferred[object]:
 
 
 def _forget(failure: Failure) -> None:
-    """Leave no failure behind that is logged a second time."""
+    """Handle a failure, so that it is not logged a second time."""
 
 
 def _late(late: str, result: object, limit: float) -> object:
@@ -210,6 +210,6 @@ async def _command(
 
 
 def _environment(config: WatchConfig) -> dict[str, str]:
-    """Return our environment; the passwords in it are no business of a hook."""
+    """Return our environment without the passwords, which a hook does not need."""
     hidden = config.password_variables
     return {name: text for name, text in os.environ.items() if name not in hidden}

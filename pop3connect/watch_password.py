@@ -1,5 +1,5 @@
 """
-Where a watch gets a password from: asked anew at each login, so it may change.
+Finds the password of a watched account: at each login again, so it may change.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def find_password(
     source: PasswordSource, folder: Path, reactor: Any
 ) -> Callable[[], Awaitable[str]]:
     """
-    Return what `connect` calls for the password.
+    Return the password function for `connect`.
 
-    Calling it can fail with `UsageError`: the password cannot be had.
+    It fails with `UsageError` if the password cannot be found.
     """
     return partial(_ask, source, folder, reactor)
 
 
 def check_passwords(config: WatchConfig) -> None:
     """
-    See whether there are passwords, as far as that shows without running a command.
+    Check that the passwords can be found, without running commands.
 
-    :raises UsageError: one cannot be had.
+    :raises UsageError: a password cannot be found.
     """
     for account in config.accounts:
         source = account.password
@@ -57,7 +57,7 @@ def check_passwords(config: WatchConfig) -> None:
 
 
 def exposed(config: WatchConfig) -> list[Path]:
-    """Return the files with passwords in them that everybody may read."""
+    """Return the files with passwords that every user may read."""
     if os.name != "posix":
         return []
     files: dict[Path, None] = {}
@@ -78,7 +78,7 @@ def _is_exposed(file: Path) -> bool:
 async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
     try:
         if source.key == "password_command":
-            # A traceback that shows local variables must not show it.
+            # A traceback that shows local variables must not show the password.
             output = SecretBytes(
                 await run(
                     reactor,
@@ -91,18 +91,19 @@ async def _ask(source: PasswordSource, folder: Path, reactor: Any) -> str:
             return _password(output.decode())
         return _password(_kept(source))
     except _TROUBLE as error:
-        # Not as the cause, and not in full: there may be half a password in it.
+        # Not as the cause, and not in full: a part of the password may be in it.
         why = _why(error)
     raise UsageError(f"{source.key}: {why}; no login was tried")
 
 
 def _kept(source: PasswordSource) -> str:
-    """Return what the configuration, the variable or the file has."""
+    """Return the text in the configuration, the variable or the file."""
     text: str = source.value
     if source.key == "password_env":
         return os.environ.get(text, "")
     if source.key == "password_file":
-        return Path(text).read_text(encoding="utf-8")
+        # Not as text, where Python takes a lone CR for the end of a line.
+        return Path(text).read_bytes().decode("utf-8")
     return text
 
 

@@ -21,7 +21,7 @@ GRACE = 5.0
 """Seconds between asking a command to end and ending it."""
 
 LINGER = 1.0
-"""Seconds for its last words, if a child of its own still holds the pipes open."""
+"""Seconds for its last output, if one of its child processes holds the pipes open."""
 
 MAX_OUTPUT = 64 * 1024
 """Octets of output that are kept.  A token has a few thousand."""
@@ -29,9 +29,9 @@ MAX_OUTPUT = 64 * 1024
 
 class RunError(Exception):
     """
-    The command did not do it; the message says how it ended, and nothing it wrote.
+    The command failed; the message says how it ended, without its output.
 
-    :ivar errors: what it has written to its standard error.
+    :ivar errors: the beginning of its standard error.
     """
 
     def __init__(self, message: str, errors: bytes = b"") -> None:
@@ -43,9 +43,9 @@ class _Run(ProcessProtocol):
     """
     One command that runs.
 
-    :ivar output: the beginning of what it has written.
-    :ivar errors: the same, of its standard error.
-    :ivar ended: how it ended, empty: well; ``None``: not yet.
+    :ivar output: the beginning of its standard output.
+    :ivar errors: the beginning of its standard error.
+    :ivar ended: how it ended, empty after success; ``None`` if it still runs.
     """
 
     transport: Any
@@ -74,12 +74,12 @@ class _Run(ProcessProtocol):
         self.errors = (self.errors + data)[:MAX_OUTPUT]
 
     def processExited(self, reason: Failure) -> None:
-        """Do not wait for ever for what a child of its own may write, or not read."""
+        """Stop waiting soon for child processes that hold the pipes open."""
         self._asked = True
         self._set_timer(LINGER, self.processEnded, reason)
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell how it ended."""
+        """Fire the Deferreds of `when_ended`."""
         self._stop_timer()
         if self.ended is not None:
             return
@@ -88,7 +88,7 @@ class _Run(ProcessProtocol):
             self.ended = f"ended by signal {how.signal}"
         else:
             self.ended = f"exit status {how.exitCode}" if how.exitCode else ""
-        # Not waited for: a standard input that nobody reads does not close.
+        # Not waited for: a standard input that is not read does not close.
         self.transport.loseConnection()
         for waiting in self._waiting:
             if not waiting.called:
@@ -104,7 +104,7 @@ class _Run(ProcessProtocol):
         return waiting
 
     def end(self) -> None:
-        """Ask it to end, if it has not, and make it end if it does not."""
+        """Send SIGTERM if it still runs, and SIGKILL if it does not end."""
         if not self._asked:
             self._asked = True
             self._signal("TERM")

@@ -1,7 +1,7 @@
 """
-What a watch remembers of a mailbox: which messages have been seen.
+Remembers which messages of a mailbox a watch has seen, in a file for each account.
 
-A file for each account.  It is replaced in one go, so that it is whole after a crash.
+The file is replaced in one go, so that it is whole after a crash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SeenFile:
     """
     The file of one account.
 
-    :ivar mailbox: whose UIDs they are; those of another mailbox mean nothing.
+    :ivar mailbox: the mailbox of the UIDs; those of another mailbox are ignored.
     """
 
     path: Path
@@ -33,10 +33,10 @@ class SeenFile:
 
     def read(self) -> list[str] | None:
         """
-        Return the UIDs that have been seen; ``None``: this is the first look.
+        Return the UIDs that have been seen; ``None`` at the first look.
 
-        :raises UsageError: the file is broken.  Neither reporting everything again
-            nor passing over what has come can be meant, so a person has to decide.
+        :raises UsageError: the file is broken.  The user has to decide whether all mail
+            is reported again, or none.
         """
         try:
             found = json.loads(self.path.read_bytes())
@@ -48,18 +48,18 @@ class SeenFile:
             return None
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(
-                f"{self.path} is broken; remove it, and what is in the mailbox then "
-                "counts as at the first look (report_existing)"
+                f"{self.path} is broken; remove it, and the next look counts as the "
+                "first one (report_existing)"
             ) from None
         return uids if mailbox == self.mailbox else None
 
     def write(self, uids: Iterable[str]) -> None:
         """
-        Remember these and no others.
+        Remember these UIDs and no others.
 
-        :raises OSError: it could not be written; the file is as it was.
+        :raises OSError: the file could not be written; it has the old UIDs or the new.
         """
-        # Kept from others: some servers make UIDs from what is in the mail.
+        # For its owner only: some servers make UIDs from the content of the mail.
         # In ASCII: a UID may have octets that are not UTF-8.
         text = json.dumps({"mailbox": self.mailbox, "seen": list(uids)}, indent=0)
         write_whole(self.path, text.encode("ascii"))
@@ -67,10 +67,10 @@ class SeenFile:
 
 def split_seen(rows: Iterable[UID], seen: Iterable[str]) -> tuple[list[UID], list[UID]]:
     """
-    Part the messages of a mailbox into those that have been seen and the new ones.
+    Divide the messages of a mailbox into those that have been seen and the new ones.
 
-    Some servers give two messages one UID, or an empty one.  So they are counted: of
-    three with a UID that has been seen twice, the last is new.
+    Some servers give two messages the same UID, or an empty one.  So they are counted:
+    of three messages with a UID that has been seen twice, the last is new.
     """
     left = Counter(seen)
     old: list[UID] = []

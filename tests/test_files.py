@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3connect import files
 from pop3connect.files import write_all, write_whole
 
 
@@ -100,11 +102,53 @@ class WriteWholeTests(SynchronousTestCase):
         path = self.folder / "state"
         path.write_bytes(b"old")
 
-        def full(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
+        def full(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-        self.patch(os, "fsync", full)
+        for step in ("open", "fsync", "replace"):
+            restore = self.patch(os, step, full).restore
+            with self.assertRaises(OSError):
+                write_whole(path, b"new")
+            restore()
+            self.assertEqual(path.read_bytes(), b"old", step)
+            self.assertEqual(os.listdir(self.folder), ["state"], step)
+
+    def test_failure_after_the_rename_leaves_the_new_file_whole(self) -> None:
+        self.folder.mkdir()
+        path = self.folder / "state"
+        path.write_bytes(b"old")
+
+        def broken(folder: Path) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(files, "sync_folder", broken)
         with self.assertRaises(OSError):
             write_whole(path, b"new")
-        self.assertEqual(path.read_bytes(), b"old")
+        self.assertEqual(path.read_bytes(), b"new")
         self.assertEqual(os.listdir(self.folder), ["state"])
+
+    def test_temporary_file_is_hidden(self) -> None:
+        """
+        A client that reads a cacerts folder meanwhile, or after a crash, skips it.
+        """
+        seen: list[str] = []
+        self.patch(files, "replace", lambda *_: seen.extend(os.listdir(self.folder)))
+        for name in ("ca.pem", ".journal"):
+            write_whole(self.folder / name, b"text")
+        for name, wanted in zip(seen, (".ca.pem.", ".journal."), strict=True):
+            self.assertEqual(name[: len(wanted)], wanted)
+
+    def test_only_its_own_abandoned_temporary_files_are_removed(self) -> None:
+        self.folder.mkdir()
+        names = [
+            ".state.0123abcd.new",
+            ".state.backup.new",
+            ".state.01234567.new",
+            ".other.0123abcd.new",
+        ]
+        for name in names:
+            (self.folder / name).write_bytes(b"half")
+            os.utime(self.folder / name, (0, 0))
+        os.utime(self.folder / names[2])
+        write_whole(self.folder / "state", b"text")
+        self.assertEqual(sorted(os.listdir(self.folder)), sorted([*names[1:], "state"]))

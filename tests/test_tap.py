@@ -118,7 +118,7 @@ class OptionsTests(SynchronousTestCase):
     def test_account_given_twice_is_refused(self) -> None:
         """An account cannot have two passwords."""
         told = self.refused("demo", "--account=ann:x", "--account=ann:y")
-        self.assertIn("ann is there twice", told)
+        self.assertIn("ann is given twice", told)
 
     def test_unknown_option_or_command_is_refused(self) -> None:
         """What does not exist is refused."""

@@ -858,9 +858,9 @@ class PasswordTests(WatchTestCase):
         )
 
     def test_only_lf_ends_the_password_of_each_source(self) -> None:
-        # VT, FF, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines would cut at each.
+        # VT, FF, CR, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines cuts at each.
         self.patch_environment("POP3CONNECT_TEST", "")
-        for odd in "\v\f\x1c\x1d\x1e\x85\u2028\u2029":
+        for odd in "\v\f\r\x1c\x1d\x1e\x85\u2028\u2029":
             password = f"love{odd}lace"
             self.keep(f"{password}\nmore\n".encode())
             os.environ["POP3CONNECT_TEST"] = password

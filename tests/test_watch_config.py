@@ -197,7 +197,7 @@ class BadTests(ConfigTestCase):
     def test_file_without_account_tables_is_refused(self) -> None:
         for text in (TOP, TOP + "account = []", TOP + '[account]\nname = "ann"'):
             self.assertIn("write [[account]]", self.refused(text))
-        self.assertIn("number 1: is no table", self.refused(TOP + "account = [1]"))
+        self.assertIn("number 1: is not a table", self.refused(TOP + "account = [1]"))
 
     def test_account_name_unfit_for_a_file_name_is_refused(self) -> None:
         """A name is the name of a file."""

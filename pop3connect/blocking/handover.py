@@ -1,5 +1,5 @@
 """
-Hands messages from the reactor's thread to one that blocks, a bounded amount at a time.
+Hands messages from the reactor's thread to a blocking one, in bounded amounts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .reactor_thread import Call, ReactorThread
 __all__ = ["BATCH", "HELD", "Batches", "FileConsumer"]
 
 HELD = 1024 * 1024
-"""Octets of a message that may wait to be written; then the server has to wait."""
+"""Bytes of a message that may wait to be written; beyond that the server is paused."""
 
 BATCH = 1024 * 1024
-"""Octets of messages that go from one thread to the other at once."""
+"""Bytes of messages that go from one thread to the other at once."""
 
 _Item = Message | Refused
 
@@ -34,8 +34,8 @@ class FileConsumer:
     """
     Lets the thread that waits for a message write it, piece by piece, to a file.
 
-    So a slow disk stops neither the reactor nor its other sessions, but only the
-    server that sends the message.
+    A slow disk then pauses the server that sends the message, and blocks neither the
+    reactor nor its other sessions.
     """
 
     def __init__(self, thread: ReactorThread, call: Call[Any], file: Writable) -> None:
@@ -43,21 +43,21 @@ class FileConsumer:
         self._call = call
         self._file = file
         self._producer: IPushProducer | None = None
-        # Of both threads.
+        # Shared by both threads.
         self._lock = threading.Lock()
         self._held = 0
         self._full = False
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Note whom to stop when there is enough."""
+        """Remember the producer, to pause it."""
         self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """Forget it: the message has ended."""
+        """Forget the producer: the message has ended."""
         self._producer = None
 
     def write(self, data: bytes) -> None:
-        """Hand a piece on, and ask for no more when too many octets wait."""
+        """Hand a piece on, and pause the producer if too many bytes wait."""
         self._call.hand(partial(self._write, data))
         with self._lock:
             self._held += len(data)
@@ -68,7 +68,7 @@ class FileConsumer:
             self._producer.pauseProducing()
 
     def _resume(self) -> None:
-        # It may be full again by now, and what fills it come from the same chunk.
+        # It may be full again: the same chunk may have brought more pieces.
         if self._producer is not None and not self._full:
             self._producer.resumeProducing()
 
@@ -86,27 +86,27 @@ class FileConsumer:
 
 class Batches:
     """
-    Messages for another thread, as many at once as have come.
+    Messages for another thread, in batches of those already received.
 
-    Each crossing costs more than reading a small message.  All of it belongs to
-    the reactor's thread.
+    Each crossing costs more than reading a small message.  All methods belong to the
+    reactor's thread.
 
-    :param most: so many messages at once, at the most.
+    :param most: the largest number of messages in a batch.
     """
 
     def __init__(self, messages: Messages, most: int) -> None:
         self._messages = messages
         self._most = most
-        # Asked for, and not taken yet.
+        # The next message, if it was requested and not taken yet.
         self._next: Deferred[_Item | None] | None = None
-        # Its turn comes when all that came before it has been taken.
+        # Raised when the messages received before it have been taken.
         self._error: POP3Error | None = None
 
     async def take(self) -> list[_Item]:
         """
-        Wait for a message, and take what has come with it.
+        Wait for a message, and take it with those received after it.
 
-        :return: empty after the last one.
+        :return: empty after the last message.
         :raises POP3Error: the session has ended.
         """
         batch: list[_Item] = []
@@ -133,7 +133,7 @@ class Batches:
         return batch
 
     async def stop(self) -> None:
-        """Want no more of them."""
+        """Stop: no further message is needed."""
         if self._next is not None:
             self._next.addErrback(lambda _: None)
             self._next.cancel()

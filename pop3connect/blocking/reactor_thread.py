@@ -1,8 +1,8 @@
 """
-The reactor's thread as the others see it: call into it, and wait for what comes of it.
+Calls into the reactor's thread from other threads, which wait for the result.
 
-It serves a reactor that the application runs as well as one that is started here, by
-crochet; nothing but `_start` knows the difference.
+The application runs the reactor, or crochet does, started here; only `_start` knows the
+difference.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["Call", "ReactorThread"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# On Windows, Ctrl-C is not seen while a thread waits for a lock without end.
+# On Windows, Ctrl-C has no effect while a thread waits for a lock without a timeout.
 _LOOK_UP: float | None = 0.2 if sys.platform == "win32" else None
 
 
 class Session(Protocol):
-    """What has to be closed before the reactor stops."""
+    """A session that must be closed before the reactor stops."""
 
     def abort(self) -> Deferred[None]:
         """Close now."""
@@ -68,9 +68,9 @@ class ReactorThread:
         Return the thread of a running reactor.
 
         :param reactor: default: the global one, which is started if it does not run.
-        :raises UsageError: no call into it could ever return from here, or it is not a
+        :raises UsageError: a call from here could never return, or ``reactor`` is not a
             reactor.
-        :raises ImportError: it has to be started, and crochet is not installed.
+        :raises ImportError: the reactor must be started, and crochet is not installed.
         """
         given = reactor is not None
         if given:
@@ -84,14 +84,14 @@ class ReactorThread:
                 _refuse_dead_thread(running=reactor.running)
                 if not reactor.running:
                     _start()
-            # If two threads come here at once, both get the same.
+            # If two threads arrive here at once, both get the same object.
             known = _KNOWN.setdefault(reactor, cls(reactor))
         known.check()
         return known
 
     def check(self) -> None:
         """
-        Say why no call into the reactor could ever return from here, if that is so.
+        Raise an error if a call from here could never return.
 
         :raises UsageError: this is another process, or the reactor's own thread.
         """
@@ -105,19 +105,19 @@ class ReactorThread:
         """
         Call a function in the reactor's thread, and wait for its Deferred.
 
-        :raises UsageError: as `check`.
+        :raises UsageError: as for `check`.
         :raises ConnectionLostError: the reactor has been stopped.
         """
         return Call[T](self).run(function, *args, **named)
 
     def post(self, function: Callable[..., object], *args: object) -> None:
-        """Call a function in the reactor's thread some time, unless this is a fork."""
+        """Call a function in the reactor's thread later, unless this is a fork."""
         if os.getpid() == self._process:
             self.reactor.callFromThread(function, *args)
 
-    def enlist(self, call: Call[Any]) -> None:
+    def register(self, call: Call[Any]) -> None:
         """
-        Keep a call until `strike`, so that it ends when the reactor does.
+        Keep a call until `unregister`, so that it ends when the reactor does.
 
         :raises ConnectionLostError: the reactor has been stopped.
         """
@@ -126,7 +126,7 @@ class ReactorThread:
                 raise _over()
             self._calls.add(call)
 
-    def strike(self, call: Call[Any]) -> None:
+    def unregister(self, call: Call[Any]) -> None:
         """Forget a call: it has ended."""
         with self._lock:
             self._calls.discard(call)
@@ -134,7 +134,7 @@ class ReactorThread:
     # -- in the reactor's thread
 
     def watch(self) -> None:
-        """See to it that nobody waits, and nothing is open, when the reactor stops."""
+        """Make sure that all calls and sessions end when the reactor stops."""
         if not self._watching:
             self._watching = True
             self.reactor.addSystemEventTrigger("before", "shutdown", self._stop)
@@ -147,8 +147,7 @@ class ReactorThread:
     def _stop(self) -> Deferred[None]:
         with self._lock:
             self._stopped = True
-        # This answers the calls that wait for a session; what is left then waits
-        # for something else.
+        # This ends the calls that wait for a session; the others end in _release.
         closing = [session.abort() for session in list(self._sessions)]
         return gatherResults(closing).addCallback(self._release)
 
@@ -163,13 +162,13 @@ class Call(Generic[T]):
     """
     One call into the reactor's thread, and the thread that waits for it.
 
-    While it waits, that thread does what it is handed: what may block, or belongs
-    to the caller.
+    While it waits, that thread runs the functions handed to it: those that may block,
+    or belong to the caller.
     """
 
     def __init__(self, thread: ReactorThread) -> None:
         self._thread = thread
-        # What the waiting thread has to do; None: nothing more, it has ended.
+        # Functions that the waiting thread runs; None: the call has ended.
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._answer: Deferred[T] | None = None
         self._ended = False
@@ -181,10 +180,10 @@ class Call(Generic[T]):
         """
         Call a function in the reactor's thread, and wait for its Deferred.
 
-        Whatever ends the waiting before, such as Ctrl-C, cancels the Deferred.
+        Anything that ends the waiting earlier, such as Ctrl-C, cancels the Deferred.
         """
         self._thread.check()
-        self._thread.enlist(self)
+        self._thread.register(self)
         try:
             self._thread.post(self._begin, lambda: function(*args, **named))
             while (work := self._next()) is not None:
@@ -208,21 +207,21 @@ class Call(Generic[T]):
         try:
             outcome.raiseException()
         finally:
-            # Otherwise the traceback and all it holds would keep each other alive.
+            # Otherwise the traceback and this frame would keep each other alive.
             del outcome
 
     # -- in the reactor's thread
 
     def hand(self, work: Callable[[], object]) -> None:
-        """Let the waiting thread do this; if it raises, the call is cancelled."""
+        """Let the waiting thread run this; if it raises, the call is cancelled."""
         self._work.put(work)
 
     def ask(self, question: Callable[[], Any]) -> Deferred[Any]:
         """
         Call a function in the waiting thread.
 
-        :return: fires with what it returns, or fails with what it raises; if that is
-            something to wait for, it is waited for in the reactor's thread.
+        :return: fires with what it returns, or fails with what it raises; a Deferred
+            or a coroutine that it returns is waited for in the reactor's thread.
         """
         answer: Deferred[Any] = Deferred()
 
@@ -239,24 +238,24 @@ class Call(Generic[T]):
         return answer
 
     def end(self, outcome: T | Failure) -> None:
-        """Tell the waiting thread what has come of it, unless it has been told."""
+        """Give the waiting thread the outcome, unless it has one already."""
         if self._ended:
             return
         self._ended = True
         self._outcome = outcome
-        self._thread.strike(self)
+        self._thread.unregister(self)
         self._work.put(None)
 
     def cancel(self, reason: Exception) -> None:
-        """Stop what is under way; the waiting thread raises this."""
+        """Stop the call; the waiting thread raises this."""
         self.end(Failure(reason))
         if self._answer is not None:
             self._answer.cancel()
 
     def _forget(self) -> None:
-        """Stop what is under way: nobody waits for it any more."""
+        """Stop the call: no thread waits for it any more."""
         self.cancel(CancelledError())
-        # A session that nobody has taken ends with the last reference to it.
+        # A session that no caller received ends with the last reference to it.
         self._outcome = None
 
     def _begin(self, function: Callable[[], Deferred[T]]) -> None:
@@ -267,12 +266,12 @@ class Call(Generic[T]):
         self._answer.addBoth(self.end)
 
 
-# One for each reactor, in every process that has used it or was forked off later.
+# One for each reactor, in each process that has used it or was forked off later.
 _KNOWN: dict[Any, ReactorThread] = {}
 
 
 def _start() -> None:
-    """Let crochet run the reactor, unless the application has said it does so."""
+    """Let crochet run the reactor, unless the application runs it."""
     try:
         import crochet
     except ImportError as error:
@@ -293,7 +292,7 @@ def _refuse_own_thread() -> None:
 
 
 def _refuse_dead_thread(*, running: bool) -> None:
-    """Notice a fork, or the end, even where this module was not used before it."""
+    """Raise an error in a fork, or if the reactor has ended."""
     alive = {thread.ident for thread in threading.enumerate()}
     if threadable.ioThread is not None and threadable.ioThread not in alive:
         raise _forked() if running else _over()
@@ -301,14 +300,14 @@ def _refuse_dead_thread(*, running: bool) -> None:
 
 def _forked() -> UsageError:
     return UsageError(
-        "the reactor runs in the process that this one was forked from, and its "
-        "thread did not come along: open sessions (and call crochet.setup()) only "
+        "the reactor runs in the process that this one was forked from, and a fork "
+        "does not copy its thread: open sessions (and call crochet.setup()) only "
         "after the fork, in the worker process itself"
     )
 
 
 def _over() -> ConnectionLostError:
     return ConnectionLostError(
-        "the reactor has been stopped, which has ended all sessions: the program, or "
-        "whoever stopped it, is ending"
+        "the reactor has been stopped, which has ended all sessions; open sessions "
+        "only while the reactor runs"
     )

@@ -1,11 +1,11 @@
 """
-The same for programs that block: scripts, threads, Django and Celery workers.
+Sessions for programs that block: scripts, threads, Django and Celery workers.
 
     with connect("pop.example.com", "user", "secret", secure=Secure.TLS) as handle:
         for message in handle:
             ...
 
-The reactor runs in a thread in the background.  Where none runs, crochet starts it:
+The reactor runs in a thread in the background.  If none runs, crochet starts it:
 ``pip install 'pop3connect[blocking]'``.
 """
 
@@ -27,7 +27,6 @@ from ..client.prefetch import AHEAD
 from ..errors import UsageError
 from ..files import Writable
 from ..handle import Handle
-from ..redaction import Secret
 from ..results import (
     UID,
     Capabilities,
@@ -65,6 +64,10 @@ def _parameters_of(
     The decorated function gets the arguments bound to the parameters of ``original``,
     so a parameter that is added there needs nothing here.  Signature and annotations
     are those of ``original``; the docstring and what is returned are its own.
+
+    A traceback that shows local variables must not show a password.  So the arguments
+    are dropped when the function ends, and a `TypeError` is not raised where it was
+    caught.
     """
     signature = inspect.signature(original)
 
@@ -78,12 +81,13 @@ def _parameters_of(
                 given = signature.bind(*args, **options)
             except TypeError as error:
                 problem = str(error)
-            # A traceback that shows local variables must not show a password, so the
-            # error is not raised where it was caught.
             del args, options
             if given is None:
                 raise TypeError(f"{function.__name__}(): {problem}")
-            return function(given)
+            try:
+                return function(given)
+            finally:
+                given.arguments.clear()
 
         # inspect and typing would otherwise look at the function that is wrapped.
         del call.__wrapped__
@@ -104,47 +108,37 @@ def connect(given: inspect.BoundArguments) -> BlockingHandle:
     The parameters and the errors are those of `pop3connect.connect`, with these
     differences:
 
-    :param password: a callable is called in the thread that called this, so that it
-        may block.
+    :param password: a callable is called in the thread that called this function, so
+        it may block.
     :param stsproc: called in the reactor's thread; it must not block.
     :param reactor: one that runs in another thread; it also has to provide
         ``IReactorCore`` and ``IReactorFromThreads``.  Default: the global one, which is
         started in the background if it does not run.
     :raises UsageError: also in the reactor's own thread, and in a process that was
         forked off after the reactor had been started.
-    :raises ImportError: the reactor has to be started, and crochet is not installed.
+    :raises ImportError: the reactor must be started, and crochet is not installed.
     """
     options = given.arguments
-    # A traceback shows local variables; a server given as a URL may hold a password.
-    for name in ("server", "password"):
-        if isinstance(options[name], str):
-            options[name] = Secret(options[name])
     thread = ReactorThread.find(options.get("reactor"))
     options["reactor"] = thread.reactor
     call = Call[BlockingHandle](thread)
     if callable(options["password"]):
         options["password"] = _asked_by(call, options["password"])
-    # Made in the reactor's thread: a session is nowhere without its owner, who
-    # closes it in the end.
-    return call.run(
-        lambda: api.connect(*given.args, **given.kwargs).addCallback(
-            BlockingHandle, thread
-        )
-    )
+    return call.run(_opening(thread, given.args, given.kwargs))
 
 
 class BlockingHandle:
     """
     An open POP3 session, made by `connect`: a `Handle` whose methods wait.
 
-    Any thread may call them, several at a time too: commands are carried out in the
-    order of the calls, and each caller gets his own answer.  They raise the errors of
-    `Handle`, and `UsageError` in the reactor's own thread and in a process that was
+    Any thread may call them, also several threads at once: commands are carried out in
+    the order of the calls, and each caller gets its own reply.  They raise the errors
+    of `Handle`, and `UsageError` in the reactor's own thread and in a process that was
     forked off.  An exception that ends the waiting, such as KeyboardInterrupt, cancels
     the command; in the middle of a message that ends the session.
 
-    A handle must be closed, by `disconnect` or `abort`; ``with`` does it.  One that
-    is forgotten is aborted: when it is garbage, or when the program ends.
+    A handle must be closed, by `disconnect` or `abort`; ``with`` does it.  A forgotten
+    handle is aborted when it is garbage collected, or when the program ends.
     """
 
     def __init__(self, handle: Handle, thread: ReactorThread) -> None:
@@ -154,15 +148,14 @@ class BlockingHandle:
         forgotten = weakref.finalize(self, thread.post, handle.abort)
         # By then the reactor has stopped, and has closed it.
         forgotten.atexit = False
-        # What is closed needs no more: while garbage is collected, Python drops a
-        # KeyboardInterrupt.
+        # A closed session needs no finalizer; a KeyboardInterrupt within one is lost.
         handle.when_closed().addCallback(lambda _: forgotten.detach())
 
     def __repr__(self) -> str:
-        """Show where it leads and whether it is open."""
+        """Show the server and whether the session is open."""
         return repr(self._handle).replace("<", "<Blocking", 1)
 
-    # -- what is known without asking
+    # -- known without a command
 
     @property
     def server(self) -> ServerAddress:
@@ -176,7 +169,7 @@ class BlockingHandle:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do, as it said last (RFC 2449)."""
+        """What the server can do, by its last reply to CAPA (RFC 2449)."""
         return self._handle.capabilities
 
     @property
@@ -186,13 +179,13 @@ class BlockingHandle:
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What protects the session; ``None``: nothing."""
+        """The TLS that protects the session; ``None`` without TLS."""
         return self._handle.tls
 
     # -- the mailbox
 
     def stat(self) -> Stat:
-        """Count the messages and their octets (STAT, RFC 1939 section 5)."""
+        """Return the number of messages and their size (STAT, RFC 1939 section 5)."""
         return self._thread.call(self._handle.stat)
 
     def list(self) -> _Listings:
@@ -224,13 +217,12 @@ class BlockingHandle:
         Fetch a message (RETR, RFC 1939 section 5).
 
         :param destination: a file open for writing in binary mode, or anything with
-            such a ``write``; it is called in this thread, while the message comes.
-            A slow one slows the server down; about 1 MiB waits to be written.  It
-            must not use this handle.  If it raises, so does this method, and the
-            session ends unless all of the message had come: the rest would have to be
-            read.
+            such a ``write``; it is called in this thread while the message arrives.
+            A slow one slows the server down; about 1 MiB waits to be written.  It must
+            not use this handle, which would wait for ever.  If it raises, so does this
+            method, and the session ends unless the whole message had arrived.
         :return: the message as it is stored, with CRLF; with a destination, the
-            number of octets written to it.
+            number of bytes written to it.
         """
         if destination is None:
             return self._thread.call(self._handle.retrieve, number)
@@ -247,7 +239,7 @@ class BlockingHandle:
         return call.run(self._handle.retrieve, number, pieces)
 
     def top(self, number: int, lines: int = 0) -> bytes:
-        """Fetch the header of a message and so many lines of its text (TOP)."""
+        """Fetch the header of a message and up to ``lines`` lines of its body (TOP)."""
         return self._thread.call(self._handle.top, number, lines)
 
     def messages(
@@ -257,16 +249,17 @@ class BlockingHandle:
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
-        :param ahead: so many are fetched, at the most, before they are wanted; and
-            up to 1 MiB of them, but no more than so many, are on their way here.
+        :param ahead: the largest number of messages that are fetched before they are
+            taken.  Up to 1 MiB of messages, and at most ``ahead``, are handed to this
+            thread at once.
 
-        The items are `Message`, or `Refused` if the server refuses one.  What ends
-        the session is raised.  The loop may be left early.  Other methods may be called
-        in it; their commands go out after those for the messages that have been
-        asked for.  An iterator is for one thread.
+        The items are `Message`, or `Refused` if the server refuses one.  An error that
+        ends the session is raised.  The loop may be left early.  Other methods may be
+        called in it; their commands are sent after those for the messages that have
+        been requested.  An iterator is for one thread.
         """
         if numbers is not None:
-            # Whatever yields them may block, so not in the reactor's thread.
+            # The iterable may block, so not in the reactor's thread.
             numbers = tuple(numbers)
         batches = Batches(self._handle.messages(numbers, ahead), ahead)
         take = partial(_run, batches.take)
@@ -299,7 +292,7 @@ class BlockingHandle:
         self._thread.call(self._handle.noop)
 
     def capa(self) -> Capabilities:
-        """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
+        """Ask the server again what it can do (CAPA, RFC 2449 section 5)."""
         return self._thread.call(self._handle.capa)
 
     @overload
@@ -322,8 +315,8 @@ class BlockingHandle:
         """
         End the session (QUIT): the only thing that makes deletions real.
 
-        :return: what was committed, when the connection is gone.
-        :raises CommandError: the server could not delete all of it (RFC 1939
+        :return: the deletions that the server confirmed, once the connection is closed.
+        :raises CommandError: the server could not delete all of them (RFC 1939
             section 6).
         :raises ConnectionLostError, TimedOutError: it is not known what was deleted.
         """
@@ -334,7 +327,7 @@ class BlockingHandle:
         self._thread.call(self._handle.abort)
 
     def when_closed(self) -> None:
-        """Wait until the connection is gone, however."""
+        """Wait until the connection is closed, whatever the reason."""
         self._thread.call(self._handle.when_closed)
 
     def __enter__(self) -> Self:
@@ -352,14 +345,24 @@ class BlockingHandle:
             leave = partial(self._handle.__aexit__, kind, error, None)
             self._thread.call(_run, leave)
         except BaseException:
-            # Ctrl-C while it waited: it shall not go on in the background.
+            # Ctrl-C while it waited: the session must not go on in the background.
             self._thread.post(self._handle.abort)
             raise
 
 
 def _run(function: Callable[[], Any]) -> Deferred[Any]:
-    """Call a coroutine function where Deferreds are wanted."""
+    """Call a coroutine function, and return a Deferred."""
     return Deferred.fromCoroutine(function())
+
+
+def _opening(
+    thread: ReactorThread, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Callable[[], Deferred[BlockingHandle]]:
+    """Return the function that opens the session in the reactor's thread."""
+    # The handle is made there too, so that the session always has an owner.
+    return lambda: api.connect(*arguments, **options).addCallback(
+        BlockingHandle, thread
+    )
 
 
 def _asked_by(call: Call[Any], password: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,5 @@
 """
-The options that all commands have: which server, who, how it is protected.
+The options that all commands have: the server, the user and the protection.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
+from ..connector import MAX_SECONDS
 from ..errors import UsageError
 
 __all__ = ["Access", "access_options"]
@@ -24,7 +25,7 @@ _WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
 
 @attrs.frozen
 class Access:
-    """What the common options say."""
+    """The values of the common options."""
 
     server: str
     user: str | None
@@ -47,7 +48,7 @@ class Access:
         """
         The server.
 
-        :raises click.UsageError: it cannot be read.
+        :raises click.UsageError: it is not a server's address.
         """
         port = POP3S_PORT if self.secure is Secure.TLS else POP3_PORT
         try:
@@ -57,7 +58,7 @@ class Access:
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:
-        """What shows the conversation, where that is wanted."""
+        """The function that shows the protocol messages, with --trace."""
         return _trace if self.trace else None
 
 
@@ -73,9 +74,17 @@ def _auth(context: click.Context, parameter: click.Parameter, value: str) -> str
         raise click.BadParameter(f"{value!r} is not one of {known}") from None
 
 
+def _timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if 0 < value <= MAX_SECONDS:
+        return value
+    raise click.BadParameter(
+        f"{value:g} is not a number of seconds above 0, of a year at most"
+    )
+
+
 _OPTIONS = (
     click.argument("server"),
-    click.option("--user", "-u", metavar="NAME", help="Who logs in."),
+    click.option("--user", "-u", metavar="NAME", help="The user to log in."),
     click.option(
         "--secure",
         type=click.Choice(list(_WAYS)),
@@ -89,7 +98,7 @@ _OPTIONS = (
         is_flag=True,
         default=True,
         flag_value=False,
-        help="Do not check who the server is.",
+        help="Do not verify the server's identity.",
     ),
     click.option(
         "--cacerts",
@@ -100,7 +109,7 @@ _OPTIONS = (
     click.option(
         "--system-trust",
         is_flag=True,
-        help="With --cacerts: trust those of this system as well.",
+        help="With --cacerts: trust the certificates of this system as well.",
     ),
     click.option(
         "--auth",
@@ -112,11 +121,12 @@ _OPTIONS = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        callback=_timeout,
+        type=float,
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="For the greeting and each reply.",
+        help="Time limit for the greeting and for each reply.",
     ),
     click.option(
         "--no-pipeline",
@@ -124,7 +134,7 @@ _OPTIONS = (
         is_flag=True,
         default=True,
         flag_value=False,
-        help="One command at a time.",
+        help="Send one command at a time.",
     ),
     click.option(
         "--no-capa",
@@ -143,7 +153,7 @@ _OPTIONS = (
         "--client-certificate",
         metavar="FILE",
         type=click.Path(dir_okay=False),
-        help="PEM, with certificate and key; --auth EXTERNAL logs in with it.",
+        help="A PEM file with certificate and key; --auth EXTERNAL logs in with it.",
     ),
     click.option(
         "--password-command",
@@ -151,22 +161,22 @@ _OPTIONS = (
         help="A program that prints the password.",
     ),
     click.option("--keyring", is_flag=True, help="Take the password from the keyring."),
-    click.option("--trace", is_flag=True, help="Show the conversation on stderr."),
+    click.option("--trace", is_flag=True, help="Show the protocol messages on stderr."),
 )
 
 
 def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the common options; it gets them as one `Access`, first."""
+    """Add the common options to a command, whose first argument is the `Access`."""
 
     def command(**values: Any) -> Any:
         values["secure"] = _WAYS[values["secure"]]
         known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
         access = Access(**known)
-        # Refused here, before a password is asked for.
+        # Checked here, before a password is asked for.
         _ = access.address
         return function(access, **values)
 
-    # click keeps the parameters that are there already on the function.
+    # click keeps the parameters that were added already on the function.
     wrapped: Callable[..., Any] = update_wrapper(command, function)
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)

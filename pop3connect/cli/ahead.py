@@ -1,8 +1,8 @@
 """
-Asks for one thing after another ahead of who reads the answers, within a window.
+Sends commands ahead of the caller that reads their replies, within a window.
 
-`Handle` sends what is asked for at once where the server allows it; the window is
-what keeps a large mailbox from being asked for as a whole.
+`Handle` sends every command at once if the server allows it; the window bounds how many
+are pending in a large mailbox.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import CommandError
 __all__ = ["AHEAD", "answers"]
 
 AHEAD = 64
-"""Commands that are under way at once: enough for a long round trip."""
+"""Commands that are pending at once: enough for a long round trip."""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -28,9 +28,9 @@ async def answers(
     items: Iterable[K], ask: Callable[[K], Deferred[T]], ahead: int = AHEAD
 ) -> AsyncGenerator[tuple[K, T | CommandError], None]:
     """
-    Iterate over the items and what the server answered, in order.
+    Iterate over the items and the server's answers, in order.
 
-    What the server refuses is an answer, too; what ends the session is raised.
+    A refusal is an answer, too; an error that ends the session is raised.
     """
     coming: deque[tuple[K, Deferred[T | CommandError]]] = deque()
     left = iter(items)
@@ -46,7 +46,7 @@ async def answers(
             yield item, await answer
     finally:
         for _, answer in coming:
-            # What is left of them ends with the session, and is told once.
+            # They end with the session, whose error is raised once already.
             answer.addErrback(lambda _: None)
 
 

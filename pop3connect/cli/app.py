@@ -1,5 +1,5 @@
 """
-The command ``pop3connect``, and how it ends.
+The command ``pop3connect``, and its exit status.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Reads the certificates that a server shows, for people and for programs.
 
-Anybody can answer at an address, so a certificate may hold any bytes that OpenSSL
+Any machine can answer at an address, so a certificate may hold any bytes that OpenSSL
 accepts.  Everything shown is printable, and a certificate that cannot be parsed is
 described by what OpenSSL prints of it.
 """
@@ -29,8 +29,8 @@ class CertificateFacts:
     The facts in a certificate; of one that cannot be parsed, those OpenSSL can read.
 
     :ivar names: the DNS names and IP addresses that it is for.
-    :ivar not_before: from when it is valid, UTC, as in ISO 8601; empty if unreadable.
-    :ivar not_after: until when, likewise.
+    :ivar not_before: the beginning of its validity, UTC, ISO 8601; empty if unreadable.
+    :ivar not_after: the end of its validity, likewise.
     :ivar sha256: the hash of the certificate, in hexadecimal digits.
     :ivar problem: why it cannot be parsed; ``None`` if it can.
     """
@@ -45,7 +45,7 @@ class CertificateFacts:
 
 
 def facts_of(shown: crypto.X509) -> CertificateFacts:
-    """Read a certificate; whatever is wrong with it, nothing is raised."""
+    """Return the facts in a certificate; a malformed one raises nothing."""
     encoded = crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)
     sha256 = hashlib.sha256(encoded).hexdigest()
     try:

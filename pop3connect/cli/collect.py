@@ -1,8 +1,9 @@
 """
-Brings messages from a session to the disk, each once, and only then deletes.
+Brings messages from a session to the disk, each once, and deletes them only then.
 
-The order is the safety: a message is complete and on disk, then it is noted, and only
-then it may be deleted.  Whatever comes between leaves it on the server.
+The order makes it safe: a message is complete and on disk, then it is recorded, and
+only then may it be deleted.  An interruption between these steps leaves it on the
+server.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..destinations.store import Delivery, Store
 from ..errors import CommandError
 from ..handle import Handle
 from .ahead import answers
+from .exits import words
 from .output import counted, tell
 from .record import Record
 
@@ -27,12 +29,12 @@ __all__ = ["Collection", "Outcome", "note_recovered", "unique_ids"]
 @attrs.define
 class Outcome:
     """
-    What has come of a fetch so far.
+    The results of a fetch so far.
 
-    :ivar kept: messages that are on disk now, by this run.
-    :ivar there: messages that were on disk before.
-    :ivar safe: the numbers of both.
-    :ivar refused: messages that the server refused to send or to delete.
+    :ivar kept: the number of messages that this run brought to the disk.
+    :ivar there: the number of messages that were on disk before.
+    :ivar safe: the message numbers of both.
+    :ivar refused: the number of refusals, to send or to delete a message.
     """
 
     kept: int = 0
@@ -43,17 +45,17 @@ class Outcome:
 
 async def unique_ids(handle: Handle) -> dict[int, str]:
     """
-    Return the unique-ids by which messages can be told from each other.
+    Return the unique-ids that identify a message, by message number.
 
-    One that is blank, or that two messages have, is left out: to skip a message
-    because of it could lose the message.
+    A unique-id that is blank, or that two messages have, is left out: skipping a
+    message because of it could lose the message.
     """
     try:
         rows = await handle.uidl()
     except CommandError as error:
         tell(
-            f"{error}; without unique-ids it cannot be told what was fetched before, "
-            "so all is fetched"
+            f"{words(error)}; without unique-ids, messages that were fetched before "
+            "are not recognised, so all are fetched"
         )
         return {}
     counts = Counter(row.uid for row in rows)
@@ -72,14 +74,14 @@ def _key(account: str, uid: str) -> str:
 
 def note_recovered(store: Store, beside: Path) -> None:
     """
-    Note the message that a crash kept from being noted, whoever's it was.
+    Record the message that was not recorded because of a crash, of any account.
 
     :param beside: the folder or file with the mail.
-    :raises OSError: the note could not be written.
+    :raises OSError: the record could not be written.
     """
     if store.recovered is None:
         return
-    # A user name has no line in it; a unique-id might.
+    # A user name has no line break in it; a unique-id might.
     account, _, uid = store.recovered.partition("\n")
     record = Record(beside, account)
     try:
@@ -91,10 +93,10 @@ def note_recovered(store: Store, beside: Path) -> None:
 
 class Collection:
     """
-    A run that fetches.
+    One run of ``fetch``.
 
-    :param account: whose messages they are.
-    :ivar outcome: what has come of it so far.
+    :param account: the account of the messages.
+    :ivar outcome: the results so far.
     """
 
     def __init__(
@@ -109,9 +111,9 @@ class Collection:
 
     def missing(self, numbers: Sequence[int], uids: dict[int, str]) -> list[int]:
         """
-        Return the messages that are not on disk yet, and note those that are.
+        Return the messages that are not on disk yet, and record those that are.
 
-        :raises OSError: a note could not be written.
+        :raises OSError: the record could not be written.
         """
         missing = []
         for number in numbers:
@@ -120,7 +122,7 @@ class Collection:
                 missing.append(number)
                 continue
             if uid not in self._record:
-                # A crash came between the message and the note.
+                # A crash came between the message and its record.
                 self._record.add(uid)
             self.outcome.there += 1
             self.outcome.safe.append(number)
@@ -138,7 +140,7 @@ class Collection:
         """
         Bring these messages to the disk.
 
-        :raises OSError: the disk; the session has ended then.
+        :raises OSError: a message could not be written; the session has ended then.
         """
 
         def ask(number: int) -> Deferred[int]:
@@ -152,7 +154,7 @@ class Collection:
             async for number, answer in answers(numbers, ask):
                 delivery = self._deliveries.pop(number)
                 if isinstance(answer, CommandError):
-                    self._refused(number, answer)
+                    self._refused(answer)
                     continue
                 self._store.keep(delivery)
                 if number in uids:
@@ -164,11 +166,11 @@ class Collection:
                 delivery.discard()
 
     async def delete(self) -> None:
-        """Mark what is safe as deleted; only the end of the session makes it real."""
-        async for number, answer in answers(self.outcome.safe, self._handle.delete):
+        """Mark the safe messages as deleted; QUIT deletes them."""
+        async for _, answer in answers(self.outcome.safe, self._handle.delete):
             if isinstance(answer, CommandError):
-                self._refused(number, answer)
+                self._refused(answer)
 
-    def _refused(self, number: int, error: CommandError) -> None:
-        tell(f"message {number}: {error}")
+    def _refused(self, error: CommandError) -> None:
+        tell(words(error))
         self.outcome.refused += 1

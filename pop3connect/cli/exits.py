@@ -1,7 +1,7 @@
 """
-How a command ends: the exit status of each kind of error, and its words.
+The exit status and the text of each kind of error.
 
-The numbers are documented and stay as they are: scripts depend on them.
+The numbers are documented and do not change: scripts depend on them.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ class Exit(enum.IntEnum):
     """The exit statuses."""
 
     DONE = 0
-    """All was done; deletions have been confirmed by the server."""
+    """Everything was done; the server has confirmed deletions."""
 
     BROKEN_PIPE = 1
     """The reader closed the pipe; click's own number for it."""
 
     USAGE = 2
-    """The arguments, or there is no password.  Nothing was sent."""
+    """An argument cannot be used, or the password is missing.  Nothing was sent."""
 
     NO_CONNECTION = 3
-    """Name not found, refused, unreachable."""
+    """The name was not found, or the connection was refused or impossible."""
 
     LOST = 4
     """The connection was lost, or the server took too long."""
 
     NO_TLS = 5
-    """The handshake failed, or there is no STLS.  No password was sent."""
+    """The handshake failed, or STLS is not offered.  No password was sent."""
 
     NOT_TRUSTED = 6
-    """The server has not proven who it is.  No password was sent."""
+    """The server did not prove its identity.  No password was sent."""
 
     LOGIN_REFUSED = 7
-    """The name, the password, or the account's state."""
+    """The name, the password, or the state of the account."""
 
     REFUSED = 8
     """The server refused a command, or has no such message."""
@@ -61,16 +61,16 @@ class Exit(enum.IntEnum):
     """The server does not speak POP3 as it should."""
 
     LOCAL_FILES = 10
-    """Something on this computer could not be read or written."""
+    """A file on this computer could not be read or written."""
 
     TRY_LATER = 75
-    """Refused for now, as the server says: in use, too early, a passing fault."""
+    """The server refused for now: mailbox in use, too early, a temporary fault."""
 
     INTERRUPTED = 130
-    """Ctrl-C.  Nothing was deleted, unless it says that QUIT was on its way."""
+    """Ctrl-C.  Nothing was deleted, unless a message says that QUIT was sent."""
 
 
-# The first that fits counts.
+# The first match counts.
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (UsageError, Exit.USAGE),
     (ConnectError, Exit.NO_CONNECTION),
@@ -87,7 +87,7 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
 
 
 def exit_status(error: BaseException) -> Exit:
-    """Return the exit status that an error of the library, or of the disk, has."""
+    """Return the exit status of an error of the library or of the disk."""
     if isinstance(error, CommandError) and error.transient:
         return Exit.TRY_LATER
     return next(status for kind, status in _KINDS if isinstance(error, kind))
@@ -107,7 +107,7 @@ _SAME = ("auth", "cacerts", "client_certificate", "timeout")
 
 
 def _option(option: Option) -> str | None:
-    """Show an option of the library as the one of the command line, if it has it."""
+    """Return the command line's form of an option of `connect`, if it has one."""
     name, value = option
     if name not in _SAME:
         # A value that is not hashable cannot be one of these.
@@ -118,7 +118,7 @@ def _option(option: Option) -> str | None:
 
 
 def words(error: POP3Error | OSError | str) -> str:
-    """Say what went wrong, with the options of the command line."""
+    """Return the text of an error, with the options of the command line."""
     if isinstance(error, POP3Error):
         return error.worded(_option)
     return str(error)

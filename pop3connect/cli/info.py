@@ -1,8 +1,8 @@
 """
-``info``: what a server is, what it can do, and whether it would be trusted.
+``info``: what a server is, what it can do, and whether it is trusted.
 
-The order is the safety: first a look, with nothing to lose; then verification; and
-only a server that has passed it is given the credentials.
+The order makes it safe: first a look without credentials, then verification, and only a
+server that has passed it receives the credentials.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ __all__ = ["info_command"]
 @attrs.define
 class _Report:
     """
-    All that is known of a server.
+    What is known of a server so far.
 
-    :ivar trusted: ``None``: there is no TLS, or nobody has checked.
-    :ivar after: what it can do after the login.
+    :ivar trusted: ``None`` without TLS, or if it was not checked.
+    :ivar reason: why it is not trusted.
+    :ivar after: its capabilities after the login.
     """
 
     seen: Seen
@@ -47,14 +48,14 @@ class _Report:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def info_command(access: Access, as_json: bool) -> None:
     """
-    Show what the server says, can do, and how far it is to be trusted.
+    Show the server's greeting, capabilities and certificates, and if it is trusted.
 
-    No --user is needed. With one, it logs in as well, if the server is trusted.
+    --user is optional; with it, info also logs in if the server is trusted.
     """
     if access.user is not None and not access.verify:
         raise click.UsageError(
-            "info logs in to servers that are verified only: leave --user or "
-            "--no-verify out"
+            "info logs in only to servers that are verified: leave out --user or "
+            "--no-verify"
         )
     password = None if access.user is None else read_password(access)
 
@@ -69,7 +70,7 @@ def info_command(access: Access, as_json: bool) -> None:
                 async with await log_in(access, password, reactor) as handle:
                     report.after, report.login = handle.capabilities, handle.login
         finally:
-            # What is known helps most when something goes wrong.
+            # After an error, what is known so far helps most.
             _show(access, report, as_json)
         return _status(access, report)
 
@@ -139,7 +140,7 @@ def _print(
     for one in chain:
         _line("certificate", one.subject)
         if one.problem:
-            _line("", f"CANNOT BE PARSED, this is OpenSSL's account: {one.problem}")
+            _line("", f"CANNOT BE PARSED, described by OpenSSL: {one.problem}")
         if one.names:
             _line("", f"for {', '.join(one.names)}")
         _line("", f"issued by {one.issuer}")

@@ -1,5 +1,5 @@
 """
-``stat`` and ``list``: what is in the mailbox.
+``stat`` and ``list``: the messages in the mailbox.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..headers import Summary, summary
 from ..results import Listing
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit
+from .exits import Exit, words
 from .numbers import NUMBERS, Range, choose, sizes_of
 from .opening import use_session
 from .output import counted, echo, echo_json, tell
@@ -30,7 +30,7 @@ __all__ = ["list_command", "stat_command"]
 @access_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def stat_command(access: Access, as_json: bool) -> None:
-    """Count the messages and their octets."""
+    """Show the number of messages and their size in octets."""
 
     async def use(handle: Handle) -> int:
         stat = await handle.stat()
@@ -53,7 +53,7 @@ def stat_command(access: Access, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
 def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) -> None:
     """
-    List the messages: number, octets, date, sender, subject.
+    List the messages: number, size in octets, date, sender, subject.
 
     NUMBERS are like 3, 2-5 or 7-; default: all.
     """
@@ -63,7 +63,7 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
         chosen = choose(numbers, sizes)
         show = _show_json if as_json else _show
         if chosen and not await _try_top(handle, chosen[0]):
-            tell("the server has no TOP, so there are only the sizes")
+            tell("the server does not have TOP, so only the sizes are shown")
             for number in chosen:
                 show(Listing(number, sizes[number]), None)
             return Exit.DONE
@@ -92,7 +92,7 @@ async def _show_headers(
     async for number, header in answers(chosen, handle.top):
         row = Listing(number, sizes[number])
         if isinstance(header, CommandError):
-            tell(f"message {number}: {header}")
+            tell(words(header))
             status = Exit.REFUSED
             show(row, None)
         else:

@@ -1,8 +1,8 @@
 """
-Looks at a server without logging in: no credential is anywhere near.
+Looks at a server without logging in: no credential is involved.
 
-Verification may be off here, for the certificate of a server that is not trusted is
-just what the user wants to see.
+Verification is off at first, because the user wants to see the certificate of a server
+that is not trusted, too.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ __all__ = ["Seen", "look", "why_not_trusted"]
 @attrs.frozen
 class Seen:
     """
-    What a server shows to everybody.
+    What a server shows before a login.
 
-    :ivar before: what it can do before TLS; ``None``: there is no such time, or it
-        was not asked.
-    :ivar under: what it can do under TLS; ``None`` as above.
-    :ivar chain: the certificates it shows, its own first.
+    :ivar before: its capabilities without TLS; ``None`` if they were not asked for.
+    :ivar under: its capabilities under TLS, likewise.
+    :ivar chain: the certificates that it shows, the server's first.
     """
 
     greeting: str
@@ -49,7 +48,7 @@ class Seen:
 
 
 class _Watching(ClientContext):
-    """A context that keeps the connection, for the chain of certificates in it."""
+    """A context that keeps its connection, which has the chain of certificates."""
 
     seen: SSL.Connection | None = None
 
@@ -62,20 +61,20 @@ class _Watching(ClientContext):
         return connection, check
 
     def chain(self) -> list[crypto.X509]:
-        """Return what the server has shown."""
+        """Return the certificates that the server has shown."""
         shown = self.seen.get_peer_cert_chain() if self.seen is not None else None
         return list(shown or ())
 
 
 async def look(access: Access, reactor: Any) -> Seen:
     """
-    Look at a server, whoever it is; STLS is used where it is offered.
+    Look at a server without verifying it; STLS is used if it is offered.
 
-    :raises POP3Error: it cannot be reached, or there is no TLS.
+    :raises POP3Error: it cannot be reached, or the TLS handshake failed.
     """
     context = None
     if access.secure is not Secure.NONE:
-        # To show our certificate proves who we are to this server, and to no other.
+        # Our certificate proves our identity to this server, and to no other.
         context = _Watching(None, access.client_certificate)
     protocol = await _greeted(access, context, reactor)
     try:
@@ -89,7 +88,7 @@ async def look(access: Access, reactor: Any) -> Seen:
             under = await _capabilities(protocol, access)
         chain = context.chain() if context is not None else []
     except BaseException:
-        # Ctrl-C too; a server that is silent will not answer QUIT either.
+        # Also Ctrl-C; a server that does not answer will not answer QUIT either.
         await abandon(protocol)
         raise
     await leave(protocol)
@@ -100,11 +99,11 @@ async def why_not_trusted(access: Access, reactor: Any) -> str | None:
     """
     Connect once more, with verification.
 
-    :return: why the server is not trusted; ``None``: it is.
-    :raises POP3Error: it cannot be reached, or nobody is trusted at all.
+    :return: why the server is not trusted; ``None`` if it is.
+    :raises POP3Error: it cannot be reached, or there is no certificate to trust.
     """
     trust = Trust.choose(access.cacerts, access.system_trust, os.environ)
-    # A context of its own: a session that is resumed would prove nothing new.
+    # Another context: a TLS session that is resumed is not verified again.
     context = ClientContext(trust, access.client_certificate)
     protocol = await _greeted(access, context, reactor)
     try:
@@ -148,7 +147,7 @@ async def _capabilities(
 async def _upgraded(
     protocol: POP3ClientProtocol, capabilities: Capabilities | None
 ) -> bool:
-    # Who says nothing may have it all the same.
+    # A server that does not answer CAPA may know STLS.
     if capabilities is not None and capabilities.known and "STLS" not in capabilities:
         return False
     try:

@@ -15,7 +15,7 @@ from ..headers import decode, fields, split
 from ..redaction import printable
 from .access import Access, access_options
 from .ahead import answers
-from .exits import Exit, exit_status
+from .exits import Exit, exit_status, words
 from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
 from .output import echo, tell
@@ -27,7 +27,7 @@ __all__ = ["delete_command", "get_command", "top_command"]
 @access_options
 @click.argument("number", type=WholeNumber(1))
 def get_command(access: Access, number: int) -> None:
-    """Write message NUMBER to stdout, octet by octet as it is stored."""
+    """Write message NUMBER to stdout, exactly as it is stored."""
     output = sys.stdout.buffer
 
     async def use(handle: Handle) -> int:
@@ -77,15 +77,15 @@ def _readable(content: bytes) -> Iterator[str]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) -> None:
     """
-    Delete messages: all that are named, or none.
+    Delete the named messages: all of them, or none.
 
     NUMBERS are like 3, 2-5 or 7-.
     """
     if not yes:
         if not sys.stdin.isatty():
-            # What is piped into stdin was hardly meant as an answer.
+            # Input from a pipe was hardly meant as an answer.
             raise click.UsageError(
-                "delete asks before it deletes, and there is no terminal: give --yes"
+                "delete asks before it deletes, and stdin is not a terminal: give --yes"
             )
         shown = ", ".join(_shown(one) for part in numbers for one in part)
         question = f"Delete {shown} of {access.user} at {access.address}?"
@@ -94,9 +94,9 @@ def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) ->
 
     async def use(handle: Handle) -> int:
         chosen = choose(numbers, await sizes_of(handle))
-        async for number, answer in answers(chosen, handle.delete):
+        async for _, answer in answers(chosen, handle.delete):
             if isinstance(answer, CommandError):
-                tell(f"message {number}: {answer}; nothing was deleted")
+                tell(f"{words(answer)}; nothing was deleted")
                 await handle.abort()
                 return exit_status(answer)
         echo(f"deleted: {await end(handle, deletes=True)}")

@@ -1,5 +1,5 @@
 """
-Reads which messages the user means: ``3``, ``2-5``, ``7-``, ``1,4``.
+Reads the message numbers that the user gives: ``3``, ``2-5``, ``7-``, ``1,4``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"\d{1,18}\Z", re.ASCII)
 _PART = re.compile(r"(\d{1,18})(-(\d{1,18})?)?\Z", re.ASCII)
 
 Range = tuple[int, int | None]
-"""The first number and the last; ``None``: as far as there are messages."""
+"""The first number and the last one; ``None`` means up to the last message."""
 
 
 class WholeNumber(click.ParamType):  # type: ignore[type-arg]
@@ -56,7 +56,7 @@ class NoSuchMessageError(POP3Error):
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
-    """One or more numbers and ranges, with commas between."""
+    """One or more numbers and ranges, separated by commas."""
 
     name = "numbers"
 
@@ -86,7 +86,7 @@ async def sizes_of(handle: Handle) -> dict[int, int]:
     """
     Return the size of each message in the mailbox, by number.
 
-    Some servers refuse LIST in an empty mailbox, so STAT is asked then.
+    Some servers refuse LIST in an empty mailbox; then STAT decides.
 
     :raises CommandError: LIST was refused, and there are messages.
     """
@@ -104,10 +104,10 @@ async def sizes_of(handle: Handle) -> dict[int, int]:
 
 def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     """
-    Return the numbers that are meant, of those that are there, each once, in order.
+    Return the numbers of the existing messages that are meant, each once, in order.
 
-    :param given: nothing means all.
-    :raises NoSuchMessageError: a number that was named for itself is not there.
+    :param given: empty means all.
+    :raises NoSuchMessageError: a single number that was given does not exist.
     """
     existing = sorted(there)
     ranges = [one for part in given for one in part]
@@ -117,7 +117,7 @@ def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     for first, last in ranges:
         if first == last and first not in known:
             raise NoSuchMessageError(
-                f"there is no message {first}; the mailbox has "
+                f"message {first} does not exist; the mailbox has "
                 f"{counted(len(existing), 'message')}"
             )
     return [

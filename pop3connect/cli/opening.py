@@ -35,7 +35,7 @@ async def log_in(access: Access, password: str, reactor: Any) -> Handle:
 
     Without TLS, a password is sent over a network only if the user allows that.
 
-    :raises POP3Error: whatever `connect` fails with.
+    :raises POP3Error: as `connect`.
     """
     assert access.user is not None
     # A traceback that shows local variables must not show it.
@@ -68,11 +68,11 @@ async def _way_to(
     server: ServerAddress, reactor: Any
 ) -> tuple[bool, IStreamClientEndpoint | None]:
     """
-    Return whether what is sent to a server stays on this computer, and the way there.
+    Return whether the server is on this computer, and an endpoint for it.
 
-    The address decides: a name, be it ``mail.localhost``, has the addresses that the
-    resolver gives it.  The endpoint leads to the addresses that were looked at, so
-    that a second look-up cannot lead to others.
+    The address decides: a name, even ``mail.localhost``, has the addresses that the
+    resolver returns.  The endpoint connects to the addresses that were checked, so that
+    a second look-up cannot lead to others.
 
     :raises TimedOutError: the name could not be looked up in time.
     """
@@ -91,7 +91,7 @@ async def _way_to(
             server=str(server),
         ) from error
     if not addresses:
-        # connect() looks as well, and has the words for it.
+        # connect() looks the name up as well, and reports the error.
         return False, None
     endpoint = AddressesEndpoint(reactor, addresses, _CONNECT_SECONDS)
     return all(_is_loopback(getattr(each, "host", "")) for each in addresses), endpoint
@@ -105,7 +105,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoReturn:
-    """Do what a command does with a session, and exit with the status it returns."""
+    """Run a command in a session, and exit with the status that it returns."""
     password = read_password(access)
 
     async def work(reactor: Any) -> int:
@@ -117,14 +117,14 @@ def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoRe
 
 async def end(handle: Handle, *, deletes: bool) -> int:
     """
-    End a session (QUIT), and return how many messages are deleted for certain.
+    End a session (QUIT), and return the number of messages that were deleted.
 
-    :param deletes: whether messages are marked; then it is told if it fails.
+    :param deletes: whether messages are marked; then the user is told of a failure.
     """
     try:
         return len((await handle.disconnect()).deleted)
     except BaseException:
-        # Ctrl-C too: QUIT is on its way by then.
+        # Also Ctrl-C: QUIT has been sent by then.
         if deletes:
             tell("NOT deleted, or not for certain: QUIT was not confirmed")
         raise

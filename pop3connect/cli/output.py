@@ -1,5 +1,5 @@
 """
-What the command line writes: results to stdout, everything else to stderr.
+Writes the output of the command line: results to stdout, the rest to stderr.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["counted", "echo", "echo_json", "prepare", "tell"]
 
 def prepare() -> None:
     """
-    Make stdout and stderr take any text, whatever their encoding.
+    Let stdout and stderr accept any text, whatever their encoding.
 
     A character that the encoding lacks, as most do in cp1252, becomes an escape such as
     ``\\u4f60``.
@@ -30,7 +30,7 @@ def prepare() -> None:
 
 def echo(text: str) -> None:
     """Write a line of the result to stdout."""
-    # Named, because click would replace a stream in ASCII by one in UTF-8.
+    # Passed, because click would replace a stream in ASCII by one in UTF-8.
     click.echo(text, file=sys.stdout)
 
 

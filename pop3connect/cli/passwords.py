@@ -1,5 +1,5 @@
 """
-Where the password comes from; never from an argument, which everybody can see.
+Finds the password; never in an argument, which every user of the computer can see.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def read_password(access: Access) -> Secret:
     """
     Get the password: from a program, the keyring, the environment, or the user.
 
-    :raises click.UsageError: there is none to be had; the message says why.
+    :raises click.UsageError: the password cannot be found; the message says why.
     """
     if access.user is None:
-        raise click.UsageError("who logs in? Give --user NAME")
+        raise click.UsageError("the user is missing: give --user NAME")
     if access.auth.upper() in NO_PASSWORD:
         return Secret()
     if access.password_command is not None and access.keyring:
@@ -47,7 +47,7 @@ def _from_program(command: str) -> Secret:
     # Errors are raised outside of "except": those of Python's library hold the output,
     # and a traceback that shows local variables would show it.
     try:
-        # It is the user's own command, and no shell reads it.
+        # The user gave this command, and it is not run by a shell.
         done = subprocess.run(  # noqa: S603
             shlex.split(command), stdout=subprocess.PIPE, check=False
         )
@@ -55,7 +55,7 @@ def _from_program(command: str) -> Secret:
         del done
         lines = Secret("" if status else output.decode())
     except UnicodeDecodeError:
-        why = "it printed what is not UTF-8"
+        why = "its output is not UTF-8"
     except (OSError, ValueError, IndexError) as error:
         why = str(error)
     else:
@@ -78,7 +78,7 @@ def _from_keyring(service: str, user: str) -> Secret:
 
         known = keyring.get_password(service, user)
     except Exception as error:
-        # Backends are plug-ins: D-Bus, its daemon and import errors come as they are.
+        # Backends are plug-ins, and raise errors of D-Bus or of imports unchanged.
         why = f"{type(error).__name__}: {error}".rstrip(": ")
         raise click.UsageError(
             f"the keyring cannot be read: {why}; try 'keyring diagnose', or use "
@@ -87,7 +87,7 @@ def _from_keyring(service: str, user: str) -> Secret:
     if not known:
         raise click.UsageError(
             f"the keyring has no password of {user} for {service}; "
-            f"'keyring set {service} {user}' puts one there"
+            f"'keyring set {service} {user}' adds one"
         )
     return Secret(known)
 
@@ -95,7 +95,7 @@ def _from_keyring(service: str, user: str) -> Secret:
 def _from_user(question: str) -> Secret:
     if not sys.stdin.isatty():
         raise click.UsageError(
-            f"no password, and nobody to ask: set {PASSWORD_VARIABLE}, or use "
-            "--keyring or --password-command"
+            f"the password is missing, and stdin is not a terminal: set "
+            f"{PASSWORD_VARIABLE}, or use --keyring or --password-command"
         )
     return Secret(click.prompt(question, hide_input=True, err=True))

@@ -1,5 +1,5 @@
 """
-Shows how far a fetch is, how fast, and how long it will take.
+Shows the progress of a fetch, its speed, and the time that is left.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["progress_bar"]
 @contextmanager
 def progress_bar(octets: int) -> Iterator[Callable[[int], object]]:
     """
-    Show a bar on stderr, where a person sees it; in a pipe or a log there is none.
+    Show a bar on a terminal; in a pipe or a log show nothing.
 
-    :param octets: all that is to come.
-    :return: what is told of each piece that came, how many octets it has.
+    :param octets: the size of all messages.
+    :return: a function to call with the size of each piece that arrives.
     """
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         yield _nothing

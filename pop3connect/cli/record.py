@@ -1,9 +1,9 @@
 """
-Remembers which messages are on disk, by their unique-ids (UIDL).
+Records which messages are on disk, by their unique-ids (UIDL).
 
 One file for each account, next to the mail: a line of JSON for each message, on disk
-before the next one is begun.  A line that a crash has torn does not count: then the
-message is fetched again, which is better than not at all.
+before the next message is begun.  A line that a crash cut off does not count: the
+message is fetched again, which is better than losing it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..files import put, sync_folder, write_whole
 __all__ = ["Record"]
 
 _MANY = 1000
-"""Unique-ids that are no longer on the server; more are worth a new file."""
+"""Unique-ids that are no longer on the server; more are worth rewriting the file."""
 
 
 class Record:
     """
     The unique-ids of an account's messages that are on disk.
 
-    POP3 lets one session at a time into a mailbox (RFC 1939 section 4), so nobody
-    else writes to it meanwhile.
+    POP3 allows one session at a time in a mailbox (RFC 1939 section 4), so no other
+    process writes to it meanwhile.
 
     :param beside: the folder or file with the mail.
-    :param account: whose messages they are, ``user@server``.
-    :raises OSError: it cannot be read, or is the record of somebody else.
+    :param account: the account of the messages, ``user@server``.
+    :raises OSError: it cannot be read, or is the record of another account.
     """
 
     def __init__(self, beside: Path, account: str) -> None:
@@ -43,39 +43,38 @@ class Record:
             name = f".{beside.name}{name}"
         self.path = (beside if beside.is_dir() else beside.parent) / name
         self._head = _line({"account": account})
-        self._known: dict[str, None] = {}
         self._file: BinaryIO | None = None
-        self._whole = self._read()
+        self._read()
 
     def __contains__(self, uid: str) -> bool:
-        """Say whether the message with this unique-id is on disk."""
+        """Return whether the message with this unique-id is on disk."""
         return uid in self._known
 
     def __len__(self) -> int:
-        """Count the messages."""
+        """Return the number of messages."""
         return len(self._known)
 
-    def _read(self) -> int:
-        """Read all lines that are whole, and return where they end."""
+    def _read(self) -> None:
+        """Read all lines that are whole."""
+        self._known: dict[str, None] = {}
+        self._whole = 0
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            return 0
+            return
         lines = content.splitlines(keepends=True)
         if content and not self._head.startswith(lines[0]):
             raise OSError(f"{self.path} is not the record of this account")
-        whole = 0
         for line in lines:
             if not line.endswith(b"\n"):
                 break
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._known[json.loads(line)["uid"]] = None
-            whole += len(line)
-        return whole
+            self._whole += len(line)
 
     def add(self, uid: str) -> None:
         """
-        Note that a message is on disk; when this returns, the note is, too.
+        Record that a message is on disk; the record is on disk when this returns.
 
         :raises OSError: it could not be written.
         """
@@ -83,7 +82,7 @@ class Record:
         try:
             put(file, _line({"uid": uid}))
         except OSError:
-            # What is torn must not run into the next line.
+            # A line that was cut off must not run into the next one.
             self.close()
             raise
         self._known[uid] = None
@@ -114,29 +113,31 @@ class Record:
 
     def keep(self, uids: Collection[str]) -> None:
         """
-        Forget what the server has no longer, if that is much.
+        Forget the unique-ids that are no longer on the server, if there are many.
 
-        :param uids: all that the server has.
-        :raises OSError: the new file could not be written; the old one is there.
+        :param uids: all unique-ids on the server.
+        :raises OSError: the new file could not be written; it or the old one is there.
         """
         kept = [uid for uid in self._known if uid in uids]
         if len(self._known) - len(kept) < max(_MANY, len(kept)):
             return
         self.close()
         content = b"".join([self._head, *(_line({"uid": uid}) for uid in kept)])
-        write_whole(self.path, content)
-        self._known = dict.fromkeys(kept)
-        self._whole = len(content)
+        try:
+            write_whole(self.path, content)
+        finally:
+            # After an error, either file may be there.
+            self._read()
 
     def close(self) -> None:
         """Close the file."""
         file, self._file = self._file, None
         if file is not None:
-            # What is still in a buffer after a full disk is torn, and is cut off.
+            # After a full disk, the rest of the buffer is removed at the next opening.
             with contextlib.suppress(OSError):
                 file.close()
 
 
 def _line(value: dict[str, str]) -> bytes:
-    # In ASCII, for a unique-id may have octets that are no UTF-8.
+    # In ASCII, because a unique-id may have octets that are not UTF-8.
     return json.dumps(value).encode("ascii") + b"\n"

@@ -2,7 +2,7 @@
 Runs the reactor for one command, and ends with an exit status.
 
 Ctrl-C and SIGTERM cancel the command, which closes its session without deleting
-anything; only then the reactor stops.
+anything; the reactor stops only then.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ Work = Callable[[Any], Coroutine[Any, Any, int]]
 
 def finish(work: Work) -> NoReturn:
     """
-    Do the work of the current command, and exit with what it came to.
+    Do the work of the current command, and exit with its status.
 
-    The object of click's context runs the work, where there is one.
+    The object of click's context runs the work, if there is one.
     """
     context = click.get_current_context()
     run = context.obj or run_reactor
     try:
         status = run(work)
     except BrokenPipeError:
-        # click knows how to be quiet about it.
+        # click handles it silently.
         raise
     except (POP3Error, OSError) as error:
         tell(words(error))
@@ -61,14 +61,14 @@ def run_reactor(work: Work) -> int:
     """
     Run the global reactor until the work is done.
 
-    :return: its exit status, or that of the signal which has ended it.
+    :return: its exit status, or that of the signal which ended it.
     """
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
     steady_time(reactor)
     outcome: list[int | Failure] = []
-    # What ends it if nothing else is known: the reactor was stopped.
+    # If the reactor is stopped without a signal, it counts as this one.
     signals = [signal.SIGINT.value]
 
     def begin() -> None:
@@ -83,8 +83,8 @@ def run_reactor(work: Work) -> int:
         signals.insert(0, number)
         reactor.callFromThread(working.cancel)
 
-    # Of certificates with a serial number below 1.  It would tell the user nothing;
-    # `info` shows such a certificate as one that cannot be parsed.
+    # Of certificates with a serial number below 1.  The warning would not help the
+    # user; `info` shows such a certificate as one that cannot be parsed.
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False)
     reactor.callWhenRunning(begin)
@@ -97,12 +97,12 @@ def run_reactor(work: Work) -> int:
         return result
     if isinstance(result, Failure) and not result.check(CancelledError):
         result.raiseException()
-    # As a shell tells it.
+    # As in a shell.
     return 128 + signals[0]
 
 
 @provider(ILogObserver)
 def _warn(event: LogEvent) -> None:
-    """Show what the library warns of."""
+    """Show a warning of the library."""
     if event["log_level"] >= LogLevel.warn:
         tell(formatEvent(event))

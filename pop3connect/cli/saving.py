@@ -45,10 +45,10 @@ __all__ = ["fetch_command"]
     "--max-size",
     type=WholeNumber(1),
     metavar="OCTETS",
-    help="Leave messages that are larger on the server.",
+    help="Leave larger messages on the server.",
 )
 @click.option(
-    "--crlf", is_flag=True, help="Maildir: leave the line ends as they came, CRLF."
+    "--crlf", is_flag=True, help="Maildir: keep the line ends of the server, CRLF."
 )
 def fetch_command(
     access: Access,
@@ -62,15 +62,15 @@ def fetch_command(
     """
     Fetch mail into TARGET, a Maildir or an mbox file.
 
-    What is on disk is remembered there, by its unique-id: the same command again
-    fetches only what is new, and goes on where it was interrupted. With --delete, what
-    an earlier run has fetched is deleted as well.
+    The messages on disk are recorded there, by their unique-ids: the same command again
+    fetches only new messages, and continues an interrupted run. With --delete, messages
+    that an earlier run has fetched are deleted as well.
 
     NUMBERS are like 3, 2-5 or 7-; default: all.
     """
     mbox = kind == "mbox" or (kind is None and target.is_file())
     if mbox and crlf:
-        raise click.UsageError("--crlf is for a Maildir; lines of an mbox end with LF")
+        raise click.UsageError("--crlf is for a Maildir; lines in an mbox end with LF")
 
     async def use(handle: Handle) -> int:
         store: Store = Mbox(target) if mbox else Maildir(target, crlf=crlf)
@@ -90,7 +90,7 @@ def fetch_command(
 
 
 def _account(access: Access) -> str:
-    """Name the mailbox; the usual ports are doors to the same one."""
+    """Return the account's name; the usual ports lead to the same mailbox."""
     address = access.address
     usual = address.port in (POP3_PORT, POP3S_PORT)
     return f"{access.user}@{address.host if usual else address}"
@@ -99,7 +99,7 @@ def _account(access: Access) -> str:
 def _small(
     numbers: Sequence[int], sizes: Mapping[int, int], most: int | None
 ) -> Sequence[int]:
-    """Leave out what is too large, and say so."""
+    """Return the messages that are not too large, and report the others."""
     small = [number for number in numbers if most is None or sizes[number] <= most]
     if len(small) < len(numbers):
         tell(
@@ -134,7 +134,7 @@ async def _collect(
             tell(
                 f"{counted(outcome.kept, 'message')} "
                 f"{'is' if outcome.kept == 1 else 'are'} on disk; the same command "
-                "again goes on with the rest"
+                "again continues with the rest"
             )
         raise
     finally:
@@ -144,11 +144,11 @@ async def _collect(
 
 
 def _tidy(record: Record, uids: set[str]) -> None:
-    # A server without unique-ids, today at least, says nothing of what it has.
+    # Without unique-ids, perhaps only today, the record cannot be compared.
     if not uids:
         return
     try:
         record.keep(uids)
     except OSError as error:
-        # The old record is there still, and serves as well.
+        # The old record is as good.
         tell(str(error))

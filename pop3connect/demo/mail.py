@@ -1,8 +1,8 @@
 """
-The demo server's mail: ten messages, each with something that trips a client.
+The demo server's mail: ten messages, each with a difficulty for clients.
 
-They look like what lies in a real mailbox, and are the same octets at every
-start: fixed dates, ids and MIME boundaries, CRLF line ends, the last line ended.
+They look like real mail, and are the same bytes at every start: fixed dates, ids and
+MIME boundaries, and CRLF at the end of every line, also the last one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import lru_cache
 __all__ = ["LONG_LINE", "sample_messages"]
 
 LONG_LINE = 5000
-"""Octets in the long line: real newsletters have such lines, though RFC 5322
-section 2.1.1 ends them at 998, and a client must not break on one."""
+"""Bytes in the long line: real newsletters have such lines, although RFC 5322 section
+2.1.1 limits a line to 998, and a client must accept them."""
 
 _FIRST_DATE = datetime(2024, 3, 1, 8, 30, tzinfo=timezone.utc)
 
@@ -29,7 +29,7 @@ _PNG = base64.b64decode(
 
 @lru_cache(maxsize=1)
 def sample_messages() -> tuple[bytes, ...]:
-    """Return the sample mail, oldest first, as the octets on the wire."""
+    """Return the sample mail, oldest first, as bytes with CRLF line ends."""
     makers = (
         _welcome,
         _other_alphabets,
@@ -46,8 +46,8 @@ def sample_messages() -> tuple[bytes, ...]:
 
 
 def _mail(index: int, sender: str, subject: str) -> EmailMessage:
-    # EmailMessage's own defaults (now, a random id, random boundaries) would
-    # make another mailbox, and other unique ids, at every start.
+    # EmailMessage's defaults (the current time, random ids and boundaries) would make a
+    # different mailbox, with different unique ids, at every start.
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = "You <you@example.org>"
@@ -113,8 +113,8 @@ def _attachments(index: int) -> EmailMessage:
 
 
 def _dots(index: int) -> EmailMessage:
-    # Each of these lines is a byte-stuffed one (RFC 1939 section 3), and the
-    # lone dot would end the reply if it were not. The body begins and ends with one.
+    # Each line with a leading dot is byte-stuffed (RFC 1939 section 3); otherwise a
+    # lone dot would end the reply. The body begins and ends with one.
     message = _mail(index, "Samuel Morse <sam@example.net>", "... --- ...")
     message.set_content(
         ".\n..\n...\n.hidden file\n..profile\nlast line of a sentence\n"

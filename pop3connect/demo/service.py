@@ -47,12 +47,12 @@ _IMPOSTOR = "mail.impostor.example"
 @dataclass(frozen=True)
 class Settings:
     """
-    What the command line can say.
+    The options of the command line.
 
-    :ivar port: in the clear and STLS; 0 for any free port.
+    :ivar port: without TLS and for STLS; 0 for any free port.
     :ivar tls_port: TLS; 0 for any free port.
-    :ivar folder: ``secure/cacerts/`` is made below it.
-    :ivar accounts: name to password; none means `DEFAULT_ACCOUNT`.
+    :ivar folder: ``secure/cacerts/`` is made in it.
+    :ivar accounts: the password of each account; empty means `DEFAULT_ACCOUNT`.
     :ivar once: end after the tour.
     """
 
@@ -64,7 +64,7 @@ class Settings:
 
 
 class DemoAuthority:
-    """A certificate authority whose key dies with the process."""
+    """A certificate authority whose key exists only in this process."""
 
     def __init__(self) -> None:
         # Here, because trustme comes only with the extra "demo".
@@ -76,11 +76,11 @@ class DemoAuthority:
 
     @property
     def pem(self) -> bytes:
-        """The CA's certificate, which whoever trusts it needs."""
+        """The CA's certificate, for clients that trust it."""
         return bytes(self._ca.cert_pem.bytes())
 
     def server(self, *names: str) -> CertificateOptions:
-        """Return what a server with these names needs."""
+        """Return TLS options for a server with these names."""
         issued = self._ca.issue_cert(*names)
         certificate = PrivateCertificate.loadPEM(
             issued.private_key_and_cert_chain_pem.bytes()
@@ -101,10 +101,10 @@ class DemoService(Service):
     The server, and the tour of it.
 
     :ivar authority: the CA of the server's certificate.
-    :param out: where the tour is told, for a person to read.
-    :param err: where it is told why the service cannot start.
-    :param finish: is called at most once, with the exit status, when the
-        service has no more to do; it stops the reactor.
+    :param out: the stream for the tour's text.
+    :param err: the stream for an error that prevents the start.
+    :param finish: called at most once, with the exit status, when the service has
+        ended; it stops the reactor.
     """
 
     name = "pop3connect demo"
@@ -134,7 +134,7 @@ class DemoService(Service):
     # -- IService
 
     def privilegedStartService(self) -> None:
-        """Take the ports, which below 1024 needs privileges on some systems."""
+        """Open the ports; below 1024 that needs privileges on some systems."""
         super().privilegedStartService()
         tls = self.authority.server(_HOST, _LOOPBACK)
         drops = {name.encode(): Maildrop(sample_messages()) for name in self._accounts}
@@ -167,7 +167,7 @@ class DemoService(Service):
             )
 
     def startService(self) -> None:
-        """Publish the CA's certificate, tell where everything is, take the tour."""
+        """Write the CA's certificate, show the addresses, and start the tour."""
         if not self._factories:
             self.privilegedStartService()
         super().startService()
@@ -183,7 +183,7 @@ class DemoService(Service):
                 " Choose another folder with --folder."
             )
             return
-        # Before anything is told, because Twisted logs each port that is opened.
+        # Before the first output, because Twisted logs each port that is opened.
         false_name = self.authority.server(_IMPOSTOR)
         self._ports.append(
             self._reactor.listenSSL(0, self._impostor, false_name, interface=_LOOPBACK)
@@ -191,7 +191,7 @@ class DemoService(Service):
         self._reactor.callWhenRunning(self._start_tour, certificate)
 
     def stopService(self) -> Deferred[list[None]]:
-        """Close the ports and all that came through them."""
+        """Close the ports and their connections."""
         super().stopService()
         if self._tour is not None:
             self._tour.cancel()
@@ -203,24 +203,24 @@ class DemoService(Service):
         self._ports = []
         return gatherResults(closed)
 
-    # -- what it does
+    # -- the tour
 
     @property
     def port(self) -> int:
-        """Where to connect in the clear, and with STLS."""
+        """The port without TLS, also for STLS."""
         return _number(self._ports[0])
 
     @property
     def tls_port(self) -> int:
-        """Where to connect under TLS."""
+        """The port for TLS."""
         return _number(self._ports[1])
 
     def _publish(self) -> Path:
-        # Resolved only now: twistd has changed to its --rundir meanwhile.
+        # Resolved only now, because twistd has changed to its --rundir.
         cacerts = Path(self._settings.folder).absolute() / "secure" / "cacerts"
         cacerts.mkdir(parents=True, exist_ok=True)
         certificate = cacerts / CA_FILE
-        # In one go, for a client that reads the folder at this moment; any user's.
+        # In one go, because a client may read the folder now; for clients of any user.
         write_whole(certificate, self.authority.pem, 0o644)
         return certificate
 
@@ -252,13 +252,13 @@ class DemoService(Service):
         if self._settings.once:
             self._finish(0 if worked else 1)
         else:
-            self._ports.pop().stopListening()  # the impostor's part is over
+            self._ports.pop().stopListening()  # the impostor's
             self._invite(certificate)
         return worked
 
     def _tour_broke(self, failure: Failure) -> None:
-        # Cancelled: the service is stopping.  Else nobody can be told any more
-        # (the pipe behind stdout is closed, say).
+        # Cancelled: the service is stopping.  Otherwise output may be impossible (for
+        # example because the pipe behind stdout was closed).
         if not failure.check(CancelledError):
             _log.failure("the tour broke off", failure)
             if self._settings.once:
@@ -271,11 +271,11 @@ class DemoService(Service):
         print(shown, file=self._err, flush=True)
         self._finish(1)
 
-    # -- what it says
+    # -- output
 
     def _say(self, line: str) -> None:
         if not self.running:
-            raise CancelledError("the service has been stopped amid the tour")
+            raise CancelledError("the service was stopped during the tour")
         self._out.write(encodable(line, self._out) + "\n")
         self._out.flush()
 
@@ -289,7 +289,7 @@ class DemoService(Service):
         self._say(f"   its CA               {certificate}")
 
     def _password_shown(self) -> str:
-        # A password that somebody chose is theirs to know.
+        # A password that the user chose is not shown.
         if self._settings.accounts:
             return "password as you gave it"
         return f"password {DEFAULT_ACCOUNT[1]}"

@@ -1,19 +1,15 @@
 """
-The demo's tour: the client's promises, shown against the demo server one by one.
+The demo's tour: it shows the client's features against the demo server, one by one.
 
-Each step checks what it shows, so that a tour that ends well has proven
-something: messages arrive octet for octet, TLS is verified, an impostor gets no
-password, a wrong password is an error of its own.
+Each step checks the result that it shows: messages arrive byte for byte, TLS is
+verified, an impostor receives no password, and a wrong password has its own error.
 """
 
 from __future__ import annotations
 
-import email
-import email.policy
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from email.message import EmailMessage
 from typing import Any
 
 from twisted.internet.defer import CancelledError, gatherResults
@@ -25,13 +21,14 @@ from ..address import Secure
 from ..api import connect
 from ..errors import LoginError, POP3Error, VerificationError
 from ..handle import Handle
+from ..headers import decode, fields, summary
 
 __all__ = ["Impostor", "ImpostorFactory", "Tour", "Visit"]
 
 _log = Logger()
 
 _SHOWN_MESSAGE = 2
-"""The message whose headers are shown: the one that has most to decode."""
+"""The message whose headers are shown: the one with the most to decode."""
 
 _WIDTH = 78
 
@@ -39,14 +36,14 @@ _WIDTH = 78
 @dataclass(frozen=True)
 class Visit:
     """
-    What the tour visits.
+    The server that the tour visits.
 
     :ivar host: the name in the server's certificate.
     :ivar cacerts: the folder with the certificate of the demo's CA.
-    :ivar messages: what must lie in the mailbox.
-    :ivar impostor_port: where the impostor is, whose certificate is from the same
-        CA and for another name.
-    :ivar impostor: what has been heard there.
+    :ivar messages: the expected content of the mailbox.
+    :ivar impostor_port: the port of the impostor, whose certificate is from the same CA
+        and for another name.
+    :ivar impostor: knows the data received there.
     """
 
     host: str
@@ -61,7 +58,7 @@ class Visit:
 
 
 class Impostor(Protocol):
-    """Greets like a POP3 server, notes what it is told, and hangs up."""
+    """Greets like a POP3 server, records what the client sends, and closes."""
 
     factory: ImpostorFactory
 
@@ -71,7 +68,7 @@ class Impostor(Protocol):
         self.transport.write(b"+OK trust me\r\n")
 
     def dataReceived(self, data: bytes) -> None:
-        """Note it; whoever says something has believed the impostor."""
+        """Record the data; a client that sends any has trusted the impostor."""
         assert self.transport is not None
         self.factory.heard += data
         self.transport.loseConnection()
@@ -81,7 +78,7 @@ class ImpostorFactory(ServerFactory):
     """
     Makes the connections of the impostor.
 
-    :ivar heard: what came through its TLS.
+    :ivar heard: the data received under its TLS.
     """
 
     noisy = False
@@ -97,7 +94,7 @@ class ImpostorFactory(ServerFactory):
 
 
 class _Unexpected(Exception):
-    """A step went well and yet did not show what it should."""
+    """A step raised no error, but its result is not the expected one."""
 
 
 def _expect(holds: bool, otherwise: str) -> None:
@@ -107,9 +104,9 @@ def _expect(holds: bool, otherwise: str) -> None:
 
 class Tour:
     """
-    Goes from step to step and says what it sees.
+    Takes the steps in order, and shows their results.
 
-    :param say: is called with each line.
+    :param say: called with each line.
     """
 
     def __init__(self, visit: Visit, say: Callable[[str], object], reactor: Any):
@@ -118,7 +115,7 @@ class Tour:
         self._reactor = reactor
 
     async def run(self) -> bool:
-        """Take all steps, also after one that failed; tell if all worked."""
+        """Take all steps, also after a failed one; return whether all worked."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("In the clear: secure=Secure.NONE", self._in_the_clear),
             ("TLS from the first octet: secure=Secure.TLS", self._tls),
@@ -140,7 +137,7 @@ class Tour:
             except (POP3Error, _Unexpected) as error:
                 failed += 1
                 self._say(f"   FAILED: {type(error).__name__}: {error}")
-            except Exception as error:  # noqa: BLE001 - told, and the next step tried
+            except Exception as error:  # noqa: BLE001 - shown, and the next step is taken
                 failed += 1
                 self._say(f"   FAILED: {type(error).__name__}: {error} (see the log)")
                 _log.failure("step {number} of the tour failed", number=number)
@@ -155,7 +152,7 @@ class Tour:
 
     async def _in_the_clear(self) -> None:
         handle = await self._session(Secure.NONE)
-        _expect(handle.tls is None, "there is TLS, and nobody asked for it")
+        _expect(handle.tls is None, "TLS is used, although it was not requested")
 
     async def _tls(self) -> None:
         self._expect_verified(await self._session(Secure.TLS))
@@ -169,14 +166,14 @@ class Tour:
         messages = self._visit.messages
         _expect(
             stat == (len(messages), sum(map(len, messages))),
-            f"STAT told {stat}, which is not what lies in the mailbox",
+            f"STAT returned {stat}, which is not the content of the mailbox",
         )
         facts = [
             f"{stat.count} messages, {stat.size} octets",
             f"logged in with {handle.login.mechanism}",
         ]
         if handle.login.cleartext:
-            facts.append("the password could be read on the way")
+            facts.append("an eavesdropper could read the password")
         if handle.tls is not None:
             known = "verified" if handle.tls.verified else "NOT verified"
             facts.append(f"{handle.tls.version}, server {known}")
@@ -225,14 +222,15 @@ class Tour:
         self._say("   no  octets  from                  subject")
         async with await self._connect(Secure.TLS) as handle:
             listings = await handle.list()
-            # All asked at once: the handle pipelines them (RFC 2449 section 6.6).
+            # All at once: the handle pipelines them (RFC 2449 section 6.6).
             tops = await gatherResults(
                 [handle.top(listing.number) for listing in listings]
             )
             for (number, size), top in zip(listings, tops, strict=True):
-                message = _parsed(top)
-                line = f"   {number:2}  {size:6}  {_sender(message):20}  "
-                self._say(_cut(line + str(message["Subject"])))
+                about = summary(top)
+                sender, _, _ = about.sender.partition(" <")
+                line = f"   {number:2}  {size:6}  {sender:20}  {about.subject}"
+                self._say(_cut(line))
             received = [
                 message.content
                 async for message in handle.messages()
@@ -240,7 +238,7 @@ class Tour:
             ]
         _expect(
             received == list(self._visit.messages),
-            "what was retrieved is not what lies in the mailbox",
+            "the messages retrieved are not those in the mailbox",
         )
         octets = sum(map(len, received))
         self._say(
@@ -250,8 +248,8 @@ class Tour:
     async def _headers(self) -> None:
         async with await self._connect(Secure.TLS) as handle:
             top = await handle.top(_SHOWN_MESSAGE)
-        for name, value in _parsed(top).items():
-            self._say(f"   {name}: {value}")
+        for name, value in fields(top):
+            self._say(f"   {name.decode('ascii')}: {decode(value)}")
         expected = self._visit.messages[_SHOWN_MESSAGE - 1]
         _expect(expected.startswith(top), "these are not the message's headers")
 
@@ -264,9 +262,9 @@ class Tour:
             self._refused(error)
         else:
             await handle.abort()
-            raise _Unexpected("the impostor was believed")
-        _expect(not self._visit.impostor.heard, "the impostor was told something")
-        self._say("   => refused, and the impostor was not told a word")
+            raise _Unexpected("the impostor was trusted")
+        _expect(not self._visit.impostor.heard, "the impostor received data")
+        self._say("   => refused, and the impostor received nothing")
 
     async def _wrong_password(self) -> None:
         try:
@@ -276,22 +274,13 @@ class Tour:
             _expect(error.code == "AUTH", f"the error's code is {error.code}")
         else:
             await handle.abort()
-            raise _Unexpected("the wrong password was taken")
-        self._say("   => refused, and error.code tells that it is the credentials")
+            raise _Unexpected("the wrong password was accepted")
+        self._say("   => refused, and error.code says that the credentials are wrong")
 
     def _refused(self, error: Exception) -> None:
         self._say(f"   {type(error).__name__}:")
         for line in textwrap.wrap(str(error), _WIDTH - 3, break_on_hyphens=False):
             self._say(f"   {line}")
-
-
-def _parsed(content: bytes) -> EmailMessage:
-    return email.message_from_bytes(content, policy=email.policy.default)
-
-
-def _sender(message: EmailMessage) -> str:
-    address = message["From"].addresses[0]
-    return str(address.display_name or address.addr_spec)
 
 
 def _cut(line: str) -> str:

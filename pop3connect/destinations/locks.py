@@ -1,10 +1,10 @@
 """
 Locks an mbox against the programs that deliver and read mail.
 
-They use one of two locks, or both: that of the system (fcntl), which ends with its
-process, and a file next to the mbox, the dot lock, which does not.  So ours says whose
-it is, and one whose process was killed is taken away.  The number comes first, where
-liblockfile and its like look for it.
+They use one of two locks, or both: the system's (fcntl), which ends with its process,
+and a file next to the mbox, the dot lock, which does not.  Our dot lock names its
+process, and is removed if that process was killed.  The process number comes first,
+where liblockfile and similar libraries look for it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if sys.platform != "win32":
 __all__ = ["locked"]
 
 PATIENCE = 20
-"""Tries, a tenth of a second apart: a delivery takes less than two seconds."""
+"""Attempts, a tenth of a second apart: a delivery takes less than two seconds."""
 
 _PAUSE = 0.1
 
@@ -37,8 +37,8 @@ def locked(path: Path, file: BinaryIO, scratch: Path) -> Iterator[None]:
     Hold both locks of an mbox.
 
     :param file: the mbox, open for writing.
-    :param scratch: the name of a file that may be made for a moment.
-    :raises OSError: another program has it.
+    :param scratch: the name of a temporary file.
+    :raises OSError: another program holds a lock.
     """
     dot = path.with_name(f"{path.name}.lock")
     _try(path, lambda: _lock_file(file), "")
@@ -46,7 +46,7 @@ def locked(path: Path, file: BinaryIO, scratch: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # That of the system ends with the file.
+        # The system's lock ends when the file is closed.
         dot.unlink(missing_ok=True)
 
 
@@ -59,7 +59,7 @@ def _try(path: Path, lock: Callable[[], bool], remedy: str) -> None:
 
 
 def _lock_file(file: BinaryIO) -> bool:
-    if sys.platform == "win32":  # pragma: no cover - there is nothing like it
+    if sys.platform == "win32":  # pragma: no cover - Windows has no such lock
         return True
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,14 +75,14 @@ def _make_dot_lock(dot: Path, scratch: Path) -> bool:
     except FileExistsError:
         if not _is_stale(dot):
             return False
-        # Only who holds the other lock comes here, and only one of us has that.
+        # Safe: only the process that holds the other lock gets here.
         dot.unlink(missing_ok=True)
         _put(dot, scratch, content)
     return True
 
 
 def _put(dot: Path, scratch: Path, content: bytes) -> None:
-    # Not written in place: it is never there without its owner in it.
+    # Not written in place: the lock never exists without its owner in it.
     try:
         with create(scratch) as file:
             file.write(content)
@@ -97,7 +97,7 @@ def _link(source: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without links.
+        # A file system without hard links.
         if target.exists():
             raise FileExistsError(target) from None
         os.replace(source, target)
@@ -107,7 +107,7 @@ _OWNER = f"pop3connect {socket.gethostname()}"
 
 
 def _is_stale(dot: Path) -> bool:
-    """Say whether it is one of ours, of this computer, whose process has gone."""
+    """Return whether a dot lock is ours, from this computer, and its process ended."""
     try:
         number, _, owner = dot.read_text("utf-8").partition(" ")
         if owner != f"{_OWNER}\n":

@@ -1,5 +1,5 @@
 """
-Keeps mail in a Maildir: a file for each message, in ``new`` when it is on disk.
+Stores mail in a Maildir: a file for each message, in ``new`` once it is on disk.
 """
 
 from __future__ import annotations
@@ -12,32 +12,29 @@ import socket
 import time
 from pathlib import Path
 
-from ..files import make_folder, replace, sync_file
+from ..files import make_folder, remove_abandoned, replace, sync_file
 from .store import Delivery, LineEnds
 
 __all__ = ["Maildir"]
 
 _FOLDERS = ("tmp", "new", "cur")
 
-_OLD = 36 * 3600
-"""Seconds after which a file in ``tmp`` is nobody's any more, says Maildir."""
-
 _OURS = re.compile(r"\d+\.K([0-9a-f]{32})R")
 
 
 class Maildir:
     """
-    A Maildir; it is made if it is not there.
+    A Maildir; it is made if it does not exist.
 
-    The name of a message has the hash of its key in it.  So a message that is there
-    is known again, even if nothing else of that has reached the disk.
+    The file name of a message has the hash of its key in it.  So a stored message is
+    recognised, even if no record of it has reached the disk.
 
-    :param crlf: whether lines end with CRLF, as on the wire; else with LF, as mail
-        programs expect it there.
-    :raises OSError: it cannot be made, or there is something else.
+    :param crlf: whether lines end with CRLF, as on the wire; otherwise with LF, as mail
+        programs expect.
+    :raises OSError: it cannot be made, or a file is in its place.
     """
 
-    # All messages are known by their names, this one too.
+    # Every message is recognised by its name.
     recovered: str | None = None
 
     def __init__(self, folder: Path, *, crlf: bool = False) -> None:
@@ -52,31 +49,26 @@ class Maildir:
             for path in os.listdir(folder / name)
             if (match := _OURS.match(path))
         }
-        self._clear()
-
-    def _clear(self) -> None:
-        """Remove what a crash has left long ago."""
-        now = time.time()
-        for path in (self._folder / "tmp").iterdir():
-            if _OURS.match(path.name) and now - path.stat().st_mtime > _OLD:
-                path.unlink(missing_ok=True)
+        remove_abandoned(
+            path for path in (folder / "tmp").iterdir() if _OURS.match(path.name)
+        )
 
     def holds(self, key: str) -> bool:
-        """Say whether the message is there."""
+        """Return whether the message is stored."""
         return _hash(key) in self._there
 
     def deliver(self, key: str | None) -> Delivery:
-        """Begin with a message."""
+        """Begin a message."""
         known = secrets.token_hex(16) if key is None else _hash(key)
-        # What Maildir says of host names with these characters in them.
+        # As Maildir requires for host names with these characters.
         host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-        # One that a crash has left in tmp must not be in the way.
+        # A random part: a file that a crash left in tmp must not be in the way.
         name = f"{int(time.time())}.K{known}R{secrets.token_hex(4)}.{host}"
         turn = None if self._crlf else LineEnds()
         return Delivery(self._folder / "tmp" / name, key, turn)
 
     def keep(self, delivery: Delivery) -> None:
-        """Move a message to ``new``; when this returns, it is there for good."""
+        """Move a message to ``new``; it is on disk when this returns."""
         try:
             sync_file(delivery.complete())
             delivery.close()
@@ -88,10 +80,10 @@ class Maildir:
             self._there.add(_hash(delivery.key))
 
     def close(self) -> None:
-        """Need nothing."""
+        """Do nothing."""
 
     def abandon(self) -> None:
-        """Need nothing: each file has its key in its name."""
+        """Do nothing: each file has its key in its name."""
 
 
 def _hash(key: str) -> str:

@@ -1,9 +1,9 @@
 """
-Keeps mail in an mbox: one file, which a crash must not leave with half a message.
+Stores mail in an mbox: one file, in which a crash must not leave half a message.
 
-Each message is spooled to a file of its own first.  Before it is appended, a journal
-says where and what.  The next run after a crash compares the two: a message that is
-there whole is known again, and half a message is taken away.
+Each message is first spooled to a separate file.  Before it is appended, a journal
+records its place and its spool.  After a crash the next run compares mbox and spool: a
+whole message is recognised, and half a message is removed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .store import Delivery, LineEnds
 
 __all__ = ["Mbox"]
 
-# mboxrd: as each gets one ">" more, they can all be taken away again.
+# mboxrd: each such line gets one more ">", so that all can be removed again.
 _FROM = re.compile(rb"\n(>*From )")
 
 _PIECE = 1024 * 1024
-"""So much is read at once, and for the end of the last line as much again."""
+"""Bytes read at once, and at most as many again up to the end of the last line."""
 
 
 @attrs.frozen
@@ -40,8 +40,9 @@ class _Entry:
     """
     A message that is being appended.
 
-    :ivar offset: where in the mbox.
+    :ivar offset: its place in the mbox.
     :ivar separator: the line before it.
+    :ivar spool: the name of its spool.
     """
 
     offset: int
@@ -50,7 +51,7 @@ class _Entry:
     key: str | None
 
     def text(self, folder: Path) -> Iterator[bytes]:
-        """Return, in pieces, what is appended."""
+        """Return the text to append, in pieces."""
         yield self.separator.encode("ascii")
         before = b"\n"
         with (folder / self.spool).open("rb") as spool:
@@ -62,10 +63,10 @@ class _Entry:
 
 class Mbox:
     """
-    An mbox file (mboxrd, lines end with LF); it is made if it is not there.
+    An mbox file (mboxrd, lines end with LF); it is made if it does not exist.
 
-    :ivar recovered: the key of a message that is there, and that a crash kept from
-        being noted.
+    :ivar recovered: the key of a message that is stored, but was not recorded because
+        of a crash.
     :raises OSError: it cannot be used, or another pop3connect uses it.
     """
 
@@ -89,19 +90,19 @@ class Mbox:
             raise
 
     def holds(self, key: str) -> bool:
-        """Say whether the message is there."""
+        """Return whether the message is the recovered one."""
         return key == self.recovered
 
     def deliver(self, key: str | None) -> Delivery:
-        """Begin with a message."""
+        """Begin a message."""
         spool = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
         return Delivery(spool, key, LineEnds())
 
     def keep(self, delivery: Delivery) -> None:
         """
-        Append a message; when this returns, it is there for good.
+        Append a message; it is on disk when this returns.
 
-        The journal stays until the next one: the caller has yet to note the message.
+        The journal stays until the next message: the caller has not recorded this one.
         """
         try:
             sync_file(delivery.complete())
@@ -109,7 +110,10 @@ class Mbox:
             with self._open() as box:
                 self._append(box, delivery)
         except OSError:
-            delivery.discard()
+            entry = self._entry()
+            # If the journal names it, it may be in the mbox: the next run compares.
+            if entry is None or entry.spool != delivery.path.name:
+                delivery.discard()
             raise
 
     def _append(self, box: BinaryIO, delivery: Delivery) -> None:
@@ -128,7 +132,7 @@ class Mbox:
                 write_all(box, piece)
             sync_file(box)
         except OSError:
-            # Unbuffered, so that nothing of it comes after the end is cut off.
+            # The file is unbuffered, so nothing is written after this.
             box.truncate(end)
             self._journal.unlink()
             raise
@@ -145,19 +149,25 @@ class Mbox:
         ):
             yield file
 
+    def _entry(self) -> _Entry | None:
+        """Return the entry of the journal, if there is a journal."""
+        try:
+            return _Entry(**json.loads(self._journal.read_bytes()))
+        except FileNotFoundError:
+            return None
+
     def _recover(self) -> None:
         """Clean up after a crash."""
-        with contextlib.suppress(FileNotFoundError):
-            entry = _Entry(**json.loads(self._journal.read_bytes()))
-            if (self._folder / entry.spool).exists():
-                with self._open() as box:
-                    self._compare(box, entry)
+        entry = self._entry()
+        if entry is not None and (self._folder / entry.spool).exists():
+            with self._open() as box:
+                self._compare(box, entry)
         if self.recovered is None:
             self._clean()
 
     def _compare(self, box: BinaryIO, entry: _Entry) -> None:
         if box.seek(0, os.SEEK_END) < entry.offset:
-            # Mail has been taken out of it meanwhile, and ours with it.
+            # Mail has been removed from it meanwhile, ours too.
             return
         box.seek(entry.offset)
         for piece in entry.text(self._folder):
@@ -167,12 +177,12 @@ class Mbox:
             if piece.startswith(found) and not box.read(1):
                 box.truncate(entry.offset)
                 os.fsync(box.fileno())
-            # Else somebody has changed the mbox meanwhile: it is his now.
+            # Otherwise another program has changed the mbox: leave it as it is.
             return
         self.recovered = entry.key
 
     def _remove_spools(self, but: str = "") -> None:
-        # And journals and records that a crash kept from their names.
+        # And temporary files of journals and records that a crash left.
         for path in self._folder.glob(f"{escape(self._prefix)}*"):
             if path.suffix in (".spool", ".new") and path.name != but:
                 path.unlink(missing_ok=True)
@@ -182,10 +192,10 @@ class Mbox:
         self._remove_spools()
 
     def close(self) -> None:
-        """Clean up: all that was kept has been noted."""
+        """Clean up: every stored message has been recorded."""
         self._clean()
         self._lock.unlock()
 
     def abandon(self) -> None:
-        """Leave it to the next run to clean up: not all has been noted."""
+        """Leave the cleaning up to the next run: not every message was recorded."""
         self._lock.unlock()

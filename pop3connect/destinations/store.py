@@ -1,5 +1,5 @@
 """
-What every kind of mail store does: take a message in pieces, then keep it or not.
+The interface of mail stores: they take a message in pieces, then keep or discard it.
 """
 
 from __future__ import annotations
@@ -17,44 +17,45 @@ class Store(Protocol):
     """
     A place for mail.
 
-    :ivar recovered: the key of a message that is there, and that a crash kept from
-        being noted, where the store knows of only one.
+    :ivar recovered: the key of a message that is stored, but was not recorded because
+        of a crash, in stores that recognise only this one.
     """
 
     recovered: str | None
 
     def deliver(self, key: str | None) -> Delivery:
         """
-        Begin with a message.
+        Begin a message.
 
-        :param key: what the message is known by; ``None``: by nothing.
+        :param key: identifies the message; ``None`` if nothing does.
         """
 
     def keep(self, delivery: Delivery) -> None:
         """
-        Make a message that is complete appear in the store.
+        Store a complete message; it is on disk when this returns.
 
-        :raises OSError: it could not be written; it is not in the store then.
+        :raises OSError: it could not be stored.  If the error came after that, the next
+            run recognises the message.
         """
 
     def holds(self, key: str) -> bool:
-        """Say whether the message is there, as an earlier run may have left it."""
+        """Return whether the message is stored, as far as the store can tell."""
 
     def close(self) -> None:
-        """Clean up: all that was kept has been noted."""
+        """Clean up: every stored message has been recorded."""
 
     def abandon(self) -> None:
-        """Leave it to the next run to clean up: not all has been noted."""
+        """Leave the cleaning up to the next run: not every message was recorded."""
 
 
 class LineEnds:
-    """Turns CRLF into LF, also where it is in two pieces."""
+    """Turns CRLF into LF, even if it is split between two pieces."""
 
     def __init__(self) -> None:
         self._cr = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return a piece, turned; a CR at its end waits for the next one."""
+        """Return a piece, converted; a CR at its end waits for the next piece."""
         piece = self._cr + piece
         self._cr = b"\r" if piece.endswith(b"\r") else b""
         if self._cr:
@@ -62,19 +63,18 @@ class LineEnds:
         return piece.replace(b"\r\n", b"\n")
 
     def rest(self) -> bytes:
-        """Return what waits still."""
+        """Return a CR that is still waiting."""
         rest, self._cr = self._cr, b""
         return rest
 
 
 class Delivery:
     """
-    One message on its way to the disk; nothing of it is kept in memory.
+    One message on its way to the disk; it is not kept in memory.
 
-    :param path: the file that it is written to meanwhile; it is made with the first
-        piece.
-    :param turn: what is done to the line ends; ``None``: nothing.
-    :param progress: is told of each piece, how many octets it had.
+    :param path: the temporary file, which is made with the first piece.
+    :param turn: converts the line ends; ``None`` leaves them.
+    :ivar progress: called with the number of bytes of each piece.
     """
 
     def __init__(self, path: Path, key: str | None, turn: LineEnds | None) -> None:
@@ -86,7 +86,7 @@ class Delivery:
 
     @property
     def file(self) -> BinaryIO:
-        """The file, made when it is asked for."""
+        """The file, made when it is first needed."""
         if self._file is None:
             self._file = create(self.path)
         return self._file
@@ -110,11 +110,11 @@ class Delivery:
             file.close()
 
     def discard(self) -> None:
-        """Leave nothing of it behind."""
+        """Remove the temporary file."""
         try:
             self.close()
         except OSError:
-            # The disk is full, and closing writes what is left in the buffer.
+            # The disk is full, and closing writes the rest of the buffer.
             pass
         finally:
             self.path.unlink(missing_ok=True)

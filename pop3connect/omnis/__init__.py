@@ -6,7 +6,7 @@ from .codes import Code, error_text, kFalse, kTrue
 from .commands import Omnis
 from .family import OMNIS
 from .mailsplit import Part
-from .procedures import latest_text
+from .procedures import variables_of
 
 __all__ = [
     "Code",
@@ -50,9 +50,4 @@ set_omnis_folder = OMNIS.set_omnis_folder
 S1: str
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> str:
-        """Return S1, the protocol message last given to a status procedure here."""
-        if name == "S1":
-            return latest_text()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = variables_of(__name__)

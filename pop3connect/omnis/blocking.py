@@ -33,7 +33,7 @@ from .codes import Code, error_text, kFalse, kTrue
 from .commands import Omnis
 from .family import OMNIS
 from .mailsplit import Part
-from .procedures import CALLER, Caller, latest_text
+from .procedures import CALLER, Caller, variables_of
 from .words import words
 
 __all__ = [
@@ -170,12 +170,8 @@ WebDevGetSecureError = _blocking_omnis.WebDevGetSecureError
 WebDevSetConfig = _blocking_omnis.WebDevSetConfig
 set_omnis_folder = _blocking_omnis.set_omnis_folder
 
+# Not in __all__: see `pop3connect.omnis`.
 S1: str
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> str:
-        """Return S1, the protocol message last given to a status procedure here."""
-        if name == "S1":
-            return latest_text()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = variables_of(__name__)

@@ -49,7 +49,7 @@ class Code(IntEnum):
     Some codes belong to other Omnis commands, such as TCPPing; no command here returns
     them, but `error_text` knows them.
 
-    :ivar text: what it means.
+    :ivar text: its meaning.
     """
 
     def __str__(self) -> str:
@@ -212,9 +212,9 @@ def _socket_code(cause: BaseException) -> Code | None:
 
 def error_text(code: int) -> str:
     """
-    Return what a code means.
+    Return the meaning of a code.
 
-    :param code: what a command returned; a number that is not a code is named as such.
+    :param code: the result of a command; a number that is not a code is named as such.
     """
     texts = {known.value: known.text for known in Code}
     return texts.get(code, f"{code} is not a code")

@@ -28,25 +28,13 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ..address import Secure
 from ..auth.account import Password
+from ..connector import MAX_SECONDS
 from ..errors import CommandError
 from .codes import Code, RefusedError
 from .mailsplit import split
-from .parameters import (
-    check,
-    check_bytearray,
-    check_list,
-    check_login,
-    check_procedure,
-)
-from .procedures import ErrorProcedure, Listener, StatusProcedure
-from .sockets import (
-    COMMS_TIMEOUT,
-    MAX_COMMS_TIMEOUT,
-    Auth,
-    Socket,
-    Sockets,
-    command,
-)
+from .parameters import check, check_bytearray, check_list, check_login
+from .procedures import ErrorProcedure, StatusProcedure
+from .sockets import COMMS_TIMEOUT, Auth, Sockets, command
 from .words import words
 
 __all__ = ["Omnis"]
@@ -108,7 +96,7 @@ class Omnis(Sockets):
             or (
                 isinstance(commstimeout, (int, float))
                 and not math.isnan(commstimeout)
-                and abs(commstimeout) <= MAX_COMMS_TIMEOUT
+                and abs(commstimeout) <= MAX_SECONDS
             ),
             "commstimeout",
             "a number of seconds, of at most a year",
@@ -160,15 +148,12 @@ class Omnis(Sockets):
             ``None`` means the setting of `WebDevSetConfig`.
         :return: a socket, which `POP3Disconnect` closes, or a code below zero.
         """
-        check_procedure(stsproc)
-        listener = Listener()
-        listener.listen(stsproc, self.caller)
-        handle = await self.open(
-            server, username, password, listener, secure, verify, auth
+        session = await self.open(
+            server, username, password, stsproc, secure, verify, auth
         )
-        listener.listen(None, self.caller)
+        session.listener.listen(None, self.caller)
         number = next(self.numbers)
-        self.sockets[number] = Socket(handle, listener)
+        self.sockets[number] = session
         return number
 
     @command
@@ -354,11 +339,8 @@ class Omnis(Sockets):
         :param auth: the login mechanism.
         :return: the number of messages, or a code below zero.
         """
-        check_procedure(stsproc)
-        listener = Listener()
-        listener.listen(stsproc, self.caller)
-        handle = await self.open(server, user, password, listener, secure, verify, auth)
-        async with handle:
+        session = await self.open(server, user, password, stsproc, secure, verify, auth)
+        async with session.handle as handle:
             return (await handle.stat()).count
 
     @command
@@ -403,12 +385,9 @@ class Omnis(Sockets):
             "a number from 0",
             maxmessages,
         )
-        check_procedure(stsproc)
         list.clear()
-        listener = Listener()
-        listener.listen(stsproc, self.caller)
-        handle = await self.open(server, user, password, listener, secure, verify, auth)
-        async with handle:
+        session = await self.open(server, user, password, stsproc, secure, verify, auth)
+        async with session.handle as handle:
             numbers = [row.number for row in await handle.list()]
             if maxmessages:
                 numbers = numbers[:maxmessages]

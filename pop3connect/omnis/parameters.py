@@ -1,5 +1,5 @@
 """
-Checks of the parameters of commands: what does not fit is -501, and nothing is sent.
+Checks the parameters of commands: one that does not fit is -501, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def check_procedure(stsproc: object) -> None:
     """
     if stsproc is None or (isinstance(stsproc, str) and not stsproc):
         return
-    wanted = "a function with one parameter or none, or '' for none"
     check(
         callable(stsproc) and takes_text(stsproc) is not None,
         "stsproc",
-        wanted,
-        stsproc,
+        "a function with one parameter or none, or '' for none",
+        # The type: if the parameters are in the wrong order, it is the password.
+        type(stsproc),
     )
 
 

@@ -33,9 +33,9 @@ __all__ = [
     "GivenPassword",
     "Listener",
     "StatusProcedure",
-    "latest_text",
     "takes_text",
     "tell_error",
+    "variables_of",
 ]
 
 log = Logger()
@@ -80,9 +80,19 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def latest_text() -> str:
-    """Return the text last given to a status procedure in this thread (``#S1``)."""
-    return _here.text
+def variables_of(module: str) -> Callable[[str], str]:
+    """
+    Return the ``__getattr__`` of a module with the variable S1 (PEP 562).
+
+    S1 is the text last given to a status procedure in the thread that reads it.
+    """
+
+    def variable(name: str) -> str:
+        if name == "S1":
+            return _here.text
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return variable
 
 
 def takes_text(procedure: Callable[..., object]) -> bool | None:

@@ -39,7 +39,6 @@ from .words import words
 
 __all__ = [
     "COMMS_TIMEOUT",
-    "MAX_COMMS_TIMEOUT",
     "Auth",
     "Socket",
     "Sockets",
@@ -51,9 +50,6 @@ log = Logger()
 COMMS_TIMEOUT = 60.0
 """Seconds for connecting and for each reply, unless WebDevSetConfig sets another."""
 
-MAX_COMMS_TIMEOUT = 366 * 24 * 3600
-"""The longest time limit that `pop3connect.connect` takes, in seconds."""
-
 FOLDER_VARIABLE = "POP3CONNECT_OMNIS_FOLDER"
 """The environment variable that names the folder of Omnis if the program does not."""
 
@@ -64,8 +60,9 @@ Auth = Any
 @attrs.define(eq=False)
 class Socket:
     """
-    The session behind a number.
+    A session, and what the commands know of it.
 
+    :ivar listener: calls the status procedure of the command being carried out.
     :ivar turn: held by the command being carried out.
     :ivar marked: the messages that are marked for deletion.
     :ivar count: the number of messages at the beginning of the session, once known.
@@ -145,17 +142,19 @@ class Sockets:
         server: str,
         username: str,
         password: Password,
-        listener: Listener,
+        stsproc: StatusProcedure,
         secure: int,
         verify: bool,
         auth: Auth,
-    ) -> Handle:
+    ) -> Socket:
         """
         Open a session with these parameters and the settings of the family.
 
+        :param stsproc: called with the protocol messages until the end of the command.
         :raises RefusedError: a parameter cannot be used, or the server offers no login
             that suits it.
         """
+        check_procedure(stsproc)
         check(isinstance(server, str), "server", "a str", server)
         if not server.strip():
             raise RefusedError(
@@ -171,6 +170,8 @@ class Sockets:
         )
         check(isinstance(verify, int), "verify", "True or False", verify)
         given = GivenPassword(password, self.caller)
+        listener = Listener()
+        listener.listen(stsproc, self.caller)
         opening = self._connect(
             server,
             username,
@@ -188,7 +189,7 @@ class Sockets:
         # later is about what the server offers.
         answered_at_once = opening.called
         try:
-            return await opening
+            return Socket(await opening, listener)
         except UsageError as error:
             if answered_at_once or not given.usable:
                 raise
@@ -211,7 +212,7 @@ class Sockets:
 
     @asynccontextmanager
     async def turn(
-        self, socket: int, stsproc: StatusProcedure | None
+        self, socket: int, stsproc: StatusProcedure
     ) -> AsyncIterator[Socket]:
         """Wait for the earlier commands on a socket, and then give its session."""
         check_procedure(stsproc)
@@ -228,7 +229,7 @@ class Sockets:
 
     @asynccontextmanager
     async def turn_on(
-        self, number: int, socket: int, stsproc: StatusProcedure | None
+        self, number: int, socket: int, stsproc: StatusProcedure
     ) -> AsyncIterator[Socket]:
         """Do the same for a command about one message, which may not exist."""
         check(type(number) is int, "messagenumber", "an int", number)

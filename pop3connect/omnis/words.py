@@ -1,5 +1,5 @@
 """
-Puts errors into words for Omnis programs: the parameters have names of their own there.
+Words errors for Omnis programs, in which the parameters have other names.
 """
 
 from __future__ import annotations

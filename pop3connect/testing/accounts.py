@@ -1,7 +1,7 @@
 """
-The demo server's accounts: who may log in, and what lies in whose mailbox.
+The demo server's accounts: their passwords and their mailboxes.
 
-`portal` joins the two the Twisted way: credentials in, a mailbox out.
+`portal` joins the two as Twisted does: it takes credentials and returns a mailbox.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["APOPDigest", "InUseError", "Maildrop", "MaildropSession", "plain", "
 
 class Maildrop:
     """
-    One account's mail.  One session at a time has it (RFC 1939 section 4).
+    One account's mail.  One session at a time can use it (RFC 1939 section 4).
 
-    :param messages: their lines end with CRLF, the last one too.
+    :param messages: their lines end with CRLF, also the last one.
     """
 
     def __init__(self, messages: Iterable[bytes]) -> None:
@@ -44,7 +44,7 @@ class Maildrop:
         self, messages: Iterable[bytes], uids: Iterable[str] | None = None
     ) -> list[str]:
         """
-        Add messages, for the sessions to come.
+        Add messages; later sessions see them.
 
         :param uids: one unique-id for each message; default: each gets a new one.
         :return: the unique-ids.
@@ -83,7 +83,7 @@ class Maildrop:
 @implementer(IMailboxPOP3)
 class MaildropSession:
     """
-    What one session sees of a maildrop: fixed numbers, and marks for deletion.
+    One session's view of a maildrop: fixed numbers, and marks for deletion.
 
     A deleted message has size 0, as the interface says.
     """
@@ -132,20 +132,20 @@ class MaildropSession:
         self._deleted.clear()
 
     def sync(self) -> None:
-        """Delete what is marked: the UPDATE state (RFC 1939 section 6)."""
-        # By identity: two messages may be the same, and have the same id.
+        """Delete the marked messages: the UPDATE state (RFC 1939 section 6)."""
+        # By identity: two messages may be equal, and have the same id.
         gone = {id(self._messages[index]) for index in self._deleted}
         self._drop.messages = [
             one for one in self._drop.messages if id(one) not in gone
         ]
 
     def release(self) -> None:
-        """Let the next session in.  Marks that were not `sync`-ed are lost."""
+        """Allow the next session.  Marks that were not `sync`-ed are lost."""
         self._drop.in_use = False
 
 
 class InUseError(LoginDenied):
-    """Another session has the maildrop."""
+    """Another session uses the maildrop."""
 
 
 @implementer(IRealm)
@@ -161,7 +161,7 @@ class _Realm:
     ) -> tuple[type[Interface], MaildropSession, Callable[[], None]]:
         assert isinstance(avatarId, bytes)
         if IMailboxPOP3 not in interfaces:
-            raise NotImplementedError("there is mail here and nothing else")
+            raise NotImplementedError("IMailboxPOP3 is the only interface")
         drop = self._drops[avatarId]
         if drop.in_use:
             raise InUseError
@@ -171,17 +171,17 @@ class _Realm:
 
 @implementer(IUsernameHashedPassword)
 class APOPDigest:
-    """What the APOP command brought (RFC 1939 section 7)."""
+    """The credentials of an APOP command (RFC 1939 section 7)."""
 
-    # Twisted's own APOPCredentials compares bytes with text, never equal.
+    # Twisted's own APOPCredentials compares bytes with text, which are never equal.
     def __init__(self, challenge: bytes, username: bytes, digest: bytes) -> None:
         self._challenge = challenge
         self.username = username
         self._digest = digest
 
     def checkPassword(self, password: bytes) -> bool:
-        """Tell whether the digest was made with this password."""
-        # MD5 is what APOP is (RFC 1939 section 7).
+        """Return whether the digest was made with this password."""
+        # APOP is defined with MD5 (RFC 1939 section 7).
         digest = hashlib.md5(self._challenge + password, usedforsecurity=False)
         return hmac.compare_digest(digest.hexdigest().encode(), self._digest.lower())
 
@@ -190,13 +190,13 @@ def plain(response: bytes) -> UsernamePassword:
     """
     Read a response of SASL PLAIN.
 
-    :raises ValueError: it makes no sense, or asks for what is not given.
+    :raises ValueError: it is malformed, or asks for another user's mailbox.
     """
     try:
         decoded = base64.b64decode(response, validate=True)
     except binascii.Error:
         decoded = b""
-    # Decoding lets bits pass that do not count; RFC 4648 section 3.5.
+    # Decoding ignores the unused bits at the end; RFC 4648 section 3.5.
     if base64.b64encode(decoded) != response:
         raise ValueError("this is not base64")
     # RFC 4616 section 2: [authzid] NUL authcid NUL passwd
@@ -211,10 +211,10 @@ def plain(response: bytes) -> UsernamePassword:
 
 def portal(passwords: Mapping[bytes, bytes], drops: Mapping[bytes, Maildrop]) -> Portal:
     """
-    Return where to log in.
+    Return the portal that checks passwords and gives mailboxes.
 
-    :param passwords: the accounts, name to password.
-    :param drops: each account's mail.
+    :param passwords: the password of each account.
+    :param drops: the mail of each account.
     """
     accounts = InMemoryUsernamePasswordDatabaseDontUse()
     for name, password in passwords.items():

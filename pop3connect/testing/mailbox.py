@@ -1,8 +1,8 @@
 """
-Servers for tests, ours and yours: no network, and time passes when the test says so.
+Servers for tests, yours and our own: no network, and the test lets time pass.
 
 `MailboxServer` is a POP3 server with a mailbox, for the tests of a program that reads
-mail.  `ScriptedServer` plays a `Script`, and notices what a client does otherwise::
+mail.  `ScriptedServer` plays a `Script`, and notices any deviation of the client::
 
     def test_inbox(self):
         server = MailboxServer([b"Subject: hello\\r\\n\\r\\nworld\\r\\n"])
@@ -44,11 +44,11 @@ __all__ = ["MailboxServer", "Script", "ScriptedServer"]
 
 class _Server:
     """
-    What both kinds have.
+    The common part of both servers.
 
     :ivar clock: the clock of server and client; give it to ``connect()`` as
-        ``reactor``.  Only `listen` has the reactor's.
-    :ivar endpoint: leads to the server; give it to ``connect()``.
+        ``reactor``.  After `listen` it is the reactor.
+    :ivar endpoint: connects to the server; give it to ``connect()``.
     """
 
     server = "pop.example.com"
@@ -71,7 +71,7 @@ class _Server:
         return connect(**options, endpoint=self.endpoint, reactor=self.clock)
 
     def flush(self) -> None:
-        """Carry what is on its way until nothing moves; no time passes."""
+        """Deliver all data on its way, until nothing moves; no time passes."""
         flush(self.clock)
 
     def advance(self, seconds: float) -> None:
@@ -99,11 +99,12 @@ class _Server:
 
 class ScriptedServer(_Server):
     """
-    A server that says what scripts say.
+    A server that plays scripts.
 
-    Ask it by `check` what went wrong: in ``addCleanup``, or as a context manager.
+    `check` fails the test if something went wrong; call it in ``addCleanup``, or use
+    the server as a context manager.
 
-    :param scripts: for one connection each.
+    :param scripts: one for each connection.
     :param clock: default: a `twisted.internet.task.Clock`.
     """
 
@@ -126,9 +127,9 @@ class ScriptedServer(_Server):
 
     def check(self) -> None:
         """
-        Fail if a client did anything else than the scripts say, or not all of it.
+        Fail if a client deviated from the scripts, or did not play them to the end.
 
-        :raises AssertionError: says what, and has the whole dialogue in it.
+        :raises AssertionError: names the deviation, and shows the whole dialogue.
         """
         if isinstance(self.clock, Clock):
             self.flush()
@@ -150,7 +151,7 @@ class ScriptedServer(_Server):
             )
 
     def __enter__(self) -> Self:
-        """Use it in ``with``, which checks it in the end."""
+        """Use the server in ``with``, which checks it at the end."""
         return self
 
     def __exit__(
@@ -159,7 +160,7 @@ class ScriptedServer(_Server):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Check it, unless something went wrong already."""
+        """Check the server, unless an exception was raised."""
         if kind is None:
             self.check()
 
@@ -184,12 +185,12 @@ class MailboxServer(_Server):
     :param tls_at_once: whether TLS begins at once, as on port 995.
     :param clock: default: a `twisted.internet.task.Clock`.
 
-    What can go wrong is set before the session begins:
+    Faults are set before the session begins:
 
-    :ivar refused: message number -> the text of the ``-ERR`` to its RETR.
-    :ivar drop_after: so many octets after which each connection breaks; ``None``:
-        none does.
-    :ivar heard: what the clients have said, a line each, passwords too.
+    :ivar refused: for a message number, the text of the ``-ERR`` to its RETR.
+    :ivar drop_after: the number of bytes after which each connection breaks; ``None``
+        means never.
+    :ivar heard: the lines that clients have sent, passwords included.
     """
 
     def __init__(
@@ -215,7 +216,7 @@ class MailboxServer(_Server):
 
     def deliver(self, *messages: bytes, uids: Iterable[str] | None = None) -> list[str]:
         """
-        Add mail, for the sessions to come; one that is open does not see it.
+        Add mail; later sessions see it, and an open one does not.
 
         :param uids: the unique-ids, one for each message; they may be equal
             (RFC 1939 section 7).  Default: each message gets a unique-id that this
@@ -228,7 +229,7 @@ class MailboxServer(_Server):
 
     @property
     def in_use(self) -> bool:
-        """Whether a session has the mailbox; another one is refused: ``[IN-USE]``."""
+        """Whether a session uses the mailbox; others are refused with ``[IN-USE]``."""
         return self._drop.in_use
 
     @in_use.setter
@@ -237,7 +238,7 @@ class MailboxServer(_Server):
 
     @property
     def messages(self) -> list[bytes]:
-        """What is in the mailbox now."""
+        """The messages in the mailbox now."""
         return [content for _, content in self._drop.messages]
 
 

@@ -1,5 +1,5 @@
 """
-A dialogue as a script: what the client has to say, and what the server answers.
+A dialogue as a script: the lines expected of the client, and the server's replies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _octets(text: Text) -> bytes:
 
 
 def stuffed(content: Text) -> bytes:
-    """Return a body as it goes over the wire, with its end (RFC 1939 section 3)."""
+    """Return a body as it is sent, with its end (RFC 1939 section 3)."""
     body = _octets(content)
     if body and not body.endswith(b"\r\n"):
         body += b"\r\n"
@@ -37,8 +37,8 @@ class Stage(Protocol):
     """
     One connection on which a script is played.
 
-    :ivar problem: what the client did wrong, first; empty: nothing.
-    :ivar transcript: what was said, a line each.
+    :ivar problem: the client's first deviation; empty if there is none.
+    :ivar transcript: the lines of both sides.
     """
 
     transport: Any
@@ -61,7 +61,7 @@ class Stage(Protocol):
         self._play()
 
     def dataReceived(self, data: bytes) -> None:
-        """Go on if it is a line."""
+        """Go on if a line is complete."""
         self._heard += data
         self._play()
 
@@ -89,7 +89,7 @@ class Stage(Protocol):
     # -- what a step can do
 
     def line(self) -> bytes | None:
-        """Take the next line of the client, without its CR LF; ``None``: not yet."""
+        """Return the next line of the client, without CR LF; ``None`` if incomplete."""
         line, end, rest = self._heard.partition(b"\r\n")
         if not end:
             return None
@@ -98,7 +98,7 @@ class Stage(Protocol):
         return line
 
     def say(self, data: bytes) -> None:
-        """Send octets as they are."""
+        """Send bytes unchanged."""
         for line in data.split(b"\r\n")[:20]:
             if line:
                 self.transcript.append(f"S: {printable(line)[:200]}")
@@ -107,7 +107,7 @@ class Stage(Protocol):
             self.transport.write(data[start : start + size])
 
     def wait(self, seconds: float | None) -> None:
-        """Do nothing for so long; ``None``: for ever."""
+        """Do nothing for this time; ``None`` means for ever."""
         self._waiting = True
         if seconds is not None:
             self._clock.callLater(seconds, self._go_on)
@@ -117,19 +117,19 @@ class Stage(Protocol):
         self._play()
 
     def fail(self, problem: str) -> None:
-        """Note what the client did wrong, and hang up."""
+        """Record the client's deviation, and close the connection."""
         self.problem = problem
         self.transport.loseConnection()
 
     @property
     def left_over(self) -> str:
-        """The first step that was not played; empty: all were."""
+        """The first step that was not played; empty if all were."""
         return self._steps[0][0] if self._steps else ""
 
 
 class Script:
     """
-    What is to be said on one connection, in order.  Each method adds a step.
+    The steps of one connection, in order.  Each method adds a step.
 
     Lines are given without CR LF, as str or bytes.
     """
@@ -138,7 +138,7 @@ class Script:
         self.steps: list[tuple[str, Callable[[Stage], bool]]] = []
 
     def step(self, name: str, play: Callable[[Stage], bool]) -> Self:
-        """Add a step of your own; it returns whether it is done."""
+        """Add a custom step; ``play`` returns whether the step is done."""
         self.steps.append((name, play))
         return self
 
@@ -149,14 +149,14 @@ class Script:
 
         return self.step(name, step)
 
-    # -- what is said
+    # -- lines
 
     def greet(self, line: Text = "+OK ready") -> Self:
         """Greet."""
         return self.reply(line)
 
     def expect(self, line: Text) -> Self:
-        """Wait for a line of the client, and fail if it is another one."""
+        """Wait for a line of the client, and fail if it is a different one."""
         wanted = _octets(line)
 
         def step(stage: Stage) -> bool:
@@ -176,18 +176,18 @@ class Script:
         return self.step("expect the client to close", lambda stage: stage.closed)
 
     def reply(self, line: Text = "+OK", *, lines: Iterable[Text] | None = None) -> Self:
-        """Say a status line, and the lines of a listing if there are any."""
+        """Send a status line, and the lines of a listing if they are given."""
         data = _octets(line) + b"\r\n"
         if lines is not None:
             data += stuffed(b"".join(_octets(each) + b"\r\n" for each in lines))
         return self.say(data)
 
     def message(self, content: Text, line: Text = "+OK") -> Self:
-        """Say a status line and a message, byte-stuffed and with its end."""
+        """Send a status line and a message, byte-stuffed and with its end."""
         return self.say(_octets(line) + b"\r\n" + stuffed(content))
 
     def say(self, data: Text) -> Self:
-        """Say octets as they are."""
+        """Send bytes unchanged."""
         octets = _octets(data)
         return self._do(f"say {octets[:60]!r}", lambda stage: stage.say(octets))
 
@@ -211,7 +211,7 @@ class Script:
         )
 
     def quit(self) -> Self:
-        """Play the end: QUIT, and both close."""
+        """Play the end: QUIT, and both sides close."""
         return self.expect("QUIT").reply("+OK bye").close()
 
     def start_tls(self, certificate: Any) -> Self:
@@ -223,21 +223,21 @@ class Script:
         options = getattr(certificate, "options", lambda: certificate)()
         return self._do("start TLS", lambda stage: stage.transport.startTLS(options))
 
-    # -- when it is said
+    # -- time
 
     def delay(self, seconds: float) -> Self:
         """Let time pass before the next step."""
         return self._do(f"wait for {seconds:g} s", lambda stage: stage.wait(seconds))
 
     def stall(self) -> Self:
-        """Say nothing more; whatever the client says is ignored."""
+        """Send nothing more, and ignore the client."""
         return self._do("stall", lambda stage: stage.wait(None))
 
-    # -- what goes wrong on the wire
+    # -- faults of the connection
 
     def _below(self, name: str, play: Callable[[Any], object]) -> Self:
         def settle(stage: Stage) -> None:
-            # TLS may gather what was said, and hand it down in the next turn only.
+            # TLS may collect data, and pass it down only in the next turn.
             if stage.transcript:
                 stage.wait(0)
 
@@ -252,23 +252,23 @@ class Script:
         return self._below(name, play)
 
     def split(self, octets: int | None) -> Self:
-        """Send in pieces of so many octets from here on, a turn each; ``None``: end."""
+        """Send pieces of this size from now on, one a turn; ``None`` ends it."""
         return self._pace(f"split at {octets}", piece=octets, gap=0)
 
     def trickle(self, octets: int, seconds: float) -> Self:
-        """Send so many octets at once from here on, and wait so long after each."""
+        """Send pieces of this size from now on, and wait after each piece."""
         return self._pace("trickle", piece=octets, gap=seconds)
 
     def glue(self) -> Self:
-        """Hold back what is said from here on, until `unglue`."""
+        """Hold back all data from now on, until `unglue`."""
         return self._pace("glue", held=True)
 
     def unglue(self) -> Self:
-        """Send what was held back in one piece."""
+        """Send the data held back, in one piece."""
         return self._below("unglue", lambda pacer: pacer.release())
 
     def drop(self, after: int = 0) -> Self:
-        """Break the connection after so many octets more; TLS says no goodbye."""
+        """Break the connection after this number of bytes, without a TLS alert."""
         if after:
             return self._pace(f"drop after {after}", left=after)
         return self._below("drop", lambda pacer: pacer.break_off())
@@ -282,11 +282,11 @@ class Script:
         return self._below("half close", lambda pacer: pacer.half_close())
 
     def close(self) -> Self:
-        """Close in order; TLS says goodbye."""
+        """Close in order, with a TLS alert."""
         return self._do("close", lambda stage: stage.transport.loseConnection())
 
     def records(self, octets: int | None) -> Self:
-        """Put so many octets into each TLS record from here on; ``None``: end."""
+        """Use TLS records of this size from now on; ``None`` ends it."""
 
         def play(stage: Stage) -> None:
             stage._record = octets
@@ -294,7 +294,7 @@ class Script:
         return self._do(f"records of {octets}", play)
 
     def renegotiate(self) -> Self:
-        """Ask for new keys; TLS 1.2 has that, TLS 1.3 has not."""
+        """Renegotiate the keys, which TLS 1.2 allows and TLS 1.3 does not."""
 
         def play(stage: Stage) -> None:
             connection = stage.transport.tls_connection()

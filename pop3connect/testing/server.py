@@ -1,14 +1,14 @@
 """
 A small POP3 server to try a client against: in the clear, under TLS, with STLS.
 
-It stands on `twisted.mail.pop3.POP3`, which brings the connection, the time
-limit, the greeting and the dispatch of commands.  What would teach a client the
-wrong thing is done anew here: its CAPA names what nobody offers and misspells
-PIPELINING; STAT, LIST and UIDL count deleted messages; a body with CRLF gets a
-second CR and a dot at the start of a chunk is not stuffed; APOP and AUTH PLAIN
-cannot succeed; a bad command in a pipeline swallows what follows it.
+It is based on `twisted.mail.pop3.POP3`, which has the connection, the time limit, the
+greeting and the dispatch of commands.  The parts that would mislead a client are
+replaced here.  In Twisted's server, CAPA names extensions that are not offered and
+misspells PIPELINING; STAT, LIST and UIDL count deleted messages; a body with CRLF gets
+a second CR, and a dot at the start of a chunk is not stuffed; APOP and AUTH PLAIN
+cannot succeed; a bad command in a pipeline swallows the commands behind it.
 
-It is meant for loopback: it takes passwords in the clear.
+It is meant for loopback: it accepts passwords in the clear.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _log = Logger()
 
 
 class _Refused(Exception):
-    """The answer to this command is ``-ERR`` and this text."""
+    """The reply to this command is ``-ERR`` and this text."""
 
 
 _BEFORE = "before login"
 _AFTER = "after login"
 
 _COMMANDS: Mapping[bytes, tuple[str, int, int]] = {
-    # verb: when, and how many arguments at least and at most
+    # verb: the state, and the least and the largest number of arguments
     b"CAPA": ("", 0, 0),
     b"QUIT": ("", 0, 0),
     b"USER": (_BEFORE, 1, 1),
@@ -70,8 +70,8 @@ class DemoPOP3(POP3):
     """
     One connection to the demo server.
 
-    Each command is answered before the next one is read, which is all that
-    PIPELINING asks of a server (RFC 2449 section 6.6).
+    Each command is answered before the next one is read, which is all that PIPELINING
+    requires of a server (RFC 2449 section 6.6).
     """
 
     AUTH_CMDS = [  # noqa: RUF012 - as the base class has it
@@ -92,7 +92,7 @@ class DemoPOP3(POP3):
     # -- the connection
 
     def generateMagic(self) -> bytes:
-        """Return a challenge that nobody can foresee and that names no host."""
+        """Return a challenge that cannot be predicted and does not name the host."""
         return b"<%s@pop3connect.demo>" % secrets.token_hex(12).encode()
 
     def connectionMade(self) -> None:
@@ -101,13 +101,13 @@ class DemoPOP3(POP3):
         super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Forget the session: what was only marked stays (RFC 1939 section 6)."""
+        """End the session: marked messages are not deleted (RFC 1939 section 6)."""
         self.factory.connections.discard(self)
         self._leave()
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take the lines one by one, knowing whether more follows (for STLS)."""
+        """Read the lines one by one, and remember whether more follows (for STLS)."""
         lines = (self._unread + data).split(b"\r\n")
         self._unread = lines.pop()
         for index, line in enumerate(lines, 1):
@@ -146,7 +146,7 @@ class DemoPOP3(POP3):
     # -- commands
 
     def state_COMMAND(self, line: bytes) -> None:
-        """Check the command's place and shape, and carry it out."""
+        """Check the command's state and arguments, and carry it out."""
         verb, blank, rest = line.partition(b" ")
         verb = verb.upper()
         # A password may hold blanks, also at its ends (RFC 1939 section 7).
@@ -155,7 +155,7 @@ class DemoPOP3(POP3):
             arguments = []
         try:
             if verb not in _COMMANDS:
-                raise _Refused("there is no such command")
+                raise _Refused("unknown command")
             when, least, most = _COMMANDS[verb]
             if when and when != (_BEFORE if self.mbox is None else _AFTER):
                 raise _Refused(f"only {when}")
@@ -166,7 +166,7 @@ class DemoPOP3(POP3):
             self._refuse(str(refusal).encode())
 
     def listCapabilities(self) -> list[bytes]:
-        """Return what is true at this moment (RFC 2449 section 5)."""
+        """Return the capabilities in the current state (RFC 2449 section 5)."""
         offered = [
             b"TOP",
             b"UIDL",
@@ -182,23 +182,23 @@ class DemoPOP3(POP3):
         return offered
 
     def do_STLS(self) -> None:
-        """Turn to TLS (RFC 2595 section 4)."""
+        """Start TLS (RFC 2595 section 4)."""
         if self._secure():
             raise _Refused("this is TLS already")
         if self.factory.tls is None:
             raise _Refused("no TLS here")
         if self._more_follows:
-            # Whoever can write into the clear connection must not get a command
-            # across into the protected one (as in CVE-2011-0411).
+            # An attacker who can write to the clear connection must not get a command
+            # into the protected one (as in CVE-2011-0411).
             self._refuse(b"nothing may follow STLS before TLS is up")
             self._hang_up()
             return
-        self._user = None  # section 4: what was said in the clear is forgotten
+        self._user = None  # section 4: knowledge from the clear is discarded
         self._ok(b"begin TLS")
         self.transport.startTLS(self.factory.tls)  # type: ignore[arg-type]
 
     def do_USER(self, user: bytes) -> None:
-        """Take the name.  Whether there is such an account is not told."""
+        """Accept any name, so as not to reveal which accounts exist."""
         self._user = user
         self._ok(b"and the password?")
 
@@ -222,11 +222,11 @@ class DemoPOP3(POP3):
             self.state = "AUTH"
             self.transport.write(b"+ \r\n")
         else:
-            # "=" is how the empty initial response is written.
+            # "=" stands for an empty initial response.
             self._plain(b"" if initial == b"=" else initial)
 
     def state_AUTH(self, line: bytes) -> None:
-        """Take the client's response, or ``*``, which ends the attempt."""
+        """Read the client's response, or ``*``, which ends the attempt."""
         self.state = "COMMAND"
         try:
             if line == b"*":
@@ -243,8 +243,8 @@ class DemoPOP3(POP3):
         self._log_in(credentials)
 
     def _log_in(self, credentials: UsernamePassword | APOPDigest) -> None:
-        # The portal has all it needs in memory and answers before login() returns,
-        # so that a pipelined command behind this one finds the state it should.
+        # The portal works in memory and answers before login() returns, so a pipelined
+        # command behind this one finds the right state.
         attempt = self.factory.portal.login(credentials, None, IMailboxPOP3)
         attempt.addCallbacks(self._logged_in, self._login_refused)
 
@@ -286,12 +286,12 @@ class DemoPOP3(POP3):
         return index
 
     def do_STAT(self) -> None:
-        """Tell how many messages there are, and how many octets."""
+        """Send the number of messages and their size."""
         sizes = self._sizes()
         self._ok(b"%d %d" % (len(sizes), sum(size for _, size in sizes)))
 
     def do_LIST(self, i: bytes | None = None) -> None:
-        """Tell the sizes."""
+        """Send the sizes."""
         if i is not None:
             index = self._index(i)
             size = self._session().listMessages(index)
@@ -301,7 +301,7 @@ class DemoPOP3(POP3):
         self._body(b"%d messages" % len(rows), b"".join(rows))
 
     def do_UIDL(self, i: bytes | None = None) -> None:
-        """Tell the unique ids."""
+        """Send the unique ids."""
         session = self._session()
         if i is not None:
             index = self._index(i)
@@ -319,7 +319,7 @@ class DemoPOP3(POP3):
         self._body(b"%d octets" % len(content), content)
 
     def do_TOP(self, i: bytes, size: bytes) -> None:
-        """Send the headers, the empty line, and so many lines of the body."""
+        """Send the header, the empty line, and ``size`` lines of the body."""
         content = self._session().getMessage(self._index(i)).read()
         if not size.isdigit() or len(size) > 10:
             raise _Refused("this is not a number of lines")
@@ -333,10 +333,10 @@ class DemoPOP3(POP3):
         self._ok(b"marked")
 
     def do_QUIT(self) -> None:
-        """Delete what is marked, and end the session."""
+        """Delete the marked messages, and end the session."""
         if self.mbox is not None:
             self.mbox.sync()
-        # Before the answer: who has it may log in again at once.
+        # Before the reply: a client that has read it may log in again at once.
         self._leave()
         self._ok(b"bye")
         self._hang_up()
@@ -346,8 +346,8 @@ class DemoPOP3Factory(ServerFactory):
     """
     Makes the connections of one listening port.
 
-    :param portal: where to log in; share it between the ports.
-    :param tls: what STLS turns to; ``None`` where STLS is not to be offered.
+    :param portal: checks logins; share it between the ports.
+    :param tls: the TLS options for STLS; ``None`` if STLS is not offered.
     """
 
     noisy = False
@@ -368,6 +368,6 @@ class DemoPOP3Factory(ServerFactory):
         return connection
 
     def drop_connections(self) -> None:
-        """End every connection at once, as at the end of the service."""
+        """Close every connection now, as at the end of the service."""
         for connection in list(self.connections):
             connection.transport.abortConnection()

@@ -1,8 +1,8 @@
 """
-The wires of `testing`, in memory and over loopback, with a server's side that errs.
+The connections of `testing`, in memory and over loopback, with faults of the server.
 
-Both have the same layers above them: a `Pacer`, which decides when and in what pieces
-octets leave, and real TLS, which is plain until it is asked to start.
+Both have the same layers above them: a `Pacer`, which decides when and in which pieces
+bytes are sent, and real TLS, which passes data unchanged until it is started.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..tls.starttls import StartTLSFactory, StartTLSLayer
 __all__ = ["MemoryEndpoint", "Pacer", "ServerLayer", "flush", "layered"]
 
 MAX_TURNS = 100_000
-"""Turns of the clock that `flush` lets pass at most, so that it always returns."""
+"""The largest number of turns of the clock in one `flush`, so that it returns."""
 
 CHUNK = 65536
 """Bytes that arrive at once, as with Twisted's TCP."""
@@ -41,11 +41,11 @@ CHUNK = 65536
 @implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """
-    One end of a wire in memory; what is written arrives in another turn.
+    One end of a connection in memory; data written arrives in a later turn.
 
     :ivar other: the other end.
-    :ivar protocol: whose end it is.
-    :ivar disconnecting: whether it has been closed, and takes no more.
+    :ivar protocol: the protocol at this end.
+    :ivar disconnecting: whether it has been closed, and accepts no more data.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -101,23 +101,23 @@ class MemoryTransport:
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Ask a producer for more; one that pushes is never too quick for a memory."""
+        """Ask a pull producer for data; a push producer is never too fast here."""
         if not streaming:
             self._producer = producer
             self._later()
 
     def unregisterProducer(self) -> None:
-        """Ask no more."""
+        """Forget the producer."""
         self._producer = None
 
     # -- receiving
 
     def pauseProducing(self) -> None:
-        """Let nothing arrive."""
+        """Stop the arrival of data."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Let what has been held up arrive."""
+        """Let data arrive again."""
         self._paused = False
         self.other._later()
 
@@ -128,20 +128,20 @@ class MemoryTransport:
     # -- the end
 
     def loseConnection(self) -> None:
-        """Close, after what was written has arrived."""
+        """Close, after all data written has arrived."""
         self.disconnecting = True
         self._later()
 
     def loseWriteConnection(self) -> None:
-        """Close one direction, after what was written has arrived."""
+        """Close one direction, after all data written has arrived."""
         self._clock.callLater(0, self.other._end_of_input)
 
     def abortConnection(self) -> None:
         """
         Close now: nothing more arrives, at either end.
 
-        The protocols hear of it in a later turn, as with Twisted's TCP: a layer that
-        calls this from within `dataReceived` has not finished yet.
+        The protocols are notified in a later turn, as with Twisted's TCP, because a
+        layer that calls this from `dataReceived` has not finished yet.
         """
         if not self._aborted:
             self._aborted = self.disconnecting = True
@@ -157,13 +157,13 @@ class MemoryTransport:
         if IHalfCloseableProtocol.providedBy(self.protocol):
             self.protocol.readConnectionLost()
         else:
-            # As Twisted's TCP does it.
+            # As Twisted's TCP does.
             self.loseConnection()
 
-    # -- where it is
+    # -- addresses
 
     def getPeer(self) -> IPv4Address:
-        """Return what stands for an address."""
+        """Return an address, which has no meaning here."""
         return IPv4Address("TCP", "127.0.0.1", 110)
 
     getHost = getPeer
@@ -172,9 +172,9 @@ class MemoryTransport:
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint:
     """
-    Leads to a server's factory in this process.
+    Connects to a server's factory in this process.
 
-    :ivar connections: how often somebody connected.
+    :ivar connections: the number of connections made.
     """
 
     def __init__(self, factory: Any, clock: Any) -> None:
@@ -183,7 +183,7 @@ class MemoryEndpoint:
         self.connections = 0
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        """Connect a client with a new server."""
+        """Connect a client to a new server protocol."""
         self.connections += 1
         ends = [MemoryTransport(self._clock), MemoryTransport(self._clock)]
         ends[0].other, ends[1].other = ends[1], ends[0]
@@ -197,12 +197,12 @@ class MemoryEndpoint:
 
 class Pacer(ProtocolWrapper):
     """
-    Sits right above the wire on the server's side, and lets octets leave as it is told.
+    The lowest layer of the server's side, which decides when data is sent.
 
-    :ivar piece: octets at once; ``None``: all there are.
-    :ivar gap: seconds between two pieces; 0: the next turn of the reactor.
-    :ivar held: whether nothing leaves at all.
-    :ivar left: after so many octets more the connection breaks.
+    :ivar piece: the size of a piece in bytes; ``None`` means all data at once.
+    :ivar gap: seconds between two pieces; 0 means the next turn of the reactor.
+    :ivar held: whether no data is sent.
+    :ivar left: the number of bytes after which the connection breaks.
     """
 
     piece: int | None = None
@@ -218,20 +218,20 @@ class Pacer(ProtocolWrapper):
         self._over = False
 
     def write(self, data: bytes) -> None:
-        """Send when its turn comes."""
+        """Send at the pace that is set."""
         if self._over:
-            # A TCP transport that has been closed still sends what is written.
+            # Without this, a closed TCP transport would still send the data.
             return
         self._waiting += data
         if self._next is None:
             self._send()
 
     def writeSequence(self, data: Any) -> None:
-        """Send when its turn comes."""
+        """Send at the pace that is set."""
         self.write(b"".join(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Send no more, and leave no timer behind."""
+        """Send no more data, and cancel the timer."""
         self._over = True
         self._waiting = b""
         if self._next is not None:
@@ -240,21 +240,21 @@ class Pacer(ProtocolWrapper):
         super().connectionLost(reason)
 
     def release(self) -> None:
-        """Let go what was held, as one piece."""
+        """Send the data that was held, in one piece."""
         self.held = False
         self._send()
 
     def loseConnection(self) -> None:
-        """Close when all has left."""
+        """Close when all data was sent."""
         self._when_sent(super().loseConnection)
 
     def half_close(self) -> None:
-        """Send no more, when all has left; go on reading."""
+        """Close the sending direction when all data was sent; go on reading."""
         assert self.transport is not None
         self._when_sent(self.transport.loseWriteConnection)  # type: ignore[attr-defined]
 
     def break_off(self) -> None:
-        """Close the wire itself: nothing above it says goodbye."""
+        """Close the connection below TLS, so that no alert is sent."""
         self._when_sent(super().loseConnection)
 
     def reset(self) -> None:
@@ -301,7 +301,7 @@ class ServerLayer(StartTLSLayer):
 
     @property
     def pacer(self) -> Any:
-        """What is below."""
+        """The layer below."""
         return self.transport
 
 
@@ -324,7 +324,7 @@ def layered(factory: Any, clock: Any) -> Any:
 
 
 def flush(clock: Clock) -> None:
-    """Carry what is on its way until nothing moves; no time passes."""
+    """Deliver all data on its way, until nothing moves; no time passes."""
     for _ in range(MAX_TURNS):
         if not any(
             call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()

@@ -89,6 +89,12 @@ class SurfaceTests(SynchronousTestCase):
             error = caught.exception
             self.assertEqual(leaks(error, ["s3cret-word"]), [], options)
 
+    def test_argument_of_another_type_shows_no_password(self) -> None:
+        for password in (b"s3cret-word", ["s3cret-word"]):
+            with self.assertRaises(UsageError) as caught:
+                connect("h", "u", password, reactor=object())  # type: ignore[arg-type]
+            self.assertEqual(leaks(caught.exception, ["s3cret-word"]), [])
+
     def test_blocking_handle_has_every_public_name_of_handle(self) -> None:
         self.assertEqual(sorted(public(BlockingHandle)), sorted(public(Handle)))
 

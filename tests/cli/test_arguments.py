@@ -239,9 +239,13 @@ class MainTests(SynchronousTestCase):
             (("stat", "h", "--look"), "No such option"),
             (("stat", "h", "--secure", "ssl"), "Invalid value for '--secure'"),
             (("stat", "h", *user, "--auth", "NTLM"), "'NTLM' is not one of auto, USER"),
-            (("stat", "h", *user, "--timeout", "0"), "Invalid value for '--timeout'"),
+            *(
+                ((*command, "--timeout", odd), "Invalid value for '--timeout'")
+                for command in (("stat", "h", *user), ("info", "h"))
+                for odd in ("0", "-1", "nan", "inf", "1e9", "soon")
+            ),
             (("stat", "h:0", *user), "is not a port"),
-            (("stat", "h"), "Give --user NAME"),
+            (("stat", "h"), "the user is missing: give --user NAME"),
             (("get", "h", "x", *user), "'x' is not a number from 1"),
             (("top", "h", "1", "x", *user), "'x' is not a number from 0"),
             (("list", "h", "x\n\x1b[m", *user), "is not like 3, 2-5 or 7-"),
@@ -265,7 +269,7 @@ class MainTests(SynchronousTestCase):
         self.patch(sys, "stdin", io.StringIO("y\n"))
         status, errors = self.run_main("delete", "host", "1", "--user", "ada")
         self.assertEqual(status, Exit.USAGE)
-        self.assertIn("there is no terminal: give --yes", errors)
+        self.assertIn("stdin is not a terminal: give --yes", errors)
 
     def test_ctrl_c_at_a_prompt_exits_silently_as_interrupted(self) -> None:
         def interrupt(*arguments: Any, **options: Any) -> bool:
@@ -344,8 +348,8 @@ class PasswordTests(SynchronousTestCase):
         self.assertNotIn("a b", repr(password))
 
     def test_only_lf_ends_the_password_of_a_command(self) -> None:
-        # VT, FF, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines would cut at each.
-        for odd in (0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029):
+        # VT, FF, CR, FS, GS, RS, NEL, U+2028, U+2029: str.splitlines cuts at each.
+        for odd in (0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029):
             source = (
                 "import sys; sys.stdout.buffer.write("
                 f"('a' + chr({odd}) + 'b' + chr(10) + 'more').encode())"
@@ -394,7 +398,7 @@ class NumbersTests(SynchronousTestCase):
     def test_missing_message_number_is_refused(self) -> None:
         error = self.assertRaises(NoSuchMessageError, self.chosen, "1", "4")
         self.assertEqual(
-            str(error), "there is no message 4; the mailbox has 5 messages"
+            str(error), "message 4 does not exist; the mailbox has 5 messages"
         )
         error = self.assertRaises(NoSuchMessageError, choose, [[(2, 2)]], [1])
         self.assertIn("the mailbox has 1 message", str(error))

@@ -20,7 +20,7 @@ from pop3connect.destinations.store import Delivery
 from pop3connect.testing import Script
 
 from ..support import dovecot
-from ..support.command import USER, CommandTestCase
+from ..support.command import USER, CommandTestCase, told
 from ..support.loopback import MESSAGES, PASSWORD
 
 ONE, TWO = b"Subject: one\r\n\r\n1\r\n", b"Subject: two\r\n\r\n2\r\n"
@@ -140,8 +140,19 @@ class FetchTests(FetchTestCase):
             (result.exit_code, result.stdout),
             (Exit.REFUSED, "fetched: 1, there already: 0, deleted: 1\n"),
         )
-        self.assertIn("message 1: ", result.stderr)
+        self.assertEqual(told(result), "RETR 1: the server refused: broken")
         self.assertEqual(self.kept(), lines([TWO]))
+
+    async def test_refused_deletion_is_reported_and_others_are_deleted(self) -> None:
+        script = self.session().expect("RETR 1").message(ONE)
+        script.expect("RETR 2").message(TWO).expect("DELE 1").reply("-ERR no")
+        script.expect("DELE 2").reply().quit()
+        result = await self.fetch("--delete", server=self.scripted(script))
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.REFUSED, "fetched: 2, there already: 0, deleted: 1\n"),
+        )
+        self.assertEqual(told(result), "DELE 1: the server refused: no")
 
 
 class QuitTests(FetchTestCase):
@@ -190,7 +201,7 @@ class EmptyMailboxTests(FetchTestCase):
     async def test_missing_message_exits_refused(self) -> None:
         result = await self.run_command("fetch", str(self.target), "9")
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
-        self.assertIn("there is no message 9", result.stderr)
+        self.assertIn("message 9 does not exist", result.stderr)
 
 
 class UniqueIdTests(FetchTestCase):
@@ -226,7 +237,7 @@ class UniqueIdTests(FetchTestCase):
 
     async def test_all_messages_are_fetched_every_time_without_uidl(self) -> None:
         for result in await self.twice((), known=False):
-            self.assertIn("all is fetched", result.stderr)
+            self.assertIn("all are fetched", result.stderr)
 
     async def test_id_that_became_ambiguous_skips_no_message(self) -> None:
         """An id that was unique once, and is not now."""

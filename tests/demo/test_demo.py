@@ -790,7 +790,7 @@ class TourTests(ServiceCase):
         """Mail that is not what lies on the server makes the tour fail."""
         told = await self.visited("mail.impostor.example", sample_messages()[:-1])
         self.assertEqual(told.count("FAILED: _Unexpected: STAT"), 3)
-        self.assertIn("FAILED: _Unexpected: what was retrieved", told)
+        self.assertIn("FAILED: _Unexpected: the messages retrieved", told)
         self.assertIn("4 of 7 steps FAILED", told)
 
     async def test_tour_fails_when_the_impostor_is_trusted(self) -> None:

@@ -13,8 +13,8 @@ import mailbox
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,14 @@ class MaildirTests(StoreTestCase):
         left = {path.name for path in (self.folder / "M" / "tmp").iterdir()}
         self.assertEqual(left, {"1.foreign", delivery.path.name})
 
+    def test_temporary_file_that_another_process_moves_meanwhile_is_no_error(
+        self,
+    ) -> None:
+        name = self.open().deliver("key").path.name
+        # Listed, and not there any more.
+        (self.folder / "M" / "tmp" / name).symlink_to("gone")
+        self.assertFalse(self.open().holds("key"))
+
 
 class MboxTests(StoreTestCase):
     def setUp(self) -> None:
@@ -375,6 +383,28 @@ class MboxTests(StoreTestCase):
             deliver(store, "second")
             store.close()
             self.assertEqual(self.subjects(), ["one", "one"])
+
+    def test_error_behind_the_append_leaves_the_message_known(self) -> None:
+        """
+        A lock file that cannot be removed, say, as on a full copy-on-write disk.
+        """
+        store = self.open()
+        deliver(store, "first")
+
+        @contextmanager
+        def locked(*arguments: Any) -> Iterator[None]:
+            yield
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        restore = self.patch(mbox, "locked", locked).restore
+        self.assertRaises(OSError, deliver, store, "second")
+        restore()
+        store.abandon()
+        store = self.open()
+        self.assertTrue(store.holds("second"))
+        store.close()
+        self.assertEqual(self.subjects(), ["one", "one"])
+        self.assertEqual(self.left(), ["box"])
 
     def gone(self) -> int:
         """Return the number of a process that has ended."""
@@ -576,6 +606,18 @@ class RecordTests(StoreTestCase):
         known.close()
         known = self.open()
         self.assertEqual([uid in known for uid in "aef"], [False, True, True])
+
+    def test_record_is_usable_after_an_error_behind_the_rename(self) -> None:
+        self.patch(record, "_MANY", 1)
+        known = self.noted(*"abc")
+        restore = self.fill_disk(disk, "sync_folder")
+        self.assertRaises(OSError, known.keep, set("c"))
+        restore()
+        known.add("d")
+        known.close()
+        known = self.open()
+        self.assertEqual([uid in known for uid in "bcd"], [False, True, True])
+        self.assertNotIn(b"\0", known.path.read_bytes())
 
     def test_crash_while_rewriting_keeps_the_old_record(self) -> None:
         self.patch(record, "_MANY", 1)

@@ -621,7 +621,7 @@ class ParameterTests(OmnisTestCase):
             self.omnis.POP3Connect(b"host", "ada", "x"),  # type: ignore[arg-type]
             self.omnis.POP3Connect("host", 7, "x"),  # type: ignore[arg-type]
             self.omnis.POP3Connect("host", "ada", b"secret"),  # type: ignore[arg-type]
-            self.omnis.POP3Connect("host", "ada", "x", "print"),  # type: ignore[arg-type]
+            self.omnis.POP3Connect("host", "ada", "x", "secret"),  # type: ignore[arg-type]
             self.omnis.POP3Connect("host", "ada", "x", None, 3),
             self.omnis.POP3Connect("host", "ada", "x", None, 0, "yes"),  # type: ignore[arg-type]
             self.omnis.POP3Connect("ho st", "ada", "x"),

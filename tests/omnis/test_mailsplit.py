@@ -4,6 +4,8 @@ MailSplit: messages taken apart, and what malformed ones become.
 
 from __future__ import annotations
 
+import encodings
+import time
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -96,7 +98,8 @@ class HeaderTests(MailSplitTestCase):
         for field, value in (
             (b"=?utf-8?b?A?=", "=?utf-8?b?A?="),
             (b"=?no-such?q?abc?=", "abc"),
-            (b"=?utf-8?q?a=FFb?=", "a\ufffdb"),
+            (b"=?utf-8?q?a=FFb?=", "=?utf-8?q?a=FFb?="),
+            (b"=?unicode_escape?q?=5Cu0041?=", "\\u0041"),
             (b"=?utf-8?q?never ended", "=?utf-8?q?never ended"),
             (b"\\u0041 \xe2\x82\xac", "\\u0041 \u20ac"),
         ):
@@ -179,3 +182,44 @@ class BodyTests(MailSplitTestCase):
         [part] = body
         self.assertEqual((part.level, part.type), (0, "message"))
         self.assertGreater(len(part.data), 60_000)
+
+    def test_file_name_that_is_not_text_is_left_out(self) -> None:
+        body: list[Any] = ["part"]
+        # Half a surrogate pair, in UTF-7.
+        self.split(b"Content-Type: a/b; name*=utf-7''+2AA-\r\n\r\nx\r\n", body)
+        self.assertEqual(body, [Part(0, "a", "b", "", "", b"x\r\n")])
+
+
+class HostileTests(MailSplitTestCase):
+    """
+    A message that is to cost time or memory.
+    """
+
+    def test_work_grows_no_faster_than_the_message(self) -> None:
+        punycode = b"a" * 300_000 + b"-" + b"99a" * 300_000
+        for message in (
+            b'Content-Type: text/plain; a="' + b";" * 400_000,
+            b'Content-Disposition: attachment; a="' + b";" * 400_000,
+            b"Content-Disposition: attachment; filename*=punycode''" + punycode,
+            b"Content-Type: multipart/mixed; boundary*=punycode''" + punycode,
+            b"Content-Type: text/plain; charset=punycode\r\n\r\n" + punycode,
+            b"Subject: =?punycode?q?" + punycode + b"?=",
+        ):
+            for body in (bytearray(), ["part"]):
+                start = time.process_time()
+                self.split(message + b"\r\n\r\nx\r\n", body)
+                taken = time.process_time() - start
+                # A quadratic algorithm takes a minute.
+                self.assertLess(taken, 5, message[:40])
+
+    def test_unknown_charsets_leave_nothing_in_the_cache_of_codecs(self) -> None:
+        cache: dict[str, object] = encodings._cache  # type: ignore[attr-defined]
+        before = len(cache)
+        for number in range(50):
+            name = b"x-none-%d" % number
+            field = b"Content-Type: text/plain; charset=" + name
+            self.split(
+                b"Subject: =?" + name + b"?q?a?=\r\n" + field + b"\r\n\r\nx\r\n",
+                bytearray(),
+            )
+        self.assertEqual(len(cache), before)

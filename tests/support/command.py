@@ -32,6 +32,15 @@ def _run(work: Work) -> int:
     )
 
 
+def told(result: Result) -> str:
+    """Return what the only line on stderr says about a server on loopback."""
+    [line] = result.stderr.splitlines()
+    start, server, text = line.split(": ", 2)
+    assert start == "pop3connect", line
+    assert server.startswith("127.0.0.1:"), line
+    return text
+
+
 class CommandTestCase(LoopbackTestCase):
     """
     A test case with a demo server on loopback, and the command line.
