@@ -52,17 +52,17 @@ def check_reactor(
 
     :param needs: interfaces of `twisted.internet.interfaces`, with the methods that
         are used.
-    :param instead: another remedy, which the error adds.
+    :param instead: another remedy where one of ``needs`` is missing.
     :raises UsageError: names the missing methods and the interface that has them.
     """
     for interfaces, methods in (_TIME, *needs):
         missing = [name for name in methods if not hasattr(reactor, name)]
         if missing:
+            more = "" if interfaces == _TIME[0] else instead
             raise UsageError(
                 f"the reactor, of type {type(reactor).__name__}, "
-                f"has no {' and no '.join(missing)}; "
-                f"pass one that provides {interfaces}, or none for the global one"
-                f"{instead}"
+                f"has no {' and no '.join(missing)}; pass a reactor that provides "
+                f"{interfaces}, or leave it out to use the global one{more}"
             )
 
 

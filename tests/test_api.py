@@ -454,6 +454,7 @@ class ConnectingTests(ApiTestCase):
         error = self.failed(opening, ConnectError)
         self.assertIs(error.__cause__, reason)
         self.assertIn("refused", str(error))
+        self.assertIn("; check the host name and the port", str(error))
 
     def test_unknown_host_name_is_a_connect_error(self) -> None:
         self.reactor = Reactor([])

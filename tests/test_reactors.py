@@ -104,6 +104,11 @@ class CheckTests(SynchronousTestCase):
             "no seconds and no callLater",
         )
 
+    def test_endpoint_is_no_remedy_for_a_reactor_without_time(self) -> None:
+        with self.assertRaises(UsageError) as caught:
+            self.connecting("192.0.2.1", object())
+        self.assertNotIn("endpoint", str(caught.exception))
+
     def test_blocking_connect_needs_a_reactor_that_threads_can_call(self) -> None:
         for reactor in (Clock(), []):
             self.refused(

@@ -48,7 +48,9 @@ class _Report:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def info_command(access: Access, as_json: bool) -> None:
     """
-    Show the server's greeting, capabilities and certificates, and if it is trusted.
+    Show the greeting, capabilities and certificates of a server.
+
+    It also says whether the server is trusted, and why not.
 
     --user is optional; with it, info also logs in if the server is trusted.
     """

@@ -44,7 +44,7 @@ def get_command(access: Access, number: int) -> None:
 @click.argument("lines", type=WholeNumber(0), default=10)
 def top_command(access: Access, number: int, lines: int) -> None:
     """
-    Show the header of message NUMBER, and up to LINES lines of its text (10).
+    Show the header of message NUMBER and the first LINES lines (10).
 
     On a terminal the header fields are decoded, one a line, and control characters are
     escaped; a pipe or a file gets the bytes as they are stored.

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory
 
 from ..errors import ConnectError, TimedOutError, UsageError
 from ..redaction import printable
+from ..remedies import Remedy
 from .protocol import POP3ClientProtocol
 from .settings import Settings
 
@@ -96,11 +97,16 @@ def connect_error(
             phase="connecting",
             seconds=seconds,
             server=server,
+            remedy=_CHECK,
         )
     return ConnectError(
         f"could not connect: {printable(str(error).encode()).rstrip('.')}",
         server=server,
+        remedy=_CHECK,
     )
+
+
+_CHECK = Remedy("check the host name and the port")
 
 
 def _innermost(connected: Any, settings: Settings) -> POP3ClientProtocol:

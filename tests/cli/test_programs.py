@@ -73,6 +73,7 @@ class ProgramTests(ProgramTestCase):
         self.assertEqual((await program.ended, program.errors), (0, ""))
         for name in ("info", "stat", "list", "fetch", "top", "get", "delete"):
             self.assertIn(f"\n  {name} ", program.output)
+        self.assertNotIn("...", program.output.partition("Commands:")[2])
 
     async def test_missing_click_says_how_to_install_the_extra(self) -> None:
         program = self.start(
