@@ -15,10 +15,10 @@ from pathlib import Path
 import attrs
 from twisted.internet.defer import Deferred
 
+from ..client.ahead import answers
 from ..destinations.store import Delivery, Store
 from ..errors import CommandError
 from ..handle import Handle
-from .ahead import answers
 from .exits import words
 from .output import counted, tell
 from .record import Record

@@ -12,12 +12,12 @@ import attrs
 import click
 from rich.cells import set_cell_size
 
+from ..client.ahead import answers
 from ..errors import CommandError
 from ..handle import Handle
 from ..headers import Summary, summary
 from ..results import Listing
 from .access import Access, access_options
-from .ahead import answers
 from .exits import Exit, words
 from .numbers import NUMBERS, Range, choose, sizes_of
 from .opening import use_session

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from ..client.ahead import answers
 from ..errors import CommandError
 from ..handle import Handle
 from ..headers import decode, fields, split
 from ..redaction import printable
 from .access import Access, access_options
-from .ahead import answers
 from .exits import Exit, exit_status, words
 from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
