@@ -18,8 +18,10 @@ __all__ = [
     "Content",
     "DeliveryRow",
     "DeliveryState",
+    "DueDelivery",
     "MessageRow",
     "MessageState",
+    "NewAccount",
     "NewDelivery",
     "NewMessage",
     "Witness",
@@ -82,6 +84,12 @@ class AccountRow:
     :ivar listed: how many messages the last complete listing had.
     :ivar usual_new: how many messages are usually new.
     :ivar looked_at: the end of the last look that succeeded; ``None``: there was none.
+    :ivar owner: the machine that has claimed it; ``""``: it is not claimed.
+    :ivar interval: the longest wait between two looks in its configuration.
+    :ivar settings: what the caller makes of the rules in its configuration, such as
+        a hash.  When it changes, ``listing`` is emptied: all rows are judged again.
+    :ivar released_as: ``"new"`` or ``"seen"``: how an administrator released it, until
+        a look has succeeded.
     """
 
     id: int
@@ -107,6 +115,23 @@ class AccountRow:
     mail_at: float | None = None
     error: str = ""
     error_class: str = ""
+    owner: str = ""
+    interval: float = 0.0
+    settings: str = ""
+    released_as: str = ""
+
+
+@attrs.frozen
+class NewAccount:
+    """
+    An account of the configuration; see `AccountRow` for its fields.
+    """
+
+    name: str
+    server: str
+    username: str
+    interval: float
+    settings: str = ""
 
 
 @attrs.frozen
@@ -140,6 +165,8 @@ class MessageRow:
     :ivar delete_tries: how often DELE was confirmed for it and it was still there.
     :ivar missing_since: the first complete listing without it; ``None``: it is listed.
     :ivar missing_looks: complete listings in a row without it.
+    :ivar spool: the name of the file that holds it, in the folder for spooled messages,
+        or in the one for those set aside; ``""``: there is none.
     """
 
     id: int
@@ -161,6 +188,7 @@ class MessageRow:
     first_seen: float = 0.0
     missing_since: float | None = None
     missing_looks: int = 0
+    spool: str = ""
 
 
 @attrs.frozen
@@ -190,6 +218,8 @@ class DeliveryRow:
     :ivar attempt: how many attempts were begun.
     :ivar refusals: refusals of this message that count against it.
     :ivar next_try: when it is tried again.
+    :ivar machine: the machine that has the message in its spool, or in the ``tmp`` of a
+        Maildir, and delivers it.
     """
 
     message_id: int
@@ -202,6 +232,19 @@ class DeliveryRow:
     witness: Witness | None = None
     delivering_since: float | None = None
     reason: str = ""
+
+
+@attrs.frozen
+class DueDelivery:
+    """
+    A delivery, with what is needed to make it.
+
+    :ivar account: the name of the account.
+    """
+
+    delivery: DeliveryRow
+    message: MessageRow
+    account: str
 
 
 @attrs.frozen
