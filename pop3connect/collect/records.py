@@ -217,6 +217,7 @@ class DeliveryRow:
 
     :ivar attempt: how many attempts were begun.
     :ivar refusals: refusals of this message that count against it.
+    :ivar refused_at: its last refusal, whether it counted or not.
     :ivar next_try: when it is tried again.
     :ivar machine: the machine that has the message in its spool, or in the ``tmp`` of a
         Maildir, and delivers it.
@@ -227,6 +228,7 @@ class DeliveryRow:
     state: DeliveryState = DeliveryState.WAITING
     attempt: int = 0
     refusals: int = 0
+    refused_at: float | None = None
     next_try: float = 0.0
     machine: str = ""
     witness: Witness | None = None
