@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from ..address import POP3_PORT, POP3S_PORT
-from ..destinations.maildir import Maildir
-from ..destinations.mbox import Mbox
+from ..destinations.store_maildir import Maildir
+from ..destinations.store_mbox import Mbox
 from ..destinations.store import Store
 from ..handle import Handle
 from .access import Access, access_options

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import attrs
 
+from ..destinations.base import Witness
+
 __all__ = [
     "AccountRow",
     "AccountState",
@@ -189,25 +191,6 @@ class MessageRow:
     missing_since: float | None = None
     missing_looks: int = 0
     spool: str = ""
-
-
-@attrs.frozen
-class Witness:
-    """
-    What proves, after a crash, whether a message reached its destination.
-
-    :ivar path: the absolute path of the file in ``tmp`` of a Maildir, or of the mbox.
-    :ivar inode: the inode of the folder ``tmp``.
-    :ivar mark: the content of the file ``.pop3connect-id`` of the Maildir.
-    :ivar offset: where in the mbox the message begins, its separator line included.
-    :ivar length: how many bytes of the mbox it takes.
-    """
-
-    path: str
-    inode: int | None = None
-    mark: str = ""
-    offset: int | None = None
-    length: int | None = None
 
 
 @attrs.frozen

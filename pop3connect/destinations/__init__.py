@@ -1,3 +1,14 @@
-"""Where mail is stored: Maildir and mbox."""
+"""Where mail goes: Maildir, mbox, commands and functions, and what each can promise."""
 
-__all__: list[str] = []
+from .base import Destination, Later, Mail, Never, Prepared, Proof, Witness, Witnessed
+
+__all__ = [
+    "Destination",
+    "Later",
+    "Mail",
+    "Never",
+    "Prepared",
+    "Proof",
+    "Witness",
+    "Witnessed",
+]

@@ -1,90 +1,98 @@
 """
-Stores mail in a Maildir: a file for each message, in ``new`` once it is on disk.
+A Maildir that delivers exactly once: a file in ``tmp`` is the witness of a message.
+
+The journal names the file before it is moved to ``new``, and only the move takes it
+away.  After a crash a file that is still in ``tmp`` is moved; one that is gone was
+delivered, as long as this is the same Maildir and no cleaner can have been there.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import secrets
-import socket
-import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ..files import make_folder, remove_abandoned, replace, sync_file
-from .store import Delivery, LineEnds
+from .base import Mail, Prepared, Proof, Witness
+from .incoming import Incoming
 
 __all__ = ["Maildir"]
-
-_FOLDERS = ("tmp", "new", "cur")
-
-_OURS = re.compile(r"\d+\.K([0-9a-f]{32})R")
 
 
 class Maildir:
     """
-    A Maildir; it is made if it does not exist.
+    A Maildir: a `Witnessed` destination, and a `Keeper`.
 
-    The file name of a message has the hash of its key in it.  So a stored message is
-    recognised, even if no record of it has reached the disk.
+    A Maildir that received mail before is not made again: where it is missing, its
+    file system is not mounted.
 
+    :param folder: the Maildir.
+    :param machine: the name of this machine, for the names of files.
     :param crlf: whether lines end with CRLF, as on the wire; otherwise with LF, as mail
         programs expect.
-    :raises OSError: it cannot be made, or a file is in its place.
+    :param mode: the permissions of files; folders get the matching ones.
+    :param known: whether mail was delivered there before, by an earlier process.
     """
 
-    # Every message is recognised by its name.
-    recovered: str | None = None
+    def __init__(
+        self,
+        folder: Path,
+        machine: str,
+        *,
+        crlf: bool = False,
+        mode: int = 0o600,
+        known: bool = False,
+    ) -> None:
+        self.folder = folder
 
-    def __init__(self, folder: Path, *, crlf: bool = False) -> None:
-        self._folder = folder
-        self._crlf = crlf
-        make_folder(folder)
-        for name in _FOLDERS:
-            make_folder(folder / name)
-        self._there = {
-            match[1]
-            for name in ("new", "cur")
-            for path in os.listdir(folder / name)
-            if (match := _OURS.match(path))
-        }
-        remove_abandoned(
-            path for path in (folder / "tmp").iterdir() if _OURS.match(path.name)
-        )
+    def begin(self, account: str) -> Incoming:
+        """Begin a message in ``tmp``, as `Keeper`."""
+        raise NotImplementedError
 
-    def holds(self, key: str) -> bool:
-        """Return whether the message is stored."""
-        return _hash(key) in self._there
+    def keep(self, messages: Sequence[Incoming]) -> None:
+        """
+        Write messages to ``tmp``, as `Keeper`: the files and ``tmp`` are fsynced.
 
-    def deliver(self, key: str | None) -> Delivery:
-        """Begin a message."""
-        known = secrets.token_hex(16) if key is None else _hash(key)
-        # As Maildir requires for host names with these characters.
-        host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-        # A random part: a file that a crash left in tmp must not be in the way.
-        name = f"{int(time.time())}.K{known}R{secrets.token_hex(4)}.{host}"
-        turn = None if self._crlf else LineEnds()
-        return Delivery(self._folder / "tmp" / name, key, turn)
+        :raises Later: this Maildir cannot be used.
+        """
+        raise NotImplementedError
 
-    def keep(self, delivery: Delivery) -> None:
-        """Move a message to ``new``; it is on disk when this returns."""
-        try:
-            sync_file(delivery.complete())
-            delivery.close()
-            replace(delivery.path, self._folder / "new" / delivery.path.name)
-        except OSError:
-            delivery.discard()
-            raise
-        if delivery.key is not None:
-            self._there.add(_hash(delivery.key))
+    def find(self, name: str) -> Path | None:
+        """Return a file in ``tmp`` by its name or path; ``None``: it is not there."""
+        raise NotImplementedError
 
-    def close(self) -> None:
-        """Do nothing."""
+    def prepare(self, mails: Sequence[Mail]) -> Prepared:
+        """
+        Copy messages to ``tmp``, as `Witnessed`.
 
-    def abandon(self) -> None:
-        """Do nothing: each file has its key in its name."""
+        A message whose file is in ``tmp`` already, by `keep`, is not copied.
+        """
+        raise NotImplementedError
 
+    def prove(
+        self, witness: Witness, mail: Mail | None = None, *, age: float = 0.0
+    ) -> Proof:
+        """Find out whether a message was delivered, as `Witnessed`."""
+        raise NotImplementedError
 
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    def resumed(self, witness: Witness, mail: Mail) -> Mail:
+        """Return the message with the file in ``tmp`` that proves it undelivered."""
+        raise NotImplementedError
+
+    def sweep(
+        self, account: str, named: Collection[str], *, now: float | None = None
+    ) -> int:
+        """
+        Remove the files in ``tmp`` that a crash left behind.
+
+        For the holder of an account, before its first look.  Removed are files of this
+        account that no row names: those of this machine, and those of others after 36
+        hours.  It blocks: call it in a thread.
+
+        :param named: the names or paths of files that rows name.
+        :param now: the time; ``None``: the clock cannot be trusted, so that none is
+            removed for its age.
+        :return: how many files were removed.
+        """
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Do nothing: a Maildir has no locks."""

@@ -1,201 +1,59 @@
 """
-Stores mail in an mbox: one file, in which a crash must not leave half a message.
+An mbox that delivers exactly once: the journal knows where a message begins and ends.
 
-Each message is first spooled to a separate file.  Before it is appended, a journal
-records its place and its spool.  After a crash the next run compares mbox and spool: a
-whole message is recognised, and half a message is removed.
+After a crash the text at that place is compared with the message.  If it is whole, it
+was delivered; the beginning of it, at the end of the file, is cut off.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import secrets
-import time
-from collections.abc import Iterator
-from glob import escape
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
-import attrs
-from twisted.python.lockfile import FilesystemLock
+from .base import Mail, Prepared, Proof, Witness
 
-from ..files import create, make_folder, sync_file, sync_folder, write_all, write_whole
-from .locks import locked
-from .store import Delivery, LineEnds
+__all__ = ["LOCK_TIMEOUT", "Mbox"]
 
-__all__ = ["Mbox"]
-
-# mboxrd: each such line gets one more ">", so that all can be removed again.
-_FROM = re.compile(rb"\n(>*From )")
-
-_PIECE = 1024 * 1024
-"""Bytes read at once, and at most as many again up to the end of the last line."""
-
-
-@attrs.frozen
-class _Entry:
-    """
-    A message that is being appended.
-
-    :ivar offset: its place in the mbox.
-    :ivar separator: the line before it.
-    :ivar spool: the name of its spool.
-    """
-
-    offset: int
-    separator: str
-    spool: str
-    key: str | None
-
-    def text(self, folder: Path) -> Iterator[bytes]:
-        """Return the text to append, in pieces."""
-        yield self.separator.encode("ascii")
-        before = b"\n"
-        with (folder / self.spool).open("rb") as spool:
-            while piece := spool.read(_PIECE) + spool.readline(_PIECE):
-                yield _FROM.sub(rb"\n>\1", before + piece)[1:]
-                before = piece[-1:]
-        yield b"\n" if before == b"\n" else b"\n\n"
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait for the locks of an mbox: a mail program may be rewriting it."""
 
 
 class Mbox:
     """
-    An mbox file (mboxrd, lines end with LF); it is made if it does not exist.
+    An mbox file (mboxrd, lines end with LF): a `Witnessed` destination.
 
-    :ivar recovered: the key of a message that is stored, but was not recorded because
-        of a crash.
-    :raises OSError: it cannot be used, or another pop3connect uses it.
+    It is made if it does not exist, for its owner only.  It is locked from `prepare`
+    until `Prepared.close`: by a lock of pop3connect's own, by fcntl, and by a dot lock.
+
+    :param path: the file.
+    :param lock_timeout: seconds to wait for the locks.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._folder = path.parent
-        self._prefix = f".{path.name}.pop3connect-"
-        self._journal = self._folder / f"{self._prefix}journal"
-        self.recovered: str | None = None
-        make_folder(self._folder)
-        name = str(self._folder / f"{self._prefix}lock")
-        self._lock = FilesystemLock(name)
-        if not self._lock.lock():
-            raise OSError(
-                f"another pop3connect writes to {path}; if none does, remove {name}"
-            )
-        try:
-            self._recover()
-        except BaseException:
-            self._lock.unlock()
-            raise
+    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self.path = path
 
-    def holds(self, key: str) -> bool:
-        """Return whether the message is the recovered one."""
-        return key == self.recovered
-
-    def deliver(self, key: str | None) -> Delivery:
-        """Begin a message."""
-        spool = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
-        return Delivery(spool, key, LineEnds())
-
-    def keep(self, delivery: Delivery) -> None:
+    def prepare(self, mails: Sequence[Mail]) -> Prepared:
         """
-        Append a message; it is on disk when this returns.
+        Take the locks and find the place of each message, as `Witnessed`.
 
-        The journal stays until the next message: the caller has not recorded this one.
+        :raises Later: the mbox cannot be used, or is locked by another program.
         """
-        try:
-            sync_file(delivery.complete())
-            delivery.close()
-            with self._open() as box:
-                self._append(box, delivery)
-        except OSError:
-            entry = self._entry()
-            # If the journal names it, it may be in the mbox: the next run compares.
-            if entry is None or entry.spool != delivery.path.name:
-                delivery.discard()
-            raise
+        raise NotImplementedError
 
-    def _append(self, box: BinaryIO, delivery: Delivery) -> None:
-        end = box.seek(0, os.SEEK_END)
-        entry = _Entry(
-            offset=end,
-            separator=f"From MAILER-DAEMON {time.asctime(time.gmtime())}\n",
-            spool=delivery.path.name,
-            key=delivery.key,
-        )
-        sync_folder(self._folder)
-        write_whole(self._journal, json.dumps(attrs.asdict(entry)).encode("ascii"))
-        self._remove_spools(but=entry.spool)
-        try:
-            for piece in entry.text(self._folder):
-                write_all(box, piece)
-            sync_file(box)
-        except OSError:
-            # The file is unbuffered, so nothing is written after this.
-            box.truncate(end)
-            self._journal.unlink()
-            raise
+    def prove(
+        self, witness: Witness, mail: Mail | None = None, *, age: float = 0.0
+    ) -> Proof:
+        """
+        Compare the text in the mbox with a message, as `Witnessed`.
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
-        """Open the mbox, locked against the programs that deliver and read mail."""
-        with contextlib.suppress(FileExistsError):
-            create(self._path).close()
-        scratch = self._folder / f"{self._prefix}{secrets.token_hex(8)}.spool"
-        with (
-            self._path.open("r+b", buffering=0) as file,
-            locked(self._path, file, scratch),
-        ):
-            yield file
+        The beginning of the message, at the end of the mbox, is cut off.
+        """
+        raise NotImplementedError
 
-    def _entry(self) -> _Entry | None:
-        """Return the entry of the journal, if there is a journal."""
-        try:
-            return _Entry(**json.loads(self._journal.read_bytes()))
-        except FileNotFoundError:
-            return None
+    def resumed(self, witness: Witness, mail: Mail) -> Mail:
+        """Return the message: it is appended again."""
+        return mail
 
-    def _recover(self) -> None:
-        """Clean up after a crash."""
-        entry = self._entry()
-        if entry is not None and (self._folder / entry.spool).exists():
-            with self._open() as box:
-                self._compare(box, entry)
-        if self.recovered is None:
-            self._clean()
-
-    def _compare(self, box: BinaryIO, entry: _Entry) -> None:
-        if box.seek(0, os.SEEK_END) < entry.offset:
-            # Mail has been removed from it meanwhile, ours too.
-            return
-        box.seek(entry.offset)
-        for piece in entry.text(self._folder):
-            found = box.read(len(piece))
-            if found == piece:
-                continue
-            if piece.startswith(found) and not box.read(1):
-                box.truncate(entry.offset)
-                os.fsync(box.fileno())
-            # Otherwise another program has changed the mbox: leave it as it is.
-            return
-        self.recovered = entry.key
-
-    def _remove_spools(self, but: str = "") -> None:
-        # And temporary files of journals and records that a crash left.
-        for path in self._folder.glob(f"{escape(self._prefix)}*"):
-            if path.suffix in (".spool", ".new") and path.name != but:
-                path.unlink(missing_ok=True)
-
-    def _clean(self) -> None:
-        self._journal.unlink(missing_ok=True)
-        self._remove_spools()
-
-    def close(self) -> None:
-        """Clean up: every stored message has been recorded."""
-        self._clean()
-        self._lock.unlock()
-
-    def abandon(self) -> None:
-        """Leave the cleaning up to the next run: not every message was recorded."""
-        self._lock.unlock()
+    def stop(self) -> None:
+        """Let every wait for a lock end at once, for good; from any thread."""
+        raise NotImplementedError

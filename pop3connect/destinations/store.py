@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..files import create
+from .lines import LineEnds
 
-__all__ = ["Delivery", "LineEnds", "Store"]
+__all__ = ["Delivery", "Store"]
 
 
 class Store(Protocol):
@@ -46,26 +47,6 @@ class Store(Protocol):
 
     def abandon(self) -> None:
         """Leave the cleaning up to the next run: not every message was recorded."""
-
-
-class LineEnds:
-    """Turns CRLF into LF, even if it is split between two pieces."""
-
-    def __init__(self) -> None:
-        self._cr = b""
-
-    def feed(self, piece: bytes) -> bytes:
-        """Return a piece, converted; a CR at its end waits for the next piece."""
-        piece = self._cr + piece
-        self._cr = b"\r" if piece.endswith(b"\r") else b""
-        if self._cr:
-            piece = piece[:-1]
-        return piece.replace(b"\r\n", b"\n")
-
-    def rest(self) -> bytes:
-        """Return a CR that is still waiting."""
-        rest, self._cr = self._cr, b""
-        return rest
 
 
 class Delivery:

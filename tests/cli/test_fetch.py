@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from pop3connect import files as disk
 from pop3connect.cli.exits import Exit
 from pop3connect.cli.record import Record
-from pop3connect.destinations import maildir
+from pop3connect.destinations import store_maildir as maildir
 from pop3connect.destinations.store import Delivery
 from pop3connect.testing import Script
 

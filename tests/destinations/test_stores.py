@@ -23,10 +23,13 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from pop3connect import files as disk
 from pop3connect.cli import record
 from pop3connect.cli.record import Record
-from pop3connect.destinations import locks, maildir, mbox
-from pop3connect.destinations.maildir import Maildir
-from pop3connect.destinations.mbox import Mbox
-from pop3connect.destinations.store import Delivery, LineEnds
+from pop3connect.destinations import store_locks as locks
+from pop3connect.destinations import store_maildir as maildir
+from pop3connect.destinations import store_mbox as mbox
+from pop3connect.destinations.lines import LineEnds
+from pop3connect.destinations.store import Delivery
+from pop3connect.destinations.store_maildir import Maildir
+from pop3connect.destinations.store_mbox import Mbox
 
 MESSAGE = b"Subject: one\r\n\r\nFrom here\r\n>From there\r\na\rb\r\n"
 LINES = MESSAGE.replace(b"\r\n", b"\n")
