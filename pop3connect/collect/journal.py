@@ -24,6 +24,7 @@ from .records import (
     NewAccount,
     NewMessage,
 )
+from .schedule import NextDelivery, NextRetrieval
 
 __all__ = [
     "DamagedError",
@@ -80,7 +81,7 @@ class Journal:
     operations of the same group fail, and none of them was kept.  A Deferred that is
     cancelled before its operation began takes the operation back.
 
-    Waits are in seconds from now, by the clock of the database.
+    Times are seconds since 1970 by the clock of the database: see `now`.
     """
 
     @classmethod
@@ -116,6 +117,10 @@ class Journal:
     @property
     def stalled(self) -> float:
         """For how many seconds a thread has worked on the same group; 0.0: idle."""
+        raise NotImplementedError
+
+    def now(self) -> float:
+        """Return the time by the clock of the database (with SQLite, of this machine)."""
         raise NotImplementedError
 
     def close(self) -> Deferred[None]:
@@ -179,7 +184,7 @@ class Journal:
         self,
         account: AccountRow,
         *,
-        wait: float,
+        due_at: float,
         state: AccountState | None = None,
         looked: bool = False,
         mail: bool = False,
@@ -202,7 +207,7 @@ class Journal:
         A look that was wanted meanwhile makes the account due now.  A state that an
         administrator has set meanwhile stays.
 
-        :param wait: seconds until it is due.
+        :param due_at: when it is to be looked at again.
         :param looked: the look succeeded: ``looked_at`` is now, ``released_as`` is
             cleared.
         :param mail: mail arrived: ``mail_at`` is now.
@@ -212,7 +217,8 @@ class Journal:
         """
         raise NotImplementedError
 
-    # Messages.  All of these raise LostLeaseError if the account was claimed by another.
+    # Messages.  What changes rows raises LostLeaseError if another process has claimed
+    # the account.
 
     def messages(
         self, account: AccountRow, states: Collection[MessageState] | None = None
@@ -260,14 +266,15 @@ class Journal:
         account: AccountRow,
         row: MessageRow,
         reason: str,
+        result: NextRetrieval,
         *,
-        counts: bool,
         body_hash: str | None = None,
     ) -> Deferred[MessageRow]:
         """
         Note that a known message could not be retrieved.
 
-        :param counts: whether the failure counts against the message.
+        :param result: of `schedule.after_failed_retrieval`; it may say that the message
+            is to be set aside.
         :param body_hash: of what was retrieved, if it was too short.
         """
         raise NotImplementedError
@@ -286,6 +293,14 @@ class Journal:
 
     def renamed(self, account: AccountRow, uids: Mapping[int, str]) -> Deferred[None]:
         """Note the new unique-ids of messages."""
+        raise NotImplementedError
+
+    def resized(self, account: AccountRow, sizes: Mapping[int, int]) -> Deferred[None]:
+        """Note the new sizes of messages in LIST."""
+        raise NotImplementedError
+
+    def lost(self, account: AccountRow, ids: Collection[int]) -> Deferred[None]:
+        """Note that the spool files of messages are not here: they are fetched again."""
         raise NotImplementedError
 
     def delete_times(
@@ -334,7 +349,7 @@ class Journal:
         raise NotImplementedError
 
     def next_delivery(self, destination: str) -> Deferred[float | None]:
-        """Return the seconds until a delivery of this machine is due; ``None``: none."""
+        """Return when the next delivery of this machine is due; ``None``: none waits."""
         raise NotImplementedError
 
     def interrupted(
@@ -358,30 +373,25 @@ class Journal:
         raise NotImplementedError
 
     def delivered(
-        self, rows: Sequence[DeliveryRow], delete_waits: Mapping[int, float | None]
+        self, rows: Sequence[DeliveryRow], delete_after: Mapping[int, float | None]
     ) -> Deferred[Settled]:
         """
         Note that deliveries have succeeded.
 
         :param rows: as `delivering` returned them (or `add`, for those that began there).
-        :param delete_waits: by message id, the seconds from now after which a message may
-            be deleted on the server, once all its deliveries have succeeded; ``None``, or
-            no value: never.
+        :param delete_after: by message id, when a message may be deleted on the server,
+            once all its deliveries have succeeded; ``None``, or no value: never.
         """
         raise NotImplementedError
 
     def delivery_failed(
-        self,
-        rows: Sequence[DeliveryRow],
-        reason: str,
-        *,
-        wait: float,
-        counts: bool,
+        self, failures: Sequence[tuple[DeliveryRow, NextDelivery, str]]
     ) -> Deferred[Settled]:
         """
         Note that attempts failed, and when they are repeated.
 
-        :param counts: whether it counts against the message.
+        :param failures: the row, the result of `schedule.after_refused_delivery`, which
+            may say that it is to be set aside, and the reason.
         """
         raise NotImplementedError
 
@@ -396,7 +406,7 @@ class Journal:
         due: DueDelivery,
         content: bytes,
         envelope: Mapping[str, str],
-        delete_wait: float | None,
+        delete_after: float | None,
     ) -> Deferred[Settled]:
         """
         Deliver a message into the table ``inbox``, in one transaction with its row.

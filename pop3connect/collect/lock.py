@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from ..errors import POP3Error
 from ..files import make_folder
-from ..remedies import Remedy
+from ..remedies import Remedy, literal
 
 if sys.platform != "win32":
     import fcntl
@@ -63,7 +63,7 @@ def private_folder(folder: Path) -> None:
     if os.name == "posix" and found.st_mode & 0o022:
         raise UnsafeFileError(
             f"other users may write to the folder {folder}",
-            remedy=Remedy(f"run: chmod 700 {folder}"),
+            remedy=Remedy(literal(f"run: chmod 700 {folder}")),
         )
 
 
