@@ -92,6 +92,7 @@ class AccountRow:
         a hash.  When it changes, ``listing`` is emptied: all rows are judged again.
     :ivar released_as: ``"new"`` or ``"seen"``: how an administrator released it, until
         a look has succeeded.
+    :ivar gone_since: when it left its configuration; ``None``: it is there.
     """
 
     id: int
@@ -121,6 +122,7 @@ class AccountRow:
     interval: float = 0.0
     settings: str = ""
     released_as: str = ""
+    gone_since: float | None = None
 
 
 @attrs.frozen

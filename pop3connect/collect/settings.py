@@ -646,6 +646,11 @@ class Config:
     file: Path | None = None
 
     @property
+    def journal(self) -> Path | str:
+        """The path of the journal's SQLite file, or the URL of its database."""
+        return self.database or self.state / "collect.db"
+
+    @property
     def folder(self) -> Path:
         """The folder of the file, where programs run; without a file, the current."""
         return Path.cwd() if self.file is None else self.file.absolute().parent
