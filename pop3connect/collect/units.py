@@ -71,7 +71,8 @@ def show_seconds(seconds: float) -> str:
         if seconds >= length and not seconds % length:
             count = int(seconds // length)
             return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
-    return f"{seconds:g} s"
+    # Two durations never look the same: what is shown tells whether a rule changed.
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + " s"
 
 
 def show_bytes(size: int) -> str:
