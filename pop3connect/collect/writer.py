@@ -1,0 +1,198 @@
+"""
+Runs operations on a database in a thread, in groups: one commit, and so one wait for
+the disk, for all operations that wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+
+__all__ = ["GROUP", "Operation", "Worker"]
+
+T = TypeVar("T")
+
+Operation = Callable[[sa.Connection], T]
+"""Reads or writes, within a transaction that it neither begins nor ends."""
+
+GROUP = 500
+"""The most operations in a group, so that the first does not wait long for the last."""
+
+
+@attrs.define(eq=False)
+class _Job:
+    name: str
+    operation: Operation[Any]
+    done: Deferred[Any]
+
+
+class Worker:
+    """
+    A thread with a connection of its own.
+
+    Each operation of a group runs in a savepoint, so that one that fails does not fail
+    the others.  If the database itself fails, the whole group does, and nothing of it
+    is kept.
+
+    :param connect: opens the connection.
+    :param reactor: in whose thread the Deferreds fire; ``None``: there is no thread,
+        and `submit` runs the operation.
+    :param explain: turns an error of the database into one for people, or returns
+        ``None`` if it concerns a single operation.
+    :param hook: called with ``"before NAME"`` and ``"after NAME"`` around each commit,
+        for each name in the group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], sa.Connection],
+        reactor: IReactorFromThreads | None,
+        explain: Callable[[Exception], Exception | None],
+        hook: Callable[[str], None] | None = None,
+    ) -> None:
+        self._connect = connect
+        self._reactor = reactor
+        self._explain = explain
+        self._hook = hook
+        self._connection: sa.Connection | None = None
+        self._jobs: deque[_Job] = deque()
+        self._change = threading.Condition()
+        self._closing: Deferred[None] | None = None
+        self._since: float | None = None
+        if reactor is not None:
+            # A daemon: the database needs no orderly end, and a program that ends by an
+            # exception must not be kept by it.
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    @property
+    def stalled(self) -> float:
+        """For how many seconds it has worked on the same group; 0.0: it is idle."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def submit(self, name: str, operation: Operation[T]) -> Deferred[T]:
+        """
+        Run an operation; the Deferred fires when its group is committed.
+
+        An operation whose Deferred is cancelled before it begins is not run.
+        """
+        done: Deferred[T] = Deferred()
+        job = _Job(name, operation, done)
+        with self._change:
+            if self._closing is not None:
+                raise RuntimeError("the journal is closed")
+            self._jobs.append(job)
+            self._change.notify()
+        if self._reactor is None:
+            self._take_group()
+        return done
+
+    def close(self) -> Deferred[None]:
+        """Run the operations that wait, and close the connection."""
+        with self._change:
+            if self._closing is None:
+                self._closing = Deferred()
+                self._change.notify()
+            closing = self._closing
+        if self._reactor is None and not closing.called:
+            self._disconnect()
+            closing.callback(None)
+        return closing
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                while not self._jobs and self._closing is None:
+                    self._change.wait()
+                ended = not self._jobs
+            if ended:
+                break
+            self._take_group()
+        self._disconnect()
+        self._fire([(self._closing, None)])
+
+    def _take_group(self) -> None:
+        group: list[_Job] = []
+        with self._change:
+            while self._jobs and len(group) < GROUP:
+                job = self._jobs.popleft()
+                if not job.done.called:
+                    group.append(job)
+        if not group:
+            return
+        self._since = time.monotonic()
+        try:
+            outcomes = self._run(group)
+        except Exception as error:  # noqa: BLE001 - each caller is told
+            outcomes = [Failure(self._explain(error) or error) for _ in group]
+            # What a failed commit leaves behind is not known; a new connection knows.
+            self._disconnect()
+        finally:
+            self._since = None
+        self._fire([(job.done, end) for job, end in zip(group, outcomes, strict=True)])
+
+    def _run(self, group: list[_Job]) -> list[object]:
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        outcomes: list[object] = []
+        with connection.begin() as transaction:
+            for job in group:
+                outcomes.append(self._attempt(connection, job))
+            names = list(dict.fromkeys(job.name for job in group))
+            self._call_hook("before", names)
+            transaction.commit()
+        self._call_hook("after", names)
+        return outcomes
+
+    def _attempt(self, connection: sa.Connection, job: _Job) -> object:
+        connection.exec_driver_sql("SAVEPOINT operation")
+        try:
+            outcome: object = job.operation(connection)
+        except Exception as error:
+            if self._explain(error) is not None:
+                raise
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
+            outcome = Failure()
+        connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+        return outcome
+
+    def _call_hook(self, moment: str, names: list[str]) -> None:
+        if self._hook is not None:
+            for name in names:
+                self._hook(f"{moment} {name}")
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sa.exc.DBAPIError:
+                connection.invalidate()
+
+    def _fire(self, outcomes: list[tuple[Deferred[Any] | None, object]]) -> None:
+        if self._reactor is None:
+            _fire(outcomes)
+        else:
+            self._reactor.callFromThread(_fire, outcomes)
+
+
+def _fire(outcomes: list[tuple[Deferred[Any] | None, object]]) -> None:
+    for done, outcome in outcomes:
+        # One that was cancelled while it ran has its error already.
+        if done is None or done.called:
+            continue
+        if isinstance(outcome, Failure):
+            done.errback(outcome)
+        else:
+            done.callback(outcome)
