@@ -7,9 +7,11 @@ Pure functions: values in, values out.  A look at a mailbox goes like this::
     inventory = take_inventory(stat, sizes, uids, account, now)
     found = identify(inventory, rows, account)
     while not found.decided:
-        # Read the headers by TOP and the whole messages by RETR; ``None`` for those that
-        # could not be read.
-        contents = {number: content_of(header) for number, header in ...}
+        contents = {}
+        for number in found.headers:      # by TOP; None if that fails
+            contents[number] = content_of(header)
+        for number in found.bodies:       # by RETR
+            contents[number] = whole_content_of(message)
         found = found.compared(contents)
     # found.known, found.new, found.absent
 
@@ -19,24 +21,26 @@ twin whose name ends in ``_steps``, a generator that does the same in slices.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from ..errors import CommandError, POP3Error
-from ..results import UID, Listing, Stat
+from .inventory import (
+    Inventory,
+    ListingRefusedError,
+    take_inventory,
+    take_inventory_steps,
+    uidl_given_up,
+)
 from .records import AccountRow, Content
+from .steps import Steps, finish, slices
 
 __all__ = [
     "HELD_KNOWN",
     "HELD_NEW",
-    "SLICE",
-    "UIDL_LOOKS",
-    "UIDL_SECONDS",
-    "UNSTABLE_LOOKS",
+    "HELD_USUAL",
+    "MOVED",
     "Identified",
     "Inventory",
     "KnownMessage",
@@ -49,19 +53,6 @@ __all__ = [
     "uidl_given_up",
 ]
 
-MAX_UID = 70
-"""Octets of a unique-id (RFC 1939 section 7); of a longer one, the hash is kept."""
-
-UIDL_LOOKS = 5
-"""Looks in a row at which UIDL was refused or cut, before it is given up, ..."""
-
-UIDL_SECONDS = 24 * 3600.0
-"""... and the seconds since the first of them."""
-
-UNSTABLE_LOOKS = 3
-"""Looks in a row at which all known messages had other unique-ids, after which the
-unique-ids of the account are ignored."""
-
 HELD_KNOWN = 20
 """With fewer messages in its last listing, an account is never held."""
 
@@ -72,17 +63,10 @@ HELD_USUAL = 10
 """The new messages that hold an account, as a multiple of the usual number."""
 
 MOVED = 3
-"""Messages that have the headers of known ones and other sizes are taken for them if they
-are at least as many as this, and half of the mailbox.  Fewer may be second copies, as
-of a mailing list, so that their bodies are compared."""
-
-SLICE = 5_000
-"""Messages between two steps: a few milliseconds of work."""
-
-_T = TypeVar("_T")
-
-Steps = Generator[None, None, _T]
-"""A computation in slices: exhaust it, and do other work in between."""
+"""Messages with the headers of known ones and other sizes are taken for them if there
+are at least this many, and half as many as the last listing had: the mailbox was moved
+to another server.  Fewer may be second copies, such as those of a mailing list, so
+their bodies are compared."""
 
 
 class KnownMessage(Protocol):
@@ -145,68 +129,27 @@ class Remembered:
 RowT = TypeVar("RowT", bound=KnownMessage)
 
 
-class ListingRefusedError(POP3Error):
-    """
-    The mailbox cannot be listed in this session, and nothing may be concluded from that.
-
-    The cause is the error of the command.
-
-    :ivar refusal: the error of the command, which `verb` names.
-    """
-
-    def __init__(self, message: str, *, refusal: POP3Error) -> None:
-        super().__init__(message, server=refusal.server, verb=refusal.verb)
-        self.refusal = refusal
-
-
-@attrs.frozen
-class Inventory:
-    """
-    What a server lists in one session, as far as it can be believed.
-
-    :ivar sizes: the messages of LIST: number -> size.  Only these are known or new.
-    :ivar uids: number -> unique-id, only those that tell messages apart: not blank, not
-        repeated, not the message numbers, not different in each session.  An overlong
-        one, or one that is not printable ASCII, is replaced by its hash.
-    :ivar complete: whether a message that is missing here is missing in the mailbox.
-    :ivar digest: equal to that of an earlier listing if nothing has changed; ``""`` if
-        that cannot be known.  Store it in `AccountRow.listing` if the listing is
-        complete, every new message is in the journal, and the session has deleted
-        nothing: after a confirmed deletion, an equal listing is not the same mail.
-    :ivar troubles: what is wrong with the listing, one sentence each.
-    """
-
-    sizes: Mapping[int, int]
-    uids: Mapping[int, str]
-    complete: bool
-    digest: str
-    troubles: tuple[str, ...] = ()
-
-    def unchanged(self, account: AccountRow) -> bool:
-        """Return whether this is the last complete listing of the account again."""
-        return bool(self.digest) and self.digest == account.listing
-
-
 @attrs.frozen
 class Identified(Generic[RowT]):
     """
     Which message of a listing is which; final only if it is `decided`.
 
     :ivar inventory: the listing.
-    :ivar known: number -> the row of the message.
-    :ivar new: the numbers of messages that no row stands for, in order.
+    :ivar known: number -> the row of the message.  If the row has no header hash, the
+        message could not be read before: pass its content to `compared` when it is.
+    :ivar new: the numbers of messages that have no row, in order.
     :ivar absent: the rows that are not in this listing, also those of deleted messages.
         Only a complete listing proves that they are missing.
-    :ivar renamed: of the known ones, those whose unique-id differs from that of the row,
-        which takes the one in `Inventory.uids`.
-    :ivar resized: of the known ones, those whose size differs from that of the row, which
-        takes the one in `Inventory.sizes`.
-    :ivar returned: of the known ones, those whose deletion had been confirmed.
-    :ivar unread: the numbers of messages that cannot be decided because they could not be
-        read: neither known nor new.
+    :ivar renamed: the known ones whose row takes another unique-id, the one in
+        `Inventory.uids`.
+    :ivar resized: the known ones whose row takes another size, the one in
+        `Inventory.sizes`.
+    :ivar returned: the known ones whose deletion had been confirmed.
+    :ivar unread: the numbers of messages that cannot be decided because they could not
+        be read: neither known nor new.
     :ivar headers: the numbers of messages whose header must be read to decide.
     :ivar bodies: the numbers of messages that must be read whole to decide, because
-        headers are not enough or could not be read.
+        their headers are not enough or could not be read.
     :ivar contents: what was read of each message.
     :ivar uids_changed: the next value of `AccountRow.uids_changed`, if the listing is
         complete.
@@ -226,6 +169,7 @@ class Identified(Generic[RowT]):
     contents: Mapping[int, Content]
     uids_changed: int
     held: str
+    _basis: _Basis[RowT] = attrs.field(repr=False, eq=False)
 
     @property
     def decided(self) -> bool:
@@ -237,65 +181,20 @@ class Identified(Generic[RowT]):
         Return the next step, with what was read.
 
         Pass all of `headers` and `bodies` in one call: each compares the whole listing.
-        Messages may be passed that nobody asked for, such as known ones that are about
-        to be deleted: if one turns out to be another message, it is identified again.
+        Others may be passed too, such as a known message that is about to be deleted:
+        if it turns out to be another message, it is identified again.
 
-        :param contents: number -> the hashes of the message, ``None`` if it could not be
-            read.
+        :param contents: number -> the hashes of the message; ``None`` if it could not
+            be read.
         """
-        return _finish(self.compared_steps(contents))
+        return finish(self.compared_steps(contents))
 
     def compared_steps(
         self, contents: Mapping[int, Content | None]
     ) -> Steps[Identified[RowT]]:
-        """Do the same as `compared` in slices; the value is the generator's result."""
-        raise NotImplementedError
-
-
-def uidl_given_up(account: AccountRow, now: float) -> bool:
-    """
-    Return whether UIDL has failed for so long that the account goes on without it.
-
-    :param now: seconds since 1970.
-    """
-    return (
-        account.uidl_failures >= UIDL_LOOKS
-        and account.uidl_failed_at is not None
-        and now - account.uidl_failed_at >= UIDL_SECONDS
-    )
-
-
-def take_inventory(
-    stat: Stat | None,
-    sizes: Sequence[Listing] | POP3Error,
-    uids: Sequence[UID] | POP3Error,
-    account: AccountRow | None = None,
-    now: float = 0.0,
-) -> Inventory:
-    """
-    Return what can be believed of the listings of one session.
-
-    :param stat: the reply to STAT; ``None`` if it was refused.
-    :param sizes: the reply to LIST, or its error.
-    :param uids: the reply to UIDL, or its error.  Pass ``[]`` if it was not sent.
-    :param account: what is known about the account.  Without it, a refused UIDL always
-        raises; pass ``[]`` for a server that is known to have no UIDL.
-    :param now: seconds since 1970; needed to give up UIDL after a day.
-    :raises ListingRefusedError: the look ends, and nothing may be fetched: LIST was
-        refused, or UIDL was refused in a way that may pass.
-    """
-    return _finish(take_inventory_steps(stat, sizes, uids, account, now))
-
-
-def take_inventory_steps(
-    stat: Stat | None,
-    sizes: Sequence[Listing] | POP3Error,
-    uids: Sequence[UID] | POP3Error,
-    account: AccountRow | None = None,
-    now: float = 0.0,
-) -> Steps[Inventory]:
-    """Do the same as `take_inventory` in slices."""
-    raise NotImplementedError
+        """Do the same as `compared` in slices; the generator returns the value."""
+        basis = self._basis.with_contents(contents, self.headers, self.bodies)
+        return _Comparison(basis).steps()
 
 
 def identify(
@@ -310,12 +209,11 @@ def identify(
 
     :param listing: the result of `take_inventory`.
     :param rows: every message that is remembered, also deleted ones.
-    :param account: what is known about the account.  Without it, an account with no
-        rows is one that was never looked at.
+    :param account: what is known about the account.
     :param all_headers: ask for the headers of new messages too, so that they can be
         recognised later although they are not retrieved (``existing = "seen"``).
     """
-    return _finish(identify_steps(listing, rows, account, all_headers=all_headers))
+    return finish(identify_steps(listing, rows, account, all_headers=all_headers))
 
 
 def identify_steps(
@@ -325,15 +223,419 @@ def identify_steps(
     *,
     all_headers: bool = False,
 ) -> Steps[Identified[RowT]]:
-    """Do the same as `identify` in slices; the value is the generator's result."""
-    raise NotImplementedError
+    """Do the same as `identify` in slices; the generator returns the value."""
+    return _Comparison(_Basis(listing, tuple(rows), account, all_headers)).steps()
 
 
-def _finish(steps: Steps[_T]) -> _T:
-    """Run a computation to its end."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: _T = stop.value
-            return result
+@attrs.frozen
+class _Basis(Generic[RowT]):
+    """What a comparison starts from; see `Identified`."""
+
+    inventory: Inventory
+    rows: tuple[RowT, ...]
+    account: AccountRow | None
+    all_headers: bool
+    contents: Mapping[int, Content] = attrs.field(factory=dict)
+    no_header: frozenset[int] = frozenset()
+    """Messages whose header could not be read by TOP."""
+
+    no_body: frozenset[int] = frozenset()
+    """Messages that could not be read by RETR."""
+
+    def with_contents(
+        self,
+        contents: Mapping[int, Content | None],
+        headers: frozenset[int],
+        bodies: frozenset[int],
+    ) -> _Basis[RowT]:
+        """
+        Add what was read.
+
+        :param headers: the messages whose header was asked for.
+        :param bodies: those that were to be read whole.
+        """
+        merged = dict(self.contents)
+        no_header = set(self.no_header)
+        no_body = set(self.no_body)
+        for number, content in contents.items():
+            if content is None or not content.body:
+                # An answer that is not enough is not asked for again.
+                if number in bodies:
+                    no_body.add(number)
+                elif number in headers and content is None:
+                    no_header.add(number)
+            if content is not None:
+                before = merged.get(number)
+                if before is None or content.body or before.header != content.header:
+                    merged[number] = content
+        return attrs.evolve(
+            self,
+            contents=merged,
+            no_header=frozenset(no_header),
+            no_body=frozenset(no_body),
+        )
+
+
+class _Comparison(Generic[RowT]):
+    """
+    One comparison of a listing with rows: first by unique-id, then by content.
+
+    It starts from the beginning at each step.  While something is to be read, what it
+    finds is provisional.
+    """
+
+    def __init__(self, basis: _Basis[RowT]) -> None:
+        self._basis = basis
+        self._rows = basis.rows
+        self._sizes = basis.inventory.sizes
+        self._uids = basis.inventory.uids
+        self._contents = basis.contents
+        self._known: dict[int, int] = {}
+        """Number -> index of the row."""
+
+        self._taken = bytearray(len(basis.rows))
+        self._new: list[int] = []
+        self._unread: set[int] = set()
+        self._headers: set[int] = set()
+        self._bodies: set[int] = set()
+
+    def steps(self) -> Steps[Identified[RowT]]:
+        """Compare in slices."""
+        rest = yield from self._by_uid()
+        by_uid = len(self._known)
+        if rest:
+            yield from self._by_content(rest)
+        return (yield from self._result(by_uid))
+
+    # -- what must be read
+
+    def _ask_header(self, number: int) -> None:
+        if number in self._basis.no_header:
+            self._ask_body(number)
+        else:
+            self._headers.add(number)
+
+    def _ask_body(self, number: int) -> None:
+        if number in self._basis.no_body:
+            self._unread.add(number)
+        else:
+            self._bodies.add(number)
+
+    def _match(self, number: int, index: int) -> None:
+        self._known[number] = index
+        self._taken[index] = 1
+
+    # -- by unique-id
+
+    def _by_uid(self) -> Steps[list[int]]:
+        """Match messages by unique-id; return the numbers of the others."""
+        rows, contents = self._rows, self._contents
+        first: dict[str, int] = {}
+        others: dict[str, list[int]] = {}
+        for indices in slices(range(len(rows))):
+            for index in indices:
+                uid = rows[index].uid
+                if uid and first.setdefault(uid, index) != index:
+                    others.setdefault(uid, []).append(index)
+            yield
+        rest: list[int] = []
+        for numbers in slices(sorted(self._sizes)):
+            for number in numbers:
+                uid = self._uids.get(number, "")
+                found = first.get(uid)
+                if found is None:
+                    rest.append(number)
+                    continue
+                row = rows[found]
+                if (
+                    row.deleted_at is None
+                    and row.size == self._sizes[number]
+                    and number not in contents
+                    and uid not in others
+                ):
+                    self._match(number, found)
+                elif not self._by_same_uid(number, [found, *others.get(uid, ())]):
+                    rest.append(number)
+            yield
+        return rest
+
+    def _by_same_uid(self, number: int, indices: list[int]) -> bool:
+        """
+        Match a message with one of the rows that have its unique-id.
+
+        :return: whether it is one of them, or must be read first.
+        """
+        rows, size = self._rows, self._sizes[number]
+        content = self._contents.get(number)
+        alive = [index for index in indices if rows[index].deleted_at is None]
+        likely = [index for index in alive if rows[index].size == size]
+        if content is None:
+            if len(likely) == 1:
+                self._match(number, likely[0])
+                return True
+            if any(rows[index].header_hash for index in indices):
+                self._ask_header(number)
+                return True
+        else:
+            gone = [index for index in indices if rows[index].deleted_at is not None]
+            others = [index for index in alive if rows[index].size != size]
+            for index in likely + others + gone:
+                same = _is_same(content, size, rows[index])
+                if same is None:
+                    self._ask_body(number)
+                    return True
+                if same:
+                    self._match(number, index)
+                    return True
+        for index in likely:
+            if not rows[index].header_hash:
+                self._match(number, index)
+                return True
+        return False
+
+    # -- by content
+
+    def _by_content(self, rest: list[int]) -> Steps[None]:
+        """Match messages that have no unique-id, or one that no row has."""
+        rows = self._rows
+        # A mailbox without known unique-ids may have been moved to another server, which
+        # may count sizes differently.
+        moved = not (self._known or self._headers or self._bodies or self._unread)
+        alive: dict[tuple[str, int], list[int]] = {}
+        gone: dict[tuple[str, int], list[int]] = {}
+        unreadable: dict[int, list[int]] = {}
+        sizes: set[int] = set()
+        for indices in slices(range(len(rows))):
+            for index in indices:
+                if self._taken[index]:
+                    continue
+                row = rows[index]
+                if row.deleted_at is not None:
+                    if row.header_hash:
+                        sizes.add(row.size)
+                        group = (row.header_hash, row.size)
+                        gone.setdefault(group, []).append(index)
+                elif row.header_hash:
+                    sizes.add(row.size)
+                    alive.setdefault((row.header_hash, row.size), []).append(index)
+                elif not row.uid:
+                    unreadable.setdefault(row.size, []).append(index)
+            yield
+
+        groups: dict[tuple[str, int], list[int]] = {}
+        for numbers in slices(rest):
+            for number in numbers:
+                size = self._sizes[number]
+                content = self._contents.get(number)
+                if content is not None:
+                    groups.setdefault((content.header, size), []).append(number)
+                elif number not in self._uids and unreadable.get(size):
+                    self._ask_header(number)
+                    if number in self._unread:
+                        # It could not be read before either.
+                        self._unread.remove(number)
+                        self._match(number, unreadable[size].pop(0))
+                elif size in sizes or (alive and self._may_differ(number, moved)):
+                    self._ask_header(number)
+                else:
+                    self._new.append(number)
+            yield
+        yield from self._by_header(groups, alive, gone, moved)
+
+    def _may_differ(self, number: int, moved: bool) -> bool:
+        """Return whether a message can be one that had another size."""
+        return moved or number not in self._uids
+
+    def _by_header(
+        self,
+        groups: dict[tuple[str, int], list[int]],
+        alive: dict[tuple[str, int], list[int]],
+        gone: dict[tuple[str, int], list[int]],
+        moved: bool,
+    ) -> Steps[None]:
+        """Match messages whose header was read, by header and size -> numbers, rows."""
+        before = len(self._known)
+        left: dict[str, list[int]] = {}
+        for read in slices(list(groups.items())):
+            for group, numbers in read:
+                numbers = self._pair(numbers, alive.get(group, []), by_header=True)
+                # A deleted message rarely comes back with another unique-id, and second
+                # copies are common: the body must be the same, too.
+                numbers = self._pair(numbers, gone.get(group, []), by_header=False)
+                for number in numbers:
+                    if self._may_differ(number, moved):
+                        left.setdefault(group[0], []).append(number)
+                    else:
+                        self._new.append(number)
+            yield
+        if self._headers or self._bodies:
+            return
+        exact = len(self._known) - before
+
+        others: dict[str, list[int]] = {}
+        for known in slices(list(alive.items())):
+            for (header, _), indices in known:
+                if header in left:
+                    others.setdefault(header, []).extend(
+                        index for index in indices if not self._taken[index]
+                    )
+            yield
+        alike = sum(
+            min(len(left[header]), len(indices))
+            for header, indices in others.items()
+            if self._contents[left[header][0]].identified
+        )
+        moved = moved and self._is_move(alike, exact)
+        for remaining in slices(list(left.items())):
+            for header, numbers in remaining:
+                indices = others.get(header, [])
+                if not moved or not self._contents[numbers[0]].identified:
+                    indices = [i for i in indices if self._rows[i].body_hash]
+                self._new += self._pair(numbers, indices, by_header=moved)
+            yield
+
+    def _is_move(self, alike: int, exact: int) -> bool:
+        """
+        Return whether the mailbox was moved to a server that counts other sizes.
+
+        :param alike: messages that have the header of a known one, and another size.
+        :param exact: messages that have the header and the size of a known one.
+        """
+        if not self._uids and exact:
+            # Nothing has changed in a mailbox without unique-ids.
+            return False
+        found = alike + exact
+        return found >= MOVED and 2 * found >= self._listed()
+
+    def _pair(
+        self, numbers: list[int], indices: list[int], *, by_header: bool
+    ) -> list[int]:
+        """
+        Match messages with rows that have the same header.
+
+        :param by_header: whether the header is enough if it has a Message-ID.
+        :return: the messages that are none of these rows.
+        """
+        if not numbers or not indices:
+            return numbers
+        rows = self._rows
+        by_body: dict[str, list[int]] = {}
+        for index in indices:
+            by_body.setdefault(rows[index].body_hash, []).append(index)
+        identified = self._contents[numbers[0]].identified
+        enough = len(numbers) <= len(indices) and len(by_body) == 1
+        if by_header and identified and enough:
+            # Equal messages are counted: it does not matter which is which.
+            for number, index in zip(numbers, indices, strict=False):
+                self._match(number, index)
+            return []
+        without = by_body.pop("", [])
+        left: list[int] = []
+        for number in numbers:
+            body = self._contents[number].body
+            if by_body and not body:
+                self._ask_body(number)
+            elif by_body.get(body):
+                self._match(number, by_body[body].pop(0))
+            else:
+                left.append(number)
+        for number, index in zip(left, without, strict=False):
+            self._match(number, index)
+        return left[len(without) :]
+
+    # -- the result
+
+    def _listed(self) -> int:
+        """Return how many known messages were listed last."""
+        if self._basis.account is not None:
+            return self._basis.account.listed
+        return sum(row.deleted_at is None for row in self._rows)
+
+    def _result(self, by_uid: int) -> Steps[Identified[RowT]]:
+        basis, rows, uids = self._basis, self._rows, self._uids
+        known: dict[int, RowT] = {}
+        renamed: dict[int, RowT] = {}
+        resized: dict[int, RowT] = {}
+        returned: dict[int, RowT] = {}
+        changed = 0
+        for numbers in slices(sorted(self._known)):
+            for number in numbers:
+                row = known[number] = rows[self._known[number]]
+                uid = uids.get(number, row.uid)
+                if uid != row.uid:
+                    renamed[number] = row
+                    changed += bool(row.uid)
+                if row.size != self._sizes[number]:
+                    resized[number] = row
+                if row.deleted_at is not None:
+                    returned[number] = row
+            yield
+        absent: list[RowT] = []
+        # A message that could not be read may be one of these.
+        unread_sizes = {self._sizes[number] for number in self._unread}
+        unread_uids = {uids[number] for number in self._unread if number in uids}
+        for indices in slices(range(len(rows))):
+            absent += [
+                rows[index]
+                for index in indices
+                if not self._taken[index]
+                and rows[index].size not in unread_sizes
+                and rows[index].uid not in unread_uids
+            ]
+            yield
+        if basis.all_headers:
+            for number in self._new:
+                if number not in basis.contents and number not in basis.no_header:
+                    self._headers.add(number)
+        uids_changed = 0 if basis.account is None else basis.account.uids_changed
+        if by_uid:
+            uids_changed = 0
+        elif changed:
+            uids_changed += 1
+        return Identified(
+            inventory=basis.inventory,
+            known=known,
+            new=tuple(sorted(self._new)),
+            absent=tuple(absent),
+            renamed=renamed,
+            resized=resized,
+            returned=returned,
+            unread=frozenset(self._unread),
+            headers=frozenset(self._headers),
+            bodies=frozenset(self._bodies),
+            contents=basis.contents,
+            uids_changed=uids_changed,
+            held=self._held(),
+            basis=basis,
+        )
+
+    def _held(self) -> str:
+        account = self._basis.account
+        if self._known or self._headers or self._bodies:
+            return ""
+        if account is not None and (account.looked_at is None or account.released_as):
+            return ""
+        usual = 0.0 if account is None else account.usual_new
+        if self._listed() < HELD_KNOWN:
+            return ""
+        if len(self._new) <= max(HELD_NEW, HELD_USUAL * usual):
+            return ""
+        return (
+            f"{len(self._new)} messages look new, and none of the {self._listed()}"
+            " known ones is recognised"
+        )
+
+
+def _is_same(content: Content, size: int, row: KnownMessage) -> bool | None:
+    """
+    Return whether a message is that of a row with the same unique-id.
+
+    :return: ``None`` if its body must be read.
+    """
+    if content.header != row.header_hash:
+        return False
+    if content.identified or (size == row.size and row.deleted_at is None):
+        return True
+    if not row.body_hash:
+        return size == row.size
+    return content.body == row.body_hash if content.body else None
