@@ -82,13 +82,61 @@ class DeliveryEvent(str, enum.Enum):
     """An administrator wants it to be tried again."""
 
 
-def account_after(state: AccountState, event: AccountEvent) -> AccountState:
-    """
-    Return the state of an account after an event.
+_ACCOUNTS = {
+    (AccountState.OK, AccountEvent.HELD): AccountState.HELD,
+    (AccountState.HELD, AccountEvent.HELD): AccountState.HELD,
+    (AccountState.PERSON, AccountEvent.HELD): AccountState.HELD,
+    (AccountState.OK, AccountEvent.REFUSED): AccountState.PERSON,
+    # Held while its last look was still going on.
+    (AccountState.HELD, AccountEvent.REFUSED): AccountState.HELD,
+    (AccountState.PERSON, AccountEvent.REFUSED): AccountState.PERSON,
+    (AccountState.OK, AccountEvent.RELEASED): AccountState.OK,
+    (AccountState.HELD, AccountEvent.RELEASED): AccountState.OK,
+    (AccountState.PERSON, AccountEvent.RELEASED): AccountState.OK,
+}
 
-    :raises TransitionError: the event cannot happen in this state.
-    """
-    raise NotImplementedError
+_MESSAGES = {
+    (None, MessageEvent.SKIPPED): MessageState.SKIPPED,
+    (None, MessageEvent.FAILED): MessageState.SUSPECT,
+    (None, MessageEvent.RETRIEVED): MessageState.RETRIEVED,
+    (MessageState.SUSPECT, MessageEvent.SKIPPED): MessageState.SKIPPED,
+    (MessageState.SUSPECT, MessageEvent.FAILED): MessageState.SUSPECT,
+    (MessageState.SUSPECT, MessageEvent.RETRIEVED): MessageState.RETRIEVED,
+    (MessageState.SUSPECT, MessageEvent.GIVEN_UP): MessageState.SET_ASIDE,
+    # By another rule, or wanted because the rule is gone.
+    (MessageState.SKIPPED, MessageEvent.SKIPPED): MessageState.SKIPPED,
+    (MessageState.SKIPPED, MessageEvent.FAILED): MessageState.SUSPECT,
+    (MessageState.SKIPPED, MessageEvent.RETRIEVED): MessageState.RETRIEVED,
+    # Again, because its file is on another machine.
+    (MessageState.RETRIEVED, MessageEvent.RETRIEVED): MessageState.RETRIEVED,
+    (MessageState.RETRIEVED, MessageEvent.LOST): MessageState.SUSPECT,
+    (MessageState.RETRIEVED, MessageEvent.DELIVERED): MessageState.DELIVERED,
+    (MessageState.RETRIEVED, MessageEvent.GIVEN_UP): MessageState.SET_ASIDE,
+    (MessageState.DELIVERED, MessageEvent.DELETED): MessageState.DELETED,
+    # It was on the server again, and was deleted again.
+    (MessageState.DELETED, MessageEvent.DELETED): MessageState.DELETED,
+    (MessageState.SET_ASIDE, MessageEvent.RETRIED): MessageState.RETRIEVED,
+    (MessageState.SET_ASIDE, MessageEvent.RETRIED_WITHOUT_COPY): MessageState.SUSPECT,
+}
+
+_DELIVERIES = {
+    (DeliveryState.WAITING, DeliveryEvent.BEGUN): DeliveryState.DELIVERING,
+    # Again, after a crash.
+    (DeliveryState.DELIVERING, DeliveryEvent.BEGUN): DeliveryState.DELIVERING,
+    # Effect and row are one transaction.
+    (DeliveryState.WAITING, DeliveryEvent.DONE): DeliveryState.DELIVERED,
+    (DeliveryState.DELIVERING, DeliveryEvent.DONE): DeliveryState.DELIVERED,
+    (DeliveryState.WAITING, DeliveryEvent.FAILED): DeliveryState.WAITING,
+    (DeliveryState.DELIVERING, DeliveryEvent.FAILED): DeliveryState.WAITING,
+    (DeliveryState.WAITING, DeliveryEvent.GIVEN_UP): DeliveryState.SET_ASIDE,
+    (DeliveryState.DELIVERING, DeliveryEvent.GIVEN_UP): DeliveryState.SET_ASIDE,
+    (DeliveryState.SET_ASIDE, DeliveryEvent.RETRIED): DeliveryState.WAITING,
+}
+
+
+def account_after(state: AccountState, event: AccountEvent) -> AccountState:
+    """Return the state of an account after an event; each can happen in each state."""
+    return _ACCOUNTS[state, event]
 
 
 def message_after(state: MessageState | None, event: MessageEvent) -> MessageState:
@@ -98,7 +146,11 @@ def message_after(state: MessageState | None, event: MessageEvent) -> MessageSta
     :param state: ``None``: it has no row yet.
     :raises TransitionError: the event cannot happen in this state.
     """
-    raise NotImplementedError
+    after = _MESSAGES.get((state, event))
+    if after is None:
+        what = "without a row" if state is None else f"that is {state.value}"
+        raise TransitionError(f"a message {what} cannot become {event.value}")
+    return after
 
 
 def delivery_after(state: DeliveryState, event: DeliveryEvent) -> DeliveryState:
@@ -107,7 +159,12 @@ def delivery_after(state: DeliveryState, event: DeliveryEvent) -> DeliveryState:
 
     :raises TransitionError: the event cannot happen in this state.
     """
-    raise NotImplementedError
+    after = _DELIVERIES.get((state, event))
+    if after is None:
+        raise TransitionError(
+            f"a delivery that is {state.value} cannot become {event.value}"
+        )
+    return after
 
 
 def outcome_of(deliveries: Iterable[DeliveryState]) -> MessageEvent | None:
@@ -115,6 +172,11 @@ def outcome_of(deliveries: Iterable[DeliveryState]) -> MessageEvent | None:
     Return what the deliveries of a message mean for it.
 
     :return: ``DELIVERED`` if all are, ``GIVEN_UP`` if none waits and one is set aside,
-        ``None`` while one waits.
+        ``None`` while one waits or there is none.
     """
-    raise NotImplementedError
+    states = set(deliveries)
+    if not states or states & {DeliveryState.WAITING, DeliveryState.DELIVERING}:
+        return None
+    if DeliveryState.SET_ASIDE in states:
+        return MessageEvent.GIVEN_UP
+    return MessageEvent.DELIVERED
