@@ -398,8 +398,8 @@ class _Comparison(Generic[RowT]):
     def _by_content(self, rest: list[int]) -> Steps[None]:
         """Match messages that have no unique-id, or one that no row has."""
         rows = self._rows
-        # A mailbox without known unique-ids may have been moved to another server, which
-        # may count sizes differently.
+        # A mailbox without known unique-ids may have been moved to another server, and
+        # servers count sizes differently.
         moved = not (self._known or self._headers or self._bodies or self._unread)
         alive: dict[tuple[str, int], list[int]] = {}
         gone: dict[tuple[str, int], list[int]] = {}
