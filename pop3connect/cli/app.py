@@ -7,6 +7,9 @@ from __future__ import annotations
 import click
 
 from .._version import __version__
+from .accounts import accounts_group
+from .collected import messages_group
+from .database import database_group
 from .exits import Exit
 from .info import info_command
 from .listing import list_command, stat_command
@@ -23,6 +26,9 @@ def pop3connect() -> None:
     """
     Look into POP3 mailboxes, and fetch mail from them.
 
+    The commands accounts, messages and database are for the administrators of a
+    collector, which 'twistd pop3connect collect' starts.
+
     The password comes from --password-command, --keyring, the environment variable
     POP3CONNECT_PASSWORD, or a prompt.
     """
@@ -36,6 +42,9 @@ for _command in (
     top_command,
     get_command,
     delete_command,
+    accounts_group,
+    messages_group,
+    database_group,
 ):
     pop3connect.add_command(_command)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from ..collect.lock import InUseError
 from ..errors import (
     CommandError,
     ConnectError,
@@ -22,9 +23,12 @@ from ..errors import (
     VerificationError,
 )
 from ..remedies import Option
-from .numbers import NoSuchMessageError
 
-__all__ = ["Exit", "exit_status", "words"]
+__all__ = ["Exit", "NotFoundError", "exit_status", "words"]
+
+
+class NotFoundError(POP3Error):
+    """The user named something that does not exist, such as a message."""
 
 
 class Exit(enum.IntEnum):
@@ -55,16 +59,17 @@ class Exit(enum.IntEnum):
     """The name, the password, or the state of the account."""
 
     REFUSED = 8
-    """The server refused a command, or has no such message."""
+    """The server refused a command, or there is no such message or account."""
 
     NONSENSE = 9
     """The server does not speak POP3 as it should."""
 
     LOCAL_FILES = 10
-    """A file on this computer could not be read or written."""
+    """A file or database could not be read or written."""
 
     TRY_LATER = 75
-    """The server refused for now: mailbox in use, too early, a temporary fault."""
+    """Refused for now: mailbox in use, too early, a temporary fault; another process
+    uses the same state."""
 
     INTERRUPTED = 130
     """Ctrl-C.  Nothing was deleted, unless a message says that QUIT was sent."""
@@ -80,8 +85,11 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (TLSError, Exit.NO_TLS),
     (LoginError, Exit.LOGIN_REFUSED),
     (CommandError, Exit.REFUSED),
-    (NoSuchMessageError, Exit.REFUSED),
+    (NotFoundError, Exit.REFUSED),
     (ProtocolError, Exit.NONSENSE),
+    (InUseError, Exit.TRY_LATER),
+    # Of the journal, which is not imported for that.
+    (POP3Error, Exit.LOCAL_FILES),
     (OSError, Exit.LOCAL_FILES),
 )
 

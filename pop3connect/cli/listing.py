@@ -47,7 +47,7 @@ def stat_command(access: Access, as_json: bool) -> None:
     use_session(access, use)
 
 
-@click.command("list")
+@click.command("list", short_help="List the messages: size, date, sender, subject.")
 @access_options
 @click.argument("numbers", nargs=-1, type=NUMBERS)
 @click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")

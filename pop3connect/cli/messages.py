@@ -38,7 +38,7 @@ def get_command(access: Access, number: int) -> None:
     use_session(access, use)
 
 
-@click.command("top")
+@click.command("top", short_help="Show the header and some lines of a message.")
 @access_options
 @click.argument("number", type=WholeNumber(1))
 @click.argument("lines", type=WholeNumber(0), default=10)

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from ..errors import CommandError, POP3Error
+from ..errors import CommandError
 from ..handle import Handle
+from .exits import NotFoundError
 from .output import counted
 
 __all__ = [
     "NUMBERS",
-    "NoSuchMessageError",
     "Range",
     "WholeNumber",
     "choose",
@@ -49,10 +49,6 @@ class WholeNumber(click.ParamType):  # type: ignore[type-arg]
         if not _WHOLE.match(str(value)) or int(value) < self._least:
             self.fail(f"{value!r} is not a number from {self._least}", param, ctx)
         return int(value)
-
-
-class NoSuchMessageError(POP3Error):
-    """The user named a message that the mailbox does not have."""
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -107,7 +103,7 @@ def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     Return the numbers of the existing messages that are meant, each once, in order.
 
     :param given: empty means all.
-    :raises NoSuchMessageError: a single number that was given does not exist.
+    :raises NotFoundError: a single number that was given does not exist.
     """
     existing = sorted(there)
     ranges = [one for part in given for one in part]
@@ -116,7 +112,7 @@ def choose(given: Sequence[list[Range]], there: Iterable[int]) -> list[int]:
     known = set(existing)
     for first, last in ranges:
         if first == last and first not in known:
-            raise NoSuchMessageError(
+            raise NotFoundError(
                 f"message {first} does not exist; the mailbox has "
                 f"{counted(len(existing), 'message')}"
             )

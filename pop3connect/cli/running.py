@@ -1,5 +1,5 @@
 """
-Runs the reactor for one command, and ends with an exit status.
+Runs one command, most of them in the reactor, and ends with an exit status.
 
 Ctrl-C and SIGTERM cancel the command, which closes its session without deleting
 anything; the reactor stops only then.
@@ -32,7 +32,7 @@ from ..reactors import steady_time
 from .exits import exit_status, words
 from .output import tell
 
-__all__ = ["Work", "finish", "run_reactor"]
+__all__ = ["Work", "finish", "report", "run_reactor"]
 
 Work = Callable[[Any], Coroutine[Any, Any, int]]
 """Does the work of a command with a reactor, and returns the exit status."""
@@ -44,17 +44,21 @@ def finish(work: Work) -> NoReturn:
 
     The object of click's context runs the work, if there is one.
     """
-    context = click.get_current_context()
-    run = context.obj or run_reactor
+    run = click.get_current_context().obj or run_reactor
+    report(lambda: run(work))
+
+
+def report(work: Callable[[], int]) -> NoReturn:
+    """Do the work of the current command without a reactor, and exit likewise."""
     try:
-        status = run(work)
+        status = work()
     except BrokenPipeError:
         # click handles it silently.
         raise
     except (POP3Error, OSError) as error:
         tell(words(error))
         status = exit_status(error)
-    context.exit(status)
+    click.get_current_context().exit(status)
 
 
 def run_reactor(work: Work) -> int:

@@ -35,8 +35,8 @@ from pop3connect import (
 from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import main, pop3connect
-from pop3connect.cli.exits import Exit, exit_status, words
-from pop3connect.cli.numbers import NUMBERS, NoSuchMessageError, WholeNumber, choose
+from pop3connect.cli.exits import Exit, NotFoundError, exit_status, words
+from pop3connect.cli.numbers import NUMBERS, WholeNumber, choose
 from pop3connect.cli.output import counted
 from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
 from pop3connect.cli.running import Work
@@ -396,11 +396,11 @@ class NumbersTests(SynchronousTestCase):
             self.assertRaises(click.BadParameter, self.chosen, argument)
 
     def test_missing_message_number_is_refused(self) -> None:
-        error = self.assertRaises(NoSuchMessageError, self.chosen, "1", "4")
+        error = self.assertRaises(NotFoundError, self.chosen, "1", "4")
         self.assertEqual(
             str(error), "message 4 does not exist; the mailbox has 5 messages"
         )
-        error = self.assertRaises(NoSuchMessageError, choose, [[(2, 2)]], [1])
+        error = self.assertRaises(NotFoundError, choose, [[(2, 2)]], [1])
         self.assertIn("the mailbox has 1 message", str(error))
         self.assertNotIn("messages", str(error))
 
@@ -427,7 +427,7 @@ class ExitTests(SynchronousTestCase):
             (LoginError("x"), 7),
             (LoginError("x", code="AUTH"), 7),
             (CommandError("x"), 8),
-            (NoSuchMessageError("x"), 8),
+            (NotFoundError("x"), 8),
             (ProtocolError("x"), 9),
             (OSError("x"), 10),
             (LoginError("x", code="IN-USE"), 75),

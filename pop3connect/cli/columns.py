@@ -1,0 +1,52 @@
+"""
+Shows rows as columns of text, and times as ages: ``5 min``, ``3 days``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Collection, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+from ..redaction import escape
+from .output import echo
+
+__all__ = ["age", "show_columns"]
+
+_UNITS = (("days", 24 * 3600), ("h", 3600), ("min", 60))
+
+
+def show_columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
+) -> None:
+    """
+    Print a table; on a terminal, each line is cut to its width.
+
+    :param head: the name of each column.
+    :param rows: the texts of each row; control characters in them are escaped.
+    :param right: the names of the columns that are aligned to the right.
+    """
+    lines = [list(head), *([escape(text) for text in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            " " * (width - cell_len(text)) + text
+            if name in right
+            else set_cell_size(text, width)
+            for name, text, width in zip(head, line, widths, strict=True)
+        ]
+        shown = "  ".join(cells).rstrip()
+        if sys.stdout.isatty():
+            shown = set_cell_size(shown, shutil.get_terminal_size().columns - 1)
+        echo(shown.rstrip())
+
+
+def age(seconds: float) -> str:
+    """Return a duration for people, in whole units of the largest that fits twice."""
+    seconds = max(seconds, 0)
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
