@@ -9,12 +9,18 @@ A plain destination delivers one message at a time (`Destination`).  A witnessed
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from email import policy
 from email.message import EmailMessage
+from email.parser import BytesParser
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import attrs
+
+from .folder import open_regular, pieces
 
 __all__ = [
     "Destination",
@@ -23,9 +29,24 @@ __all__ = [
     "Never",
     "Prepared",
     "Proof",
+    "UnreadableError",
     "Witness",
     "Witnessed",
+    "words",
 ]
+
+
+class UnreadableError(Exception):
+    """
+    The file of a message cannot be read; its destination is not to blame.
+    """
+
+
+def words(error: OSError) -> str:
+    """Return what happened, without the number that ``str`` begins with."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
 
 
 @attrs.frozen
@@ -60,7 +81,7 @@ class Mail:
         :raises OSError: it cannot be read, is a link or not a regular file, or belongs
             to another user.
         """
-        raise NotImplementedError
+        return os.fdopen(open_regular(self.path), "rb")
 
     def read(self) -> bytes:
         """
@@ -77,7 +98,30 @@ class Mail:
 
         :raises OSError: as for `open`.
         """
-        raise NotImplementedError
+        with self.open() as file:
+            return BytesParser(policy=policy.default).parse(file)
+
+    @contextmanager
+    def pieces(self) -> Iterator[Iterator[bytes]]:
+        """
+        Open the file, and read it in pieces.
+
+        :raises UnreadableError: it cannot be opened, or read; other errors in the
+            block are left as they are.
+        """
+        try:
+            file = self.open()
+        except OSError as error:
+            raise UnreadableError(words(error)) from error
+        with file:
+            yield _readable(pieces(file))
+
+
+def _readable(source: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from source
+    except OSError as error:
+        raise UnreadableError(words(error)) from error
 
 
 class Later(Exception):
@@ -126,7 +170,7 @@ class Proof(enum.Enum):
     """The message was delivered, and is on disk."""
 
     NOT_DONE = "not done"
-    """It was not delivered: prepare it again, as `Witnessed.resumed` returns it."""
+    """It was not delivered: prepare it again."""
 
     UNKNOWN = "unknown"
     """Deliver it again, as an attempt that may be a repetition."""
@@ -172,35 +216,44 @@ class Prepared(Protocol):
 
     The caller commits the witnesses between `Witnessed.prepare` and `carry_out`.  The
     methods block: call them in a thread, one after the other.
-
-    :ivar mails: the messages.
-    :ivar witnesses: a witness for each of ``mails``.
-    :ivar refused: the messages that could not be prepared, such as those whose file
-        cannot be read, each with its error; they are not in ``mails``.
     """
 
-    mails: Sequence[Mail]
-    witnesses: Sequence[Witness]
-    refused: Sequence[tuple[Mail, Exception]]
+    @property
+    def mails(self) -> Sequence[Mail]:
+        """The messages."""
+
+    @property
+    def witnesses(self) -> Sequence[Witness]:
+        """A witness for each of `mails`."""
+
+    @property
+    def refused(self) -> Sequence[tuple[Mail, Exception]]:
+        """
+        The messages whose files cannot be read, each with its `UnreadableError`.
+
+        They are not in `mails`.
+        """
 
     def carry_out(self, only: Collection[str] | None = None) -> list[Exception | None]:
         """
-        Deliver; what is delivered is on disk when this returns.
+        Deliver, and release the locks; what is delivered is on disk then.
 
         After an error the message may have been delivered nevertheless: ask
         `Witnessed.prove` before it is tried again.
 
         :param only: the keys of the messages to deliver; ``None``: all of them.
-        :return: for each of ``mails`` its error, or ``None``: delivered.  A message
-            that is not in ``only`` has `Later`.
+        :return: for each of `mails` its error, or ``None``: delivered.  A message that
+            is not in ``only`` has `Later`.
         """
 
     def discard(self) -> None:
         """
         Remove what was written for messages that are not delivered.
 
-        Call it only if no committed row says that one of them is being delivered: the
-        rows were not written, or their failure has been noted since.
+        Only if it is certain that no row in the journal says that one of them is being
+        delivered: the missing file would prove that it was.  After an error of the
+        journal that is not certain: the rows may have been committed.  What is left is
+        removed by `Maildir.sweep`.
         """
 
     def close(self) -> None:
@@ -233,9 +286,6 @@ class Witnessed(Protocol):
             the clock cannot be trusted.
         :raises Later: the destination is in trouble.
         """
-
-    def resumed(self, witness: Witness, mail: Mail) -> Mail:
-        """Return what to prepare after `Proof.NOT_DONE`."""
 
     def stop(self) -> None:
         """Let every wait for a lock end at once, for good; from any thread."""

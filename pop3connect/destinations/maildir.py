@@ -8,13 +8,76 @@ delivered, as long as this is the same Maildir and no cleaner can have been ther
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from .base import Mail, Prepared, Proof, Witness
-from .incoming import Incoming
+import attrs
+
+from ..files import ABANDONED
+from .base import Later, Mail, Prepared, Proof, UnreadableError, Witness, words
+from .folder import DISK, Disk, Folder, NewFile, make_folders
+from .incoming import NO_KEY, RUN, Incoming, groups, keep_in, safe_key
+from .lines import LineEnds
 
 __all__ = ["Maildir"]
+
+_FOLDERS = ("tmp", "new", "cur")
+
+_ID = ".pop3connect-id"
+_ID_CONTENT = re.compile(rb"([0-9a-f]{32})\n")
+
+# When it was made, key, account, process, a random part, and machine.
+_OURS = re.compile(
+    r"\d+\.K([0-9a-f]{32})A([0-9a-f]{16})R([0-9a-f]{8})[0-9a-f]{8}\.([^/:,]+)"
+)
+
+MAX_MACHINE = 100
+"""Characters of the machine's name in the name of a file, which may have 255 bytes."""
+
+
+@attrs.frozen
+class _Opened:
+    """
+    The folders of a Maildir, open.
+
+    :ivar mark: the content of its file with the id.
+    """
+
+    tmp: Folder
+    new: Folder
+    cur: Folder
+    mark: str
+
+    def __enter__(self) -> _Opened:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close all."""
+        self.close()
+
+    def close(self) -> None:
+        for folder in (self.tmp, self.new, self.cur):
+            folder.close()
+
+    def witness(self, name: str) -> Witness:
+        return Witness(
+            path=str(self.tmp.path / name), inode=self.tmp.status.st_ino, mark=self.mark
+        )
+
+    def is_there(self, name: str) -> bool:
+        """Return whether the file has been moved, and not removed since."""
+        # Mail programs add flags behind the name.
+        return any(
+            re.split("[:,]", found, maxsplit=1)[0] == name
+            for folder in (self.new, self.cur)
+            for found in folder.names()
+        )
 
 
 class Maildir:
@@ -26,10 +89,13 @@ class Maildir:
 
     :param folder: the Maildir.
     :param machine: the name of this machine, for the names of files.
+    :param journal: names the journal in which the files are named, the same on all of
+        its machines: two journals do not remove each other's files.
     :param crlf: whether lines end with CRLF, as on the wire; otherwise with LF, as mail
         programs expect.
     :param mode: the permissions of files; folders get the matching ones.
     :param known: whether mail was delivered there before, by an earlier process.
+    :param disk: the calls that a full disk fails.
     """
 
     def __init__(
@@ -37,45 +103,168 @@ class Maildir:
         folder: Path,
         machine: str,
         *,
+        journal: str = "",
         crlf: bool = False,
         mode: int = 0o600,
         known: bool = False,
+        disk: Disk = DISK,
     ) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
+        # As Maildir requires; a comma begins what some servers add to the name.
+        for char, code in (("/", r"\057"), (":", r"\072"), (",", r"\054")):
+            machine = machine.replace(char, code)
+        self._machine = machine[:MAX_MACHINE] or "localhost"
+        self._journal = journal
+        self._crlf = crlf
+        self._mode = mode
+        self._make = not known
+        self._disk = disk
+
+    # -- opening
+
+    def _open(self) -> _Opened:
+        """
+        Open its folders; make those that are missing if it is ours to make.
+
+        :raises Later: that is not possible.
+        """
+        try:
+            opened = self._try_to_open()
+        except OSError as error:
+            raise self._trouble(error) from error
+        self._make = False
+        return opened
+
+    def _trouble(self, error: OSError) -> Later:
+        return Later(
+            reason=f"the Maildir {self.folder} cannot be used: {words(error)}",
+            whole_destination=True,
+        )
+
+    def _try_to_open(self) -> _Opened:
+        if self._make:
+            make_folders(self.folder, self._mode)
+        with contextlib.ExitStack() as stack:
+            try:
+                top = stack.enter_context(Folder(self.folder, self._disk))
+            except FileNotFoundError:
+                raise self._missing() from None
+            if any(top.stat(name) is None for name in _FOLDERS):
+                self._make_folders(top)
+            tmp, new, cur = (stack.enter_context(top.folder(name)) for name in _FOLDERS)
+            opened = _Opened(tmp, new, cur, self._mark(top))
+            stack.pop_all()
+        top.close()
+        return opened
+
+    def _missing(self) -> OSError:
+        return OSError(
+            "it is not there; if its file system is not mounted, mount it; if it was "
+            "removed, make it again: the folder, and in it tmp, new and cur"
+        )
+
+    def _make_folders(self, top: Folder) -> None:
+        # Empty folders are lost by some backups.  All three are missing from a folder
+        # on which the file system with the mail should be mounted.
+        if not (self._make or any(top.stat(name) is not None for name in _FOLDERS)):
+            raise self._missing()
+        for name in _FOLDERS:
+            top.make(name, self._mode)
+        top.sync()
+
+    def _mark(self, top: Folder) -> str:
+        """Return the id of this Maildir; it gets one if it has none."""
+        for _ in range(2):
+            if top.stat(_ID) is not None:
+                found = _ID_CONTENT.fullmatch(top.read(_ID, 100))
+                if found is None:
+                    raise OSError(f"{top.path / _ID} is not a file of pop3connect's")
+                return found[1].decode("ascii")
+            self._write_mark(top)
+        raise OSError(f"{top.path / _ID} is removed by another program")
+
+    def _write_mark(self, top: Folder) -> None:
+        fresh = top.create(f"{_ID}.{secrets.token_hex(8)}", self._mode)
+        try:
+            fresh.write(f"{secrets.token_hex(16)}\n".encode("ascii"))
+            fresh.sync()
+            # Another process may be doing the same: the first one wins.
+            with contextlib.suppress(FileExistsError):
+                top.publish(fresh.name, _ID)
+        finally:
+            fresh.remove()
+        top.sync()
+
+    # -- as a Keeper
 
     def begin(self, account: str) -> Incoming:
         """Begin a message in ``tmp``, as `Keeper`."""
-        raise NotImplementedError
+        turn = None if self._crlf else LineEnds()
+        return Incoming(account, lambda: self._begin(account), turn)
+
+    def _begin(self, account: str) -> NewFile:
+        opened = self._open()
+        opened.new.close()
+        opened.cur.close()
+        name = self._name(NO_KEY, account)
+        try:
+            return opened.tmp.create(name, self._mode, last=True)
+        except BaseException:
+            opened.tmp.close()
+            raise
 
     def keep(self, messages: Sequence[Incoming]) -> None:
         """
         Write messages to ``tmp``, as `Keeper`: the files and ``tmp`` are fsynced.
+        """
+        try:
+            opened = self._open()
+        except Later:
+            for message in messages:
+                message.discard()
+            raise
+        with opened:
+            keep_in(
+                opened.tmp,
+                messages,
+                lambda message: self._name(message.key, message.account),
+                self._mode,
+            )
+
+    def find(self, name: str) -> Path | None:
+        """
+        Return a file in ``tmp``, as `Keeper`.
 
         :raises Later: this Maildir cannot be used.
         """
-        raise NotImplementedError
+        name = Path(name).name
+        if _OURS.fullmatch(name):
+            with self._open() as opened:
+                if opened.tmp.has_file(name):
+                    return opened.tmp.path / name
+        return None
 
-    def find(self, name: str) -> Path | None:
-        """Return a file in ``tmp`` by its name or path; ``None``: it is not there."""
-        raise NotImplementedError
-
-    def prepare(self, mails: Sequence[Mail]) -> Prepared:
+    def remove(self, names: Iterable[str]) -> None:
         """
-        Copy messages to ``tmp``, as `Witnessed`.
+        Remove files in ``tmp`` of messages that are final, as `Keeper`.
 
-        A message whose file is in ``tmp`` already, by `keep`, is not copied.
+        Never those of a message that is being delivered: a missing file means that it
+        was delivered.
         """
-        raise NotImplementedError
+        with self._open() as opened:
+            for name in {Path(name).name for name in names}:
+                if _OURS.fullmatch(name):
+                    opened.tmp.remove(name)
 
-    def prove(
-        self, witness: Witness, mail: Mail | None = None, *, age: float = 0.0
-    ) -> Proof:
-        """Find out whether a message was delivered, as `Witnessed`."""
-        raise NotImplementedError
+    def _name(self, key: str, account: str) -> str:
+        return (
+            f"{int(time.time())}.K{safe_key(key)}A{self._owner(account)}"
+            f"R{RUN}{secrets.token_hex(4)}.{self._machine}"
+        )
 
-    def resumed(self, witness: Witness, mail: Mail) -> Mail:
-        """Return the message with the file in ``tmp`` that proves it undelivered."""
-        raise NotImplementedError
+    def _owner(self, account: str) -> str:
+        whose = f"{self._journal}\n{account}".encode("utf-8", "surrogateescape")
+        return hashlib.sha256(whose).hexdigest()[:16]
 
     def sweep(
         self, account: str, named: Collection[str], *, now: float | None = None
@@ -84,15 +273,190 @@ class Maildir:
         Remove the files in ``tmp`` that a crash left behind.
 
         For the holder of an account, before its first look.  Removed are files of this
-        account that no row names: those of this machine, and those of others after 36
-        hours.  It blocks: call it in a thread.
+        account that no row names: those of earlier processes of this machine, and those
+        of other machines after 36 hours.  It blocks: call it in a thread.
 
         :param named: the names or paths of files that rows name.
         :param now: the time; ``None``: the clock cannot be trusted, so that none is
             removed for its age.
         :return: how many files were removed.
+        :raises Later: this Maildir cannot be used.
         """
-        raise NotImplementedError
+        keep = {Path(name).name for name in named}
+        removed = 0
+        with self._open() as opened:
+            for name in opened.tmp.names():
+                found = _OURS.fullmatch(name)
+                if (
+                    found is None
+                    or name in keep
+                    or found[2] != self._owner(account)
+                    or found[3] == RUN
+                ):
+                    continue
+                if found[4] == self._machine or self._is_old(opened.tmp, name, now):
+                    removed += opened.tmp.remove(name)
+        return removed
+
+    def _is_old(self, tmp: Folder, name: str, now: float | None) -> bool:
+        status = tmp.stat(name)
+        return (
+            now is not None and status is not None and now - status.st_mtime > ABANDONED
+        )
+
+    # -- as a destination
+
+    def prepare(self, mails: Sequence[Mail]) -> Prepared:
+        """
+        Copy messages to ``tmp``, as `Witnessed`.
+
+        A message whose file is in ``tmp`` already, by `keep`, is not copied.
+        """
+        prepared = _Prepared(self._open(), self._trouble)
+        try:
+            for group in groups(mails):
+                self._copy(prepared, group)
+            if prepared.copies:
+                prepared.opened.tmp.sync()
+        except BaseException as error:
+            prepared.discard()
+            prepared.close()
+            if isinstance(error, OSError):
+                raise self._trouble(error) from error
+            raise
+        return prepared
+
+    def _copy(self, prepared: _Prepared, mails: Sequence[Mail]) -> None:
+        """Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not."""
+        tmp = prepared.opened.tmp
+        fresh: list[tuple[Mail, NewFile]] = []
+        try:
+            for mail in mails:
+                try:
+                    name = self._name_in_tmp(tmp, mail)
+                    if name:
+                        prepared.add(mail, name)
+                    else:
+                        fresh.append((mail, self._write(tmp, mail)))
+                except UnreadableError as error:
+                    prepared.refused.append((mail, error))
+            for _, file in fresh:
+                file.sync()
+        except BaseException:
+            for _, file in fresh:
+                file.remove()
+            raise
+        for mail, file in fresh:
+            file.close()
+            prepared.add(mail, file.name, copy=True)
+
+    def _name_in_tmp(self, tmp: Folder, mail: Mail) -> str:
+        """Return the name of a message that is in ``tmp``; ``""``: it is elsewhere."""
+        name = mail.path.name
+        if mail.path.parent != tmp.path or not _OURS.fullmatch(name):
+            return ""
+        if not tmp.has_file(name):
+            raise UnreadableError(f"{mail.path} is not there")
+        return name
+
+    def _write(self, tmp: Folder, mail: Mail) -> NewFile:
+        turn = None if self._crlf else LineEnds()
+        with mail.pieces() as source:
+            file = tmp.create(self._name(mail.key, mail.account), self._mode)
+            try:
+                for piece in source:
+                    file.write(piece if turn is None else turn.feed(piece))
+                if turn is not None:
+                    file.write(turn.rest())
+            except BaseException:
+                file.remove()
+                raise
+        return file
+
+    def prove(
+        self, witness: Witness, mail: Mail | None = None, *, age: float = 0.0
+    ) -> Proof:
+        """Find out whether a message was delivered, as `Witnessed`."""
+        name = Path(witness.path).name
+        if not _OURS.fullmatch(name):
+            return Proof.UNKNOWN
+        with self._open() as opened:
+            try:
+                return self._prove(opened, witness, name, age)
+            except OSError as error:
+                raise self._trouble(error) from error
+
+    def _prove(self, opened: _Opened, witness: Witness, name: str, age: float) -> Proof:
+        now = opened.witness(name)
+        same = (now.inode, now.mark) == (witness.inode, witness.mark)
+        if same and opened.tmp.has_file(name):
+            return Proof.NOT_DONE
+        # A cleaner removes what has been in tmp for so long; a negative age is that of
+        # a clock that was set back.
+        sure = same and 0 <= age < ABANDONED
+        if not sure and not opened.is_there(name):
+            return Proof.UNKNOWN
+        # The process may have ended between the move and its fsync.
+        opened.new.sync()
+        return Proof.DONE
 
     def stop(self) -> None:
         """Do nothing: a Maildir has no locks."""
+
+
+class _Prepared:
+    """
+    Messages whose files are in ``tmp``, as `Prepared`.
+
+    :ivar opened: the folders that they are in and go to.
+    :ivar copies: the files that `discard` may remove: not those which are the only
+        copy of a message.
+    """
+
+    def __init__(self, opened: _Opened, trouble: Callable[[OSError], Later]) -> None:
+        self.opened = opened
+        self.mails: list[Mail] = []
+        self.witnesses: list[Witness] = []
+        self.refused: list[tuple[Mail, Exception]] = []
+        self.copies: set[str] = set()
+        self._trouble = trouble
+
+    def add(self, mail: Mail, name: str, *, copy: bool = False) -> None:
+        """Add a message whose file is on disk."""
+        self.mails.append(mail)
+        self.witnesses.append(self.opened.witness(name))
+        if copy:
+            self.copies.add(name)
+
+    def carry_out(self, only: Collection[str] | None = None) -> list[Exception | None]:
+        """Move the files to ``new``, and fsync it once."""
+        results: list[Exception | None] = []
+        for mail, witness in zip(self.mails, self.witnesses, strict=True):
+            if only is not None and mail.key not in only:
+                results.append(Later(reason="it was not to be delivered"))
+                continue
+            name = Path(witness.path).name
+            try:
+                self.opened.tmp.rename(name, self.opened.new, name)
+            except OSError as error:
+                results.append(self._trouble(error))
+            else:
+                self.copies.discard(name)
+                results.append(None)
+        try:
+            if None in results:
+                self.opened.new.sync()
+        except OSError as error:
+            return [result or self._trouble(error) for result in results]
+        return results
+
+    def discard(self) -> None:
+        """Remove the copies of messages that were not moved."""
+        for name in self.copies:
+            with contextlib.suppress(OSError):
+                self.opened.tmp.remove(name)
+        self.copies.clear()
+
+    def close(self) -> None:
+        """Close the folders."""
+        self.opened.close()

@@ -1,0 +1,395 @@
+"""
+Opens folders and files so that nothing planted in a shared folder can do harm.
+
+A folder is opened once, and names in it are looked up in the open folder: replacing it
+by a link changes nothing.  A file is opened only if it is a regular file of the user
+that this process runs as; links are not followed, and no FIFO or device is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ..files import sync_folder
+
+__all__ = [
+    "DISK",
+    "Disk",
+    "Folder",
+    "NewFile",
+    "make_folders",
+    "open_regular",
+    "pieces",
+]
+
+PIECE = 1024 * 1024
+"""Bytes that are read and written at once."""
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+# Opening a FIFO does not wait for the other end.
+_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
+
+# What O_NOFOLLOW reports for a link: Linux and macOS, FreeBSD.
+_IS_LINK = (errno.ELOOP, errno.EMLINK)
+
+
+class Disk:
+    """The calls that fail on a full or broken disk; tests pass one that fails."""
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Write, and return how many bytes were written."""
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until a file or a folder is on disk."""
+        os.fsync(descriptor)
+
+    def rename(
+        self, source: str, target: str, source_fd: int | None, target_fd: int | None
+    ) -> None:
+        """Rename a file, from one open folder into another."""
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+    def link(
+        self, source: str, target: str, source_fd: int | None, target_fd: int | None
+    ) -> None:
+        """Give a file a second name."""
+        os.link(
+            source,
+            target,
+            src_dir_fd=source_fd,
+            dst_dir_fd=target_fd,
+            follow_symlinks=False,
+        )
+
+
+DISK = Disk()
+"""The real one."""
+
+
+def _user(otherwise: int = 0) -> int:
+    """Return the number of the user that files must belong to."""
+    return os.geteuid() if hasattr(os, "geteuid") else otherwise
+
+
+def _check_regular(status: os.stat_result, shown: Path) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(f"{shown} is a symbolic link, which pop3connect does not follow")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{shown} is not a regular file")
+
+
+def open_regular(
+    path: Path, flags: int = os.O_RDONLY, *, name: str = "", fd: int | None = None
+) -> int:
+    """
+    Open an existing file, and return its descriptor.
+
+    :param flags: a file that is opened for writing must have only one name: otherwise
+        it may be a hard link, planted to have another file written to.
+    :param name: the name to look up in ``fd``; by default ``path`` is looked up.
+    :param fd: an open folder.
+    :raises OSError: it is a link, not a regular file, belongs to another user, or
+        cannot be opened.
+    """
+    where = name or str(path)
+    # Looked at first: opening a device may do something.
+    _check_regular(os.stat(where, dir_fd=fd, follow_symlinks=False), path)
+    try:
+        descriptor = os.open(where, flags | _BINARY | _NOFOLLOW | _NONBLOCK, dir_fd=fd)
+    except OSError as error:
+        if error.errno in _IS_LINK:
+            raise OSError(f"{path} is a symbolic link") from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(status, path)
+        if status.st_uid != _user(status.st_uid):
+            raise PermissionError(
+                f"{path} belongs to the user with number {status.st_uid}, and not to "
+                "the one who runs pop3connect"
+            )
+        if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink != 1:
+            raise PermissionError(
+                f"{path} has {status.st_nlink} names (hard links), so that another "
+                "file would be written to"
+            )
+        if _NONBLOCK:
+            # A program may get it as its standard input.
+            os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Read a file in pieces."""
+    while piece := file.read(PIECE):
+        yield piece
+
+
+def _folder_mode(mode: int) -> int:
+    """Return the permissions of a folder whose files have these."""
+    return mode | (mode & 0o444) >> 2
+
+
+def make_folders(path: Path, mode: int = 0o600) -> None:
+    """
+    Make a folder and the missing ones above it; each is on disk when this returns.
+
+    :param mode: the permissions of the files that will be in them.  Existing folders
+        keep theirs.
+    :raises OSError: one of them cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_folders(path.parent, mode)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        with Folder(path) as made:
+            made.allow(mode)
+    sync_folder(path.parent)
+
+
+class Folder:
+    """
+    An open folder.
+
+    :param path: for opening it, and for error messages.
+    :param fd: the open folder above it, in which its name is looked up; a link is not
+        followed there.
+    :raises OSError: it cannot be opened, or is a link that another user made.
+    """
+
+    def __init__(self, path: Path, disk: Disk = DISK, *, fd: int | None = None) -> None:
+        self.path = path
+        self.fd: int | None = None
+        self._disk = disk
+        where = str(path) if fd is None else path.name
+        flags = os.O_RDONLY | _DIRECTORY
+        status = os.stat(where, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            # The administrator's own link to the place where the mail is, is followed.
+            if fd is not None or status.st_uid not in (0, _user()):
+                raise OSError(
+                    f"{path} is a symbolic link, which pop3connect does not follow"
+                )
+        else:
+            flags |= _NOFOLLOW
+        if os.name == "nt":  # pragma: no cover - a folder cannot be opened there
+            return
+        try:
+            self.fd = os.open(where, flags, dir_fd=fd)
+        except OSError as error:
+            if error.errno in (*_IS_LINK, errno.ENOTDIR):
+                raise NotADirectoryError(f"{path} is not a folder") from error
+            raise
+
+    def __enter__(self) -> Folder:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close it; more than once does no harm."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _where(self, name: str) -> str:
+        assert os.path.basename(name) == name, name
+        return str(self.path / name) if self.fd is None else name
+
+    @property
+    def status(self) -> os.stat_result:
+        """Its owner, permissions and inode."""
+        return os.stat(self.path if self.fd is None else self.fd)
+
+    def folder(self, name: str) -> Folder:
+        """
+        Open a folder in it.
+
+        :raises OSError: it is not there, or is a link.
+        """
+        self._where(name)
+        return Folder(self.path / name, self._disk, fd=self.fd)
+
+    def make(self, name: str, mode: int) -> None:
+        """
+        Make a folder in it, if it is not there.
+
+        :param mode: the permissions of the files that will be in it.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._where(name), 0o700, dir_fd=self.fd)
+            with self.folder(name) as made:
+                made.allow(mode)
+
+    def allow(self, mode: int) -> None:
+        """Give it the permissions that fit those of the files in it."""
+        if mode != 0o600:
+            os.chmod(self.path if self.fd is None else self.fd, _folder_mode(mode))
+
+    def names(self) -> list[str]:
+        """Return the names in it."""
+        return os.listdir(self.path if self.fd is None else self.fd)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the status of a file, or of a link itself; ``None``: not there."""
+        try:
+            return os.stat(self._where(name), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def has_file(self, name: str) -> bool:
+        """Return whether there is a regular file with this name."""
+        status = self.stat(name)
+        return status is not None and stat.S_ISREG(status.st_mode)
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """Open a file as `open_regular`, and return its descriptor."""
+        return open_regular(self.path / name, flags, name=self._where(name), fd=self.fd)
+
+    def read(self, name: str, most: int) -> bytes:
+        """
+        Return the beginning of a small file.
+
+        :raises OSError: as for `open_regular`.
+        """
+        with os.fdopen(self.open(name), "rb") as file:
+            return file.read(most)
+
+    def create(self, name: str, mode: int = 0o600, *, last: bool = False) -> NewFile:
+        """
+        Make a file.
+
+        :param last: whether this folder is closed with the file.
+        :raises FileExistsError: there is one, or a link.
+        """
+        # Never through a link: POSIX says so of O_EXCL.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NOFOLLOW
+        descriptor = os.open(self._where(name), flags, 0o600, dir_fd=self.fd)
+        if mode != 0o600 and hasattr(os, "fchmod"):
+            # Whatever the umask is.
+            os.fchmod(descriptor, mode)
+        return NewFile(self, name, descriptor, self._disk, last)
+
+    def rename(self, name: str, target: Folder, new: str) -> None:
+        """Rename a file, also into another folder."""
+        self._disk.rename(self._where(name), target._where(new), self.fd, target.fd)
+
+    def link(self, name: str, target: Folder, new: str) -> None:
+        """
+        Give a file a second name, also in another folder.
+
+        :raises FileExistsError: there is a file with this name.
+        """
+        self._disk.link(self._where(name), target._where(new), self.fd, target.fd)
+
+    def publish(self, name: str, new: str) -> None:
+        """
+        Give a file its final name; the old one may stay.
+
+        :raises FileExistsError: there is a file with this name.
+        """
+        try:
+            self.link(name, self, new)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links.
+            if self.stat(new) is not None:
+                raise FileExistsError(f"{self.path / new} is there already") from None
+            self.rename(name, self, new)
+
+    def remove(self, name: str) -> bool:
+        """Remove a file, and return whether it was there."""
+        try:
+            os.unlink(self._where(name), dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def sync(self) -> None:
+        """Wait until the names in it are on disk."""
+        if self.fd is not None:
+            self._disk.sync(self.fd)
+
+
+class NewFile:
+    """
+    A file that is being written; see `Folder.create`.
+
+    :ivar size: the bytes written so far.
+    """
+
+    def __init__(
+        self, folder: Folder, name: str, fd: int, disk: Disk, last: bool
+    ) -> None:
+        self.name = name
+        self.size = 0
+        self._folder = folder
+        self._last = last
+        self._fd: int | None = fd
+        self._disk = disk
+
+    def write(self, data: bytes) -> None:
+        """
+        Write all of ``data``.
+
+        :raises OSError: the disk is full, or it cannot be written.
+        """
+        assert self._fd is not None
+        self.size += write_fully(self._disk, self._fd, data)
+
+    def sync(self) -> None:
+        """Wait until it is on disk; its name may not be."""
+        assert self._fd is not None
+        self._disk.sync(self._fd)
+
+    def rename(self, target: Folder, new: str) -> None:
+        """Rename it into a folder, which is not closed with it."""
+        self._folder.rename(self.name, target, new)
+        self._leave_folder()
+        self._folder, self.name, self._last = target, new, False
+
+    def _leave_folder(self) -> None:
+        if self._last:
+            self._folder.close()
+
+    def close(self) -> None:
+        """Close it; more than once does no harm."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+        self._leave_folder()
+
+    def remove(self) -> None:
+        """Remove it and close it, as far as that is possible."""
+        with contextlib.suppress(OSError):
+            self._folder.remove(self.name)
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:
+    """Write all of ``data``, even if each call takes only a part; return its length."""
+    left = memoryview(data)
+    while left:
+        taken = disk.write(descriptor, left)
+        if taken == 0:
+            raise OSError(errno.EIO, "the file takes no more bytes")
+        left = left[taken:]
+    return len(data)
