@@ -7,9 +7,34 @@ account or destination and the key, and says what to write instead.
 
 from __future__ import annotations
 
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
-from .settings import AccountSettings, Config, DestinationSettings, PasswordSource
+import attrs
+
+from ..errors import POP3Error, UsageError
+from ..programs import RunError, find_program
+from ..redaction import Secret
+from .lock import private_folder
+from .passwords import check_password, exposed
+from .settings import (
+    KINDS,
+    PASSWORDS,
+    AccountSettings,
+    Config,
+    DestinationSettings,
+    PasswordSource,
+    read_command,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 __all__ = [
     "AccountSettings",
@@ -21,6 +46,53 @@ __all__ = [
     "warnings",
 ]
 
+DATABASE_VARIABLE = "POP3CONNECT_DATABASE"
+
+SHORT_INTERVAL = 30
+"""Seconds; servers consider more frequent logins an attack, or lock the account."""
+
+_OWN = ("name", "user", *PASSWORDS)
+"""Keys that belong to one account."""
+
+_COMMON = tuple(
+    each.name
+    for each in attrs.fields(AccountSettings)
+    if each.name not in ("name", "user", "password")
+)
+"""Keys of one account that may also stand above the accounts, for all of them."""
+
+_SERVICE = (
+    "state",
+    "database",
+    "sessions",
+    "sessions_per_server",
+    "lease",
+    "spool_limit",
+)
+
+_PATHS = frozenset({"state", "path", "cacerts", "client_certificate", "password_file"})
+"""Keys with a path, which is relative to the folder of the configuration."""
+
+_LATER = {
+    "status": "the status page does not exist in this version: remove [status]",
+    "proxy": "a proxy cannot be used in this version: remove the key",
+    "pins": "certificates cannot be pinned in this version: use cacerts",
+}
+"""Keys of a later version."""
+
+_LATER_KINDS = ("webhook", "lmtp")
+
+_FORMER = {
+    "hook": 'a hook is a destination now, of kind "command" or "function", with '
+    'fetch = "header"',
+    "hook_timeout": "it is now the key timeout of a destination",
+    "report_existing": 'write existing = "new" or existing = "seen"',
+}
+"""Keys of ``watch``, which came before the collector."""
+
+
+# -- reading
+
 
 def read_config(file: Path, *, database: str = "") -> Config:
     """
@@ -30,7 +102,216 @@ def read_config(file: Path, *, database: str = "") -> Config:
         variable ``POP3CONNECT_DATABASE`` counts, then that in the file.
     :raises UsageError: the file cannot be read, or something in it cannot be used.
     """
-    raise NotImplementedError
+    # Errors are raised outside of "except", and the text is hidden: they and the local
+    # variables of a traceback would show the passwords in it.
+    try:
+        text = Secret(file.read_text(encoding="utf-8"))
+        document = _hidden(tomllib.loads(text))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start} is not UTF-8, as TOML has to be"
+    except (ValueError, RecursionError) as error:
+        message = f"this is not TOML: {error}"
+    else:
+        database = database or os.environ.get(DATABASE_VARIABLE, "")
+        if database:
+            document["database"] = Secret(database)
+        return _config(_Place(file), document)
+    raise UsageError(f"{file}: {message}")
+
+
+def _hidden(value: Any) -> Any:
+    """
+    Return a value with each str replaced by a `Secret`.
+
+    A password may be in an unexpected place: a key can be misspelt.
+    """
+    if isinstance(value, str):
+        return Secret(value)
+    if isinstance(value, list):
+        return [_hidden(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _hidden(each) for key, each in value.items()}
+    return value
+
+
+@attrs.frozen
+class _Place:
+    """A table of the file, which an error is about."""
+
+    file: Path
+    table: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.file.absolute().parent
+
+    def refuse(self, problem: str) -> NoReturn:
+        where = [str(self.file), self.table]
+        raise UsageError(": ".join([*filter(None, where), problem]))
+
+    def only(self, table: Mapping[str, object], known: Iterable[str]) -> None:
+        """Refuse unknown keys."""
+        names = list(known)
+        for key in table:
+            if key in names:
+                continue
+            remedy = _LATER.get(key) or _FORMER.get(key)
+            if remedy is None:
+                close = difflib.get_close_matches(key, names, 1)
+                remedy = (
+                    f"did you mean {close[0]}?"
+                    if close
+                    else f"the keys are {', '.join(names)}"
+                )
+            self.refuse(f"there is no key {key} here; {remedy}")
+
+    def values(
+        self, cls: type[attrs.AttrsInstance], table: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what the keys of a table mean as fields of a class."""
+        fields = attrs.fields_dict(cls)
+        values = {}
+        for key, value in table.items():
+            problem = ""
+            if key in _PATHS:
+                value = self.path(key, value)
+            try:
+                # Each field has one: it says what the key means.
+                convert: Any = fields[key].converter
+                values[key] = convert(value)
+            except UsageError as error:
+                problem = error.message
+            if problem:
+                self.refuse(problem)
+        return values
+
+    def path(self, key: str, value: object) -> Path:
+        """Return a path; a relative one starts at the folder of the file."""
+        if not isinstance(value, str) or not value or not value.isprintable():
+            self.refuse(f'{key} must be a path in quotes, such as "folder/file"')
+        return self.folder / str(value)
+
+    def make(self, cls: Any, values: Mapping[str, Any]) -> Any:
+        """Return an object whose values were checked one by one."""
+        try:
+            return cls(**values)
+        except UsageError as error:
+            problem = error.message
+        self.refuse(problem)
+
+
+def _config(place: _Place, document: dict[str, Any]) -> Config:
+    for key in _OWN:
+        if key in document:
+            place.refuse(f"{key} belongs to one account: move it below its [[account]]")
+    place.only(document, (*_SERVICE, *_COMMON, "destination", "account"))
+    service = {key: document[key] for key in _SERVICE if key in document}
+    if "state" not in service:
+        place.refuse(
+            "state is missing: the folder that remembers which mail was delivered, "
+            'such as "/var/lib/pop3connect"'
+        )
+    values = place.values(Config, service)
+    common = {key: document[key] for key in _COMMON if key in document}
+    defaults = place.values(AccountSettings, common)
+    destinations = list(_destinations(place, document.get("destination")))
+    tables = document.get("account")
+    if not isinstance(tables, list) or not tables:
+        place.refuse("account is missing: write [[account]] above each account")
+    accounts = [
+        _account(place, number, table, defaults)
+        for number, table in enumerate(tables, 1)
+    ]
+    values = {
+        **values,
+        "accounts": accounts,
+        "destinations": destinations,
+        "file": place.file,
+    }
+    config: Config = place.make(Config, values)
+    return attrs.evolve(
+        config, accounts=[_complete(place, config, each) for each in accounts]
+    )
+
+
+def _complete(
+    place: _Place, config: Config, account: AccountSettings
+) -> AccountSettings:
+    try:
+        return config.complete(account)
+    except UsageError as error:
+        problem = error.message
+    _Place(place.file, f"account {account.name}").refuse(problem)
+
+
+def _destinations(top: _Place, tables: object) -> Iterator[DestinationSettings]:
+    if not isinstance(tables, dict) or not tables:
+        top.refuse(
+            "destination is missing: write [destination.NAME] above what says where "
+            f"mail goes: kind (one of {', '.join(KINDS)}) and the keys of that kind"
+        )
+    for name, table in tables.items():
+        place = _Place(top.file, f"destination {name}")
+        if not isinstance(table, dict):
+            place.refuse(f"it is not a table: write [destination.{name}] above it")
+        if "kind" not in table:
+            place.refuse(f"kind is missing: one of {', '.join(KINDS)}")
+        if table["kind"] in _LATER_KINDS:
+            place.refuse(
+                f"the kind {table['kind']} does not exist in this version; there is "
+                f"{', '.join(KINDS)}"
+            )
+        kind = place.values(DestinationSettings, {"kind": table["kind"]})["kind"]
+        place.only(table, ("kind", *KINDS[kind]))
+        values = place.values(DestinationSettings, {"name": name, **table})
+        yield place.make(DestinationSettings, values)
+
+
+def _account(
+    top: _Place, number: int, table: object, defaults: Mapping[str, Any]
+) -> AccountSettings:
+    place = _Place(top.file, f"account number {number}")
+    if not isinstance(table, dict):
+        place.refuse("it is not a table: write [[account]] above it")
+    if "name" not in table:
+        place.refuse("name is missing")
+    name = place.values(AccountSettings, {"name": table["name"]})["name"]
+    place = _Place(top.file, f"account {name}")
+    place.only(table, (*_OWN, *_COMMON))
+    given = {key: value for key, value in table.items() if key not in PASSWORDS}
+    values = {**defaults, **place.values(AccountSettings, given)}
+    for key in ("server", "user"):
+        if key not in values:
+            place.refuse(f"{key} is missing")
+    values["password"] = _source(place, table)
+    account: AccountSettings = place.make(AccountSettings, values)
+    return account
+
+
+def _source(place: _Place, table: Mapping[str, Any]) -> PasswordSource:
+    given = [key for key in PASSWORDS if key in table]
+    if not given:
+        place.refuse(f"password is missing: give one of {', '.join(PASSWORDS)}")
+    if len(given) > 1:
+        place.refuse(f"there are {' and '.join(given)}: keep one of them")
+    [key] = given
+    value = table[key]
+    if key == "password_file":
+        return PasswordSource(key, place.path(key, value))
+    if key == "password_command":
+        try:
+            return PasswordSource(key, read_command(key, value))
+        except UsageError as error:
+            problem = error.message
+        place.refuse(problem)
+    if not isinstance(value, str) or not value or not value.isprintable():
+        place.refuse(f"{key} must be one line of text in quotes")
+    return PasswordSource(key, value if key == "password" else str(value))
+
+
+# -- checking
 
 
 def check_config(config: Config) -> None:
@@ -39,11 +320,114 @@ def check_config(config: Config) -> None:
 
     Nobody logs in, no program runs, and nothing is made.
 
-    :raises UsageError: something is missing or cannot be used.
+    :raises UsageError: something is missing or cannot be used; a line for each.
     """
-    raise NotImplementedError
+    problems = [f"state: {problem}" for problem in _state_problems(config.state)]
+    for account in config.accounts:
+        where = f"account {account.name}: "
+        problems += [where + problem for problem in _account_problems(config, account)]
+    for destination in config.destinations.values():
+        where = f"destination {destination.name}: "
+        found = _destination_problems(config, destination)
+        # Once, if several accounts share it.
+        problems += [where + problem for problem in dict.fromkeys(found)]
+    if problems:
+        file = "" if config.file is None else f"{config.file}: "
+        raise UsageError("\n".join(file + problem for problem in problems))
+
+
+def _state_problems(state: Path) -> Iterator[str]:
+    try:
+        if os.path.lexists(state):
+            private_folder(state)
+    except (OSError, POP3Error) as error:
+        yield str(error)
+    else:
+        yield from _unwritable(state)
+
+
+def _account_problems(config: Config, account: AccountSettings) -> Iterator[str]:
+    try:
+        # With it, the certificates are read.
+        account.connector().opening(account.user, "-")
+    except POP3Error as error:
+        yield str(error)
+    try:
+        check_password(account, config.folder)
+    except UsageError as error:
+        yield str(error)
+
+
+def _destination_problems(
+    config: Config, destination: DestinationSettings
+) -> Iterator[str]:
+    accounts = [each for each in config.accounts if destination.name in each.to]
+    if isinstance(destination.call, str) and destination.call:
+        # Not at the top: it is not needed to read a configuration.
+        from ..destinations.function import find_function
+
+        try:
+            find_function(destination.call)
+        except UsageError as error:
+            yield f"call: {error}"
+    for account in accounts:
+        try:
+            if destination.command:
+                program, *_ = destination.command_for(account)
+                find_program(program, config.folder, os.environ)
+            if destination.path is not None:
+                yield from _path_problems(destination, account)
+        except (UsageError, RunError) as error:
+            yield str(error)
+
+
+def _path_problems(
+    destination: DestinationSettings, account: AccountSettings
+) -> Iterator[str]:
+    path = destination.path_for(account)
+    if not path.exists():
+        if not destination.create:
+            yield (
+                f"{path} is missing, and create = false: make it, or mount its file "
+                "system"
+            )
+        else:
+            yield from _unwritable(path)
+    elif destination.kind == "maildir":
+        for folder in (path, *(path / name for name in ("tmp", "new", "cur"))):
+            yield from _unwritable(folder)
+    elif not path.is_file():
+        yield f"{path} is not a file"
+    elif not os.access(path, os.R_OK | os.W_OK):
+        yield f"{path} cannot be written to by this user"
+
+
+def _unwritable(folder: Path) -> Iterator[str]:
+    """Return why no files can be made in a folder, which may be missing."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        yield f"{there} is not a folder"
+    elif not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        made = "" if there == folder else f", so {folder} cannot be made"
+        yield f"{there} cannot be written to by this user{made}"
 
 
 def warnings(config: Config) -> list[str]:
     """Return what is allowed and probably not meant, such as an exposed password."""
-    raise NotImplementedError
+    found: dict[str, None] = {}
+    for account in config.accounts:
+        file = exposed(account, config.file)
+        if file is not None:
+            found[
+                f"{file}: every user of this machine may read it, and there is a "
+                f"password in it; run: chmod o-r {file}"
+            ] = None
+        shortest, _ = account.interval
+        if shortest < SHORT_INTERVAL:
+            found[
+                f"account {account.name}: interval is less than {SHORT_INTERVAL} s; "
+                "many servers lock an account that logs in so often"
+            ] = None
+    return list(found)

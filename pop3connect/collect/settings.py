@@ -8,7 +8,14 @@ checked here, and durations and sizes may be texts, such as ``"5 min"`` and ``"5
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -31,6 +38,7 @@ __all__ = [
     "DestinationSettings",
     "Password",
     "PasswordSource",
+    "read_command",
 ]
 
 Password = Callable[..., str | Awaitable[str]]
@@ -225,7 +233,7 @@ def _auth(value: str) -> str:
             '"auto", "USER", "APOP" or a SASL mechanism that takes a password or a '
             'token, such as "SCRAM-SHA-256" or "XOAUTH2"',
         )
-    return auth
+    return str(auth)
 
 
 def _client_certificate(value: Path | str | None) -> Path | None:
@@ -424,9 +432,11 @@ class AccountSettings:
         port = POP3S_PORT if self.secure is Secure.TLS else POP3_PORT
         return ServerAddress.parse(self.server, port)
 
-    def connector(self, reactor: Any) -> Connector:
+    def connector(self, reactor: Any = None) -> Connector:
         """
         Return a new connector with the options of this account.
+
+        :param reactor: default: the global one.
 
         :raises UsageError: an option cannot be used, such as an empty cacerts folder.
         """
@@ -575,11 +585,30 @@ class DestinationSettings:
 
         :raises UsageError: a value that goes into the path is not a file name.
         """
-        raise NotImplementedError
+        parts = []
+        for part in (self.path or Path()).parts:
+            filled = _filled(part, account)
+            if filled != part and ("/" in filled or filled in (".", "..")):
+                raise UsageError(
+                    f"path {self.path} cannot be used for account {account.name}: "
+                    "its user is not a file name; write {account} instead of {user}"
+                )
+            parts.append(filled)
+        return Path(*parts)
 
     def command_for(self, account: AccountSettings) -> tuple[str, ...]:
         """Return the program and its arguments for mail of an account."""
-        raise NotImplementedError
+        return tuple(_filled(argument, account) for argument in self.command)
+
+
+def _filled(text: str, account: AccountSettings) -> str:
+    """Return a text with the facts of an account in it."""
+    facts = {
+        "account": account.name,
+        "user": account.user,
+        "server": account.address.host,
+    }
+    return _PLACEHOLDER.sub(lambda found: facts[found[1]], text)
 
 
 # -- all together
@@ -609,6 +638,10 @@ def _spool_limit(value: Size) -> int:
     return _size("spool_limit", value)
 
 
+def _accounts(value: Iterable[AccountSettings]) -> tuple[AccountSettings, ...]:
+    return tuple(value)
+
+
 def _destinations(
     value: Iterable[DestinationSettings] | Mapping[str, DestinationSettings],
 ) -> Mapping[str, DestinationSettings]:
@@ -635,7 +668,7 @@ class Config:
 
     state: Path = attrs.field(converter=_state)
     database: str = attrs.field(default="", converter=_database, repr=False)
-    accounts: tuple[AccountSettings, ...] = attrs.field(default=(), converter=tuple)
+    accounts: tuple[AccountSettings, ...] = attrs.field(default=(), converter=_accounts)
     destinations: Mapping[str, DestinationSettings] = attrs.field(
         default=(), converter=_destinations
     )
@@ -644,6 +677,17 @@ class Config:
     lease: float = attrs.field(default=60.0, converter=_lease)
     spool_limit: int = attrs.field(default=10**9, converter=_spool_limit)
     file: Path | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Check the names of the accounts."""
+        names: set[str] = set()
+        for account in self.accounts:
+            # Some file systems do not distinguish upper and lower case.
+            if account.name.casefold() in names:
+                raise UsageError(
+                    f"account {account.name} is there twice: give each its own name"
+                )
+            names.add(account.name.casefold())
 
     @property
     def journal(self) -> Path | str:
@@ -665,10 +709,24 @@ class Config:
             if isinstance(source, PasswordSource) and source.key == "password_env"
         )
 
-    def complete(self, account: AccountSettings) -> AccountSettings:
+    def complete(
+        self, account: AccountSettings, others: Collection[str] = ()
+    ) -> AccountSettings:
         """
         Return an account with its destinations: the only one, if it names none.
 
+        :param others: names of destinations that are not in the configuration.
         :raises UsageError: it names one that does not exist, or there are several.
         """
-        raise NotImplementedError
+        known = [*self.destinations, *others]
+        there = f"there is {', '.join(known)}" if known else "there is none"
+        if not account.to and len(known) == 1:
+            return attrs.evolve(account, to=known)
+        if not account.to:
+            raise UsageError(f"to is missing: name a destination; {there}")
+        for name in account.to:
+            if name not in known:
+                raise UsageError(
+                    f"to names {name}, which is not a destination; {there}"
+                )
+        return account
