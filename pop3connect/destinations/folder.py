@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..files import sync_folder
-
 __all__ = [
     "DISK",
     "Disk",
@@ -142,7 +140,7 @@ def _folder_mode(mode: int) -> int:
     return mode | (mode & 0o444) >> 2
 
 
-def make_folders(path: Path, mode: int = 0o600) -> None:
+def make_folders(path: Path, mode: int = 0o600, disk: Disk = DISK) -> None:
     """
     Make a folder and the missing ones above it; each is on disk when this returns.
 
@@ -152,12 +150,10 @@ def make_folders(path: Path, mode: int = 0o600) -> None:
     """
     if path.is_dir():
         return
-    make_folders(path.parent, mode)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        with Folder(path) as made:
-            made.allow(mode)
-    sync_folder(path.parent)
+    make_folders(path.parent, mode, disk)
+    with Folder(path.parent, disk) as above:
+        above.make(path.name, mode)
+        above.sync()
 
 
 class Folder:
@@ -209,7 +205,8 @@ class Folder:
             os.close(fd)
 
     def _where(self, name: str) -> str:
-        assert os.path.basename(name) == name, name
+        if os.path.basename(name) != name:
+            raise ValueError(f"{name!r} is not the name of a file")
         return str(self.path / name) if self.fd is None else name
 
     @property
@@ -232,15 +229,14 @@ class Folder:
 
         :param mode: the permissions of the files that will be in it.
         """
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(self._where(name), 0o700, dir_fd=self.fd)
-            with self.folder(name) as made:
-                made.allow(mode)
-
-    def allow(self, mode: int) -> None:
-        """Give it the permissions that fit those of the files in it."""
+        except FileExistsError:
+            return
         if mode != 0o600:
-            os.chmod(self.path if self.fd is None else self.fd, _folder_mode(mode))
+            with self.folder(name) as made:
+                where = made.path if made.fd is None else made.fd
+                os.chmod(where, _folder_mode(mode))
 
     def names(self) -> list[str]:
         """Return the names in it."""
@@ -285,6 +281,14 @@ class Folder:
             # Whatever the umask is.
             os.fchmod(descriptor, mode)
         return NewFile(self, name, descriptor, self._disk, last)
+
+    def rewrite(self, descriptor: int, content: bytes) -> None:
+        """Replace the content of an open file; it is on disk when this returns."""
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        write_fully(self._disk, descriptor, content)
+        self._disk.sync(descriptor)
+        self.sync()
 
     def rename(self, name: str, target: Folder, new: str) -> None:
         """Rename a file, also into another folder."""

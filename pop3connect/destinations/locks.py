@@ -140,12 +140,8 @@ class Locked:
             if not _UNFINISHED.fullmatch(content):
                 raise OSError(f"{self._folder.path / self._ours} is another file")
             content = f"{secrets.token_hex(16)}\n".encode("ascii")
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, content)
-            # Before a dot lock carries it.
-            os.fsync(descriptor)
-            self._folder.sync()
+            # It is on disk before a dot lock carries it.
+            self._folder.rewrite(descriptor, content)
         return content.rstrip()
 
     def lock_box(self, open_box: Callable[[], int]) -> bool:

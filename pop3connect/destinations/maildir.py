@@ -143,7 +143,7 @@ class Maildir:
 
     def _try_to_open(self) -> _Opened:
         if self._make:
-            make_folders(self.folder, self._mode)
+            make_folders(self.folder, self._mode, self._disk)
         with contextlib.ExitStack() as stack:
             try:
                 top = stack.enter_context(Folder(self.folder, self._disk))

@@ -149,7 +149,7 @@ class Mbox:
     def _lock(self, *, create: bool) -> _Box:
         """Open the mbox, locked against the programs that deliver and read mail."""
         if self._make_folder:
-            make_folders(self.path.parent, self._mode)
+            make_folders(self.path.parent, self._mode, self._disk)
         folder = Folder(self.path.parent, self._disk)
         self._make_folder = False
         try:
