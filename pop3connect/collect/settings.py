@@ -432,30 +432,32 @@ class AccountSettings:
         port = POP3S_PORT if self.secure is Secure.TLS else POP3_PORT
         return ServerAddress.parse(self.server, port)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the account's `Connector`."""
+        certificate = self.client_certificate
+        return {
+            "secure": self.secure,
+            "verify": self.verify,
+            "cacerts": self.cacerts,
+            "system_trust": self.system_trust,
+            "auth": self.auth,
+            "timeout": self.timeout,
+            "connect_timeout": self.connect_timeout,
+            "pipeline": self.pipeline,
+            "client_certificate": None if certificate is None else str(certificate),
+            "allow_cleartext": self.allow_cleartext,
+            "capa": self.capa,
+        }
+
     def connector(self, reactor: Any = None) -> Connector:
         """
         Return a new connector with the options of this account.
 
         :param reactor: default: the global one.
-
-        :raises UsageError: an option cannot be used, such as an empty cacerts folder.
+        :raises UsageError: an option cannot be used.
         """
-        certificate = self.client_certificate
-        return Connector(
-            self.server,
-            secure=self.secure,
-            verify=self.verify,
-            cacerts=self.cacerts,
-            system_trust=self.system_trust,
-            reactor=reactor,
-            auth=self.auth,
-            timeout=self.timeout,
-            connect_timeout=self.connect_timeout,
-            pipeline=self.pipeline,
-            client_certificate=None if certificate is None else str(certificate),
-            allow_cleartext=self.allow_cleartext,
-            capa=self.capa,
-        )
+        return Connector(self.server, reactor=reactor, **self.options)
 
 
 # -- destinations
@@ -503,7 +505,7 @@ def _lock_timeout(value: Duration) -> float:
 
 
 def _command(value: Sequence[str]) -> tuple[str, ...]:
-    return read_command("command", value)
+    return () if value == () else read_command("command", value)
 
 
 def read_command(key: str, value: object) -> tuple[str, ...]:
@@ -512,7 +514,7 @@ def read_command(key: str, value: object) -> tuple[str, ...]:
 
     :raises UsageError: it is not a list of texts.
     """
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, Sequence) or not any(value[:1]):
         _refuse(key, 'a list such as ["program", "argument"]')
     for argument in value:
         if not isinstance(argument, str) or "\0" in argument:
