@@ -23,10 +23,16 @@ from ..remedies import Remedy, literal
 from .lock import check_file, private_folder
 from .tables import HEAD, NOW_FUNCTION
 
-__all__ = ["DamagedError", "Database", "JournalError", "StorageFullError"]
+__all__ = [
+    "DamagedError",
+    "Database",
+    "JournalError",
+    "LostLeaseError",
+    "StorageFullError",
+]
 
 BUSY_TIMEOUT = 20.0
-"""Seconds to wait for another process that writes, such as an administrator's command."""
+"""Seconds to wait for another process that writes, such as a command."""
 
 CHECK_LIMIT = 256 * 1024 * 1024
 """Bytes up to which a database is read whole when it is opened, to find damage."""
@@ -60,6 +66,10 @@ class StorageFullError(JournalError):
 
 class DamagedError(JournalError):
     """The database is not one, or is damaged."""
+
+
+class LostLeaseError(JournalError):
+    """Another process has claimed the account, or it was reset or removed."""
 
 
 class Database:

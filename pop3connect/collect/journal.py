@@ -7,13 +7,27 @@ wait at the same time are committed together.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
 
-from ..errors import POP3Error
+from ..destinations.base import Never
+from . import account_sql, delivery_sql, message_sql
+from .database import (
+    DamagedError,
+    Database,
+    JournalError,
+    LostLeaseError,
+    StorageFullError,
+)
+from .delivery_sql import Settled
 from .records import (
     AccountRow,
     AccountState,
@@ -24,7 +38,9 @@ from .records import (
     NewAccount,
     NewMessage,
 )
-from .schedule import NextDelivery, NextRetrieval
+from .schedule import NextRetrieval
+from .states import AccountEvent
+from .writer import Operation, Worker
 
 __all__ = [
     "DamagedError",
@@ -35,42 +51,13 @@ __all__ = [
     "StorageFullError",
 ]
 
-LOOKS_MISSING = 10
-"""Complete listings in a row without a message before it may be forgotten."""
+T = TypeVar("T")
 
+SLICE = 5000
+"""Rows that are read in one go: other readers wait for about 30 ms."""
 
-class JournalError(POP3Error):
-    """The journal could not be read or written.  Nothing of the operation was kept."""
-
-
-class StorageFullError(JournalError):
-    """The disk is full, or a quota is used up."""
-
-
-class DamagedError(JournalError):
-    """The database is not one, or is damaged."""
-
-
-class LostLeaseError(JournalError):
-    """Another process has claimed the account, or it was reset or removed."""
-
-
-@attrs.frozen
-class Settled:
-    """
-    What an operation on deliveries has done.
-
-    :ivar deliveries: those that were changed, as they are now.  One that is missing was
-        attempted by another process meanwhile, or dropped.
-    :ivar messages: those that are final since this operation (DELIVERED or SET_ASIDE),
-        as they are now.  The spool file of a DELIVERED one is not needed any more; its
-        name is in ``forgotten``.
-    :ivar forgotten: the names of spool files that are not needed any more.
-    """
-
-    deliveries: tuple[DeliveryRow, ...]
-    messages: tuple[MessageRow, ...] = ()
-    forgotten: tuple[str, ...] = ()
+INBOX_LIMIT = 100_000_000
+"""Bytes of a message that are written to the table ``inbox``, as one value."""
 
 
 class Journal:
@@ -84,27 +71,58 @@ class Journal:
     Times are seconds since 1970 by the clock of the database: see `now`.
     """
 
+    def __init__(
+        self,
+        database: Database,
+        reactor: IReactorFromThreads | None,
+        machine: str,
+        clock: Callable[[], float],
+        hook: Callable[[str], None] | None,
+    ) -> None:
+        self._database = database
+        self._machine = machine
+        self._clock = clock
+        self._started = self._latest = clock()
+        name = f"journal of {machine}"
+
+        def worker(what: str, *, reading: bool = False) -> Worker:
+            return Worker(
+                f"{name}: {what}",
+                partial(database.connect, reading=reading),
+                reactor,
+                database.explain,
+                None if reading else hook,
+            )
+
+        self._writer = self._renewals = worker("writer")
+        self._reader = worker("reader", reading=True)
+        if database.file is None:
+            # SQLite has one writer.  Elsewhere a lease is renewed even if all other
+            # operations wait for a lock.
+            self._renewals = worker("renewals")
+
     @classmethod
     def open(
         cls,
         database: Path | str,
-        reactor: object | None,
+        reactor: Any,
         machine: str,
         *,
         exclusive: bool = False,
-        wall: Callable[[], float] = ...,
+        wall: Callable[[], float] = time.time,
         hook: Callable[[str], None] | None = None,
     ) -> Deferred[Journal]:
         """
-        Open a journal; a file that does not exist is made.
+        Open a journal.
 
         :param database: the path of an SQLite file, or a URL of SQLAlchemy.
-        :param reactor: in whose thread the Deferreds fire.  ``None``: everything is done
-            at once, in the caller's thread, and each Deferred has its result when it is
-            returned (command line, tests with a Clock).
+        :param reactor: in whose thread the Deferreds fire.  ``None``, or one without
+            threads such as a Clock: everything is done at once, in the caller's thread,
+            and each Deferred has its result when it is returned (command line, tests).
         :param machine: the name of this machine.
-        :param exclusive: the caller holds the lock of the state folder, so leases in the
-            database belong to processes that have ended: they are void.
+        :param exclusive: the caller holds the lock of the state folder.  So a file that
+            does not exist is made, its tables are brought up to date, and leases in it
+            are void: they belong to processes that have ended.
         :param wall: the time in seconds since 1970, for SQLite.
         :param hook: called in the writer's thread with ``"before NAME"`` and ``"after
             NAME"`` around each commit, for each method ``NAME`` in it; for crash tests.
@@ -112,20 +130,53 @@ class Journal:
             changed.
         :raises JournalError: it cannot be opened, or was written by a newer version.
         """
-        raise NotImplementedError
+        if not hasattr(reactor, "callFromThread"):
+            reactor = None
+
+        def prepare() -> tuple[Database, Callable[[], float]]:
+            found = Database(database, exclusive=exclusive, wall=wall)
+            return found, _prepare(found, exclusive, wall)
+
+        def opened(found: tuple[Database, Callable[[], float]]) -> Journal:
+            return cls(found[0], reactor, machine, found[1], hook)
+
+        if reactor is None:
+            return maybeDeferred(prepare).addCallback(opened)
+        return _in_thread(reactor, prepare).addCallback(opened)
+
+    def _write(self, name: str, operation: Operation[T]) -> Deferred[T]:
+        return self._writer.submit(name, operation)
+
+    def _read(self, name: str, operation: Operation[T]) -> Deferred[T]:
+        return self._reader.submit(name, operation)
+
+    def _check_clock(self) -> None:
+        """Let what was scheduled before the clock was set back be due."""
+        time = self._clock()
+        if time < self._latest - account_sql.CLOCK_SLACK:
+            self._latest = time
+            # It is not waited for: what asks next finds it.
+            self._write("set_back", account_sql.set_back).addErrback(lambda _: None)
+        self._latest = max(self._latest, time)
 
     @property
     def stalled(self) -> float:
         """For how many seconds a thread has worked on the same group; 0.0: idle."""
-        raise NotImplementedError
+        workers = (self._writer, self._renewals, self._reader)
+        return max(each.stalled for each in workers)
 
     def now(self) -> float:
-        """Return the time by the clock of the database (with SQLite, of this machine)."""
-        raise NotImplementedError
+        """Return the time by the clock of the database; of this machine with SQLite."""
+        return self._clock()
 
     def close(self) -> Deferred[None]:
         """Finish the operations that wait, and close the database."""
-        raise NotImplementedError
+
+        def finish(_: object) -> None:
+            self._database.engine.dispose()
+
+        workers = {self._writer, self._renewals, self._reader}
+        return gatherResults([each.close() for each in workers]).addCallback(finish)
 
     # Accounts
 
@@ -135,22 +186,26 @@ class Journal:
         """
         Insert accounts, or update those with the same names; rows of messages stay.
 
-        Accounts with the same origin that are not among ``accounts`` are not claimed any
-        more; `forget_accounts` removes them in the end.
+        Accounts with the same origin that are not among ``accounts`` are not claimed
+        any more; `forget_accounts` removes them in the end.
 
         :param origin: where they come from, such as the path of the configuration.
         """
-        raise NotImplementedError
+        return self._write(
+            "put_accounts", lambda c: account_sql.put_accounts(c, accounts, origin)
+        )
 
     def forget_accounts(self, after: float) -> Deferred[list[str]]:
         """Remove accounts that left their configuration ``after`` seconds ago."""
-        raise NotImplementedError
+        return self._write(
+            "forget_accounts", lambda c: account_sql.forget_accounts(c, after)
+        )
 
     def accounts(
         self, names: Collection[str] | None = None
     ) -> Deferred[list[AccountRow]]:
         """Return accounts, by name; ``None``: all."""
-        raise NotImplementedError
+        return self._read("accounts", lambda c: account_sql.accounts(c, names))
 
     def claim(
         self, limit: int, lease: float, names: Collection[str] | None = None
@@ -163,7 +218,10 @@ class Journal:
         :return: their rows, with the new fence.  ``look_wanted`` is as it was before,
             and cleared in the database.
         """
-        raise NotImplementedError
+        self._check_clock()
+        return self._write(
+            "claim", lambda c: account_sql.claim(c, self._machine, limit, lease, names)
+        )
 
     def claim_now(self, name: str, lease: float) -> Deferred[AccountRow | None]:
         """
@@ -172,13 +230,17 @@ class Journal:
         :return: ``None`` if there is none, if it is not ``OK``, or if another process
             holds it.
         """
-        raise NotImplementedError
+        return self._write(
+            "claim_now", lambda c: account_sql.claim_now(c, self._machine, name, lease)
+        )
 
     def renew(
         self, accounts: Sequence[AccountRow], lease: float
     ) -> Deferred[frozenset[int]]:
         """Prolong leases; return the ids of the accounts whose lease is lost."""
-        raise NotImplementedError
+        return self._renewals.submit(
+            "renew", lambda c: account_sql.renew(c, accounts, lease)
+        )
 
     def finish(
         self,
@@ -215,7 +277,26 @@ class Journal:
             set.
         :raises LostLeaseError: another process has claimed it.
         """
-        raise NotImplementedError
+        found = {
+            "state": state,
+            "looked": looked,
+            "mail": mail,
+            "failures": failures,
+            "refusals": refusals,
+            "login_delay": login_delay,
+            "expire_days": expire_days,
+            "uids_seen": uids_seen,
+            "uids_changed": uids_changed,
+            "uidl_failures": uidl_failures,
+            "listing": listing,
+            "listed": listed,
+            "usual_new": usual_new,
+            "error": error,
+            "error_class": error_class,
+        }
+        return self._write(
+            "finish", lambda c: account_sql.finish(c, account, due_at, found)
+        )
 
     # Messages.  What changes rows raises LostLeaseError if another process has claimed
     # the account.
@@ -224,11 +305,13 @@ class Journal:
         self, account: AccountRow, states: Collection[MessageState] | None = None
     ) -> Deferred[list[MessageRow]]:
         """Return the messages of an account, in the order of their ids."""
-        raise NotImplementedError
+        return Deferred.fromCoroutine(self._messages(account, states))
 
     def deliveries(self, account: AccountRow) -> Deferred[list[DeliveryRow]]:
         """Return those deliveries of an account that are not final."""
-        raise NotImplementedError
+        return self._read(
+            "deliveries", lambda c: message_sql.open_deliveries(c, account)
+        )
 
     def has_work(self, account: AccountRow) -> Deferred[bool]:
         """
@@ -237,7 +320,9 @@ class Journal:
         So it is if a message can be deleted on the server now, is a suspect, or its
         spool file is on another machine.
         """
-        raise NotImplementedError
+        return self._read(
+            "has_work", lambda c: message_sql.has_work(c, self._machine, account)
+        )
 
     def add(
         self, account: AccountRow, messages: Sequence[NewMessage]
@@ -248,7 +333,9 @@ class Journal:
         :return: their rows, in the same order.
         :raises JournalError: one of the keys is known already; none is inserted.
         """
-        raise NotImplementedError
+        return self._write(
+            "add", lambda c: message_sql.add(c, self._machine, account, messages)
+        )
 
     def retrieved(
         self, account: AccountRow, row: MessageRow, message: NewMessage
@@ -259,7 +346,10 @@ class Journal:
         The key stays.  Its deliveries are inserted if it has none; those that wait are
         delivered from here.
         """
-        raise NotImplementedError
+        return self._write(
+            "retrieved",
+            lambda c: message_sql.retrieved(c, self._machine, account, row, message),
+        )
 
     def suspect(
         self,
@@ -277,37 +367,56 @@ class Journal:
             is to be set aside.
         :param body_hash: of what was retrieved, if it was too short.
         """
-        raise NotImplementedError
+        return self._write(
+            "suspect",
+            lambda c: message_sql.suspect(c, account, row, reason, result, body_hash),
+        )
 
     def skipped(
         self, account: AccountRow, reasons: Mapping[int, str]
     ) -> Deferred[None]:
         """Note that rules leave these messages on the server."""
-        raise NotImplementedError
+        return self._write(
+            "skipped", lambda c: message_sql.skipped(c, account, reasons)
+        )
 
     def set_aside(
         self, account: AccountRow, reasons: Mapping[int, str]
     ) -> Deferred[None]:
         """Give messages up; deliveries that wait are set aside too."""
-        raise NotImplementedError
+        return self._write(
+            "set_aside", lambda c: message_sql.set_aside(c, account, reasons)
+        )
 
     def renamed(self, account: AccountRow, uids: Mapping[int, str]) -> Deferred[None]:
         """Note the new unique-ids of messages."""
-        raise NotImplementedError
+        return self._write(
+            "renamed", lambda c: message_sql.set_column(c, account, "uid", uids)
+        )
 
     def resized(self, account: AccountRow, sizes: Mapping[int, int]) -> Deferred[None]:
         """Note the new sizes of messages in LIST."""
-        raise NotImplementedError
+        return self._write(
+            "resized", lambda c: message_sql.set_column(c, account, "size", sizes)
+        )
 
-    def lost(self, account: AccountRow, ids: Collection[int]) -> Deferred[None]:
-        """Note that the spool files of messages are not here: they are fetched again."""
-        raise NotImplementedError
+    def lost(self, ids: Collection[int]) -> Deferred[None]:
+        """
+        Note that the files of messages are not here: they are fetched again.
+
+        Whoever has the deliveries notices it, so no lease is needed.  A message that
+        was not RETRIEVED stays as it is.
+        """
+        return self._write("lost", lambda c: message_sql.lost(c, ids))
 
     def delete_times(
         self, account: AccountRow, times: Mapping[int, float | None]
     ) -> Deferred[None]:
         """Set ``delete_after``, where a rule has changed."""
-        raise NotImplementedError
+        return self._write(
+            "delete_times",
+            lambda c: message_sql.set_column(c, account, "delete_after", times),
+        )
 
     def listed(
         self,
@@ -323,34 +432,62 @@ class Journal:
         A message whose deliveries wait, or that was set aside with a copy, is kept.
 
         :param present: those that were missing and are listed again.
-        :param absent: all that are not in the listing.  ``None``: those that were missing
-            before, because the listing has not changed.
+        :param absent: all that are not in the listing.  ``None``: those that were
+            missing before, because the listing has not changed.
         :param forget_after: seconds; ``None``: nothing is forgotten this time.
         :return: the ids of those forgotten.
         """
-        raise NotImplementedError
+        here = list(present)
+        gone = None if absent is None else list(absent)
+        return self._write(
+            "listed", lambda c: message_sql.listed(c, account, here, gone, forget_after)
+        )
 
     def delete_confirmed(
         self, account: AccountRow, ids: Collection[int]
     ) -> Deferred[None]:
         """Note that the server has deleted messages."""
-        raise NotImplementedError
+        return self._write(
+            "delete_confirmed", lambda c: message_sql.delete_confirmed(c, account, ids)
+        )
 
     def undeleted(self, account: AccountRow, ids: Collection[int]) -> Deferred[None]:
         """Note that the server has messages whose deletion it had confirmed."""
-        raise NotImplementedError
+        return self._write(
+            "undeleted", lambda c: message_sql.undeleted(c, account, ids)
+        )
 
     # Deliveries
 
     def due_deliveries(
-        self, destination: str, limit: int, *, account: AccountRow | None = None
+        self,
+        destination: str,
+        limit: int,
+        *,
+        account: AccountRow | None = None,
+        without: Collection[int] = (),
     ) -> Deferred[list[DueDelivery]]:
-        """Return deliveries of this machine that wait and are due, the oldest first."""
-        raise NotImplementedError
+        """
+        Return deliveries of this machine that wait and are due, the oldest first.
+
+        :param account: only those of this account.
+        :param without: ids of accounts whose deliveries are left out.
+        """
+        number = None if account is None else account.id
+        self._check_clock()
+        return self._read(
+            "due_deliveries",
+            lambda c: delivery_sql.due_deliveries(
+                c, self._machine, destination, limit, number, without
+            ),
+        )
 
     def next_delivery(self, destination: str) -> Deferred[float | None]:
-        """Return when the next delivery of this machine is due; ``None``: none waits."""
-        raise NotImplementedError
+        """Return when the next delivery of this machine is due, if one waits."""
+        return self._read(
+            "next_delivery",
+            lambda c: delivery_sql.next_delivery(c, self._machine, destination),
+        )
 
     def interrupted(
         self, destination: str | None = None
@@ -360,7 +497,10 @@ class Journal:
 
         At the start: those that a crash has interrupted.
         """
-        raise NotImplementedError
+        return self._read(
+            "interrupted",
+            lambda c: delivery_sql.interrupted(c, self._machine, destination),
+        )
 
     def delivering(self, rows: Sequence[DeliveryRow]) -> Deferred[list[DeliveryRow]]:
         """
@@ -370,64 +510,128 @@ class Journal:
         :return: as they are now.  One that is missing must not be delivered: another
             process has attempted it since, or it was dropped.
         """
-        raise NotImplementedError
+        return self._write(
+            "delivering", lambda c: delivery_sql.delivering(c, self._machine, rows)
+        )
 
     def delivered(
-        self, rows: Sequence[DeliveryRow], delete_after: Mapping[int, float | None]
+        self, rows: Sequence[DeliveryRow], delete_waits: Mapping[int, float | None]
     ) -> Deferred[Settled]:
         """
         Note that deliveries have succeeded.
 
-        :param rows: as `delivering` returned them (or `add`, for those that began there).
-        :param delete_after: by message id, when a message may be deleted on the server,
-            once all its deliveries have succeeded; ``None``, or no value: never.
+        :param rows: as `delivering` returned them; after `add`, as they began there.
+        :param delete_waits: by message id, the seconds from now after which a message
+            may be deleted on the server, once all its deliveries have succeeded;
+            ``None``, or no value: never.
         """
-        raise NotImplementedError
+        return self._write(
+            "delivered", lambda c: delivery_sql.delivered(c, rows, delete_waits)
+        )
 
     def delivery_failed(
-        self, failures: Sequence[tuple[DeliveryRow, NextDelivery, str]]
+        self,
+        rows: Sequence[DeliveryRow],
+        reason: str,
+        *,
+        wait: float,
+        counts: bool,
     ) -> Deferred[Settled]:
         """
-        Note that attempts failed, and when they are repeated.
+        Note that attempts failed.
 
-        :param failures: the row, the result of `schedule.after_refused_delivery`, which
-            may say that it is to be set aside, and the reason.
+        :param wait: seconds until they are repeated.
+        :param counts: whether it counts against the message.
         """
-        raise NotImplementedError
+        return self._write(
+            "delivery_failed",
+            lambda c: delivery_sql.failed(c, rows, reason, wait, counts),
+        )
 
     def delivery_set_aside(
-        self, rows: Sequence[DeliveryRow], reason: str
+        self,
+        rows: Sequence[DeliveryRow],
+        reason: str,
+        *,
+        copies: Mapping[int, str] | None = None,
     ) -> Deferred[Settled]:
-        """Give deliveries up.  The spool file of a message set aside is kept."""
-        raise NotImplementedError
+        """
+        Give deliveries up.
+
+        :param copies: by message id, the names of copies that take the place of spool
+            files.  Without one, the spool file of a message set aside is kept.
+        """
+        return self._write(
+            "delivery_set_aside",
+            lambda c: delivery_sql.set_aside(c, rows, reason, copies or {}),
+        )
 
     def deliver_to_inbox(
         self,
         due: DueDelivery,
         content: bytes,
         envelope: Mapping[str, str],
-        delete_after: float | None,
+        delete_wait: float | None,
+        *,
+        max_size: int = INBOX_LIMIT,
     ) -> Deferred[Settled]:
         """
         Deliver a message into the table ``inbox``, in one transaction with its row.
 
         `delivering` is not needed before.
+
+        :param delete_wait: see `delivered`.
+        :raises Never: the message has more than ``max_size`` bytes.
         """
-        raise NotImplementedError
+        if len(content) > max_size:
+            return fail(
+                Never(f"it has {len(content)} bytes; the table takes up to {max_size}")
+            )
+        return self._write(
+            "deliver_to_inbox",
+            lambda c: delivery_sql.deliver_to_inbox(
+                c, due, content, envelope, delete_wait
+            ),
+        )
 
     def spool_files(self) -> Deferred[dict[str, MessageState]]:
         """
         Return the names of the spool files that rows of this machine need.
 
         Those of SET_ASIDE messages are copies for people; the others are delivered.
+        Absolute paths are files in ``tmp`` of a Maildir.
         """
-        raise NotImplementedError
+        return self._read(
+            "spool_files", lambda c: message_sql.spool_files(c, self._machine)
+        )
+
+    async def _messages(
+        self, account: AccountRow, states: Collection[MessageState] | None
+    ) -> list[MessageRow]:
+        rows: list[MessageRow] = []
+        after = 0
+        while True:
+            # Read the next slice when other readers had their turn.
+            read = partial(
+                message_sql.read_slice,
+                owner=account,
+                after=after,
+                limit=SLICE,
+                states=states,
+            )
+            found = await self._read("messages", read)
+            rows += found
+            if len(found) < SLICE:
+                return rows
+            after = found[-1].id
 
     # What administrators do.  None of these touches a row's lease.
 
     def hold(self, names: Collection[str]) -> Deferred[list[str]]:
         """Hold accounts; return the names of those that exist."""
-        raise NotImplementedError
+        return self._write(
+            "hold", lambda c: account_sql.change_state(c, names, AccountEvent.HELD)
+        )
 
     def release(
         self, names: Collection[str], released_as: str = ""
@@ -437,11 +641,16 @@ class Journal:
 
         :param released_as: ``"new"`` or ``"seen"``: what unknown messages are.
         """
-        raise NotImplementedError
+        return self._write(
+            "release",
+            lambda c: account_sql.change_state(
+                c, names, AccountEvent.RELEASED, released_as
+            ),
+        )
 
     def look_wanted(self, names: Collection[str]) -> Deferred[list[str]]:
         """Ask for a look as soon as possible."""
-        raise NotImplementedError
+        return self._write("look_wanted", lambda c: account_sql.ask_for_look(c, names))
 
     def reset(self, name: str) -> Deferred[bool]:
         """
@@ -449,7 +658,7 @@ class Journal:
 
         The next look is like the first.  A look in progress loses its lease.
         """
-        raise NotImplementedError
+        return self._write("reset", lambda c: account_sql.reset(c, name))
 
     def rename(self, old: str, new: str) -> Deferred[bool]:
         """
@@ -457,11 +666,11 @@ class Journal:
 
         :raises JournalError: there is an account with the new name.
         """
-        raise NotImplementedError
+        return self._write("rename", lambda c: account_sql.rename(c, old, new))
 
     def remove(self, name: str) -> Deferred[bool]:
         """Remove an account and all that is known of its messages."""
-        raise NotImplementedError
+        return self._write("remove", lambda c: account_sql.remove(c, name))
 
     def find_messages(
         self,
@@ -469,20 +678,60 @@ class Journal:
         names: Collection[str] | None = None,
     ) -> Deferred[list[tuple[str, MessageRow, list[DeliveryRow]]]]:
         """Return messages in these states: account name, row, all deliveries."""
-        raise NotImplementedError
+        return self._read(
+            "find_messages", lambda c: message_sql.find_messages(c, states, names)
+        )
 
     def retry(self, ids: Collection[int]) -> Deferred[list[int]]:
         """Try messages that were set aside again, and set-aside deliveries."""
-        raise NotImplementedError
+        return self._write("retry", lambda c: message_sql.retry(c, ids))
 
     def drop(self, ids: Collection[int]) -> Deferred[list[int]]:
         """Give up messages that were set aside; they stay on the server."""
-        raise NotImplementedError
+        return self._write("drop", lambda c: message_sql.drop(c, ids))
 
     def counts(self) -> Deferred[dict[int, dict[MessageState, int]]]:
         """Return how many messages each account has in each state, by account id."""
-        raise NotImplementedError
+        return self._read("counts", lambda c: account_sql.counts(c))
 
     def machine_seen(self, version: str, sessions: int) -> Deferred[None]:
         """Note, for people to look at, that this machine works."""
-        raise NotImplementedError
+        return self._write(
+            "machine_seen",
+            lambda c: account_sql.machine_seen(
+                c, self._machine, self._started, version, sessions
+            ),
+        )
+
+
+def _prepare(
+    database: Database, exclusive: bool, wall: Callable[[], float]
+) -> Callable[[], float]:
+    """Set right what an ended process left, and return the clock of the database."""
+    with database.errors(), database.connect() as connection:
+        if database.file is not None:
+            if exclusive:
+                with connection.begin():
+                    account_sql.void_leases(connection)
+                    account_sql.set_back(connection)
+            return wall
+        then = message_sql.time_of(connection) - time.monotonic()
+        return lambda: then + time.monotonic()
+
+
+def _in_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
+    done: Deferred[T] = Deferred()
+
+    def work() -> None:
+        try:
+            result: object = function()
+        except BaseException:  # noqa: BLE001 - the caller is told
+            result = Failure()
+        reactor.callFromThread(fire, result)
+
+    def fire(result: Any) -> None:
+        if not done.called:
+            done.callback(result)
+
+    threading.Thread(target=work, name="journal: opening", daemon=True).start()
+    return done

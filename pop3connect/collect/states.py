@@ -115,6 +115,8 @@ _MESSAGES = {
     (MessageState.DELIVERED, MessageEvent.DELETED): MessageState.DELETED,
     # It was on the server again, and was deleted again.
     (MessageState.DELETED, MessageEvent.DELETED): MessageState.DELETED,
+    # An administrator drops it.
+    (MessageState.SET_ASIDE, MessageEvent.SKIPPED): MessageState.SKIPPED,
     (MessageState.SET_ASIDE, MessageEvent.RETRIED): MessageState.RETRIEVED,
     (MessageState.SET_ASIDE, MessageEvent.RETRIED_WITHOUT_COPY): MessageState.SUSPECT,
 }

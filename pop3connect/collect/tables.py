@@ -6,6 +6,7 @@ Times are seconds since 1970; `now` is the clock of the database.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "account_row",
     "delivery",
     "delivery_row",
+    "fixed",
     "inbox",
     "machine",
     "message",
@@ -219,7 +221,8 @@ message = sa.Table(
     sa.UniqueConstraint("account_id", "key", name="message_key"),
     sqlite_autoincrement=True,
 )
-sa.Index("message_uid", message.c.account_id, message.c.uid)
+# For reading in slices: the rows of an account in the order of their ids.
+sa.Index("message_account", message.c.account_id, message.c.id)
 # Small ones, for what every look asks although its listing has not changed.
 sa.Index(
     "message_open",
@@ -233,6 +236,11 @@ sa.Index(
     **_where("state = 'delivered' AND delete_after IS NOT NULL"),
 )
 sa.Index("message_missing", message.c.account_id, **_where("missing_since IS NOT NULL"))
+sa.Index(
+    "message_returned",
+    message.c.account_id,
+    **_where("delete_tries > 0 AND missing_since IS NULL"),
+)
 sa.Index("message_spool", message.c.machine, **_where("spool <> ''"))
 
 delivery = sa.Table(
@@ -292,6 +300,15 @@ inbox = sa.Table(
     # Whoever reads this table may remove rows, and wants those above a number.
     sqlite_autoincrement=True,
 )
+
+
+def fixed(state: enum.Enum) -> ColumnElement[str]:
+    """
+    Return a state as it stands in a statement, and not as a parameter.
+
+    Only so does a database see that an index of some rows has all that are wanted.
+    """
+    return sa.literal_column(f"'{state.value}'", sa.Text)
 
 
 def _columns(table: sa.Table, row: type) -> tuple[sa.Column[Any], ...]:

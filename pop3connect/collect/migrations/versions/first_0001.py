@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("account_id", "key", name="message_key"),
         sqlite_autoincrement=True,
     )
+    op.create_index("message_account", "message", ["account_id", "id"])
     op.create_index(
         "message_delete",
         "message",
@@ -134,8 +135,13 @@ def upgrade() -> None:
         ["account_id"],
         **where("state IN ('suspect', 'retrieved')"),
     )
+    op.create_index(
+        "message_returned",
+        "message",
+        ["account_id"],
+        **where("delete_tries > 0 AND missing_since IS NULL"),
+    )
     op.create_index("message_spool", "message", ["machine"], **where("spool <> ''"))
-    op.create_index("message_uid", "message", ["account_id", "uid"])
     op.create_table(
         "delivery",
         sa.Column("message_id", ID, nullable=False),

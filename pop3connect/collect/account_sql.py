@@ -1,0 +1,510 @@
+"""
+What the journal does with accounts: claims, leases and fences, and what administrators
+change.
+
+`due_at` is schedule and lease in one: a claim sets it to the end of the lease and
+raises the fence, and whoever has an older fence is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
+
+from .database import JournalError, LostLeaseError
+from .records import AccountRow, AccountState, MessageState, NewAccount
+from .states import AccountEvent, account_after
+from .tables import (
+    ACCOUNT,
+    account,
+    account_row,
+    delivery,
+    fixed,
+    machine,
+    message,
+    now,
+)
+
+__all__ = [
+    "accounts",
+    "ask_for_look",
+    "change_state",
+    "check_fence",
+    "claim",
+    "claim_now",
+    "counts",
+    "finish",
+    "forget_accounts",
+    "inserted",
+    "machine_seen",
+    "put_accounts",
+    "remove",
+    "rename",
+    "renew",
+    "reset",
+    "set_back",
+    "void_leases",
+]
+
+CLOCK_SLACK = 60.0
+"""Seconds by which the clock may be set back without anything becoming due: as much
+later as that, looks are on time."""
+
+Row = Mapping[str, Any]
+
+
+def inserted(
+    connection: sa.Connection, table: sa.Table
+) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT that can say what to do about a row that exists."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def one_of(
+    connection: sa.Connection,
+    column: ColumnElement[Any],
+    values: Collection[str] | None,
+) -> ColumnElement[bool]:
+    """
+    Return a condition: a column has one of some values; ``None``: any.
+
+    They are one parameter, so that there may be 100,000 of them.
+    """
+    if values is None:
+        return sa.true()
+    if connection.dialect.name == "sqlite":
+        each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    array = sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.Text))
+    return column == sa.any_(array)
+
+
+# -- claims
+
+
+def put_accounts(
+    connection: sa.Connection, rows: Sequence[NewAccount], origin: str
+) -> list[AccountRow]:
+    """Insert accounts, or update those with the same names."""
+    connection.execute(
+        sa.update(account)
+        .where(account.c.origin == origin, account.c.gone_since.is_(None))
+        .values(gone_since=now(), changed_at=now())
+    )
+    if not rows:
+        return []
+    insert = inserted(connection, account).values(
+        {**_NEW, "due_at": now(), "changed_at": now()}
+    )
+    new = insert.excluded
+    moved = sa.or_(account.c.server != new.server, account.c.username != new.username)
+    judge = sa.or_(moved, account.c.settings != new.settings)
+    free = account.c.owner == ""
+    # A shorter interval counts at once, unless there is a reason to wait.
+    sooner = sa.and_(
+        free,
+        account.c.failures == 0,
+        account.c.refusals == 0,
+        account.c.login_delay <= new.interval,
+        account.c.due_at > now() + new.interval,
+    )
+    person = sa.and_(moved, account.c.state == AccountState.PERSON.value)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[account.c.name],
+            set_={
+                "origin": new.origin,
+                "server": new.server,
+                "username": new.username,
+                "settings": new.settings,
+                "interval": new.interval,
+                "gone_since": None,
+                "listing": sa.case((judge, ""), else_=account.c.listing),
+                "failures": sa.case((moved, 0), else_=account.c.failures),
+                "refusals": sa.case((moved, 0), else_=account.c.refusals),
+                "login_delay": sa.case((moved, 0.0), else_=account.c.login_delay),
+                "state": sa.case(
+                    (person, AccountState.OK.value), else_=account.c.state
+                ),
+                "due_at": sa.case(
+                    (sa.and_(free, moved), now()),
+                    (sooner, now() + new.interval),
+                    else_=account.c.due_at,
+                ),
+                "changed_at": now(),
+            },
+        ),
+        [
+            {
+                "name": row.name,
+                "server": row.server,
+                "username": row.username,
+                "interval": row.interval,
+                "settings": row.settings,
+                "origin": origin,
+            }
+            for row in rows
+        ],
+    )
+    return accounts(connection, [row.name for row in rows])
+
+
+_NEW = {
+    "state": AccountState.OK.value,
+    "look_wanted": False,
+    "wait": 0.0,
+    "owner": "",
+    "fence": 0,
+    "failures": 0,
+    "refusals": 0,
+    "login_delay": 0.0,
+    "uids_seen": False,
+    "uids_changed": 0,
+    "uidl_failures": 0,
+    "listing": "",
+    "listed": 0,
+    "usual_new": 0.0,
+    "error": "",
+    "error_class": "",
+    "released_as": "",
+}
+
+
+def forget_accounts(connection: sa.Connection, after: float) -> list[str]:
+    """Remove accounts that left their configuration ``after`` seconds ago."""
+    rows = connection.execute(
+        sa.delete(account)
+        .where(account.c.gone_since < now() - after)
+        .returning(account.c.name)
+    )
+    return [name for (name,) in rows]
+
+
+def accounts(
+    connection: sa.Connection, names: Collection[str] | None
+) -> list[AccountRow]:
+    """Return accounts, by name."""
+    rows = connection.execute(
+        sa.select(*ACCOUNT)
+        .where(one_of(connection, account.c.name, names))
+        .order_by(account.c.name)
+    )
+    return [account_row(row) for row in rows]
+
+
+def claim(
+    connection: sa.Connection,
+    me: str,
+    limit: int,
+    lease: float,
+    names: Collection[str] | None,
+) -> list[AccountRow]:
+    """Claim accounts that are due, the longest overdue first."""
+    due = (
+        sa.select(account.c.id)
+        .where(
+            account.c.state == fixed(AccountState.OK),
+            account.c.gone_since.is_(None),
+            account.c.due_at <= now(),
+            one_of(connection, account.c.name, names),
+        )
+        .order_by(account.c.due_at)
+        .limit(limit)
+        # Nobody waits for a claim of another process.  SQLite has one writer, and no
+        # such clause.
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED")
+    )
+    rows = connection.execute(
+        sa.update(account)
+        .where(account.c.id == due.c.id)
+        .values(_claimed(me, lease))
+        .returning(*ACCOUNT)
+    )
+    found = [account_row(row) for row in rows]
+    # RETURNING has no order.
+    return sorted(found, key=lambda row: row.id)
+
+
+def claim_now(
+    connection: sa.Connection, me: str, name: str, lease: float
+) -> AccountRow | None:
+    """Claim an account whether it is due or not."""
+    row = connection.execute(
+        sa.update(account)
+        .where(
+            account.c.name == name,
+            account.c.state == fixed(AccountState.OK),
+            sa.or_(account.c.owner == "", account.c.due_at <= now()),
+        )
+        .values(_claimed(me, lease))
+        .returning(*ACCOUNT)
+    ).one_or_none()
+    return None if row is None else account_row(row)
+
+
+def _claimed(me: str, lease: float) -> dict[str, Any]:
+    return {
+        "owner": me,
+        "fence": account.c.fence + 1,
+        "due_at": now() + lease,
+        "wait": lease,
+        "look_wanted": False,
+    }
+
+
+def renew(
+    connection: sa.Connection, rows: Sequence[AccountRow], lease: float
+) -> frozenset[int]:
+    """Prolong leases; return the ids of the accounts whose lease is lost."""
+    statement = (
+        sa.update(account)
+        .where(account.c.id == sa.bindparam("a"), account.c.fence == sa.bindparam("f"))
+        .values(due_at=now() + lease, wait=lease)
+    )
+    return frozenset(
+        row.id
+        for row in rows
+        if not connection.execute(statement, {"a": row.id, "f": row.fence}).rowcount
+    )
+
+
+def check_fence(connection: sa.Connection, row: AccountRow) -> None:
+    """
+    Check that a process still holds an account, and keep it until the commit.
+
+    :raises LostLeaseError: it does not.
+    """
+    # FOR SHARE: no other process claims it meanwhile.  SQLite has one writer anyway.
+    fence = connection.execute(_FENCE, {"a": row.id}).scalar()
+    if fence != row.fence:
+        raise _lost(row)
+
+
+_FENCE = (
+    sa.select(account.c.fence)
+    .where(account.c.id == sa.bindparam("a"))
+    .with_for_update(read=True)
+)
+
+
+def _lost(row: AccountRow) -> LostLeaseError:
+    return LostLeaseError(
+        f"the account {row.name} was claimed by another process, reset or removed; "
+        "nothing more is noted for this look"
+    )
+
+
+def finish(
+    connection: sa.Connection, row: AccountRow, due_at: float, found: Row
+) -> AccountRow:
+    """
+    Give an account back after a look.
+
+    :param found: the columns to set, and ``looked`` and ``mail``.
+    :raises LostLeaseError: another process has claimed it.
+    """
+    values: dict[str, Any] = {
+        column: value
+        for column, value in found.items()
+        if value is not None and column in account.c
+    }
+    if found.get("looked"):
+        values.update(looked_at=now(), released_as="")
+    if found.get("mail"):
+        values.update(mail_at=now())
+    failures = values.get("uidl_failures")
+    if failures is not None:
+        since = sa.func.coalesce(account.c.uidl_failed_at, now())
+        values["uidl_failed_at"] = since if failures else None
+    state = values.pop("state", None)
+    if state is not None:
+        # A state that an administrator has set meanwhile stays.
+        ok = account.c.state == AccountState.OK.value
+        values["state"] = sa.case((ok, state.value), else_=account.c.state)
+    done = connection.execute(
+        sa.update(account)
+        .where(account.c.id == row.id, account.c.fence == row.fence)
+        .values(
+            owner="",
+            look_wanted=False,
+            due_at=sa.case((account.c.look_wanted, now()), else_=due_at),
+            wait=due_at - now(),
+            changed_at=now(),
+            **values,
+        )
+        .returning(*ACCOUNT)
+    ).one_or_none()
+    if done is None:
+        raise _lost(row)
+    return account_row(done)
+
+
+def void_leases(connection: sa.Connection) -> None:
+    """Let the accounts be due that a process which has ended had claimed."""
+    connection.execute(
+        sa.update(account)
+        .where(account.c.owner != "")
+        .values(owner="", fence=account.c.fence + 1, due_at=now(), wait=0.0)
+    )
+
+
+def set_back(connection: sa.Connection) -> None:
+    """
+    Let everything be due that was scheduled before the clock was set back.
+
+    That is what is due later than its own wait from now.  Leases are renewed anyway.
+    """
+    connection.execute(
+        sa.update(account)
+        .where(
+            account.c.owner == "",
+            account.c.due_at > now() + account.c.wait + CLOCK_SLACK,
+        )
+        .values(due_at=now(), wait=0.0)
+    )
+    connection.execute(
+        sa.update(delivery)
+        .where(
+            delivery.c.state == "waiting",
+            delivery.c.next_try > now() + delivery.c.wait + CLOCK_SLACK,
+        )
+        .values(next_try=now(), wait=0.0)
+    )
+
+
+# -- what administrators do
+
+
+def change_state(
+    connection: sa.Connection,
+    names: Collection[str],
+    event: AccountEvent,
+    released_as: str = "",
+) -> list[str]:
+    """Change the state of accounts; return the names of those that exist."""
+    if event is AccountEvent.RELEASED:
+        ask_for_look(connection, names)
+    rows = accounts(connection, names)
+    for row in rows:
+        state = account_after(row.state, event)
+        connection.execute(
+            sa.update(account)
+            .where(account.c.id == row.id)
+            .values(
+                state=state.value,
+                released_as=released_as,
+                refusals=0 if event is AccountEvent.RELEASED else account.c.refusals,
+                changed_at=now(),
+            )
+        )
+    return [row.name for row in rows]
+
+
+def ask_for_look(connection: sa.Connection, names: Collection[str]) -> list[str]:
+    """Ask for a look; an account that nobody has claimed is due now."""
+    free = account.c.owner == ""
+    rows = connection.execute(
+        sa.update(account)
+        .where(one_of(connection, account.c.name, names))
+        .values(
+            look_wanted=sa.not_(free),
+            due_at=sa.case((free, now()), else_=account.c.due_at),
+            wait=sa.case((free, 0.0), else_=account.c.wait),
+            changed_at=now(),
+        )
+        .returning(account.c.name)
+    )
+    return sorted(name for (name,) in rows)
+
+
+def reset(connection: sa.Connection, name: str) -> bool:
+    """Forget the messages of an account but those whose deliveries wait."""
+    row = connection.execute(
+        sa.update(account)
+        .where(account.c.name == name)
+        .values(
+            fence=account.c.fence + 1,
+            owner="",
+            due_at=now(),
+            wait=0.0,
+            uids_seen=False,
+            uids_changed=0,
+            uidl_failures=0,
+            uidl_failed_at=None,
+            listing="",
+            listed=0,
+            usual_new=0.0,
+            looked_at=None,
+            changed_at=now(),
+        )
+        .returning(account.c.id)
+    ).one_or_none()
+    if row is None:
+        return False
+    connection.execute(
+        sa.delete(message).where(
+            message.c.account_id == row.id,
+            message.c.state != MessageState.RETRIEVED.value,
+        )
+    )
+    return True
+
+
+def rename(connection: sa.Connection, old: str, new: str) -> bool:
+    """
+    Rename an account.
+
+    :raises JournalError: there is an account with the new name.
+    """
+    if old != new and accounts(connection, [new]):
+        raise JournalError(f"there is an account {new} already")
+    done = connection.execute(
+        sa.update(account)
+        .where(account.c.name == old)
+        .values(name=new, changed_at=now())
+    )
+    return bool(done.rowcount)
+
+
+def remove(connection: sa.Connection, name: str) -> bool:
+    """Remove an account and its messages."""
+    done = connection.execute(sa.delete(account).where(account.c.name == name))
+    return bool(done.rowcount)
+
+
+def counts(connection: sa.Connection) -> dict[int, dict[MessageState, int]]:
+    """Return how many messages each account has in each state."""
+    found: dict[int, dict[MessageState, int]] = {}
+    for number, state, count in connection.execute(
+        sa.select(message.c.account_id, message.c.state, sa.func.count()).group_by(
+            message.c.account_id, message.c.state
+        )
+    ):
+        found.setdefault(number, {})[MessageState(state)] = count
+    return found
+
+
+def machine_seen(
+    connection: sa.Connection, me: str, started: float, version: str, sessions: int
+) -> None:
+    """Note that a machine works."""
+    values = {
+        "started_at": started,
+        "seen_at": now(),
+        "version": version,
+        "sessions": sessions,
+    }
+    connection.execute(
+        inserted(connection, machine)
+        .values(name=me, **values)
+        .on_conflict_do_update(index_elements=[machine.c.name], set_=values)
+    )

@@ -1,0 +1,374 @@
+"""
+What the journal does with deliveries.
+
+Each attempt has a number, which is the fence of a delivery: whoever knows an older one
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import sqlalchemy as sa
+
+from .account_sql import inserted
+from .message_sql import chunks, rows_of, time_of, update_messages
+from .records import DeliveryRow, DeliveryState, DueDelivery, MessageRow, MessageState
+from .states import (
+    DeliveryEvent,
+    MessageEvent,
+    delivery_after,
+    message_after,
+    outcome_of,
+)
+from .tables import (
+    DELIVERY,
+    MESSAGE,
+    account,
+    delivery,
+    delivery_row,
+    fixed,
+    inbox,
+    message,
+    message_row,
+    now,
+    witness_values,
+)
+
+__all__ = [
+    "Settled",
+    "deliver_to_inbox",
+    "delivered",
+    "delivering",
+    "due_deliveries",
+    "failed",
+    "interrupted",
+    "next_delivery",
+    "set_aside",
+]
+
+
+@attrs.frozen
+class Settled:
+    """
+    What an operation on deliveries has done.
+
+    :ivar deliveries: those that were changed, as they are now.  One that is missing was
+        attempted by another process meanwhile, or dropped.
+    :ivar messages: those that are final since this operation (DELIVERED or SET_ASIDE),
+        as they are now.
+    :ivar forgotten: the names of spool files that are not needed any more.
+    """
+
+    deliveries: tuple[DeliveryRow, ...] = ()
+    messages: tuple[MessageRow, ...] = ()
+    forgotten: tuple[str, ...] = ()
+
+
+def _joined() -> sa.Select[Any]:
+    return (
+        sa.select(*DELIVERY, *MESSAGE, account.c.name.label("account_name"))
+        .join(message, message.c.id == delivery.c.message_id)
+        .join(account, account.c.id == message.c.account_id)
+    )
+
+
+def _due(row: Sequence[Any]) -> DueDelivery:
+    parts = len(DELIVERY)
+    return DueDelivery(
+        delivery_row(row[:parts]), message_row(row[parts:-1]), str(row[-1])
+    )
+
+
+def due_deliveries(
+    connection: sa.Connection,
+    me: str,
+    destination: str,
+    limit: int,
+    account_id: int | None,
+    without: Collection[int],
+) -> list[DueDelivery]:
+    """Return deliveries of a machine that wait and are due, the oldest first."""
+    query = (
+        _joined()
+        .where(
+            delivery.c.destination == destination,
+            delivery.c.machine == me,
+            delivery.c.state == fixed(DeliveryState.WAITING),
+            delivery.c.next_try <= now(),
+            message.c.state == MessageState.RETRIEVED.value,
+        )
+        .order_by(delivery.c.next_try, delivery.c.message_id)
+        .limit(limit)
+    )
+    if account_id is not None:
+        query = query.where(message.c.account_id == account_id)
+    if without:
+        query = query.where(message.c.account_id.not_in(without))
+    return [_due(row) for row in connection.execute(query)]
+
+
+def next_delivery(connection: sa.Connection, me: str, destination: str) -> float | None:
+    """Return when the next delivery of a machine is due."""
+    found = connection.execute(
+        sa.select(sa.func.min(delivery.c.next_try)).where(
+            delivery.c.destination == destination,
+            delivery.c.machine == me,
+            delivery.c.state == fixed(DeliveryState.WAITING),
+        )
+    ).scalar()
+    return None if found is None else float(found)
+
+
+def interrupted(
+    connection: sa.Connection, me: str, destination: str | None
+) -> list[DueDelivery]:
+    """Return the deliveries of a machine that have begun."""
+    query = (
+        _joined()
+        .where(
+            delivery.c.machine == me,
+            delivery.c.state == fixed(DeliveryState.DELIVERING),
+        )
+        .order_by(delivery.c.message_id)
+    )
+    if destination is not None:
+        query = query.where(delivery.c.destination == destination)
+    return [_due(row) for row in connection.execute(query)]
+
+
+def _current(
+    connection: sa.Connection, rows: Sequence[DeliveryRow]
+) -> list[tuple[DeliveryRow, DeliveryRow]]:
+    """
+    Return the rows whose attempt is still the last one: as given, and as they are.
+    """
+    wanted = {(row.message_id, row.destination): row for row in rows}
+    found = []
+    for chunk in chunks({row.message_id for row in rows}):
+        for values in connection.execute(
+            sa.select(*DELIVERY)
+            .where(delivery.c.message_id.in_(chunk))
+            .order_by(delivery.c.message_id, delivery.c.destination)
+            .with_for_update()
+        ):
+            there = delivery_row(values)
+            row = wanted.get((there.message_id, there.destination))
+            open_ = there.state in (DeliveryState.WAITING, DeliveryState.DELIVERING)
+            if row is not None and open_ and row.attempt == there.attempt:
+                found.append((row, there))
+    return found
+
+
+def _write(
+    connection: sa.Connection, rows: Iterable[DeliveryRow], wait: float = 0.0
+) -> None:
+    values = [
+        {
+            "number": row.message_id,
+            "target": row.destination,
+            "state": row.state.value,
+            "attempt": row.attempt,
+            "refusals": row.refusals,
+            "refused_at": row.refused_at,
+            "next_try": row.next_try,
+            "machine": row.machine,
+            "delivering_since": row.delivering_since,
+            "reason": row.reason,
+            "wait": wait,
+            **witness_values(row.witness),
+        }
+        for row in rows
+    ]
+    if values:
+        connection.execute(_WRITE, values)
+
+
+_WRITE = sa.update(delivery).where(
+    delivery.c.message_id == sa.bindparam("number"),
+    delivery.c.destination == sa.bindparam("target"),
+)
+
+
+def delivering(
+    connection: sa.Connection, me: str, rows: Sequence[DeliveryRow]
+) -> list[DeliveryRow]:
+    """Note, before the effect, that deliveries are attempted."""
+    time = time_of(connection)
+    begun = [
+        attrs.evolve(
+            there,
+            state=delivery_after(there.state, DeliveryEvent.BEGUN),
+            attempt=there.attempt + 1,
+            machine=me,
+            witness=row.witness,
+            delivering_since=time,
+        )
+        for row, there in _current(connection, rows)
+    ]
+    _write(connection, begun)
+    return begun
+
+
+def delivered(
+    connection: sa.Connection,
+    rows: Sequence[DeliveryRow],
+    delete_waits: Mapping[int, float | None],
+) -> Settled:
+    """Note that deliveries have succeeded."""
+    done = [
+        attrs.evolve(
+            there, state=delivery_after(there.state, DeliveryEvent.DONE), reason=""
+        )
+        for _, there in _current(connection, rows)
+    ]
+    return _settle(connection, done, delete_waits)
+
+
+def failed(
+    connection: sa.Connection,
+    rows: Sequence[DeliveryRow],
+    reason: str,
+    wait: float,
+    counts: bool,
+) -> Settled:
+    """Note that attempts failed, and when they are repeated."""
+    time = time_of(connection)
+    # The witness stays: it may name the only file that holds the message.
+    waiting = [
+        attrs.evolve(
+            there,
+            state=delivery_after(there.state, DeliveryEvent.FAILED),
+            refusals=there.refusals + counts,
+            refused_at=time,
+            next_try=time + wait,
+            reason=reason,
+        )
+        for _, there in _current(connection, rows)
+    ]
+    _write(connection, waiting, wait)
+    return Settled(tuple(waiting))
+
+
+def set_aside(
+    connection: sa.Connection,
+    rows: Sequence[DeliveryRow],
+    reason: str,
+    copies: Mapping[int, str],
+) -> Settled:
+    """Give deliveries up."""
+    given_up = [
+        attrs.evolve(
+            there,
+            state=delivery_after(there.state, DeliveryEvent.GIVEN_UP),
+            reason=reason,
+        )
+        for _, there in _current(connection, rows)
+    ]
+    messages = rows_of(connection, {row.message_id for row in given_up})
+    copied = {number: name for number, name in copies.items() if number in messages}
+    update_messages(
+        connection,
+        [{"number": number, "spool": name} for number, name in copied.items()],
+    )
+    settled = _settle(connection, given_up, {})
+    # Another delivery of the message may use the first file; the next start removes it.
+    forgotten = [
+        messages[row.id].spool
+        for row in settled.messages
+        if row.id in copied and messages[row.id].spool not in ("", copied[row.id])
+    ]
+    return attrs.evolve(settled, forgotten=(*settled.forgotten, *forgotten))
+
+
+def _settle(
+    connection: sa.Connection,
+    rows: Sequence[DeliveryRow],
+    delete_waits: Mapping[int, float | None],
+) -> Settled:
+    """Write rows, and change the messages that are final with them."""
+    _write(connection, rows)
+    ids = {row.message_id for row in rows}
+    states: dict[int, list[DeliveryState]] = {}
+    reasons: dict[int, str] = {}
+    for chunk in chunks(ids):
+        for number, state, reason in connection.execute(
+            sa.select(delivery.c.message_id, delivery.c.state, delivery.c.reason).where(
+                delivery.c.message_id.in_(chunk)
+            )
+        ):
+            states.setdefault(number, []).append(DeliveryState(state))
+            if state == DeliveryState.SET_ASIDE.value:
+                reasons.setdefault(number, reason)
+    time = time_of(connection)
+    final = []
+    forgotten = []
+    for number, row in rows_of(connection, ids).items():
+        event = outcome_of(states[number])
+        # One whose file was lost is retrieved again.
+        if event is None or row.state is not MessageState.RETRIEVED:
+            continue
+        row = attrs.evolve(row, state=message_after(row.state, event))
+        if event is MessageEvent.DELIVERED:
+            wait = delete_waits.get(number)
+            forgotten += [row.spool] if row.spool else []
+            row = attrs.evolve(
+                row,
+                delivered_at=time,
+                delete_after=None if wait is None else time + wait,
+                spool="",
+            )
+        else:
+            row = attrs.evolve(row, reason=reasons[number])
+        final.append(row)
+    update_messages(
+        connection,
+        [
+            {
+                "number": row.id,
+                "state": row.state.value,
+                "reason": row.reason,
+                "delivered_at": row.delivered_at,
+                "delete_after": row.delete_after,
+                "spool": row.spool,
+            }
+            for row in final
+        ],
+    )
+    return Settled(tuple(rows), tuple(final), tuple(forgotten))
+
+
+def deliver_to_inbox(
+    connection: sa.Connection,
+    due: DueDelivery,
+    content: bytes,
+    envelope: Mapping[str, str],
+    delete_wait: float | None,
+) -> Settled:
+    """Deliver a message into the table ``inbox``, in one transaction with its row."""
+    current = _current(connection, [due.delivery])
+    if not current:
+        return Settled()
+    ((_, there),) = current
+    connection.execute(
+        inserted(connection, inbox)
+        .values(
+            account=due.account,
+            key=due.message.key,
+            received_at=now(),
+            envelope=json.dumps(dict(envelope)),
+            message=content,
+        )
+        # Delivered already, if the journal is an older copy of the table's database.
+        .on_conflict_do_nothing(index_elements=[inbox.c.key])
+    )
+    done = attrs.evolve(
+        there,
+        state=delivery_after(there.state, DeliveryEvent.DONE),
+        attempt=there.attempt + 1,
+        reason="",
+    )
+    return _settle(connection, [done], {due.message.id: delete_wait})
