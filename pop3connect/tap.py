@@ -14,16 +14,16 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TextIO
 
 from twisted.application.service import IService
 from twisted.python import usage
 
 if TYPE_CHECKING:
+    from .collect.settings import AccountSettings, Config
     from .demo.service import Settings
-    from .watch_config import WatchConfig
 
-__all__ = ["DemoOptions", "Options", "WatchOptions", "makeService"]
+__all__ = ["CollectOptions", "DemoOptions", "Options", "makeService"]
 
 
 def _port(option: str, value: str) -> int:
@@ -103,75 +103,118 @@ class DemoOptions(usage.Options):
         )
 
 
-class WatchOptions(usage.Options):
-    """``twistd pop3connect watch``."""
+class CollectOptions(usage.Options):
+    """``twistd pop3connect collect``."""
 
     synopsis = "--config FILE [options]"
 
     longdesc = (
-        "Looks into the mailboxes that the file names, each at its interval, and"
-        " tells of new messages: in the log, and by a hook, which is a command or a"
-        " Python function. Nothing is deleted. The file is TOML: 'state' is the"
-        " folder that remembers what has been seen, and each [[account]] has 'name',"
-        " 'server', 'user' and one of 'password_file', 'password_command',"
-        " 'password_env' and 'password'; the page \"Under twistd\" of the documentation"
-        " has the other keys."
+        "Fetches the mail of the accounts that the file names, each at its interval,"
+        " and delivers each message once: to a Maildir, an mbox, a command, a Python"
+        " function or a table. The file is TOML: 'state' is the folder that remembers"
+        " what was fetched, each [destination.NAME] says where mail goes, and each"
+        " [[account]] has 'name', 'server', 'user' and one of 'password_file',"
+        " 'password_command', 'password_env', 'password_keyring' and 'password'; the"
+        ' page "The collector" of the documentation has the other keys. SIGHUP reads'
+        " the file again; SIGTERM ends the collector within ten seconds."
+        " 'pop3connect accounts --help' and 'pop3connect messages --help' show what an"
+        " administrator can do meanwhile."
     )
 
     optParameters: ClassVar[list[list[object]]] = [
         ["config", "c", None, "the configuration"],
+        ["database", None, "", "URL of the database, instead of that in the file"],
+        ["machine", None, None, "name of this machine [default: its host name]"],
     ]
 
     optFlags: ClassVar[list[list[object]]] = [
         ["check", None, "check the configuration only; exit status 0 if it is good"],
+        ["login", None, "with --check: log in to each account once as well"],
+        ["once", None, "look at each account now, deliver what waits, and end"],
     ]
 
-    config: WatchConfig
+    config: Config
 
     def postOptions(self) -> None:
-        """Read the configuration."""
+        """Read the configuration, and check it with ``--check``."""
         if not self["config"]:
             raise usage.UsageError("--config is missing: the file with the accounts")
+        if self["login"] and not self["check"]:
+            raise usage.UsageError("--login goes with --check")
+        if self["once"] and self["check"]:
+            raise usage.UsageError("--check and --once exclude each other")
+        if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+            raise usage.UsageError(
+                "the collector keeps its journal with SQLAlchemy and Alembic, which are"
+                " not installed: pip install 'pop3connect[collect]'"
+            )
+        from .errors import POP3Error
+
         try:
-            self.config = self._read()
-        except usage.UsageError as error:
-            if not self["check"]:
-                raise
-            # Not left to twistd, whose exit status was 0 in older releases.
-            sys.exit(str(error))
+            self.config = self.read()
+            if self["check"]:
+                self._check()
+        except (POP3Error, OSError) as error:
+            # Not left to twistd, whose exit status is another in each release.
+            _give_up(error)
         if self["check"]:
-            self._report()
             sys.exit(0)
 
-    def _report(self) -> None:
-        from .redaction import encodable
-        from .watch_password import EXPOSED, exposed
+    def read(self) -> Config:
+        """
+        Read the configuration; SIGHUP does that again.
 
-        warnings = [f"{file}: {EXPOSED}" for file in exposed(self.config)]
-        for warning in warnings:
-            print(encodable(warning, sys.stderr), file=sys.stderr)  # noqa: T201
+        :raises UsageError: it cannot be used.
+        """
+        from .collect.config import check_functions, read_config
+
+        config = read_config(Path(self["config"]), database=self["database"])
+        check_functions(config)
+        return config
+
+    def _check(self) -> None:
+        from .collect.config import check_config, warnings
+
+        check_config(self.config)
+        found = warnings(self.config)
+        for warning in found:
+            _tell(warning)
         verdict = "all good"
-        if warnings:
-            noun = "warning" if len(warnings) == 1 else "warnings"
-            verdict = f"good, {len(warnings)} {noun}"
-        text = f"{self['config']}: {len(self.config.accounts)} account(s), {verdict}"
-        print(encodable(text, sys.stdout))  # noqa: T201
+        if found:
+            noun = "warning" if len(found) == 1 else "warnings"
+            verdict = f"good, {len(found)} {noun}"
+        if self["login"]:
+            self._log_in()
+        _say(f"{self['config']}: {len(self.config.accounts)} account(s), {verdict}")
 
-    def _read(self) -> WatchConfig:
-        from .errors import UsageError
-        from .watch_config import read_config
-        from .watch_hook import check_hooks
-        from .watch_password import check_passwords
+    def _log_in(self) -> None:
+        """Log in to each account; end the process if one fails."""
+        from twisted.internet.task import react
+
+        from .cli.exits import exit_status
+        from .collect.logins import try_logins
+        from .collect.wording import words
+
+        # A session of twistd's would write a pid file, and have no exit status.
+        status = 0
+
+        def told(account: AccountSettings, error: Exception | None) -> None:
+            nonlocal status
+            if error is None:
+                _say(f"{account.name}: logged in")
+                return
+            status = status or exit_status(error)
+            _tell(f"{account.name}: {words(error)}")
+
+        async def main(reactor: Any) -> None:
+            await try_logins(self.config, reactor, told)
+            sys.exit(status)
 
         try:
-            config = read_config(Path(self["config"]))
-            check_hooks(config)
-            if self["check"]:
-                # Without --check, a password may appear as late as the login.
-                check_passwords(config)
-        except UsageError as error:
-            raise usage.UsageError(str(error)) from error
-        return config
+            react(main, (), _reactor())
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 
 class Options(usage.Options):
@@ -183,7 +226,7 @@ class Options(usage.Options):
 
     subCommands: ClassVar[list[list[object]]] = [
         ["demo", None, DemoOptions, "Serve a demo mailbox, and take a tour of it"],
-        ["watch", None, WatchOptions, "Tell of new mail in mailboxes"],
+        ["collect", None, CollectOptions, "Fetch and deliver the mail of mailboxes"],
     ]
 
     def getSynopsis(self) -> str:
@@ -202,7 +245,7 @@ def makeService(options: Options) -> IService:
     """Return the service that the command line requests."""
     makers: dict[str, Callable[[Any], IService]] = {
         "demo": _make_demo,
-        "watch": _make_watch,
+        "collect": _make_collect,
     }
     assert options.subCommand is not None  # postOptions saw to it
     return makers[options.subCommand](options.subOptions)
@@ -223,10 +266,28 @@ def _make_demo(options: DemoOptions) -> IService:
     )
 
 
-def _make_watch(options: WatchOptions) -> IService:
-    from .watch import WatchService
+def _make_collect(options: CollectOptions) -> IService:
+    from .cli.exits import exit_status
+    from .collect.program import CollectProgram, on_hangup
+    from .collect.service import CollectService
 
-    return WatchService(options.config, reactor=_reactor())
+    reactor = _reactor()
+
+    def make(config: Config, died: Callable[[BaseException], object]) -> CollectService:
+        machine = options["machine"] or ""
+        return CollectService(config, reactor=reactor, died=died, machine=machine)
+
+    # twistd replaces sys.stderr by its log when it starts the service.
+    return CollectProgram(
+        options.config,
+        make,
+        read=options.read,
+        finish=partial(_finish, reactor, sys.stdout),
+        status=exit_status,
+        tell=partial(_tell, file=sys.stderr),
+        once=bool(options["once"]),
+        on_hangup=partial(on_hangup, reactor),
+    )
 
 
 def _reactor() -> Any:
@@ -238,6 +299,30 @@ def _reactor() -> Any:
 
     steady_time(reactor)
     return reactor
+
+
+def _say(text: str) -> None:
+    from .redaction import encodable
+
+    print(encodable(text, sys.stdout))  # noqa: T201
+
+
+def _tell(text: str, file: TextIO | None = None) -> None:
+    from .redaction import encodable
+
+    file = file or sys.stderr
+    print(encodable(f"pop3connect: {text}", file), file=file)
+
+
+def _give_up(error: Exception) -> NoReturn:
+    """End the process before the reactor runs."""
+    from .cli.exits import exit_status
+    from .collect.wording import words
+
+    # Several problems of one configuration are a line each.
+    for line in str(error).splitlines() if "\n" in str(error) else [words(error)]:
+        _tell(line)
+    sys.exit(exit_status(error))
 
 
 def _finish(reactor: Any, out: TextIO, status: int) -> None:

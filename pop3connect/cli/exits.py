@@ -88,16 +88,24 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (NotFoundError, Exit.REFUSED),
     (ProtocolError, Exit.NONSENSE),
     (InUseError, Exit.TRY_LATER),
-    # Of the journal, which is not imported for that.
+    # Of the journal.
     (POP3Error, Exit.LOCAL_FILES),
     (OSError, Exit.LOCAL_FILES),
 )
+
+
+_LOOK = f"{__package__.rpartition('.')[0]}.collect.look"
 
 
 def exit_status(error: BaseException) -> Exit:
     """Return the exit status of an error of the library or of the disk."""
     if isinstance(error, CommandError) and error.transient:
         return Exit.TRY_LATER
+    if type(error).__module__ == _LOOK:
+        # Loaded already, if there is such an error; it costs too much otherwise.
+        from ..collect.look import HeldError
+
+        return Exit.TRY_LATER if isinstance(error, HeldError) else Exit.LOST
     return next(status for kind, status in _KINDS if isinstance(error, kind))
 
 

@@ -30,6 +30,7 @@ from .settings import (
     PasswordSource,
     read_command,
 )
+from .wording import words
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,6 +43,7 @@ __all__ = [
     "DestinationSettings",
     "PasswordSource",
     "check_config",
+    "check_functions",
     "read_config",
     "warnings",
 ]
@@ -158,7 +160,10 @@ class _Place:
             if key in names:
                 continue
             remedy = _LATER.get(key) or _FORMER.get(key)
-            if remedy is None:
+            if remedy is None and key in (*_SERVICE, *_COMMON):
+                # It is right, but a [table] has begun: TOML has no way back.
+                remedy = "move it above the first [destination.NAME]"
+            elif remedy is None:
                 close = difflib.get_close_matches(key, names, 1)
                 remedy = (
                     f"did you mean {close[0]}?"
@@ -336,12 +341,24 @@ def check_config(config: Config) -> None:
         raise UsageError("\n".join(file + problem for problem in problems))
 
 
+def check_functions(config: Config) -> None:
+    """
+    Import the Python functions that a configuration names.
+
+    :raises UsageError: one of them cannot be imported.
+    """
+    for destination in config.destinations.values():
+        for problem in _function_problems(destination):
+            file = "" if config.file is None else f"{config.file}: "
+            raise UsageError(f"{file}destination {destination.name}: {problem}")
+
+
 def _state_problems(state: Path) -> Iterator[str]:
     try:
         if os.path.lexists(state):
             private_folder(state)
     except (OSError, POP3Error) as error:
-        yield str(error)
+        yield words(error)
     else:
         yield from _unwritable(state)
 
@@ -351,25 +368,18 @@ def _account_problems(config: Config, account: AccountSettings) -> Iterator[str]
         # With it, the certificates are read.
         account.connector().opening(account.user, "-")
     except POP3Error as error:
-        yield str(error)
+        yield words(error)
     try:
         check_password(account, config.folder)
     except UsageError as error:
-        yield str(error)
+        yield words(error)
 
 
 def _destination_problems(
     config: Config, destination: DestinationSettings
 ) -> Iterator[str]:
     accounts = [each for each in config.accounts if destination.name in each.to]
-    if isinstance(destination.call, str) and destination.call:
-        # Not at the top: it is not needed to read a configuration.
-        from ..destinations.function import find_function
-
-        try:
-            find_function(destination.call)
-        except UsageError as error:
-            yield f"call: {error}"
+    yield from _function_problems(destination)
     for account in accounts:
         try:
             if destination.command:
@@ -378,7 +388,18 @@ def _destination_problems(
             if destination.path is not None:
                 yield from _path_problems(destination, account)
         except (UsageError, RunError) as error:
-            yield str(error)
+            yield words(error)
+
+
+def _function_problems(destination: DestinationSettings) -> Iterator[str]:
+    if isinstance(destination.call, str) and destination.call:
+        # Not at the top: it is not needed to read a configuration.
+        from ..destinations.function import find_function
+
+        try:
+            find_function(destination.call)
+        except UsageError as error:
+            yield f"call: {error}"
 
 
 def _path_problems(
