@@ -63,10 +63,10 @@ HELD_USUAL = 10
 """The new messages that hold an account, as a multiple of the usual number."""
 
 MOVED = 3
-"""Messages with the headers of known ones and other sizes are taken for them if there
-are at least this many, and half as many as the last listing had: the mailbox was moved
-to another server.  Fewer may be second copies, such as those of a mailing list, so
-their bodies are compared."""
+"""Messages with new unique-ids and known headers are taken for the known ones if there
+are at least this many, and half as many as were listed last: the mailbox was moved.
+Fewer may be second copies, such as those of a mailing list: their bodies are compared.
+"""
 
 
 class KnownMessage(Protocol):
@@ -294,7 +294,13 @@ class _Comparison(Generic[RowT]):
         """Number -> index of the row."""
 
         self._taken = bytearray(len(basis.rows))
+        self._otherwise: dict[int, int] = {}
+        """Number -> index of a row for a message that would be new without it."""
+
         self._new: list[int] = []
+        self._repeated: set[str] = set()
+        """Headers that several rows have."""
+
         self._unread: set[int] = set()
         self._headers: set[int] = set()
         self._bodies: set[int] = set()
@@ -325,6 +331,12 @@ class _Comparison(Generic[RowT]):
         self._known[number] = index
         self._taken[index] = 1
 
+    def _add_new(self, number: int) -> None:
+        if number in self._otherwise:
+            self._match(number, self._otherwise[number])
+        else:
+            self._new.append(number)
+
     # -- by unique-id
 
     def _by_uid(self) -> Steps[list[int]]:
@@ -332,12 +344,16 @@ class _Comparison(Generic[RowT]):
         rows, contents = self._rows, self._contents
         first: dict[str, int] = {}
         others: dict[str, list[int]] = {}
+        headers = {content.header: 0 for content in contents.values()}
         for indices in slices(range(len(rows))):
             for index in indices:
-                uid = rows[index].uid
-                if uid and first.setdefault(uid, index) != index:
-                    others.setdefault(uid, []).append(index)
+                row = rows[index]
+                if row.uid and first.setdefault(row.uid, index) != index:
+                    others.setdefault(row.uid, []).append(index)
+                if row.header_hash in headers:
+                    headers[row.header_hash] += 1
             yield
+        self._repeated = {header for header, count in headers.items() if count > 1}
         rest: list[int] = []
         for numbers in slices(sorted(self._sizes)):
             for number in numbers:
@@ -380,7 +396,7 @@ class _Comparison(Generic[RowT]):
             gone = [index for index in indices if rows[index].deleted_at is not None]
             others = [index for index in alive if rows[index].size != size]
             for index in likely + others + gone:
-                same = _is_same(content, size, rows[index])
+                same = self._is_same(content, size, rows[index])
                 if same is None:
                     self._ask_body(number)
                     return True
@@ -389,9 +405,25 @@ class _Comparison(Generic[RowT]):
                     return True
         for index in likely:
             if not rows[index].header_hash:
-                self._match(number, index)
-                return True
+                # It may be one that was listed without its unique-id meanwhile.
+                self._otherwise[number] = index
         return False
+
+    def _is_same(self, content: Content, size: int, row: RowT) -> bool | None:
+        """
+        Return whether a message is that of a row with the same unique-id.
+
+        :return: ``None`` if its body must be read.
+        """
+        if content.header != row.header_hash:
+            return False
+        if size == row.size and row.deleted_at is None:
+            return True
+        if content.identified and content.header not in self._repeated:
+            return True
+        if not row.body_hash:
+            return size == row.size
+        return content.body == row.body_hash if content.body else None
 
     # -- by content
 
@@ -438,7 +470,7 @@ class _Comparison(Generic[RowT]):
                 elif size in sizes or (alive and self._may_differ(number, moved)):
                     self._ask_header(number)
                 else:
-                    self._new.append(number)
+                    self._add_new(number)
             yield
         yield from self._by_header(groups, alive, gone, moved)
 
@@ -454,11 +486,24 @@ class _Comparison(Generic[RowT]):
         moved: bool,
     ) -> Steps[None]:
         """Match messages whose header was read, by header and size -> numbers, rows."""
-        before = len(self._known)
+        if self._headers:
+            # How many are alike is not known yet.
+            return
+        alike = 0
+        for read in slices(list(groups.items())):
+            for group, numbers in read:
+                alike += min(len(numbers), len(alive.get(group, ())))
+                # One that could not be read before comes after those that were known.
+                numbers.sort(key=self._otherwise.__contains__)
+            yield
+        many = self._are_many(alike)
         left: dict[str, list[int]] = {}
         for read in slices(list(groups.items())):
             for group, numbers in read:
-                numbers = self._pair(numbers, alive.get(group, []), by_header=True)
+                by_header = many and group[0] not in self._repeated
+                if not any(number in self._uids for number in numbers):
+                    by_header = True
+                numbers = self._pair(numbers, alive.get(group, []), by_header=by_header)
                 # A deleted message rarely comes back with another unique-id, and second
                 # copies are common: the body must be the same, too.
                 numbers = self._pair(numbers, gone.get(group, []), by_header=False)
@@ -466,12 +511,10 @@ class _Comparison(Generic[RowT]):
                     if self._may_differ(number, moved):
                         left.setdefault(group[0], []).append(number)
                     else:
-                        self._new.append(number)
+                        self._add_new(number)
             yield
-        if self._headers or self._bodies:
+        if self._bodies:
             return
-        exact = len(self._known) - before
-
         others: dict[str, list[int]] = {}
         for known in slices(list(alive.items())):
             for (header, _), indices in known:
@@ -485,27 +528,20 @@ class _Comparison(Generic[RowT]):
             for header, indices in others.items()
             if self._contents[left[header][0]].identified
         )
-        moved = moved and self._is_move(alike, exact)
+        moved = moved and self._are_many(alike)
         for remaining in slices(list(left.items())):
             for header, numbers in remaining:
                 indices = others.get(header, [])
                 if not moved or not self._contents[numbers[0]].identified:
                     indices = [i for i in indices if self._rows[i].body_hash]
-                self._new += self._pair(numbers, indices, by_header=moved)
+                by_header = moved and header not in self._repeated
+                for number in self._pair(numbers, indices, by_header=by_header):
+                    self._add_new(number)
             yield
 
-    def _is_move(self, alike: int, exact: int) -> bool:
-        """
-        Return whether the mailbox was moved to a server that counts other sizes.
-
-        :param alike: messages that have the header of a known one, and another size.
-        :param exact: messages that have the header and the size of a known one.
-        """
-        if not self._uids and exact:
-            # Nothing has changed in a mailbox without unique-ids.
-            return False
-        found = alike + exact
-        return found >= MOVED and 2 * found >= self._listed()
+    def _are_many(self, alike: int) -> bool:
+        """Return whether enough messages are like known ones to be taken for them."""
+        return alike >= MOVED and 2 * alike >= self._listed()
 
     def _pair(
         self, numbers: list[int], indices: list[int], *, by_header: bool
@@ -624,18 +660,3 @@ class _Comparison(Generic[RowT]):
             f"{len(self._new)} messages look new, and none of the {self._listed()}"
             " known ones is recognised"
         )
-
-
-def _is_same(content: Content, size: int, row: KnownMessage) -> bool | None:
-    """
-    Return whether a message is that of a row with the same unique-id.
-
-    :return: ``None`` if its body must be read.
-    """
-    if content.header != row.header_hash:
-        return False
-    if content.identified or (size == row.size and row.deleted_at is None):
-        return True
-    if not row.body_hash:
-        return size == row.size
-    return content.body == row.body_hash if content.body else None
