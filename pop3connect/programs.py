@@ -53,7 +53,7 @@ FIRST_LOOK = 0.001
 LAST_LOOK = 0.25
 
 OUR_SECRETS = ("POP3CONNECT_PASSWORD", "POP3CONNECT_DATABASE")
-"""Variables of our own that hold a password, or may hold one."""
+"""Variables of pop3connect that hold a password, or may hold one."""
 
 
 class RunError(Exception):
@@ -329,14 +329,14 @@ async def run(
     """
     Run a program to its end; cancelling ends it, and waits until it has.
 
-    It runs in a process group of its own.  At the time limit the whole group gets
+    It runs in a new process group.  At the time limit the whole group gets
     SIGTERM and, `GRACE` seconds later, SIGKILL.  What it leaves running when it ends
     by itself is not touched.
 
     :param reactor: one that provides ``IReactorFDSet`` and ``IReactorTime``.
     :param folder: where it runs, and where a name with a slash is looked for.
     :param limit: seconds it may take.
-    :param stdin: an open file of which nothing has been read, for its standard input;
+    :param stdin: its standard input: an open file of which nothing has been read;
         default: an empty one.  It may be closed once the program has been started,
         which is when the coroutine first waits.
     :return: the beginning of its standard output.

@@ -61,7 +61,7 @@ _COMMON = tuple(
     for each in attrs.fields(AccountSettings)
     if each.name not in ("name", "user", "password")
 )
-"""Keys of one account that may also stand above the accounts, for all of them."""
+"""Keys of one account that may also be given above the accounts, for all of them."""
 
 _SERVICE = (
     "state",
@@ -170,7 +170,7 @@ class _Place:
                     if close
                     else f"the keys are {', '.join(names)}"
                 )
-            self.refuse(f"there is no key {key} here; {remedy}")
+            self.refuse(f"the key {key} does not exist here; {remedy}")
 
     def values(
         self, cls: type[attrs.AttrsInstance], table: Mapping[str, Any]

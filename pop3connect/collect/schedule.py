@@ -116,8 +116,8 @@ class NextLook:
     The next look at an account.
 
     :ivar due_at: when.
-    :ivar failures: for the row, as are `refusals` and `state`.
-    :ivar alert: what an administrator has to be told, once; ``""``: nothing.
+    :ivar failures: the row's new value, as are `refusals` and `state`.
+    :ivar alert: a message to the administrator, sent once; ``""``: none.
     """
 
     due_at: float
@@ -335,8 +335,8 @@ def after_failed_retrieval(
     """
     Return what a failed retrieval means for a message.
 
-    :param counts: whether it failed in a session of its own, and not for a transient
-        reason.
+    :param counts: whether it failed in a session for this message alone, and not for
+        a transient reason.
     """
     if not counts:
         return NextRetrieval(row.failures, row.first_failed)
@@ -449,8 +449,8 @@ def after_refused_delivery(
 
     :param row: with the number of this attempt.
     :param health: of the destination, before this failure.
-    :param counts: whether the message was refused; ``False``: it was told to come
-        later, or the destination has a fault of its own.
+    :param counts: whether the message was refused; ``False``: the destination asked to
+        try it later, or is itself at fault.
     :param retry_after: seconds that the destination asked for.
     """
     refusals, refused_at = row.refusals, row.refused_at

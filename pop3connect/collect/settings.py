@@ -110,7 +110,7 @@ class PasswordSource:
 
 # -- values: each function returns what a key means, or raises a `UsageError` that names
 # the key and what to write instead.  Texts are not repeated: one may be a password that
-# stands behind the wrong key.
+# was given to the wrong key.
 
 
 def _refuse(key: str, wanted: str) -> NoReturn:
@@ -721,7 +721,7 @@ class Config:
         :raises UsageError: it names one that does not exist, or there are several.
         """
         known = [*self.destinations, *others]
-        there = f"there is {', '.join(known)}" if known else "there is none"
+        there = f"there is {', '.join(known)}" if known else "none is defined"
         if not account.to and len(known) == 1:
             return attrs.evolve(account, to=known)
         if not account.to:

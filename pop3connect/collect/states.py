@@ -174,7 +174,7 @@ def outcome_of(deliveries: Iterable[DeliveryState]) -> MessageEvent | None:
     Return what the deliveries of a message mean for it.
 
     :return: ``DELIVERED`` if all are, ``GIVEN_UP`` if none waits and one is set aside,
-        ``None`` while one waits or there is none.
+        ``None`` while one waits, or without deliveries.
     """
     states = set(deliveries)
     if not states or states & {DeliveryState.WAITING, DeliveryState.DELIVERING}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import Secure, UsageError
@@ -12,6 +13,7 @@ from pop3connect.collect.config import (
     AccountSettings,
     Config,
     check_config,
+    check_functions,
     read_config,
     warnings,
 )
@@ -362,7 +364,9 @@ class BadTests(ConfigTestCase):
             self.assertTrue(told.startswith(f"{key} must be "), told)
             self.assertIn(wanted, told)
             told = self.refused(f"{GOOD}{line}")
-            self.assertIn(f"account ann: there is no key {key} here", told)
+            self.assertIn(
+                f"account ann: the key {key} does not exist here; move it", told
+            )
 
     def test_password_behind_a_wrong_key_is_not_repeated(self) -> None:
         for key in ("secure", "server", "auth", "interval", "passwort", "after", "to"):
@@ -378,10 +382,11 @@ class BadTests(ConfigTestCase):
     def test_unknown_key_is_refused_with_a_suggestion(self) -> None:
         self.assertEqual(
             self.refused(GOOD + "intervall = 60"),
-            "account ann: there is no key intervall here; did you mean interval?",
+            "account ann: the key intervall does not exist here; did you mean "
+            "interval?",
         )
         told = self.refused("stat = 1\n" + GOOD)
-        self.assertIn("there is no key stat here; did you mean state?", told)
+        self.assertIn("the key stat does not exist here; did you mean state?", told)
         told = self.refused(GOOD.replace("[[account]]", "[[accounts]]"))
         self.assertIn("did you mean account?", told)
         self.assertIn("the keys are state, ", self.refused("zzz = 1\n" + GOOD))
@@ -504,6 +509,13 @@ class DestinationTests(ConfigTestCase):
         told = self.refused("destination.box = 1\n" + TOP + ACCOUNT)
         self.assertIn("destination box: it is not a table", told)
 
+    def test_key_for_all_accounts_in_a_destination_is_refused_with_its_place(
+        self,
+    ) -> None:
+        for line in ("sessions = 5", 'after = "delete"'):
+            told = self.refused(self.with_destination("kind = 'table'", line))
+            self.assertIn("move it above the first [destination.NAME]", told)
+
     def test_kind_of_a_later_version_is_refused_with_the_kinds_that_exist(self) -> None:
         for kind in ("webhook", "lmtp"):
             told = self.refused(self.with_destination(f'kind = "{kind}"', "url = 'x'"))
@@ -527,9 +539,13 @@ class DestinationTests(ConfigTestCase):
             ("maildir", 'path = "a"\nmode = true', '"0640"'),
             ("maildir", 'path = "a"\ncreate = "no"', "true or false"),
             ("maildir", 'path = "a"\ncrlf = 1', "true or false"),
-            ("maildir", 'path = "a"\ntimeout = 1', "there is no key timeout here"),
+            (
+                "maildir",
+                'path = "a"\ntimeout = 1',
+                "the key timeout does not exist here",
+            ),
             ("mbox", 'path = "a"\nlock_timeout = -1', "0 s to 1 day"),
-            ("mbox", 'path = "a"\ncrlf = true', "there is no key crlf here"),
+            ("mbox", 'path = "a"\ncrlf = true', "the key crlf does not exist here"),
             ("command", "", 'command is missing: kind = "command" needs it'),
             ("command", 'command = "a b"', '["program", "argument"]'),
             ("command", "command = []", '["program", "argument"]'),
@@ -540,7 +556,7 @@ class DestinationTests(ConfigTestCase):
             ("function", "", "call is missing"),
             ("function", 'call = "function"', '"package.module:function"'),
             ("function", "call = 1", '"package.module:function"'),
-            ("table", 'path = "a"', "there is no key path here"),
+            ("table", 'path = "a"', "the key path does not exist here"),
             ("pigeon", "", "kind must be one of maildir, mbox, command"),
             ("", "", "kind must be one of"),
         ):
@@ -635,6 +651,19 @@ class CheckTests(ConfigTestCase):
             self.assertEqual(self.problems(f"{head}{good}\n{tail}"), [])
         good = "kind = 'function'\ncall = 'os.path:exists'"
         self.assertEqual(self.problems(f"{head}{good}\n{tail}"), [])
+
+    def test_functions_can_be_checked_alone(self) -> None:
+        for call, problem in (("no_such:f", "cannot be imported"), ("os:getpid", "")):
+            config = self.read(
+                f"{TOP}[destination.d]\nkind = 'function'\ncall = '{call}'\n"
+                f"{ACCOUNT}password_env = 'NO_SUCH'\n"
+            )
+            if not problem:
+                check_functions(config)
+                continue
+            for made in (config, attrs.evolve(config, file=None)):
+                error = self.assertRaises(UsageError, check_functions, made)
+                self.assertIn(f"destination d: call: {call} {problem}", str(error))
 
     def test_maildir_that_is_not_mounted_is_a_problem_only_without_create(self) -> None:
         text = GOOD.replace("[[account]]", "create = false\n[[account]]")

@@ -150,7 +150,7 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual((config.accounts, dict(config.destinations)), ((), {}))
         self.assertEqual(config.folder, Path.cwd())
         error = self.assertRaises(UsageError, config.complete, account())
-        self.assertIn("to is missing: name a destination; there is none", str(error))
+        self.assertIn("to is missing: name a destination; none is defined", str(error))
 
     def test_account_gets_the_only_destination(self) -> None:
         config = Config(state="state", destinations=[destination()])

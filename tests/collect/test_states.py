@@ -35,6 +35,7 @@ retrieved  delivered            delivered
 retrieved  given-up             set-aside
 delivered  deleted              deleted
 deleted    deleted              deleted
+set-aside  skipped              skipped
 set-aside  retried              retrieved
 set-aside  retried-without-a-copy suspect
 """
