@@ -1,0 +1,86 @@
+"""
+What all parts of the engine work with: the reactor, the journal, the spool, the clocks,
+and threads for everything that waits for a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from .journal import Journal
+from .spool import Spool
+
+__all__ = ["Threads", "Tools", "sleep"]
+
+T = TypeVar("T")
+
+
+class Threads:
+    """
+    Makes calls that block in threads of its own.
+
+    With a reactor that has no threads, such as a Clock, calls are made at once.
+
+    :param most: calls at the same time.
+    """
+
+    def __init__(self, reactor: Any, name: str, most: int) -> None:
+        self._reactor = reactor
+        self._pool: ThreadPool | None = None
+        if hasattr(reactor, "callFromThread"):
+            self._pool = ThreadPool(0, most, name)
+            self._pool.start()
+
+    def __call__(
+        self, function: Callable[..., T], *arguments: Any, **named: Any
+    ) -> Deferred[T]:
+        """Call a function; the Deferred fires with its result."""
+        if self._pool is None:
+            return maybeDeferred(function, *arguments, **named)
+        return deferToThreadPool(
+            self._reactor, self._pool, function, *arguments, **named
+        )
+
+    def stop(self) -> None:
+        """Wait until all calls have returned, and end the threads."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool = None
+
+
+@attrs.frozen
+class Tools:
+    """
+    What the parts of one engine share.
+
+    :ivar wall: the time in seconds since 1970.
+    :ivar random: a random number from 0 to 1.
+    :ivar files: threads for the spool and for ``tmp`` of a Maildir.
+    :ivar effects: threads for destinations, which may wait for a lock.
+    :ivar trusted: returns whether the wall clock is believed.
+    :ivar trouble: is told each error of the disk or of the journal.
+    """
+
+    reactor: Any
+    journal: Journal
+    spool: Spool
+    machine: str
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    files: Threads
+    effects: Threads
+    trusted: Callable[[], bool]
+    trouble: Callable[[BaseException], object]
+
+
+def sleep(reactor: Any, seconds: float) -> Deferred[None]:
+    """Return a Deferred that fires after some seconds; cancelling it is an error."""
+    waiting: Deferred[None] = Deferred(lambda _: call.cancel())
+    call = reactor.callLater(max(seconds, 0), waiting.callback, None)
+    return waiting
