@@ -1,6 +1,6 @@
 """
-The delivery loop: brings messages from the spool to their destinations, with or without
-a session, and notes each step in the journal before and after its effect.
+The delivery loop: brings messages from the spool to their destinations, with or
+without a session, and notes each step in the journal before and after its effect.
 
 There is a `Courier` for each name of a destination.  A destination whose path or command
 contains the name of the account has a `Target` for each account, and one that is in
@@ -194,8 +194,6 @@ class Courier:
         self._waiting: Deferred[None] | None = None
         self._woken = False
         self._stopping = False
-        # Messages whose files are not there, and the names of those.
-        self._missing: dict[int, tuple[str, int]] = {}
         # For a single run: the messages that were tried.
         self._tried: set[int] | None = set() if owner.single else None
 
@@ -312,8 +310,6 @@ class Courier:
             number = due.message.id
             if number in self._underway or number in (self._tried or ()):
                 continue
-            if self._missing.get(number) == (due.message.spool, due.delivery.attempt):
-                continue
             target = self._target_of(due)
             if target is not None:
                 groups.setdefault(id(target), (target, []))[1].append(due)
@@ -394,13 +390,13 @@ class Courier:
 
     async def _lost(self, due: DueDelivery) -> None:
         """Let a look fetch a message again, whose file is not there any more."""
-        self._missing[due.message.id] = (due.message.spool, due.delivery.attempt)
-        self._owner.stuck([due])
         log.error(
             "{account}: the file of message {key} is not there; it is fetched again",
             account=due.account,
             key=due.message.key,
         )
+        await self._tools.journal.lost([due.message.id])
+        self._owner.stuck([due])
         await self._tools.journal.look_wanted([due.account])
 
     def _mail(self, due: DueDelivery, path: Path, attempt: int) -> Mail:
@@ -724,7 +720,8 @@ class Deliveries:
 
     :param settings: returns the settings of an account by its name.
     :param account_id: returns its number in the journal.
-    :param wanted: is told the name of an account that has messages to be deleted.
+    :param wanted: is told each message that was delivered after its look, and is to be
+        deleted.
     :param destinations: objects of the caller, by name: a `Destination` or `Witnessed`.
     """
 
@@ -735,7 +732,7 @@ class Deliveries:
         *,
         settings: Settings,
         account_id: Callable[[str], int | None],
-        wanted: Callable[[str], object],
+        wanted: Callable[[MessageRow], object],
         destinations: Mapping[str, Any],
         known: Callable[[DestinationSettings, AccountSettings], bool],
     ) -> None:

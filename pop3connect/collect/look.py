@@ -41,6 +41,7 @@ from .identity import (
 )
 from .journal import JournalError, LostLeaseError
 from .records import (
+    LOST,
     AccountRow,
     AccountState,
     Content,
@@ -1003,6 +1004,8 @@ class _Session:
                 there += 1
                 bad += row.state is MessageState.SET_ASIDE
         missing = await self._missing([row for _, row in kept])
+        if missing:
+            await self._journal.lost(missing)
         for number, row in kept:
             if row.id in missing:
                 wanted.append(self._want(number, row))
@@ -1306,6 +1309,7 @@ class _Session:
             ]
             rows = await self._noted(each)
             now = self._journal.now()
+            attempts = await self._attempts(each)
             noted = [
                 (
                     DueDelivery(
@@ -1314,7 +1318,7 @@ class _Session:
                                 message_id=row.id,
                                 destination=target.name,
                                 state=DeliveryState.DELIVERING,
-                                attempt=1,
+                                attempt=attempts.get(row.id, 1),
                                 machine=self._tools.machine,
                                 witness=witness,
                                 delivering_since=now,
@@ -1330,6 +1334,17 @@ class _Session:
             await self._look._deliveries.carry_out(target, prepared, noted)
         finally:
             await effects(prepared.close)
+
+    async def _attempts(
+        self, each: Sequence[tuple[_Wanted, NewMessage]]
+    ) -> dict[int, int]:
+        """Return the number of the attempt of messages that were known before."""
+        if all(wanted.row is None for wanted, _ in each):
+            return {}
+        return {
+            row.message_id: row.attempt
+            for row in await self._journal.deliveries(self._account)
+        }
 
     # -- what cannot be retrieved
 
@@ -1417,7 +1432,7 @@ class _Session:
             return
         counts = self._alone is not None and not self._transient(error, received)
         result = after_failed_retrieval(wanted.row, now=journal.now(), counts=counts)
-        await journal.suspect(account, wanted.row, reason, result=result)
+        await journal.suspect(account, wanted.row, reason, result)
         if result.set_aside:
             log.critical(
                 "{account}: message {key} is set aside, it cannot be retrieved: "
@@ -1589,9 +1604,6 @@ class _Session:
             held=found.held
             or ("held" if look.account.state is not AccountState.OK else ""),
         )
-
-
-LOST = "its file was lost"
 
 
 def _hash(arrived: Arrived) -> str:

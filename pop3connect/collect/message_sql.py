@@ -9,9 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .account_sql import check_fence, one_of
+from .account_sql import as_names, check_fence, one_of
 from .database import JournalError
 from .records import (
+    LOST,
     AccountRow,
     Content,
     DeliveryRow,
@@ -195,15 +196,17 @@ def find_messages(
     names: Collection[str] | None,
 ) -> list[tuple[str, MessageRow, list[DeliveryRow]]]:
     """Return messages in these states, with their accounts and deliveries."""
-    rows = connection.execute(
+    query = (
         sa.select(account.c.name.label("account_name"), *MESSAGE)
         .join(account, account.c.id == message.c.account_id)
-        .where(
-            message.c.state.in_([state.value for state in states]),
-            one_of(connection, account.c.name, names),
-        )
+        .where(message.c.state.in_([state.value for state in states]))
         .order_by(account.c.name, message.c.id)
     )
+    parameter = {}
+    if names is not None:
+        query = query.where(one_of(connection.dialect.name, account.c.name))
+        parameter = as_names(connection, names)
+    rows = connection.execute(query, parameter)
     found = {row.id: (row.account_name, message_row(row[1:])) for row in rows}
     deliveries: dict[int, list[DeliveryRow]] = {}
     for chunk in chunks(found):
@@ -492,7 +495,7 @@ def lost(connection: sa.Connection, ids: Collection[int]) -> None:
             {
                 "number": row.id,
                 "state": message_after(row.state, MessageEvent.LOST).value,
-                "reason": "its file is not there any more",
+                "reason": LOST,
                 "spool": "",
                 "failures": 0,
                 "first_failed": None,

@@ -15,6 +15,7 @@ import attrs
 from ..destinations.base import Witness
 
 __all__ = [
+    "LOST",
     "AccountRow",
     "AccountState",
     "Content",
@@ -28,6 +29,10 @@ __all__ = [
     "NewMessage",
     "Witness",
 ]
+
+
+LOST = "its file is not there any more"
+"""The reason of a message that was retrieved, and has to be fetched again."""
 
 
 class AccountState(str, enum.Enum):
