@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,16 +33,19 @@ from .tables import (
 
 __all__ = [
     "accounts",
+    "as_names",
     "ask_for_look",
     "change_state",
     "check_fence",
     "claim",
     "claim_now",
+    "claim_statement",
     "counts",
     "finish",
     "forget_accounts",
     "inserted",
     "machine_seen",
+    "one_of",
     "put_accounts",
     "remove",
     "rename",
@@ -67,23 +71,25 @@ def inserted(
     return postgresql.insert(table)
 
 
-def one_of(
-    connection: sa.Connection,
-    column: ColumnElement[Any],
-    values: Collection[str] | None,
-) -> ColumnElement[bool]:
+def one_of(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
     """
-    Return a condition: a column has one of some values; ``None``: any.
+    Return a condition: a column has one of the values in the parameter ``names``.
 
-    They are one parameter, so that there may be 100,000 of them.
+    They are one parameter (see `as_names`), so that there may be 100,000 of them.
     """
-    if values is None:
-        return sa.true()
-    if connection.dialect.name == "sqlite":
-        each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+    if dialect == "sqlite":
+        names = sa.bindparam("names", type_=sa.Text)
+        each = sa.func.json_each(names).table_valued("value")
         return column.in_(sa.select(each.c.value))
-    array = sa.bindparam(None, list(values), type_=postgresql.ARRAY(sa.Text))
+    array = sa.bindparam("names", type_=postgresql.ARRAY(sa.Text))
     return column == sa.any_(array)
+
+
+def as_names(connection: sa.Connection, names: Collection[str]) -> dict[str, Any]:
+    """Return the parameter ``names``."""
+    every = list(names)
+    sqlite_ = connection.dialect.name == "sqlite"
+    return {"names": json.dumps(every) if sqlite_ else every}
 
 
 # -- claims
@@ -191,11 +197,12 @@ def accounts(
     connection: sa.Connection, names: Collection[str] | None
 ) -> list[AccountRow]:
     """Return accounts, by name."""
-    rows = connection.execute(
-        sa.select(*ACCOUNT)
-        .where(one_of(connection, account.c.name, names))
-        .order_by(account.c.name)
-    )
+    query = sa.select(*ACCOUNT).order_by(account.c.name)
+    parameter: dict[str, Any] = {}
+    if names is not None:
+        query = query.where(one_of(connection.dialect.name, account.c.name))
+        parameter = as_names(connection, names)
+    rows = connection.execute(query, parameter)
     return [account_row(row) for row in rows]
 
 
@@ -207,31 +214,56 @@ def claim(
     names: Collection[str] | None,
 ) -> list[AccountRow]:
     """Claim accounts that are due, the longest overdue first."""
+    parameter = {} if names is None else as_names(connection, names)
+    rows = connection.execute(
+        claim_statement(connection.dialect.name, chosen=names is not None),
+        {"me": me, "most": limit, "lease": lease, **parameter},
+    )
+    found = [account_row(row) for row in rows]
+    # RETURNING has no order.
+    return sorted(found, key=lambda row: row.id)
+
+
+@lru_cache
+def claim_statement(dialect: str, *, chosen: bool) -> sa.UpdateBase:
+    """
+    Return the statement that claims accounts.
+
+    :param chosen: only those with certain names.
+    """
     due = (
         sa.select(account.c.id)
         .where(
             account.c.state == fixed(AccountState.OK),
             account.c.gone_since.is_(None),
             account.c.due_at <= now(),
-            one_of(connection, account.c.name, names),
+            one_of(dialect, account.c.name) if chosen else sa.true(),
         )
         .order_by(account.c.due_at)
-        .limit(limit)
+        .limit(sa.bindparam("most", type_=sa.Integer))
         # Nobody waits for a claim of another process.  SQLite has one writer, and no
         # such clause.
         .with_for_update(skip_locked=True)
         .cte("due")
         .prefix_with("MATERIALIZED")
     )
-    rows = connection.execute(
+    return (
         sa.update(account)
         .where(account.c.id == due.c.id)
-        .values(_claimed(me, lease))
+        .values(_CLAIMED)
         .returning(*ACCOUNT)
     )
-    found = [account_row(row) for row in rows]
-    # RETURNING has no order.
-    return sorted(found, key=lambda row: row.id)
+
+
+_LEASE = sa.bindparam("lease", type_=sa.Double)
+
+_CLAIMED = {
+    "owner": sa.bindparam("me", type_=sa.Text),
+    "fence": account.c.fence + 1,
+    "due_at": now() + _LEASE,
+    "wait": _LEASE,
+    "look_wanted": False,
+}
 
 
 def claim_now(
@@ -245,36 +277,31 @@ def claim_now(
             account.c.state == fixed(AccountState.OK),
             sa.or_(account.c.owner == "", account.c.due_at <= now()),
         )
-        .values(_claimed(me, lease))
-        .returning(*ACCOUNT)
+        .values(_CLAIMED)
+        .returning(*ACCOUNT),
+        {"me": me, "lease": lease},
     ).one_or_none()
     return None if row is None else account_row(row)
-
-
-def _claimed(me: str, lease: float) -> dict[str, Any]:
-    return {
-        "owner": me,
-        "fence": account.c.fence + 1,
-        "due_at": now() + lease,
-        "wait": lease,
-        "look_wanted": False,
-    }
 
 
 def renew(
     connection: sa.Connection, rows: Sequence[AccountRow], lease: float
 ) -> frozenset[int]:
     """Prolong leases; return the ids of the accounts whose lease is lost."""
-    statement = (
-        sa.update(account)
-        .where(account.c.id == sa.bindparam("a"), account.c.fence == sa.bindparam("f"))
-        .values(due_at=now() + lease, wait=lease)
-    )
-    return frozenset(
-        row.id
-        for row in rows
-        if not connection.execute(statement, {"a": row.id, "f": row.fence}).rowcount
-    )
+    lost = set()
+    for row in rows:
+        held = {"number": row.id, "held": row.fence, "lease": lease}
+        if not connection.execute(_RENEW, held).rowcount:
+            lost.add(row.id)
+    return frozenset(lost)
+
+
+# Statements that every look needs are made once: that takes longer than to run them.
+_HELD = sa.update(account).where(
+    account.c.id == sa.bindparam("number"), account.c.fence == sa.bindparam("held")
+)
+
+_RENEW = _HELD.values(due_at=now() + _LEASE, wait=_LEASE)
 
 
 def check_fence(connection: sa.Connection, row: AccountRow) -> None:
@@ -284,14 +311,14 @@ def check_fence(connection: sa.Connection, row: AccountRow) -> None:
     :raises LostLeaseError: it does not.
     """
     # FOR SHARE: no other process claims it meanwhile.  SQLite has one writer anyway.
-    fence = connection.execute(_FENCE, {"a": row.id}).scalar()
+    fence = connection.execute(_FENCE, {"number": row.id}).scalar()
     if fence != row.fence:
         raise _lost(row)
 
 
 _FENCE = (
     sa.select(account.c.fence)
-    .where(account.c.id == sa.bindparam("a"))
+    .where(account.c.id == sa.bindparam("number"))
     .with_for_update(read=True)
 )
 
@@ -309,43 +336,78 @@ def finish(
     """
     Give an account back after a look.
 
-    :param found: the columns to set, and ``looked`` and ``mail``.
+    :param found: what to set, by the names in `_FOUND`, and ``state``, ``looked`` and
+        ``mail``; ``None`` leaves a column as it is.
     :raises LostLeaseError: another process has claimed it.
     """
-    values: dict[str, Any] = {
-        column: value
-        for column, value in found.items()
-        if value is not None and column in account.c
-    }
-    if found.get("looked"):
-        values.update(looked_at=now(), released_as="")
-    if found.get("mail"):
-        values.update(mail_at=now())
-    failures = values.get("uidl_failures")
-    if failures is not None:
-        since = sa.func.coalesce(account.c.uidl_failed_at, now())
-        values["uidl_failed_at"] = since if failures else None
-    state = values.pop("state", None)
-    if state is not None:
-        # A state that an administrator has set meanwhile stays.
-        ok = account.c.state == AccountState.OK.value
-        values["state"] = sa.case((ok, state.value), else_=account.c.state)
-    done = connection.execute(
-        sa.update(account)
-        .where(account.c.id == row.id, account.c.fence == row.fence)
-        .values(
-            owner="",
-            look_wanted=False,
-            due_at=sa.case((account.c.look_wanted, now()), else_=due_at),
-            wait=due_at - now(),
-            changed_at=now(),
-            **values,
-        )
-        .returning(*ACCOUNT)
-    ).one_or_none()
+    values = {f"new_{name}": found.get(name) for name in _FOUND}
+    state = found.get("state")
+    values.update(
+        number=row.id,
+        held=row.fence,
+        then=due_at,
+        new_state=None if state is None else state.value,
+        new_looked=bool(found.get("looked")),
+        new_mail=bool(found.get("mail")),
+    )
+    done = connection.execute(_FINISH, values).one_or_none()
     if done is None:
         raise _lost(row)
     return account_row(done)
+
+
+_FOUND = (
+    "failures",
+    "refusals",
+    "login_delay",
+    "expire_days",
+    "uids_seen",
+    "uids_changed",
+    "uidl_failures",
+    "listing",
+    "listed",
+    "usual_new",
+    "error",
+    "error_class",
+)
+
+
+def _new(name: str, kind: Any = None) -> sa.BindParameter[Any]:
+    return sa.bindparam(f"new_{name}", type_=kind or account.c[name].type)
+
+
+def _finish() -> Any:
+    then = sa.bindparam("then", type_=sa.Double)
+    looked, mail = _new("looked", sa.Boolean), _new("mail", sa.Boolean)
+    failed = _new("uidl_failures")
+    kept = {name: sa.func.coalesce(_new(name), account.c[name]) for name in _FOUND}
+    return _HELD.values(
+        **kept,
+        owner="",
+        look_wanted=False,
+        due_at=sa.case((account.c.look_wanted, now()), else_=then),
+        wait=then - now(),
+        # A state that an administrator has set meanwhile stays.
+        state=sa.case(
+            (
+                account.c.state == AccountState.OK.value,
+                sa.func.coalesce(_new("state"), account.c.state),
+            ),
+            else_=account.c.state,
+        ),
+        looked_at=sa.case((looked, now()), else_=account.c.looked_at),
+        released_as=sa.case((looked, ""), else_=account.c.released_as),
+        mail_at=sa.case((mail, now()), else_=account.c.mail_at),
+        uidl_failed_at=sa.case(
+            (failed == 0, None),
+            (failed > 0, sa.func.coalesce(account.c.uidl_failed_at, now())),
+            else_=account.c.uidl_failed_at,
+        ),
+        changed_at=now(),
+    ).returning(*ACCOUNT)
+
+
+_FINISH = _finish()
 
 
 def void_leases(connection: sa.Connection) -> None:
@@ -414,14 +476,15 @@ def ask_for_look(connection: sa.Connection, names: Collection[str]) -> list[str]
     free = account.c.owner == ""
     rows = connection.execute(
         sa.update(account)
-        .where(one_of(connection, account.c.name, names))
+        .where(one_of(connection.dialect.name, account.c.name))
         .values(
             look_wanted=sa.not_(free),
             due_at=sa.case((free, now()), else_=account.c.due_at),
             wait=sa.case((free, 0.0), else_=account.c.wait),
             changed_at=now(),
         )
-        .returning(account.c.name)
+        .returning(account.c.name),
+        as_names(connection, names),
     )
     return sorted(name for (name,) in rows)
 
