@@ -17,9 +17,8 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
-from pop3connect.tap import DemoOptions, Options, makeService
-from pop3connect.watch_config import PASSWORDS
-from pop3connect.watch_password import EXPOSED
+from pop3connect.collect.settings import PASSWORDS
+from pop3connect.tap import CollectOptions, DemoOptions, Options, makeService
 
 ROOT = str(Path(pop3connect.__file__).absolute().parent.parent)
 
@@ -155,105 +154,122 @@ class OptionsTests(SynchronousTestCase):
         self.assertFalse(service.running)
 
 
-class WatchOptionsTests(SynchronousTestCase):
-    """What can be said about a watch; the file itself is `test_watch_config`'s."""
+class CollectOptionsTests(SynchronousTestCase):
+    """What can be said about a collector; the file itself is `test_config`'s."""
 
     def setUp(self) -> None:
-        folder = Path(self.mktemp())
+        folder = Path(self.mktemp()).absolute()
         folder.mkdir()
-        self.file = folder / "watch.toml"
+        self.file = folder / "collect.toml"
         self.file.write_text(
-            'state = "state"\n[[account]]\nname = "ann"\nserver = "localhost"\n'
-            'user = "ann"\npassword = "x"\n'
+            'state = "state"\nto = "box"\n[destination.box]\nkind = "maildir"\npath = "mail"\n'
+            '[[account]]\nname = "ann"\nserver = "localhost"\n'
+            'user = "ann"\npassword = "looking-glass"\n'
         )
+        self.file.chmod(0o600)
+
+    def collect(self, *arguments: str) -> CollectOptions:
+        chosen = parsed("collect", "--config", str(self.file), *arguments).subOptions
+        assert isinstance(chosen, CollectOptions)
+        return chosen
 
     def refused(self, *arguments: str) -> str:
-        return str(self.assertRaises(UsageError, parsed, "watch", *arguments))
+        return str(self.assertRaises(UsageError, parsed, "collect", *arguments))
 
-    def test_watch_creates_a_service_per_account_without_starting(self) -> None:
-        """There is a service for each account, and none has begun."""
-        service = makeService(parsed("watch", "--config", str(self.file)))
-        self.assertEqual(service.name, "pop3connect watch")
-        self.assertEqual([account.name for account in service], ["ann"])
-        self.assertFalse(service.running)
-
-    def test_missing_or_unreadable_config_is_refused(self) -> None:
-        """Without a file, the option is named."""
-        self.assertIn("--config is missing", self.refused())
-        self.assertIn("cannot be read", self.refused("--config=nowhere"))
-
-    def test_bad_config_or_hook_is_refused_before_start(self) -> None:
-        """What is wrong in the file, or with a hook, is told before it starts."""
-        text = self.file.read_text()
-        self.file.write_text(text + 'hook = "no_such_module:x"')
-        told = self.refused("-c", str(self.file))
-        self.assertTrue(told.startswith(f"{self.file}: account ann: hook: "), told)
-        self.file.write_text(text + 'hook = ["./no-such-program"]')
-        told = self.refused("-c", str(self.file))
-        self.assertIn("account ann: hook: ./no-such-program: there is no such", told)
-        self.file.write_text(text + "hock = 1")
-        self.assertIn("did you mean hook?", self.refused("-c", str(self.file)))
-
-    def check(self) -> tuple[object, str, str]:
+    def ended(self, *arguments: str) -> tuple[object, str, str]:
         """Return the exit status, and what is said."""
         output, errors = StringIO(), StringIO()
         with redirect_stdout(output), redirect_stderr(errors):
-            ended = self.assertRaises(
-                SystemExit, parsed, "watch", "-c", str(self.file), "--check"
-            )
+            ended = self.assertRaises(SystemExit, self.collect, *arguments)
         return ended.code, output.getvalue(), errors.getvalue()
 
-    def test_check_reports_missing_passwords_without_running_commands(self) -> None:
-        """It also sees whether there are passwords, without asking for one."""
+    def test_service_is_created_without_touching_the_state_folder(self) -> None:
+        options = parsed("collect", "--config", str(self.file))
+        service = makeService(options)
+        self.assertEqual(service.name, "pop3connect collect")
+        self.assertFalse(service.running)
+        self.assertFalse((self.file.parent / "state").exists())
+
+    def test_every_option_reaches_the_service(self) -> None:
+        options = self.collect("--database", "sqlite:///x", "--machine=m", "--once")
+        self.assertEqual(options.config.database, "sqlite:///x")
+        self.assertEqual((options["machine"], options["once"]), ("m", 1))
+
+    def test_options_that_exclude_each_other_are_refused(self) -> None:
+        config = f"--config={self.file}"
+        self.assertIn("--config is missing", self.refused())
+        self.assertIn("--login goes with --check", self.refused(config, "--login"))
+        self.assertIn("exclude", self.refused(config, "--check", "--once"))
+
+    def test_missing_sqlalchemy_names_the_extra_to_install(self) -> None:
+        there = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] == "sqlalchemy"
+        }
+        self.addCleanup(sys.modules.update, there)
+        self.addCleanup(sys.modules.pop, "sqlalchemy", None)
+        for name in there:
+            del sys.modules[name]
+        sys.modules["sqlalchemy"] = None  # type: ignore[assignment]
+        told = self.refused(f"--config={self.file}")
+        self.assertIn("'pop3connect[collect]'", told)
+
+    def test_configuration_that_cannot_be_used_exits_with_status_2(self) -> None:
         text = self.file.read_text()
-        self.file.chmod(0o600)
-        said = f"{self.file}: 1 account(s), all good\n"
-        self.assertEqual(self.check(), (0, said, ""))
-        (self.file.parent / "kept").write_text("looking-glass")
-        (self.file.parent / "kept").chmod(0o600)
-        (self.file.parent / "empty").write_text("\n")
-        sh = '_command = ["sh", "-c", "touch asked"]'
-        for given, problem in (
-            ('_file = "kept"', ""),
-            (sh, ""),
-            ('_env = "PATH"', ""),
-            ('_file = "nowhere"', "No such file or directory"),
-            ('_file = "empty"', "there is nothing in it"),
-            ('_env = "POP3CONNECT_NO_SUCH"', "there is nothing in it"),
-            ('_command = ["./no-such-program"]', "there is no such program"),
+        for addition, problem in (
+            ("intervall = 1\n", "account ann: the key intervall does not exist"),
+            ("interval = 0\n", "account ann: interval must be "),
+            (
+                '[destination.app]\nkind = "function"\ncall = "no_such_module:x"\n',
+                "destination app: call: ",
+            ),
         ):
-            self.file.write_text(text.replace(' = "x"', given))
-            status, output, errors = self.check()
-            if not problem:
-                self.assertEqual((status, output, errors), (0, said, ""))
-                continue
-            key = f"password{given.partition(' ')[0]}"
-            self.assertTrue(
-                str(status).startswith(f"{self.file}: account ann: {key}: "), status
-            )
-            self.assertIn(problem, str(status))
-            # Without --check it starts: the password may come later.
-            parsed("watch", "-c", str(self.file))
-        self.assertFalse((self.file.parent / "asked").exists())
+            self.file.write_text(text + addition)
+            for options in ((), ("--once",), ("--check",)):
+                status, output, errors = self.ended(*options)
+                self.assertEqual((status, output), (2, ""))
+                self.assertEqual(len(errors.splitlines()), 1, errors)
+                start = f"pop3connect: {self.file}: {problem}"
+                self.assertTrue(errors.startswith(start), errors)
+                self.assertNotIn("looking-glass", errors)
+        self.file.unlink()
+        status, _, errors = self.ended()
+        self.assertEqual(status, 2)
+        self.assertIn("cannot be read: No such file", errors)
 
-    def test_check_warns_of_config_file_readable_by_others(self) -> None:
-        self.file.chmod(0o644)
-        status, output, errors = self.check()
-        self.assertEqual((status, errors), (0, f"{self.file}: {EXPOSED}\n"))
-        self.assertEqual(output, f"{self.file}: 1 account(s), good, 1 warning\n")
-
-    def test_check_counts_several_warnings(self) -> None:
-        kept = self.file.parent / "kept"
-        kept.write_text("looking-glass")
+    def test_password_is_missing_only_for_check(self) -> None:
         text = self.file.read_text()
-        second = text[text.index("[[account]]") :].replace('"ann"', '"bob"')
-        second = second.replace(' = "x"', '_file = "kept"')
-        self.file.write_text(text + "\n" + second)
-        for file in (self.file, kept):
-            file.chmod(0o644)
-        _, output, errors = self.check()
+        self.file.write_text(
+            text.replace(' = "looking-glass"', '_file = "nowhere"')
+            + '[[account]]\nname = "bob"\nserver = "localhost"\nuser = "bob"\n'
+            'password_env = "POP3CONNECT_NO_SUCH"\n'
+        )
+        status, output, errors = self.ended("--check")
+        self.assertEqual((status, output), (2, ""))
+        # A line each.
+        ann, bob = errors.splitlines()
+        start = f"pop3connect: {self.file}: account "
+        self.assertTrue(ann.startswith(f"{start}ann: password_file: "), ann)
+        self.assertTrue(bob.startswith(f"{start}bob: password_env: "), bob)
+        # The password may come later.
+        self.collect()
+
+    def test_check_of_a_good_file_exits_with_status_0_and_makes_nothing(self) -> None:
+        said = f"{self.file}: 1 account(s), all good\n"
+        self.assertEqual(self.ended("--check"), (0, said, ""))
+        self.assertEqual(os.listdir(self.file.parent), [self.file.name])
+
+    def test_check_counts_warnings(self) -> None:
+        self.file.chmod(0o644)
+        status, output, errors = self.ended("--check")
+        self.assertEqual(status, 0)
+        self.assertEqual(output, f"{self.file}: 1 account(s), good, 1 warning\n")
+        self.assertIn(f"pop3connect: {self.file}: every user", errors)
+        self.file.write_text(self.file.read_text() + 'interval = "5 s"\n')
+        _, output, errors = self.ended("--check")
+        self.assertEqual(output, f"{self.file}: 1 account(s), good, 2 warnings\n")
         self.assertEqual(len(errors.splitlines()), 2, errors)
-        self.assertEqual(output, f"{self.file}: 2 account(s), good, 2 warnings\n")
 
 
 class PluginTests(SynchronousTestCase):
@@ -328,12 +344,17 @@ class TwistdTests(SynchronousTestCase):
             self.assertIn(option, done.stdout)
         self.assertIn("secure/cacerts/", done.stdout)
         # The documentation is not where the program is.
-        done = self.twistd("pop3connect", "watch", "--help")
+        done = self.twistd("pop3connect", "collect", "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn(" pop3connect watch --config FILE [options]\n", done.stdout)
+        self.assertIn(" pop3connect collect --config FILE [options]\n", done.stdout)
         for word in (
             "--check",
+            "--login",
+            "--once",
+            "--database=",
+            "--machine=",
             "'state'",
+            "[destination.NAME]",
             "[[account]]",
             "'name'",
             "'server'",
