@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [--quick] [--only NAME]... [--rst FILE]``.
+"""The command: ``python -m benchmarks [NAME]... [--quick] [--rst FILE]``.
 
 ``python -m benchmarks soak`` is a command of its own: nothing is compared there.
 """
@@ -21,6 +21,7 @@ from benchmarks.report import Table, conditions, say
 from benchmarks.results import Results
 from benchmarks.runner import use_client_core
 from benchmarks.sections import (
+    collect,
     delay,
     idle,
     imports,
@@ -39,6 +40,7 @@ SECTIONS = {
     "idle": idle.run,
     "memory": memory.run,
     "imports": imports.run,
+    "collect": collect.run,
 }
 
 
@@ -49,6 +51,7 @@ def arguments() -> argparse.Namespace:
         description="pop3connect beside its peers; prints tables of figures.",
     )
     add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"a section: {', '.join(SECTIONS)}")
     add("--quick", action="store_true", help="one round of less, within a minute")
     add("--rounds", type=int, help="how many (5, or 1 with --quick)")
     add("--only", action="append", choices=SECTIONS, metavar="NAME", help="a section")
@@ -58,7 +61,14 @@ def arguments() -> argparse.Namespace:
     add("--client", action="append", default=[], help="only names that contain this")
     add("--rst", type=Path, metavar="FILE", help="write the tables for the README")
     add("--json", type=Path, metavar="FILE", help="write every figure of every round")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in SECTIONS:
+            parser.error(
+                f"no section is called {name}; there are {', '.join(SECTIONS)}"
+            )
+    options.only = [*options.names, *(options.only or [])] or list(SECTIONS)
+    return options
 
 
 def company(results: Results, quiet: Quiet) -> str:
@@ -101,7 +111,7 @@ def main() -> int:
             tuple(options.client),
         )
         tables: list[Table] = []
-        for name in options.only or SECTIONS:
+        for name in options.only:
             tables += SECTIONS[name](bench)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,10 +1,10 @@
 """A longer line: a TCP relay in a helper process that adds time in each direction.
 
 Run as ``python -m benchmarks.delay '{"target": 1100, "seconds": 0.025}'``; prints its
-port as JSON and ends with its standard input. What arrives is queued and leaves, in
-order, when its time has come; the queue has no bound, so the line has delay but no rate
-limit. The connect itself is not delayed: a real line would add one round trip for every
-client.
+port as JSON and ends with its standard input. With ``"port"`` it listens there. What
+arrives is queued and leaves, in order, when its time has come; the queue has no bound,
+so the line has delay but no rate limit. The connect itself is not delayed: a real line
+would add one round trip for every client.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def pump(source: socket.socket, target: socket.socket, seconds: float) -> None:
 def main() -> None:
     """Relay until standard input ends."""
     job = json.loads(sys.argv[1])
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    listener = socket.create_server(("127.0.0.1", job.get("port", 0)), backlog=1024)
 
     def accept() -> None:
         while True:

@@ -7,6 +7,7 @@ file for each message and is so slow with small ones that the client matters les
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 from benchmarks.helpers import pin
 from benchmarks.loads import VARIANTS, Load, message
@@ -46,8 +47,12 @@ class Dovecot(support.Dovecot):
         contents = [
             message(shape, load.size, n + 1) for n in range(min(VARIANTS, load.count))
         ]
-        box = self.add_user(contents[n % len(contents)] for n in range(load.count))
+        box = self.add_box(contents[n % len(contents)] for n in range(load.count))
         self.boxes[load, shape] = box
+
+    def add_box(self, contents: Iterable[bytes]) -> support.Mailbox:
+        """A new user, whose messages are in this store."""
+        box = self.add_user(contents)
         if self.store != "maildir":
             program = shutil.which("doveadm") or "/usr/bin/doveadm"
             config = str(self.directory / "dovecot.conf")
@@ -65,6 +70,7 @@ class Dovecot(support.Dovecot):
             ]
             subprocess.run(command, check=True)
             shutil.rmtree(box.directory)
+        return box
 
     def __enter__(self) -> "Dovecot":
         """Start it, on the servers' core."""

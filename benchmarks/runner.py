@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -28,6 +29,7 @@ class Command:
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     account: str | None = None
+    statuses: tuple[int, ...] = (0,)  # those that are no failure
 
 
 @dataclass
@@ -36,8 +38,34 @@ class Run:
 
     process_wall: float
     process_cpu: float
+    peak: int = 0  # of the process itself, where it was asked for
     figures: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+
+
+class Memory(threading.Thread):
+    """Reads a process's VmHWM, which only rises, until it ends.
+
+    The ru_maxrss of wait4 would not do: it counts the memory that the process shared
+    with this one before its exec.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Not started yet."""
+        super().__init__(daemon=True)
+        self.ended, self.peak = threading.Event(), 0
+        self._status = Path(f"/proc/{pid}/status")
+
+    def run(self) -> None:
+        """Look fifty times a second."""
+        while not self.ended.wait(0.02):
+            try:
+                lines = self._status.read_text().splitlines()
+            except OSError:
+                return
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    self.peak = max(self.peak, int(line.split()[1]) * 1024)
 
 
 def worker(module: str, **task: object) -> Command:
@@ -46,8 +74,11 @@ def worker(module: str, **task: object) -> Command:
     return Command(argv)
 
 
-def run(command: Command, answers: bool = True) -> Run:
-    """Start, wait, read what it printed; a failure is a run with an error."""
+def run(command: Command, answers: bool = True, peak: bool = False) -> Run:
+    """Start, wait, read what it printed; a failure is a run with an error.
+
+    With *peak*, its memory is looked at meanwhile.
+    """
     as_other = {}
     if command.account is not None:
         group = pwd.getpwnam(command.account).pw_gid
@@ -65,15 +96,19 @@ def run(command: Command, answers: bool = True) -> Run:
         )
         timer = threading.Timer(LIMIT, process.kill)
         timer.start()
+        memory = Memory(process.pid)
+        if peak:
+            memory.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         timer.cancel()
+        memory.ended.set()
         process.returncode = os.waitstatus_to_exitcode(status)
         for file in (output, complaint):
             file.seek(0)
         said, text = output.read(), complaint.read().decode(errors="replace").strip()
-    result = Run(wall, usage.ru_utime + usage.ru_stime)
-    if process.returncode:
+    result = Run(wall, usage.ru_utime + usage.ru_stime, memory.peak)
+    if process.returncode not in command.statuses:
         last = text.splitlines()[-1] if text else "no word"
         result.error = f"exit {process.returncode}: {last}"
     elif answers:

@@ -12,6 +12,7 @@ from benchmarks.clients import (
     POPLIB,
     STREAMED,
 )
+from benchmarks.collectors import FETCHMAIL, GETMAIL, MPOP, OURS
 from benchmarks.report import Table, times
 from benchmarks.results import Results
 from benchmarks.sections.logins import REUSED
@@ -89,6 +90,27 @@ def _most(text: str, bound: float, scale: float, *key: str) -> Goal:
     return Goal(text, figure, bound, most=True)
 
 
+def _collected(text: str, case: str, peer: str, bound: float, field: str) -> Goal:
+    return Goal(
+        f"collect ({case}), {text}: ours by {peer}",
+        lambda results: results.ratio(
+            ("collect", case, peer, field), ("collect", case, OURS, field)
+        ),
+        bound,
+    )
+
+
+def _synced(case: str, bound: float) -> Goal:
+    def figure(results: Results) -> float | None:
+        return results.ratio(
+            ("collect", case, OURS, "fsyncs"), ("collect", case, OURS, "messages")
+        )
+
+    return Goal(
+        f"collect ({case}): fsyncs of ours per message", figure, bound, most=True
+    )
+
+
 _SMALL, _LARGE = "fast small base64", "fast large base64"
 _DELAY = ("delay", "small", "base64", "plain")
 
@@ -143,6 +165,20 @@ GOALS = [
           "imports", "pop3connect, after Twisted", "wall"),
     _most("import beyond Twisted with ssl, wall ms", 20, 1e-3,
           "imports", "pop3connect, after Twisted with ssl", "wall"),
+    _collected("accounts/s after the start", "a", FETCHMAIL, 1.4, "later"),
+    _collected("accounts/s after the start", "a", MPOP, 8, "later"),
+    _collected("accounts/s after the start", "a", GETMAIL, 8, "later"),
+    _collected("whole run", "a", FETCHMAIL, 1.4, "wall"),
+    _collected("whole run", "a", MPOP, 8, "wall"),
+    _collected("whole run", "a", GETMAIL, 8, "wall"),
+    _collected("whole run", "b", MPOP, 1.0, "wall"),
+    _collected("whole run", "b", GETMAIL, 12, "wall"),
+    _synced("b", 1.1),
+    _collected("whole run", "c", MPOP, 1.0, "wall"),
+    _collected("whole run", "c", GETMAIL, 12, "wall"),
+    _synced("c", 1.1),
+    _collected("accounts/s after the start", "d", FETCHMAIL, 40, "later"),
+    _collected("whole run", "d", FETCHMAIL, 40, "wall"),
 ]  # fmt: skip
 
 
