@@ -171,6 +171,9 @@ class FolderLock:
     def release(self) -> None:
         """Unlock the folder.  A second call does nothing."""
         if self._descriptor is not None:
+            # Not by closing alone: a child that is about to run another program has
+            # the descriptor for a moment.
+            _unlock(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -183,6 +186,11 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _holder(descriptor: int) -> str:
