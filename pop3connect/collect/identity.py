@@ -502,7 +502,7 @@ class _Comparison(Generic[RowT]):
             for group, numbers in read:
                 by_header = many and group[0] not in self._repeated
                 if not any(number in self._uids for number in numbers):
-                    by_header = True
+                    by_header = group not in gone
                 numbers = self._pair(numbers, alive.get(group, []), by_header=by_header)
                 # A deleted message rarely comes back with another unique-id, and second
                 # copies are common: the body must be the same, too.

@@ -64,9 +64,9 @@ class Inventory:
         one, or one that is not printable ASCII, is replaced by its hash.
     :ivar complete: whether a message that is missing here is missing in the mailbox.
     :ivar digest: equal to that of an earlier listing if nothing has changed; ``""`` if
-        that cannot be known.  Store it in `AccountRow.listing` if the listing is
-        complete, every new message is in the journal, and the session has deleted
-        nothing: after a confirmed deletion, an equal listing is not the same mail.
+        that cannot be known.  Store it in `AccountRow.listing` if every message is in
+        the journal, and none was deleted in this session or had returned: after a
+        confirmed deletion, an equal listing need not be the same mail.
     :ivar troubles: what is wrong with the listing, one sentence each.
     """
 

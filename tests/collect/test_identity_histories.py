@@ -80,8 +80,6 @@ class Model:
         self.arrived: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.account = AccountRow(1, "ada", "pop.example.org", "ada")
-        self.resized = False
-        """Whether sizes have changed since the last look."""
 
     def step(self, kind: str, number: int, fault: str) -> None:
         if kind == "look":
@@ -101,8 +99,14 @@ class Model:
             self.delete(self.mailbox[number % len(self.mailbox)], kind)
         elif kind == "mix":
             self.mix()
+        elif kind == "move":
+            self.move()
         else:
-            self.move(kind, number)
+            # Other sizes are only compared while no unique-id is known, and if so many
+            # are found then, by header: nothing else may have happened.
+            self.look("", number)
+            self.move(9 + number)
+            self.look(fault if fault in COMPLETE else "", number)
 
     # -- the mailbox
 
@@ -156,13 +160,12 @@ class Model:
             if kind == "delete":
                 self.mailbox.remove(mail)
 
-    def move(self, kind: str, number: int) -> None:
+    def move(self, more: int = 0) -> None:
         """Move the mailbox to another server: other unique-ids, and perhaps sizes."""
         for mail in self.mailbox:
             mail.uid = f"u{next(self.uids)}"
-            if kind == "move and resize" and not self.was_deleted(mail):
-                mail.size += 9 + number
-                self.resized = True
+            if not self.was_deleted(mail):
+                mail.size += more
 
     def was_deleted(self, mail: Mail) -> bool:
         """Return whether a message is there although its deletion was confirmed."""
@@ -186,10 +189,6 @@ class Model:
     # -- the collector
 
     def look(self, fault: str, number: int) -> None:
-        if self.resized and fault not in COMPLETE:
-            # Other sizes are only compared while no unique-id is known.
-            fault = ""
-        self.resized = False
         if self.unstable:
             for mail in self.mailbox:
                 mail.uid = f"u{next(self.uids)}"
@@ -279,7 +278,7 @@ class Model:
             row = found.known[number]
             assert row.size == inventory.sizes[number]
         if inventory.complete:
-            whole = not found.unread and not unreadable
+            whole = not (found.unread or unreadable or found.returned)
             self.account = attrs.evolve(
                 self.account,
                 listed=len(inventory.sizes),
