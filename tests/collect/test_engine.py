@@ -1,0 +1,187 @@
+"""
+The engine on its good days: what arrives, what is deleted, what is left alone.
+"""
+
+from __future__ import annotations
+
+from pop3connect.collect.records import MessageState
+
+from .engine import Collecting, EngineTestCase, message
+
+MAIL = [message(number) for number in range(1, 6)]
+
+
+class MaildirTests(EngineTestCase):
+    """
+    One account into one Maildir.
+    """
+
+    def test_messages_are_delivered_and_kept_on_the_server(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        outcome = self.once()
+        self.assertIsNone(outcome.error)
+        self.assertEqual((outcome.new, outcome.delivered), (5, 5))
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, MAIL)
+        self.assertEqual(self.leftovers(), [])
+        self.assertEqual(self.states(), [MessageState.DELIVERED] * 5)
+
+    def test_a_second_look_fetches_nothing(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        server.heard.clear()
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.there), (0, 5))
+        self.assertEqual(server.count("RETR"), 0)
+        self.assertEqual(len(self.mail()), 5)
+
+    def test_only_new_messages_are_fetched(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        server.deliver(message(6))
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.there), (1, 5))
+        self.assertEqual(len(self.mail()), 6)
+
+    def test_delivered_messages_are_deleted(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete")
+        outcome = self.once()
+        self.assertEqual(outcome.deleted, 5)
+        self.assertEqual(server.messages, [])
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(self.states(), [MessageState.DELETED] * 5)
+        self.assertEqual(server.count("TOP"), 0)
+
+    def test_messages_are_deleted_after_their_time_and_only_with_a_proof(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete after 14 days")
+        self.once()
+        self.pass_time(13 * 86400, 86400)
+        server.deliver(message(6))
+        self.assertEqual(self.once().deleted, 0)
+        self.pass_time(2 * 86400, 86400)
+        server.heard.clear()
+        outcome = self.once()
+        self.assertIsNone(outcome.error)
+        self.assertEqual(outcome.deleted, 5)
+        self.assertEqual(server.count("TOP"), 5)
+        self.assertEqual(server.messages, [message(6)])
+
+    def test_large_message_goes_through_a_file(self) -> None:
+        large = message(1, 3_000_000)
+        self.serve(large, message(2))
+        self.maildir()
+        self.account()
+        self.assertEqual(self.once().new, 2)
+        self.assertEqual(self.mail(), [large, message(2)])
+
+    def test_empty_mailbox(self) -> None:
+        self.serve()
+        self.maildir()
+        self.account()
+        outcome = self.once()
+        self.assertIsNone(outcome.error)
+        self.assertEqual(outcome.new, 0)
+
+    def test_a_thousand_messages_arrive_in_groups(self) -> None:
+        many = [message(number) for number in range(1000)]
+        self.serve(*many)
+        self.maildir()
+        self.account(after="delete")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.deleted), (1000, 1000))
+        self.assertEqual(self.mail(), sorted(many))
+
+    def test_max_messages_limits_one_run(self) -> None:
+        self.serve(*MAIL)
+        self.maildir()
+        self.account(max_messages=2)
+        self.assertEqual(self.once().new, 2)
+        self.assertEqual(self.once().new, 2)
+        self.assertEqual(self.once().new, 1)
+        self.assertEqual(self.mail(), MAIL)
+
+
+class RulesTests(EngineTestCase):
+    """
+    What rules leave on the server.
+    """
+
+    def test_large_messages_are_left_and_fetched_when_the_rule_changes(self) -> None:
+        server = self.serve(message(1), message(2, 5000))
+        self.maildir()
+        self.account(max_size=1000, after="delete")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped, outcome.deleted), (1, 1, 1))
+        self.assertEqual(server.messages, [message(2, 5000)])
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped), (0, 0))
+        self.account(max_size=10_000, after="delete")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.deleted), (1, 1))
+        self.assertEqual(server.messages, [])
+
+    def test_existing_mail_is_seen_and_stays_so(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(existing="seen")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped), (0, 5))
+        self.assertEqual((server.count("RETR"), server.count("TOP")), (0, 5))
+        server.deliver(message(6))
+        self.account(existing="new")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped), (1, 0))
+        self.assertEqual(self.mail(), [message(6)])
+
+    def test_patterns_choose_messages(self) -> None:
+        self.serve(*MAIL)
+        self.maildir()
+        self.account(match=["Subject: number 3"])
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped), (1, 4))
+        self.account(match=["Subject: number 4"])
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.skipped), (1, 3))
+        self.assertEqual(self.mail(), [MAIL[2], MAIL[3]])
+
+    def test_headers_only(self) -> None:
+        server = self.serve(*MAIL)
+        self.objects["notice"] = notice = Collecting()
+        self.account(fetch="header", to=("notice",))
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.delivered), (5, 5))
+        self.assertEqual(server.count("RETR"), 0)
+        self.assertEqual(len(notice.got), 5)
+        self.assertIn(b"Subject: number 1\r\n", notice.contents[0])
+        self.assertNotIn(b"abcdef", notice.contents[0])
+        self.assertEqual(self.once().new, 0)
+
+
+class PlanTests(EngineTestCase):
+    """
+    What would be done, without doing it.
+    """
+
+    def test_plan_names_what_is_fetched_and_skipped(self) -> None:
+        from twisted.internet.defer import Deferred
+
+        server = self.serve(*MAIL, message(9, 5000))
+        self.maildir()
+        self.account(max_size=1000)
+        planning = Deferred.fromCoroutine(self.service().plan("a"))
+        plan = self.result(planning)
+        self.assertEqual([each.number for each in plan.fetched], [1, 2, 3, 4, 5])
+        self.assertEqual([each.number for each in plan.skipped], [6])
+        self.assertEqual((server.count("RETR"), server.count("DELE")), (0, 0))
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(self.once().new, 5)
