@@ -166,6 +166,23 @@ class RunTests(ProgramTestCase):
         self.assertTrue(self.lives(left))
         os.kill(left, signal.SIGKILL)
 
+    async def test_last_output_is_read_before_the_pipes_are_closed(self) -> None:
+        running = self.shell(
+            "echo $$ > number; (while [ ! -e go ]; do sleep 0.01; done;"
+            " echo late; touch said; sleep 600) & echo $! > left"
+        )
+        left, number = await self.number_in("left"), await self.number_in("number")
+        await self.until(lambda: not self.lives(number))
+        self.clock.advance(LOOK_EVERY)
+        # From here on the reactor has no turn.
+        (self.folder / "go").touch()
+        while not (self.folder / "said").exists():
+            pass
+        self.clock.advance(LINGER)
+        self.assertEqual(self.successResultOf(running), b"late\n")
+        os.killpg(number, signal.SIGKILL)
+        await self.until(lambda: not self.lives(left))
+
     async def test_program_that_closes_its_output_early_is_awaited(self) -> None:
         running = self.shell(
             "exec >&- 2>&-; while [ ! -e go ]; do sleep 0.01; done; touch went"
