@@ -276,7 +276,7 @@ class Courier:
         busy = [
             (name, target)
             for name, target in self._targets.items()
-            if target.busy or target.given_up or not self._allowed(target, now)
+            if target.busy or target.given_up or self._allowed(target, now) == 0
         ]
         if any(name == "" for name, _ in busy):
             # It is the same for all accounts.
