@@ -73,7 +73,7 @@ class Spool:
         :raises OSError: a folder cannot be used, or others may write to it.
         """
         for path in (self.folder, self.aside):
-            make_folders(path)
+            make_folders(path, disk=self._disk)
             with Folder(path) as folder:
                 if stat.S_IMODE(folder.status.st_mode) & 0o022:
                     raise PermissionError(
@@ -83,7 +83,7 @@ class Spool:
         with self._open() as folder:
             for name in filter(_OURS.fullmatch, folder.names()):
                 status = folder.stat(name)
-                if status is not None:
+                if status is not None:  # pragma: no branch - nobody else removes it
                     self._count(name, status.st_size)
 
     def _open(self) -> Folder:

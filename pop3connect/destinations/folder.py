@@ -35,9 +35,6 @@ _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
 
-# What O_NOFOLLOW reports for a link: Linux and macOS, FreeBSD.
-_IS_LINK = (errno.ELOOP, errno.EMLINK)
-
 
 class Disk:
     """The calls that fail on a full or broken disk; tests pass one that fails."""
@@ -101,12 +98,7 @@ def open_regular(
     where = name or str(path)
     # Looked at first: opening a device may do something.
     _check_regular(os.stat(where, dir_fd=fd, follow_symlinks=False), path)
-    try:
-        descriptor = os.open(where, flags | _BINARY | _NOFOLLOW | _NONBLOCK, dir_fd=fd)
-    except OSError as error:
-        if error.errno in _IS_LINK:
-            raise OSError(f"{path} is a symbolic link") from error
-        raise
+    descriptor = os.open(where, flags | _BINARY | _NOFOLLOW | _NONBLOCK, dir_fd=fd)
     try:
         status = os.fstat(descriptor)
         _check_regular(status, path)
@@ -120,7 +112,7 @@ def open_regular(
                 f"{path} has {status.st_nlink} names (hard links), so that another "
                 "file would be written to"
             )
-        if _NONBLOCK:
+        if _NONBLOCK:  # pragma: no branch - Windows
             # A program may get it as its standard input.
             os.set_blocking(descriptor, True)
     except BaseException:
@@ -183,12 +175,7 @@ class Folder:
             flags |= _NOFOLLOW
         if os.name == "nt":  # pragma: no cover - a folder cannot be opened there
             return
-        try:
-            self.fd = os.open(where, flags, dir_fd=fd)
-        except OSError as error:
-            if error.errno in (*_IS_LINK, errno.ENOTDIR):
-                raise NotADirectoryError(f"{path} is not a folder") from error
-            raise
+        self.fd = os.open(where, flags, dir_fd=fd)
 
     def __enter__(self) -> Folder:
         """Return itself."""
@@ -276,7 +263,12 @@ class Folder:
         """
         # Never through a link: POSIX says so of O_EXCL.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NOFOLLOW
-        descriptor = os.open(self._where(name), flags, 0o600, dir_fd=self.fd)
+        try:
+            descriptor = os.open(self._where(name), flags, 0o600, dir_fd=self.fd)
+        except BaseException:
+            if last:
+                self.close()
+            raise
         if mode != 0o600 and hasattr(os, "fchmod"):
             # Whatever the umask is.
             os.fchmod(descriptor, mode)
@@ -328,7 +320,7 @@ class Folder:
 
     def sync(self) -> None:
         """Wait until the names in it are on disk."""
-        if self.fd is not None:
+        if self.fd is not None:  # pragma: no branch - Windows
             self._disk.sync(self.fd)
 
 

@@ -118,7 +118,4 @@ def _forget(failure: Failure) -> None:
 
 
 def _late(late: str, result: object, limit: float) -> object:
-    if isinstance(result, Failure):
-        result.trap(CancelledError)
-        raise _LateError(reason=late)
-    return result
+    raise _LateError(reason=late)

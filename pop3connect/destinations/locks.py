@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from .folder import Folder
 
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 else:
     import fcntl
@@ -170,20 +170,16 @@ class Locked:
         file = self._folder.create(self._scratch)
         try:
             file.write(content)
+            if self._is_abandoned():
+                self._folder.remove(self.dot)
             # Not written in place: the dot lock never exists without its mark.
-            for _ in range(2):
-                try:
-                    self._folder.publish(self._scratch, self.dot)
-                except FileExistsError:
-                    if not self._is_abandoned():
-                        return False
-                    self._folder.remove(self.dot)
-                else:
-                    self._dotted = True
-                    return True
+            self._folder.publish(self._scratch, self.dot)
+        except FileExistsError:
+            return False
         finally:
             file.remove()
-        return False
+        self._dotted = True
+        return True
 
     def _is_abandoned(self) -> bool:
         """Return whether the dot lock is one of ours, whose process ended."""
@@ -217,7 +213,7 @@ class Locked:
         self._close_lock()
 
 
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover
 
     def _lock_file(descriptor: int) -> bool:
         try:

@@ -207,11 +207,7 @@ class Maildir:
         opened.new.close()
         opened.cur.close()
         name = self._name(NO_KEY, account)
-        try:
-            return opened.tmp.create(name, self._mode, last=True)
-        except BaseException:
-            opened.tmp.close()
-            raise
+        return opened.tmp.create(name, self._mode, last=True)
 
     def keep(self, messages: Sequence[Incoming]) -> None:
         """

@@ -109,8 +109,8 @@ class FolderTests(FolderTestCase):
 
     def test_file_is_not_opened_as_a_folder(self) -> None:
         (self.path / "a").write_bytes(b"")
-        error = self.assertRaises(NotADirectoryError, Folder, self.path / "a")
-        self.assertIn("not a folder", str(error))
+        self.assertRaises(NotADirectoryError, Folder, self.path / "a")
+        self.assertRaises(NotADirectoryError, self.folder.folder, "a")
 
     def test_folder_that_is_replaced_by_a_link_stays_the_one_that_was_opened(
         self,
@@ -191,6 +191,14 @@ class WriteTests(FolderTestCase):
                 return 0
 
         self.assertRaises(OSError, write_fully, DeafDisk(), 0, b"text")
+
+    def test_file_that_cannot_be_made_closes_its_folder(self) -> None:
+        (self.path / "a").write_bytes(b"")
+        folder = Folder(self.path)
+        self.assertRaises(FileExistsError, folder.create, "a")
+        self.assertIsNot(folder.fd, None)
+        self.assertRaises(FileExistsError, folder.create, "a", last=True)
+        self.assertIs(folder.fd, None)
 
     def test_removed_file_closes_its_folder(self) -> None:
         folder = Folder(self.path)

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from pop3connect.destinations.base import Later, Mail, Never
+from pop3connect.destinations.base import Later, Mail, Never, UnreadableError
 from pop3connect.destinations.function import Function, find_function
 from pop3connect.errors import UsageError
 
@@ -31,6 +31,13 @@ class MailTests(SynchronousTestCase):
         parsed = self.mail.parse()
         self.assertEqual(parsed["Subject"], "one")
         self.assertIn("From there", parsed.get_content())
+
+    def test_file_that_fails_while_it_is_read_is_unreadable(self) -> None:
+        path = Path("/proc/self/mem")
+        if not path.exists():
+            raise SkipTest("no file fails to be read here")
+        with attrs.evolve(self.mail, path=path).pieces() as pieces:
+            self.assertRaises(UnreadableError, list, pieces)
 
     def test_message_in_a_link_is_not_read(self) -> None:
         target = self.mail.path.rename(self.folder / "target")

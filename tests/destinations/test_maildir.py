@@ -510,6 +510,15 @@ class TroubleTests(MaildirTestCase):
         self.assertIs(box.prove(done), Proof.DONE)
         self.assertIs(box.prove(waiting), Proof.NOT_DONE)
 
+    def test_without_any_move_nothing_is_fsynced(self) -> None:
+        disk = BrokenDisk()
+        prepared = self.open(disk=disk).prepare([self.mail()])
+        disk.call = "rename"
+        [error] = prepared.carry_out()
+        assert isinstance(error, Later)
+        self.assertIn("No space left on device", error.reason)
+        prepared.close()
+
     def test_move_that_may_not_be_on_disk_is_an_error_for_each_message(self) -> None:
         disk = BrokenDisk()
         box = self.open(disk=disk)

@@ -79,8 +79,9 @@ class DeliveryTests(MboxTestCase):
             self.mail("a", b"Subject: one\r\n\r\nend"),
             self.mail("b", b"Subject: two\r\n\r\nend\r"),
             self.mail("c", b"Subject: three\r\n\r\nend\r\n"),
+            self.mail("d", b"Subject: four"),
         )
-        self.assertEqual(self.subjects(), ["one", "two", "three"])
+        self.assertEqual(self.subjects(), ["one", "two", "three", "four"])
 
     def test_large_message_is_appended_whole(self) -> None:
         # Longer lines than are held back, and line ends between any two pieces.
@@ -396,6 +397,18 @@ class TroubleTests(MboxTestCase):
             if call == "sync":
                 lock.unlink()
         self.deliver(self.mail())
+
+    def test_unexpected_error_while_preparing_releases_the_locks(self) -> None:
+        nothing: Any = None
+        self.assertRaises(AttributeError, self.open().prepare, [nothing])
+        self.deliver(self.mail())
+
+    def test_mbox_that_is_locked_proves_nothing(self) -> None:
+        [witness] = self.deliver(self.mail())
+        prepared = self.open().prepare([])
+        self.trouble(lambda: self.open().prove(witness, self.mail()), "another")
+        prepared.close()
+        self.assertIs(self.open().prove(witness, self.mail()), Proof.DONE)
 
     def test_missing_mbox_is_not_made_where_that_is_not_wanted(self) -> None:
         box = self.open(create=False)
