@@ -26,9 +26,11 @@ def why_unavailable() -> str | None:
 class Dovecot(support.Dovecot):
     """A Dovecot with mailboxes full of mail; a context manager that ends it."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(
+        self, store: str, mechanisms: Iterable[str] = support.MECHANISMS
+    ) -> None:
         """Not started yet."""
-        super().__init__(lock_sessions=False)
+        super().__init__(lock_sessions=False, mechanisms=mechanisms)
         self.store = store
         self.boxes: dict[tuple[Load, str], support.Mailbox] = {}
 

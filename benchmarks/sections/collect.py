@@ -110,7 +110,7 @@ def run(bench: Bench) -> list[Table]:
         say(f"collect: fsyncs are not counted: {untraced}")
     tables = []
     with (
-        dovecot.Dovecot("mdbox") as server,
+        dovecot.Dovecot("mdbox", mechanisms=("plain",)) as server,
         TemporaryDirectory(prefix="pop3bench-", dir=disk()) as folder,
     ):
         place = Path(folder)
@@ -302,8 +302,9 @@ def common(folder: str, collectors: Sequence[Collector]) -> list[str]:
     kind = found.stdout.split()[-1] if found.returncode == 0 else "unknown"
     return [
         "Whole programs, from start to end, plain POP3 over the loopback; Dovecot with "
-        f"mdbox. Each has its own Maildirs and state in {folder} (file system: {kind}),"
-        " and nothing is deleted from the server. CPU is that of the program and its "
+        "mdbox and auth_mechanisms = plain, its default. Each has its own Maildirs and "
+        f"state in {folder} (file system: {kind}), and nothing is deleted from the "
+        "server. CPU is that of the program and its "
         "children, its start included; peak MB is VmHWM of the program alone. fsyncs "
         "(with fdatasync, syncfs and sync) are counted by strace in a run of their own."
         " Those that take minutes run once.",
