@@ -138,7 +138,15 @@ class Database:
             )
         private_folder(path.parent)
         beside = [path.with_name(path.name + end) for end in _ENDS]
-        there = [file for file in beside if check_file(file)]
+        # An empty one is left by a look at the file, and the index ("-shm") is nothing
+        # without the other.
+        there = [
+            file
+            for file in beside
+            if check_file(file)
+            and file.stat().st_size
+            and not file.name.endswith("-shm")
+        ]
         if not check_file(path):
             if there:
                 raise JournalError(

@@ -111,9 +111,9 @@ def upgrade() -> None:
         sa.Column("spool", sa.Text(), nullable=False),
         sa.Column("machine", sa.Text(), nullable=False),
         sa.Column("changed_at", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(["account_id"], ["account.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("account_id", "key", name="message_key"),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], ondelete="CASCADE"),
         sqlite_autoincrement=True,
     )
     op.create_index("message_account", "message", ["account_id", "id"])
