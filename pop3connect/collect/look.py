@@ -332,7 +332,8 @@ class Look:
             except JournalError as error:
                 outcome.error = outcome.error or error
                 tools.trouble(error)
-        self._report()
+        if not self._dry_run:
+            self._report()
         return outcome
 
     def _too_long(self) -> None:
@@ -1259,12 +1260,16 @@ class _Session:
         self, good: Sequence[tuple[_Wanted, Arrived, str]]
     ) -> None:
         deliveries = [NewDelivery(name) for name in self._look._settings.to]
-        await self._noted(
-            [
-                (wanted, self._new(wanted, arrived, reason, *deliveries))
-                for wanted, arrived, reason in good
-            ]
-        )
+        each = [
+            (wanted, self._new(wanted, arrived, reason, *deliveries))
+            for wanted, arrived, reason in good
+        ]
+        try:
+            await self._noted(each)
+        except JournalError:
+            names = [message.spool.name for _, message in each if message.spool]
+            await self._tools.files(self._tools.spool.remove, names)
+            raise
         self._look._deliveries.wake(self._look._settings)
 
     async def _take_directly(
@@ -1307,7 +1312,11 @@ class _Session:
                     good, prepared.witnesses, strict=True
                 )
             ]
-            rows = await self._noted(each)
+            try:
+                rows = await self._noted(each)
+            except JournalError:
+                await effects(prepared.discard)
+                raise
             now = self._journal.now()
             attempts = await self._attempts(each)
             noted = [

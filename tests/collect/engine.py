@@ -5,6 +5,7 @@ services that are "killed" at a commit and started again on the same state.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3connect.collect import spool
 from pop3connect.collect.journal import Journal
 from pop3connect.collect.look import Outcome
 from pop3connect.collect.records import MessageRow, MessageState
@@ -23,7 +25,7 @@ from pop3connect.collect.settings import (
     DestinationSettings,
 )
 from pop3connect.connector import Connector
-from pop3connect.destinations import Mail
+from pop3connect.destinations import Mail, incoming, maildir
 from pop3connect.testing import MailboxServer
 from pop3connect.testing.mailbox import _MailboxConnection, _MailboxFactory
 from pop3connect.testing.wire import flush, layered, MemoryEndpoint
@@ -318,6 +320,10 @@ class EngineTestCase(SynchronousTestCase):
     def die(self, service: CollectService) -> None:
         """Forget a service as the end of its process does."""
         service._release()
+        # A new process has another mark in the names of its files.
+        run = secrets.token_hex(4)
+        for module in (incoming, maildir, spool):
+            self.patch(module, "RUN", run)
         for server in self.servers.values():
             server._factory.drop_connections()  # type: ignore[attr-defined]
         # Nothing of it runs any more.
