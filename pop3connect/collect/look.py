@@ -25,6 +25,7 @@ from ..errors import (
     CommandError,
     ConnectionLostError,
     POP3Error,
+    ProtocolError,
     TimedOutError,
 )
 from ..handle import Handle
@@ -114,7 +115,9 @@ class Memory:
     :ivar cut: bytes after which sessions were cut: from, to.
     :ivar login_at: the last login, by the reactor's clock.
     :ivar delete_at: when the next message is due to be deleted.
-    :ivar turn: when each suspect was last tried, by its id.
+    :ivar turns: when each suspect was last tried, by its id.
+    :ivar doubted: ids of messages that came in a session in which a reply was missing:
+        they may have been taken for others.
     """
 
     dirty: bool = True
@@ -124,6 +127,7 @@ class Memory:
     login_at: float | None = None
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
+    doubted: set[int] = attrs.Factory(set)
 
 
 @attrs.define
@@ -777,7 +781,7 @@ class _Session:
                 for number, row in found.known.items()
                 if number not in found.contents
                 and number not in tried
-                and self._deletable(row)
+                and (self._deletable(row) or row.id in look._memory.doubted)
             ]
             if not unproven:
                 return found
@@ -790,6 +794,9 @@ class _Session:
             if not proofs:
                 return found
             found = await look.sliced(found.compared_steps(proofs))
+            look._memory.doubted.difference_update(
+                row.id for number, row in found.known.items() if number in proofs
+            )
 
     def _deletable(self, row: MessageRow) -> bool:
         return row.reason != SHORT and self._rules.deletable(
@@ -965,10 +972,10 @@ class _Session:
                 for number, row in found.known.items()
                 if row.id == alone.id
             ]
-        may = self._fetch and look._may_retrieve()
+        if not self._fetch or not look._may_retrieve():
+            outcome.left = len(candidates)
+            return outcome.left
         wanted, left = await self._judge(candidates)
-        if not may:
-            return left + len(wanted)
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
@@ -1390,8 +1397,11 @@ class _Session:
         """Note the message that ended the session, and return what to raise."""
         look = self._look
         look._check()
-        row = None
-        wanted = self._wanted.pop(number, None) or self._want(number, row)
+        if isinstance(error, (TimedOutError, ProtocolError)):
+            # With pipelining, the reply to the next command may have been taken for the
+            # one that is missing.
+            look._memory.doubted.update(self._retrieved)
+        wanted = self._wanted.pop(number, None) or self._want(number)
         look._passed.add(wanted.mark)
         if self._alone is not None:
             wanted.row = wanted.row or self._alone

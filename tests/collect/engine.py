@@ -38,7 +38,13 @@ Fault = Callable[[Any], bool]
 
 
 def hang(connection: Any) -> bool:
-    """Never answer."""
+    """Never answer, this command and all that follow."""
+    connection.deaf = True
+    return True
+
+
+def swallow(connection: Any) -> bool:
+    """Never answer this command, and answer those that follow."""
     return True
 
 
@@ -94,7 +100,7 @@ class FaultyServer(MailboxServer):
 
     :ivar faults: what happens instead of a command, by its line (``"RETR 3"``) or its
         verb.
-    :ivar sessions: logins so far.
+    :ivar sessions: connections so far.
     """
 
     def __init__(self, messages: Iterable[bytes] = (), **options: Any) -> None:
@@ -106,7 +112,7 @@ class FaultyServer(MailboxServer):
 
     @property
     def sessions(self) -> int:
-        return sum(line.startswith("PASS") for line in self.heard)
+        return self.endpoint.connections
 
     @property
     def uids(self) -> list[str]:
@@ -126,10 +132,16 @@ class _FaultyFactory(_MailboxFactory):
 
 
 class _FaultyConnection(_MailboxConnection):
+    deaf = False
+    line = ""
+
     def lineReceived(self, line: bytes) -> None:
         server: Any = self._server
+        if self.deaf:
+            return
         text = line.decode("utf-8", "replace")
         verb = text.split(" ")[0]
+        self.line = text
         fault = server.faults.get(text) or server.faults.get(verb)
         if fault is not None and fault(self):
             server.heard.append(text)
