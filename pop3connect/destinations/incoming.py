@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .folder import Folder, NewFile
+from .folder import Folder, NewFile, sync_files
 from .lines import LineEnds
 
 __all__ = [
@@ -30,7 +30,7 @@ SMALL = 64 * 1024
 HEAD = 256 * 1024
 """Bytes at the beginning of every message that `Incoming.head` returns at most."""
 
-AT_ONCE = 32
+AT_ONCE = 64
 """Files that are open at once while they are written and fsynced."""
 
 RUN = secrets.token_hex(4)
@@ -166,8 +166,7 @@ def keep_in(
             files = [
                 message.settle(folder, name_of(message), mode) for message in group
             ]
-            for file in files:
-                file.sync()
+            sync_files(files)
             for file in files:
                 file.close()
             settled += zip(group, files, strict=True)

@@ -20,7 +20,7 @@ import attrs
 
 from ..files import ABANDONED
 from .base import Later, Mail, Prepared, Proof, UnreadableError, Witness, words
-from .folder import DISK, Disk, Folder, NewFile, make_folders
+from .folder import DISK, Disk, Folder, NewFile, make_folders, sync_files
 from .incoming import NO_KEY, RUN, Incoming, groups, keep_in, safe_key
 from .lines import LineEnds
 
@@ -336,8 +336,7 @@ class Maildir:
                         fresh.append((mail, self._write(tmp, mail)))
                 except UnreadableError as error:
                     prepared.refused.append((mail, error))
-            for _, file in fresh:
-                file.sync()
+            sync_files([file for _, file in fresh])
         except BaseException:
             for _, file in fresh:
                 file.remove()

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 from pop3connect.destinations.base import Mail
 from pop3connect.destinations.folder import Disk
@@ -32,12 +33,15 @@ class BrokenDisk(Disk):
         self.call = call
         self.left = left
         self.number = number
+        # Files are fsynced in threads.
+        self._lock = Lock()
 
     def _check(self, call: str) -> None:
-        if call == self.call:
-            if self.left == 0:
-                raise OSError(self.number, os.strerror(self.number))
-            self.left -= 1
+        with self._lock:
+            if call == self.call:
+                if self.left == 0:
+                    raise OSError(self.number, os.strerror(self.number))
+                self.left -= 1
 
     def write(self, descriptor: int, data: memoryview) -> int:
         if self.call == "write" and self.left == 0 and len(data) > 1:
@@ -88,12 +92,14 @@ class DyingDisk(Disk):
     def __init__(self, left: int, *, after: bool = False) -> None:
         self.left = left
         self._after = after
+        self._lock = Lock()
 
     def _count(self, call: Callable[[], object], half: Callable[[], object]) -> None:
-        if self.left == 0:
-            (call if self._after else half)()
-            os._exit(KILLED)
-        self.left -= 1
+        with self._lock:
+            if self.left == 0:
+                (call if self._after else half)()
+                os._exit(KILLED)
+            self.left -= 1
 
     def write(self, descriptor: int, data: memoryview) -> int:
         self._count(
