@@ -39,7 +39,7 @@ _COUNTS = {
 """The columns of numbers, and the states of the messages that each of them counts."""
 
 _HELD = "held"
-"""The class of the error of an account that the collector itself has held."""
+"""`pop3connect.collect.look.HELD`, which is not imported for that."""
 
 Counts = Mapping[MessageState, int]
 
@@ -129,8 +129,8 @@ def look_at_accounts(
     """
     Let a running collector look at accounts now.
 
-    --dry-run shows what a look would fetch, skip, match and delete. It retrieves
-    nothing, deletes nothing, and leaves the journal as it is.
+    --dry-run shows what a look would fetch, skip, match and delete. It retrieves and
+    deletes nothing, and notes nothing of the messages.
     """
     if dry_run:
         from .rehearsal import rehearse
@@ -158,11 +158,12 @@ def hold_accounts(place: Place, names: Sequence[str]) -> None:
     "--as",
     "released_as",
     type=click.Choice(["new", "seen"]),
-    default="",
     help="What messages are that the collector does not know: new ones, which it"
     " delivers, or seen ones, which it leaves alone.",
 )
-def release_accounts(place: Place, names: Sequence[str], released_as: str) -> None:
+def release_accounts(
+    place: Place, names: Sequence[str], released_as: str | None
+) -> None:
     """
     Look at accounts again that are held, or whose login was refused too often.
 
@@ -178,7 +179,7 @@ def release_accounts(place: Place, names: Sequence[str], released_as: str) -> No
                         f"{row.name} was held by the collector: {row.error}; say --as "
                         "new or --as seen"
                     )
-            result_of(journal.release(names, released_as))
+            result_of(journal.release(names, released_as or ""))
         for name in names:
             echo(f"{name}: released")
         return Exit.DONE
@@ -232,6 +233,7 @@ def rename_account(place: Place, old: str, new: str) -> None:
     """
 
     def work() -> int:
+        _check_name(new)
         with place.open() as journal:
             existing(journal, [old])
             result_of(journal.rename(old, new))
@@ -263,6 +265,13 @@ def remove_account(place: Place, name: str, yes: bool) -> None:
             return Exit.DONE
 
         report(work)
+
+
+def _check_name(name: str) -> None:
+    from ..collect.settings import AccountSettings
+
+    convert: Any = attrs.fields(AccountSettings).name.converter
+    convert(name)
 
 
 def _still_configured(place: Place, name: str, remedy: str) -> None:

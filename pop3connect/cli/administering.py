@@ -80,7 +80,8 @@ class Place:
         if isinstance(place, Path) and not place.exists():
             # It would be made, and look like a collector without accounts.
             raise NotFoundError(
-                f"there is no journal {place}; the collector makes it when it starts"
+                f"the journal {place} does not exist; the collector makes it when it "
+                "starts"
             )
         return place
 
@@ -174,7 +175,7 @@ def existing(journal: Journal, names: Sequence[str]) -> list[AccountRow]:
     if missing:
         there = ", ".join(sorted(row.name for row in result_of(journal.accounts())))
         raise NotFoundError(
-            f"there is no account {', '.join(sorted(missing))}; "
-            + (f"there are: {there}" if there else "there are none")
+            f"the account {', '.join(sorted(missing))} does not exist; the journal "
+            + (f"has: {there}" if there else "has no accounts")
         )
     return rows

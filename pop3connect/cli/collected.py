@@ -287,5 +287,5 @@ def _done(ids: Sequence[int], done: Collection[int], what: str) -> int:
         if one in done:
             echo(f"{one}: {what}")
         else:
-            tell(f"message {one} is not one that was set aside; see 'messages aside'")
+            tell(f"message {one} was not set aside; see 'messages aside'")
     return Exit.DONE if set(ids) <= set(done) else Exit.REFUSED

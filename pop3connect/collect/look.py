@@ -96,6 +96,10 @@ SHORT = "shorter than LIST says, twice the same: left on the server"
 """The reason of a message that was delivered although it looks cut off."""
 
 
+HELD = "held"
+"""The class of the error of an account that was held because its mail looks new."""
+
+
 class EndedError(POP3Error):
     """The look was ended by us: its time limit, the end of the service, a full disk."""
 
@@ -681,7 +685,7 @@ class Look:
             failures=after.failures,
             refusals=after.refusals,
             error="" if error is None else words(error),
-            error_class="" if failure is None else classify(failure).value,
+            error_class=_class_of(failure, state),
             **facts,
         )
 
@@ -1623,6 +1627,15 @@ class _Session:
             held=found.held
             or ("held" if look.account.state is not AccountState.OK else ""),
         )
+
+
+def _class_of(failure: BaseException | None, state: AccountState | None) -> str:
+    """Return the class of the error for the account's row."""
+    if failure is None:
+        return ""
+    # So that the administrator is asked what the unknown messages are.
+    held = isinstance(failure, HeldError) and state is AccountState.HELD
+    return HELD if held else classify(failure).value
 
 
 def _hash(arrived: Arrived) -> str:

@@ -43,7 +43,7 @@ from .journal import (
     LostLeaseError,
     StorageFullError,
 )
-from .lock import FolderLock
+from .lock import FolderLock, InUseError
 from .look import EndedError, HeldError, Look, Memory, Outcome, Plan
 from .passwords import password_for
 from .records import AccountRow, AccountState, MessageRow, NewAccount
@@ -214,7 +214,12 @@ class CollectService(MultiService):
             running.addErrback(self._loop_failed)
             self._loops.append(running)
 
-    async def _open(self, *, single: bool) -> None:
+    async def _open(self, *, single: bool, beside: bool = False) -> None:
+        """
+        Open the journal and the spool.
+
+        :param beside: another collector uses the state folder; nothing is written.
+        """
         config, reactor = self._config, self._reactor
         threaded = hasattr(reactor, "callFromThread")
         self._check_accounts(config)
@@ -222,12 +227,13 @@ class CollectService(MultiService):
         files = Threads(reactor, "collect files", DISKS)
         effects = Threads(reactor, "collect effects", EFFECTS)
         try:
-            self._lock = FolderLock.take(config.state)
+            if not beside:
+                self._lock = FolderLock.take(config.state)
             journal = await Journal.open(
                 config.journal,
                 reactor if threaded else None,
                 self._machine,
-                exclusive=not config.database,
+                exclusive=not beside and not config.database,
                 wall=self._wall,
                 hook=self._hook,
             )
@@ -261,6 +267,8 @@ class CollectService(MultiService):
             known=self._was_used,
         )
         self._parts = tools, deliveries
+        if beside:
+            return
         try:
             await files(spool.open)
             await self._put_accounts()
@@ -998,15 +1006,25 @@ class CollectService(MultiService):
         Return what a look at an account would do: ``look --dry-run``.
 
         It logs in, lists and reads headers; nothing is retrieved, deleted or noted.
+        Another process may be working with the same state folder.
 
         :raises POP3Error: it cannot be reached.
         """
         own = self._parts is None
         if own:
-            await self._open(single=True)
+            try:
+                await self._open(single=True)
+            except InUseError:
+                await self._open(single=True, beside=True)
         try:
             (name,) = self._chosen([name])
-            (row,) = await self._journal.accounts([name])
+            rows = await self._journal.accounts([name])
+            if not rows:
+                raise UsageError(
+                    f"the running collector does not know the account {name}; let it "
+                    "read its configuration again (SIGHUP)"
+                )
+            (row,) = rows
             each = _Running(row, row.server, self._reactor.seconds())
             outcome = await self._look_now(
                 each, self._settings[name], limit=None, dry_run=True
