@@ -1,0 +1,386 @@
+"""
+The service: schedule, limits, several accounts, holding, stopping.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.internet.defer import Deferred
+
+from pop3connect.collect.lock import InUseError
+from pop3connect.collect.records import AccountState, MessageState
+from pop3connect.errors import UsageError
+
+from .engine import Collecting, close, hang, message, say
+from .test_delivery import Running
+
+MAIL = [message(number) for number in range(1, 6)]
+
+
+class ScheduleTests(Running):
+    """
+    Looks again and again.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.maildir(path="{account}")
+
+    def test_new_mail_arrives_at_the_next_look(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=60)
+        self.begin()
+        self.pass_time(5)
+        self.assertEqual(self.mail("a"), MAIL)
+        server.deliver(message(6))
+        self.pass_time(70)
+        self.assertEqual(len(self.mail("a")), 6)
+        self.assertEqual(server.sessions, 2)
+
+    def test_unchanged_listing_reads_no_rows(self) -> None:
+        self.serve(*MAIL)
+        self.account(interval=10)
+        service = self.begin()
+        self.pass_time(15)
+        asked: list[object] = []
+        journal = service._journal
+        read = journal.messages
+        self.patch(journal, "messages", lambda *a: (asked.append(a), read(*a))[1])
+        self.pass_time(60)
+        self.assertEqual(asked, [])
+
+    def test_one_account_that_is_down_does_not_stop_the_others(self) -> None:
+        names = [f"m{number}" for number in range(10)]
+        for name in names:
+            self.serve(*MAIL, name=name)
+            self.account(name, interval=30)
+        self.servers["m0"].faults["CAPA"] = close
+        self.servers["m0"].faults["USER"] = close
+        self.servers["m0"].faults["AUTH"] = close
+        self.servers["m1"].faults["STAT"] = hang
+        self.begin()
+        self.pass_time(40)
+        for name in names[2:]:
+            self.assertEqual(self.mail(name), MAIL)
+            self.servers[name].deliver(message(9))
+        self.pass_time(40)
+        for name in names[2:]:
+            self.assertEqual(len(self.mail(name)), 6)
+
+    def test_refused_login_is_tried_seldom_and_then_needs_a_person(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["PASS"] = say(b"-ERR wrong password\r\n")
+        server.faults["AUTH"] = say(b"-ERR no\r\n")
+        server.faults["APOP"] = say(b"-ERR no\r\n")
+        self.account(interval=10)
+        self.begin()
+        self.pass_time(3600, 10)
+        self.assertLessEqual(server.count("PASS"), 6)
+        self.pass_time(2 * 86400, 600)
+        (row,) = self.read(lambda journal: journal.accounts(["a"]))
+        self.assertEqual(row.state, AccountState.PERSON)
+        before = server.count("PASS")
+        self.pass_time(86400, 600)
+        self.assertEqual(server.count("PASS"), before)
+
+    def test_sessions_per_server_are_limited(self) -> None:
+        self.options["sessions_per_server"] = 2
+        for number in range(6):
+            self.serve(*MAIL, name=f"m{number}").faults["RETR 3"] = hang
+            self.account(f"m{number}", interval=3600)
+        self.begin()
+        self.pass_time(3)
+        # They have different host names and the same address in the settings.
+        self.assertEqual(sum(s.in_use for s in self.servers.values()), 2)
+
+    def test_look_wanted_is_done_at_once(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=3600)
+        self.begin()
+        self.pass_time(5)
+        server.deliver(message(6))
+        self.read(lambda journal: journal.look_wanted(["a"]))
+        self.pass_time(5)
+        self.assertEqual(len(self.mail("a")), 6)
+
+    def test_hold_takes_effect_at_once(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(interval=10, after="delete")
+        self.begin()
+        self.pass_time(2)
+        self.read(lambda journal: journal.hold(["a"]))
+        self.pass_time(5)
+        self.assertFalse(server.in_use)
+        self.assertEqual(server.count("QUIT"), 0)
+        before = server.sessions
+        self.pass_time(60)
+        self.assertEqual(server.sessions, before)
+
+    def test_look_limit_ends_a_look(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(interval=3600, look_limit=20, timeout=1000)
+        self.begin()
+        self.pass_time(19)
+        self.assertTrue(server.in_use)
+        self.pass_time(3)
+        self.assertFalse(server.in_use)
+
+    def test_clock_set_back_by_a_day_does_not_stop_looks(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=30)
+        self.begin()
+        self.pass_time(5)
+        self.skew = -86400.0
+        server.deliver(message(6))
+        self.pass_time(60)
+        self.assertEqual(len(self.mail("a")), 6)
+
+    def test_clock_that_jumps_deletes_nothing_by_age_for_a_day(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=600, after="delete after 10 days")
+        self.begin()
+        self.pass_time(30)
+        self.skew = 30 * 86400.0
+        self.pass_time(3600, 60)
+        self.assertEqual(server.messages, MAIL)
+        self.pass_time(86400, 600)
+        self.assertEqual(server.messages, [])
+
+
+class LifeTests(Running):
+    """
+    Start, stop, reload.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.maildir()
+
+    def test_second_collector_on_the_same_state_is_refused(self) -> None:
+        self.serve()
+        self.account()
+        self.begin()
+        second = self.service()
+        self.failureResultOf(second.startService(), InUseError)
+        failure = self.failureResultOf(Deferred.fromCoroutine(second.run_once()))
+        self.assertIsInstance(failure.value, InUseError)
+
+    def test_stop_in_the_middle_of_a_message_ends_in_time(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(after="delete")
+        self.begin()
+        self.pass_time(2)
+        began = self.clock.seconds()
+        self.stop()
+        self.assertLess(self.clock.seconds() - began, 10)
+        server.faults.clear()
+        self.once()
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_stop_lets_what_is_underway_end_in_order(self) -> None:
+        server = self.serve(*MAIL)
+        self.objects["slow"] = slow = Collecting()
+        self.account(to=("slow",), after="delete")
+        self.begin()
+        self.stop()
+        self.assertFalse(server.in_use)
+        self.once()
+        self.assertEqual(sorted(slow.contents), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_stop_and_start_again(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=60)
+        service = self.begin()
+        self.pass_time(5)
+        self.stop()
+        server.deliver(message(6))
+        self.result(service.startService())
+        self.running = service
+        self.pass_time(100)
+        self.assertEqual(len(self.mail()), 6)
+
+    def test_reload_adds_and_removes_accounts(self) -> None:
+        self.serve(*MAIL)
+        other = self.serve(*MAIL[:2], name="b")
+        self.account(interval=30)
+        service = self.begin()
+        self.pass_time(5)
+        self.maildir("other", "other")
+        self.account("b", to=("other",), interval=30)
+        self.accounts = self.accounts[1:]
+        self.result(Deferred.fromCoroutine(service.reload(self.config)))
+        self.servers["a"].deliver(message(9))
+        self.pass_time(60)
+        self.assertEqual(self.mail("other"), MAIL[:2])
+        self.assertEqual(self.mail(), MAIL)
+        self.assertGreaterEqual(other.sessions, 2)
+
+    def test_reload_that_cannot_be_used_changes_nothing(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(interval=30)
+        service = self.begin()
+        self.pass_time(5)
+        self.account(to=("nowhere",))
+        failing = Deferred.fromCoroutine(service.reload(self.config))
+        self.failureResultOf(failing, UsageError)
+        server.deliver(message(6))
+        self.pass_time(60)
+        self.assertEqual(len(self.mail()), 6)
+
+    def test_account_is_added_at_run_time(self) -> None:
+        self.serve(*MAIL)
+        account = self.account()
+        self.accounts = []
+        service = self.begin()
+        self.pass_time(5)
+        self.result(Deferred.fromCoroutine(service.add_account(account)))
+        self.pass_time(5)
+        self.assertEqual(self.mail(), MAIL)
+        self.result(Deferred.fromCoroutine(service.remove_account("a")))
+        before = self.servers["a"].sessions
+        self.pass_time(1000, 30)
+        self.assertEqual(self.servers["a"].sessions, before)
+
+    def test_disk_full_stops_looks_for_a_minute(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(after="delete", interval=5)
+        service = self.begin(died=self.fail)
+        from pop3connect.destinations.maildir import Maildir
+
+        def full(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch = self.patch(Maildir, "keep", full)
+        self.read(lambda journal: journal.look_wanted(["a"]))
+        self.pass_time(3)
+        before = server.sessions
+        self.assertGreater(before, 0)
+        self.pass_time(50)
+        self.assertEqual(server.sessions, before)
+        patch.restore()
+        self.pass_time(200)
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+        assert service
+
+    def test_lease_that_is_lost_ends_the_look_without_quit(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(after="delete")
+        self.begin()
+        self.pass_time(2)
+        self.read(lambda journal: journal.reset("a"))
+        self.pass_time(25)
+        self.assertFalse(server.in_use)
+        self.assertEqual(server.count("QUIT"), 0)
+        server.faults.clear()
+        self.pass_time(400, 5)
+        self.assertEqual(server.messages, [])
+
+
+class OnceTests(Running):
+    """
+    One run over all accounts.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.maildir(path="{account}")
+
+    def test_each_account_is_looked_at_and_failures_are_told_apart(self) -> None:
+        for name in ("a", "b", "c"):
+            self.serve(*MAIL, name=name)
+            self.account(name)
+        self.servers["b"].faults["STAT"] = close
+        running = Deferred.fromCoroutine(self.service().run_once())
+        outcomes = self.result(running)
+        self.assertEqual(self.mail("a"), MAIL)
+        self.assertEqual(self.mail("c"), MAIL)
+        self.assertIsNone(outcomes["a"].error)
+        self.assertIsNotNone(outcomes["b"].error)
+        self.assertEqual(outcomes["c"].new, 5)
+
+    def test_only_the_named_accounts(self) -> None:
+        for name in ("a", "b"):
+            self.serve(*MAIL, name=name)
+            self.account(name)
+        outcomes = self.result(Deferred.fromCoroutine(self.service().run_once(["b"])))
+        self.assertEqual(list(outcomes), ["b"])
+        self.assertEqual(self.servers["a"].sessions, 0)
+
+    def test_unknown_name_is_an_error(self) -> None:
+        self.serve()
+        self.account()
+        running = Deferred.fromCoroutine(self.service().run_once(["x"]))
+        self.failureResultOf(running, UsageError)
+
+    def test_wait_after_a_refused_login_is_honoured(self) -> None:
+        server = self.serve(*MAIL)
+        for verb in ("PASS", "AUTH", "APOP"):
+            server.faults[verb] = say(b"-ERR no\r\n")
+        self.account()
+        self.assertIsNotNone(self.once().error)
+        before = server.sessions
+        self.assertIn("seconds", str(self.once().error))
+        self.assertEqual(server.sessions, before)
+
+    def test_waiting_deliveries_are_counted(self) -> None:
+        self.objects["app"] = app = Collecting()
+        app.fail = lambda mail: (_ for _ in ()).throw(ValueError("no"))
+        self.serve(*MAIL)
+        self.account(to=("app",))
+        outcome = self.once()
+        self.assertEqual(outcome.waiting, 5)
+        app.fail = lambda mail: None
+        self.pass_time(700)
+        outcome = self.once()
+        self.assertEqual((outcome.waiting, len(app.got)), (0, 5))
+
+    def test_gmail_shows_part_of_the_mailbox_in_each_session(self) -> None:
+        server = self.serve()
+        rest = [message(number) for number in range(230)]
+        shown = 100
+
+        def refill() -> None:
+            if not server.messages:
+                server.deliver(*[rest.pop() for _ in rest[:shown]])
+
+        refill()
+        quit_seen = [0]
+
+        def hide(connection: object) -> bool:
+            quit_seen[0] += 1
+            server._drop.messages.clear()
+            refill()
+            return False
+
+        server.faults["QUIT"] = hide
+        self.account()
+        outcome = self.once()
+        self.assertEqual(outcome.new, 230)
+        self.assertEqual(len(self.mail("a")), 230)
+
+    def test_progress_is_told(self) -> None:
+        self.serve(*MAIL)
+        self.account()
+        heard: list[tuple[str, int, int]] = []
+        running = Deferred.fromCoroutine(
+            self.service().run_once(progress=lambda *a: heard.append(a))
+        )
+        self.result(running)
+        whole = sum(map(len, MAIL))
+        self.assertEqual(heard[-1], ("a", whole, whole))
+
+    def test_deletion_of_what_was_delivered_late_happens_in_the_same_run(self) -> None:
+        self.objects["app"] = Collecting()
+        server = self.serve(*MAIL)
+        self.account(to=("app",), after="delete")
+        self.once()
+        self.assertEqual(server.messages, [])
+        self.assertEqual(self.states(), [MessageState.DELETED] * 5)
