@@ -99,7 +99,7 @@ def cases(quick: bool) -> list[Case]:
     ]
 
 
-def run(bench: Bench) -> list[Table]:
+def run(bench: Bench, plan: Sequence[Case] = ()) -> list[Table]:
     """The same Dovecot and the same disk for all, each with a folder of its own."""
     reason = dovecot.why_unavailable()
     if reason is not None:
@@ -116,7 +116,7 @@ def run(bench: Bench) -> list[Table]:
         place = Path(folder)
         place.chmod(0o755)  # getmail runs as another user when we are root
         known: list[Account] = []
-        for case in cases(bench.quick):
+        for case in plan or cases(bench.quick):
             if case.new:
                 accounts = fill(server, case.accounts, case.new)
             else:
@@ -221,6 +221,9 @@ class Race:
             command = self.collector.prepare(self.alone)
             start = self.attempt(self.alone, command, KNOWN).process_wall
             result = self.attempt(self.job, self.collector.prepare(self.job), KNOWN)
+        if self.failed:
+            return
+        if not self.case.new:
             others = self.case.accounts - 1
             later = (result.process_wall - start) / others
             self.results.add(*key, start=start, later=later)
