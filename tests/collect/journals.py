@@ -4,13 +4,16 @@ Journals in temporary files, for tests.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from pop3connect.collect.database import Database
 from pop3connect.collect.journal import Journal
 from pop3connect.collect.records import (
     AccountRow,
@@ -47,6 +50,15 @@ def new_message(
     return NewMessage(**{**values, **fields})
 
 
+@cache
+def empty_journal() -> bytes:
+    """Return the file of a new journal: the migrations are run once for all tests."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "collect.db"
+        Database.upgrade(path)
+        return path.read_bytes()
+
+
 class JournalCase(SynchronousTestCase):
     """A test with a journal whose Deferreds have their results at once."""
 
@@ -54,6 +66,8 @@ class JournalCase(SynchronousTestCase):
         self.time = 1_000_000.0
         self.points: list[str] = []
         self.path = Path(self.mktemp()) / "state" / "collect.db"
+        self.path.parent.mkdir(parents=True, mode=0o700)
+        self.path.write_bytes(empty_journal())
         self.journal = self.opened(exclusive=True)
 
     def wall(self) -> float:
