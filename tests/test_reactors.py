@@ -255,11 +255,12 @@ class SteadyTimeTests(SynchronousTestCase):
             "from twisted.internet import reactor\n"
             "from twisted.internet.defer import Deferred\n"
             "folder = tempfile.mkdtemp()\n"
-            "config = pathlib.Path(folder, 'watch.toml')\n"
-            'config.write_text(\'state = "state"\\n[[account]]\\nname = "ann"\'\n'
+            "config = pathlib.Path(folder, 'collect.toml')\n"
+            "config.write_text('state = \"state\"\\n[destination.inbox]'\n"
+            '    \'\\nkind = "table"\\n[[account]]\\nname = "ann"\'\n'
             '    \'\\nserver = "192.0.2.1"\\nuser = "ann"\\npassword = "a"\\n\')\n'
             "options = Options()\n"
-            "options.parseOptions(['watch', '--config', str(config)])\n"
+            "options.parseOptions(['collect', '--config', str(config)])\n"
             "makeService(options)\n"
             "def begin():\n"
             "    working = Deferred.fromCoroutine(work(reactor))\n"

@@ -36,10 +36,11 @@ from pop3connect import (
 from pop3connect.auth import sasl
 from pop3connect.auth.policy import NO_PASSWORD
 from pop3connect.cli import passwords
+from pop3connect.collect.config import read_config
+from pop3connect.collect.passwords import password_for
+from pop3connect.collect.settings import AccountSettings, PasswordSource
 from pop3connect.omnis.commands import Omnis
 from pop3connect.sansio.commands import Apop, Auth, AuthReply, Pass
-from pop3connect.watch_config import PasswordSource, read_config
-from pop3connect.watch_password import find_password
 
 from .support.frames import leaks
 from .support.memory import Server, server_certificate
@@ -417,7 +418,7 @@ class CommandLineTests(SecretsTestCase):
 
 
 class ConfigurationTests(SecretsTestCase):
-    """A configuration of `twistd pop3connect watch` with a password in it."""
+    """A configuration of `twistd pop3connect collect` with a password in it."""
 
     def test_configuration_that_is_refused_shows_no_secret(self) -> None:
         account = '[[account]]\nname = "a"\nuser = "ada"\nserver = "pop.example.com"\n'
@@ -436,7 +437,7 @@ class ConfigurationTests(SecretsTestCase):
             f"{account}{password}# \udcff",
         ):
             file = Path(self.mktemp())
-            whole = f'state = "seen"\n{text}'
+            whole = f'state = "seen"\n{text}[destination.box]\nkind = "table"\n'
             file.write_bytes(whole.encode("utf-8", "surrogateescape"))
             with self.assertRaises(UsageError) as caught:
                 read_config(file)
@@ -446,7 +447,12 @@ class ConfigurationTests(SecretsTestCase):
         file = Path(self.mktemp())
         for content in (f"\n{PASSWORD}", f"{PASSWORD}\udcff"):
             file.write_bytes(content.encode("utf-8", "surrogateescape"))
-            source = PasswordSource("password_file", file)
-            asked = find_password(source, file.parent, Clock())()
+            account = AccountSettings(
+                name="a",
+                server="pop.example.com",
+                user="ada",
+                password=PasswordSource("password_file", file),
+            )
+            asked: Any = password_for(account, file.parent, Clock())()
             failure = self.failureResultOf(Deferred.fromCoroutine(asked), UsageError)
             self.assertTellsNothing(failure.value, PASSWORD, of=content)

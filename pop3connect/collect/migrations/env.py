@@ -4,6 +4,8 @@ from alembic import context
 
 from pop3connect.collect.tables import metadata
 
+__all__: list[str] = []
+
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata
 )
