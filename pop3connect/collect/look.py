@@ -279,6 +279,7 @@ class Look:
         self._facts: dict[str, Any] = {}
         # What is to be passed over in the sessions of this look, and the rows of it.
         self._passed: set[str] = set()
+        self.suspects = False
         self._expected = self._received = 0
         self._last_retrieved: float | None = None
         self._login_delay: int | None = None
@@ -384,6 +385,8 @@ class Look:
         else:
             most = ALONE
         if not most or not self._may_retrieve():
+            return
+        if not self.suspects:
             return
         rows = await self._journal.messages(self.account, {MessageState.SUSPECT})
         self.outcome.bad = len(rows)
@@ -1001,6 +1004,7 @@ class _Session:
         kept = []
         for number, row in found.known.items():
             if row.state is MessageState.SUSPECT:
+                look.suspects = True
                 if row.reason == LOST:
                     wanted.append(self._want(number, row))
                 else:
@@ -1323,11 +1327,7 @@ class _Session:
                     good, prepared.witnesses, strict=True
                 )
             ]
-            try:
-                rows = await self._noted(each)
-            except JournalError:
-                await effects(prepared.discard)
-                raise
+            rows = await self._noted(each)
             now = self._journal.now()
             attempts = await self._attempts(each)
             noted = [
@@ -1425,6 +1425,7 @@ class _Session:
         outcome = self._outcome
         outcome.refused += 1
         outcome.error = outcome.error or error
+        look.suspects = True
         reason = words(error)
         look._passed.add(wanted.mark)
         if wanted.row is None:

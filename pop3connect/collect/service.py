@@ -67,6 +67,9 @@ READ = 2.0
 SILENCE = 60.0
 """Seconds without a sign of life from a loop, after which the process is ended."""
 
+UPKEEP = 5.0
+"""Seconds between two checks of the loops and of the clock."""
+
 GRACE = 8.0
 """Seconds that transfers and deliveries have at the end, before they are cut."""
 
@@ -179,6 +182,7 @@ class CollectService(MultiService):
         self._loops: list[Deferred[None]] = []
         self._seen: dict[str, float] = {}
         self._counted_at = -math.inf
+        self._upkeep_at = -math.inf
         self._claiming: Deferred[None] | None = None
         self._stopping = False
         self._fatal = False
@@ -388,6 +392,9 @@ class CollectService(MultiService):
             isinstance(error, OSError) and error.errno in _DISK_FULL
         ):
             self._disk_full(error)
+        elif isinstance(error, LostLeaseError):
+            # The look reports it.
+            pass
         elif isinstance(error, (JournalError, OSError)):
             log.error("{error}", error=words(error))
         elif not isinstance(error, POP3Error):
@@ -807,12 +814,19 @@ class CollectService(MultiService):
                 each.look.end(HeldError("the account is held", server=row.server))
 
     async def _upkeep_loop(self) -> None:
-        await self._every("upkeep", 5.0, self._upkeep)
+        await self._every("upkeep", UPKEEP, self._upkeep)
 
     async def _upkeep(self) -> None:
         now = self._reactor.seconds()
+        late = now - self._upkeep_at > 3 * UPKEEP
+        self._upkeep_at = now
         self._clock = self._clock.after(self._wall(), now)
-        self._check_loops(now)
+        if not late:
+            # Otherwise the whole process stood still, and none of its loops is at fault.
+            silent = self._silent(now)
+            if silent:
+                self._fail(EndedError(f"{silent} has not worked for a minute"))
+                return
         if now >= self._counted_at + HOUR:
             self._counted_at = now
             await self._journal.machine_seen(__version__, len(self._running))
@@ -820,17 +834,14 @@ class CollectService(MultiService):
                 for name in await self._journal.forget_accounts(KEPT):
                     log.info("{account}: its rows were removed", account=name)
 
-    def _check_loops(self, now: float) -> None:
-        """End the process if a loop is silent."""
-        oldest = dict(self._seen)
-        # The lease decides how often that loop has work.
-        oldest["leases"] += max(self._config.lease / 3 - SILENCE / 2, 0)
-        oldest["deliveries"] = self._deliveries.oldest_round()
-        for name, seen in oldest.items():
-            if now - seen > SILENCE:
-                self._fail(EndedError(f"the loop of {name} does not go on"))
-        if self._journal.stalled > SILENCE:
-            self._fail(EndedError("the database does not answer"))
+    def _silent(self, now: float) -> str:
+        """Return which loop shows no sign of life; ``""``: all do."""
+        seen = {f"the loop of {name}": at for name, at in self._seen.items()}
+        # How often that loop has work depends on the lease.
+        seen["the loop of leases"] += self._config.lease / 3
+        seen["the loop of deliveries"] = self._deliveries.oldest_round()
+        seen["the database"] = now - self._journal.stalled
+        return next((name for name, at in seen.items() if now - at > SILENCE), "")
 
     def _trusted(self) -> bool:
         return self._clock.trusted
