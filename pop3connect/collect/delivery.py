@@ -128,6 +128,7 @@ def make_destination(
         return Maildir(
             settings.path_for(account),
             machine,
+            journal=str(config.database) or str(config.state.absolute()),
             crlf=settings.crlf,
             mode=settings.mode,
             known=known or not settings.create,
@@ -358,7 +359,12 @@ class Courier:
     # -- delivering
 
     async def _deliver(self, target: Target, dues: list[DueDelivery]) -> None:
-        found = await self._tools.files(self._find, target, dues)
+        try:
+            found = await self._tools.files(self._find, target, dues)
+        except (Later, OSError) as error:
+            # Nothing is lost: its file system is not mounted, say.
+            self.in_trouble(target, error, dues)
+            return
         here = []
         for due, path in zip(dues, found, strict=True):
             if path is None:
@@ -486,18 +492,14 @@ class Courier:
             self.in_trouble(target, error, list(dues.values()))
             return
         try:
-            try:
-                rows = await self._tools.journal.delivering(
-                    [
-                        attrs.evolve(dues[mail.key].delivery, witness=witness)
-                        for mail, witness in zip(
-                            prepared.mails, prepared.witnesses, strict=True
-                        )
-                    ]
-                )
-            except JournalError:
-                await self._tools.effects(prepared.discard)
-                raise
+            rows = await self._tools.journal.delivering(
+                [
+                    attrs.evolve(dues[mail.key].delivery, witness=witness)
+                    for mail, witness in zip(
+                        prepared.mails, prepared.witnesses, strict=True
+                    )
+                ]
+            )
             by_id = {due.message.id: due for due in dues.values()}
             await self.carry_out(
                 target, prepared, [(by_id[row.message_id], row) for row in rows]

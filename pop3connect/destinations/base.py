@@ -36,10 +36,8 @@ __all__ = [
 ]
 
 
-class UnreadableError(Exception):
-    """
-    The file of a message cannot be read; its destination is not to blame.
-    """
+class UnreadableError(OSError):
+    """The file of a message cannot be read; its destination is not to blame."""
 
 
 def words(error: OSError) -> str:
@@ -246,18 +244,13 @@ class Prepared(Protocol):
             is not in ``only`` has `Later`.
         """
 
-    def discard(self) -> None:
-        """
-        Remove what was written for messages that are not delivered.
-
-        Only if it is certain that no row in the journal says that one of them is being
-        delivered: the missing file would prove that it was.  After an error of the
-        journal that is not certain: the rows may have been committed.  What is left is
-        removed by `Maildir.sweep`.
-        """
-
     def close(self) -> None:
-        """Release the locks.  Nothing that a row may name is removed."""
+        """
+        Release the locks.
+
+        No file is removed: a row may name it, even after an error of the journal, and
+        the missing file would prove its delivery.
+        """
 
 
 class Witnessed(Protocol):

@@ -119,6 +119,9 @@ class Maildir:
         self._mode = mode
         self._make = not known
         self._disk = disk
+        # Files in tmp that were prepared and not moved, by key.  They are not removed:
+        # a row may name them, and their absence would prove their delivery.
+        self._copies: dict[str, str] = {}
 
     # -- opening
 
@@ -306,53 +309,65 @@ class Maildir:
         """
         Copy messages to ``tmp``, as `Witnessed`.
 
-        A message whose file is in ``tmp`` already, by `keep`, is not copied.
+        A message whose file is in ``tmp`` already is not copied: by `keep`, or by an
+        earlier attempt that did not come to its end.
         """
-        prepared = _Prepared(self._open(), self._trouble)
+        opened = self._open()
+        fresh: dict[str, str] = {}
         try:
+            prepared = _Prepared(opened, self._copies, self._trouble)
             for group in groups(mails):
-                self._copy(prepared, group)
-            if prepared.copies:
-                prepared.opened.tmp.sync()
+                self._copy(prepared, group, fresh)
+            if fresh:
+                opened.tmp.sync()
         except BaseException as error:
-            prepared.discard()
-            prepared.close()
+            # No row names them yet.
+            for name in fresh.values():
+                with contextlib.suppress(OSError):
+                    opened.tmp.remove(name)
+            opened.close()
             if isinstance(error, OSError):
                 raise self._trouble(error) from error
             raise
+        self._copies.update(fresh)
         return prepared
 
-    def _copy(self, prepared: _Prepared, mails: Sequence[Mail]) -> None:
-        """Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not."""
+    def _copy(
+        self, prepared: _Prepared, mails: Sequence[Mail], fresh: dict[str, str]
+    ) -> None:
+        """
+        Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not.
+
+        :param fresh: is told the names of the new files, by key.
+        """
         tmp = prepared.opened.tmp
-        fresh: list[tuple[Mail, NewFile]] = []
+        files: list[NewFile] = []
         try:
             for mail in mails:
                 try:
                     name = self._name_in_tmp(tmp, mail)
-                    if name:
-                        prepared.add(mail, name)
-                    else:
-                        fresh.append((mail, self._write(tmp, mail)))
+                    if not name:
+                        file = self._write(tmp, mail)
+                        name = fresh[mail.key] = file.name
+                        files.append(file)
                 except UnreadableError as error:
                     prepared.refused.append((mail, error))
-            sync_files([file for _, file in fresh])
-        except BaseException:
-            for _, file in fresh:
-                file.remove()
-            raise
-        for mail, file in fresh:
-            file.close()
-            prepared.add(mail, file.name, copy=True)
+                else:
+                    prepared.add(mail, name)
+            sync_files(files)
+        finally:
+            for file in files:
+                file.close()
 
     def _name_in_tmp(self, tmp: Folder, mail: Mail) -> str:
         """Return the name of a message that is in ``tmp``; ``""``: it is elsewhere."""
         name = mail.path.name
-        if mail.path.parent != tmp.path or not _OURS.fullmatch(name):
-            return ""
-        if not tmp.has_file(name):
+        if mail.path.parent == tmp.path and _OURS.fullmatch(name):
+            if tmp.has_file(name):
+                return name
             raise UnreadableError(f"{mail.path} is not there")
-        return name
+        name = self._copies.get(mail.key, "")
+        return name if name and tmp.has_file(name) else ""
 
     def _write(self, tmp: Folder, mail: Mail) -> NewFile:
         turn = None if self._crlf else LineEnds()
@@ -373,13 +388,18 @@ class Maildir:
     ) -> Proof:
         """Find out whether a message was delivered, as `Witnessed`."""
         name = Path(witness.path).name
-        if not _OURS.fullmatch(name):
+        ours = _OURS.fullmatch(name)
+        if ours is None:
             return Proof.UNKNOWN
         with self._open() as opened:
             try:
-                return self._prove(opened, witness, name, age)
+                proof = self._prove(opened, witness, name, age)
             except OSError as error:
                 raise self._trouble(error) from error
+        if proof is Proof.NOT_DONE:
+            # For the next attempt.
+            self._copies[ours[1]] = name
+        return proof
 
     def _prove(self, opened: _Opened, witness: Witness, name: str, age: float) -> Proof:
         now = opened.witness(name)
@@ -404,24 +424,27 @@ class _Prepared:
     Messages whose files are in ``tmp``, as `Prepared`.
 
     :ivar opened: the folders that they are in and go to.
-    :ivar copies: the files that `discard` may remove: not those which are the only
-        copy of a message.
+    :param copies: the names of files in ``tmp``, by key; those that are moved are
+        removed from it.
     """
 
-    def __init__(self, opened: _Opened, trouble: Callable[[OSError], Later]) -> None:
+    def __init__(
+        self,
+        opened: _Opened,
+        copies: dict[str, str],
+        trouble: Callable[[OSError], Later],
+    ) -> None:
         self.opened = opened
         self.mails: list[Mail] = []
         self.witnesses: list[Witness] = []
         self.refused: list[tuple[Mail, Exception]] = []
-        self.copies: set[str] = set()
+        self._copies = copies
         self._trouble = trouble
 
-    def add(self, mail: Mail, name: str, *, copy: bool = False) -> None:
-        """Add a message whose file is on disk."""
+    def add(self, mail: Mail, name: str) -> None:
+        """Add a message whose file is in ``tmp``."""
         self.mails.append(mail)
         self.witnesses.append(self.opened.witness(name))
-        if copy:
-            self.copies.add(name)
 
     def carry_out(self, only: Collection[str] | None = None) -> list[Exception | None]:
         """Move the files to ``new``, and fsync it once."""
@@ -436,7 +459,7 @@ class _Prepared:
             except OSError as error:
                 results.append(self._trouble(error))
             else:
-                self.copies.discard(name)
+                self._copies.pop(mail.key, None)
                 results.append(None)
         try:
             if None in results:
@@ -444,13 +467,6 @@ class _Prepared:
         except OSError as error:
             return [result or self._trouble(error) for result in results]
         return results
-
-    def discard(self) -> None:
-        """Remove the copies of messages that were not moved."""
-        for name in self.copies:
-            with contextlib.suppress(OSError):
-                self.opened.tmp.remove(name)
-        self.copies.clear()
 
     def close(self) -> None:
         """Close the folders."""

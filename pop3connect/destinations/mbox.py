@@ -439,9 +439,10 @@ class _Prepared:
             written = sum(self._box.write(piece) for piece in text.pieces())
             if written != text.length:
                 raise UnreadableError("its file has been changed")
-        except (OSError, UnreadableError) as error:
+        except OSError as error:
             self._box.cut(text.offset)
-            return self._trouble(error) if isinstance(error, OSError) else error
+            unreadable = isinstance(error, UnreadableError)
+            return error if unreadable else self._trouble(error)
         return None
 
     def _sync(self) -> None:
@@ -450,9 +451,6 @@ class _Prepared:
         except OSError:
             self._box.cut(self._base)
             raise
-
-    def discard(self) -> None:
-        """Do nothing: nothing is written before `carry_out`."""
 
     def close(self) -> None:
         """Release the locks."""

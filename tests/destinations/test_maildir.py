@@ -167,12 +167,44 @@ class DeliveryTests(MaildirTestCase):
         prepared.close()
         self.assertEqual(self.contents(), [LINES])
 
-    def test_discarded_group_leaves_no_file_behind(self) -> None:
-        prepared = self.open().prepare([self.mail("a"), self.mail("b")])
-        prepared.carry_out({"a" * 32})
-        prepared.discard()
-        prepared.close()
+    def test_group_that_is_not_noted_is_prepared_again_with_the_same_files(
+        self,
+    ) -> None:
+        """An error of the journal does not say whether the rows were written."""
+        disk = WatchedDisk()
+        box = self.open(disk=disk)
+        mails = [self.mail("a"), self.mail("b")]
+        first = box.prepare(mails)
+        first.close()
+        del disk.synced[:]
+        again = box.prepare(mails)
+        self.assertEqual(again.witnesses, first.witnesses)
+        self.assertEqual(disk.synced, [])
+        self.assertEqual(len(self.names("tmp")), 2)
+        self.assertEqual(again.carry_out({"a" * 32})[0], None)
+        again.close()
+        self.deliver(mails[1], box=box)
         self.assertEqual(self.names("tmp"), [])
+        self.assertEqual(self.contents(), [LINES] * 2)
+        # A later message with the same key is another attempt.
+        self.deliver(mails[0], box=box)
+        self.assertEqual(self.contents(), [LINES] * 3)
+
+    def test_file_that_an_earlier_process_left_is_used_after_its_proof(self) -> None:
+        prepared = self.open().prepare([self.mail()])
+        prepared.close()
+        box = self.open()
+        self.assertIs(box.prove(prepared.witnesses[0]), Proof.NOT_DONE)
+        [witness] = self.deliver(self.mail(), box=box)
+        self.assertEqual(witness, prepared.witnesses[0])
+        self.assertEqual(self.names("tmp"), [])
+
+    def test_copy_that_is_gone_meanwhile_is_made_again(self) -> None:
+        box = self.open()
+        prepared = box.prepare([self.mail()])
+        prepared.close()
+        Path(prepared.witnesses[0].path).unlink()
+        self.deliver(self.mail(), box=box)
         self.assertEqual(self.contents(), [LINES])
 
     def test_stop_does_nothing(self) -> None:
@@ -328,16 +360,6 @@ class KeeperTests(MaildirTestCase):
         self.assertIs(mail, gone)
         self.assertIsInstance(error, UnreadableError)
         prepared.close()
-
-    def test_discarding_a_group_keeps_the_only_copy_of_a_message(self) -> None:
-        box = self.open()
-        message = self.receive(box, MESSAGE)
-        box.keep([message])
-        prepared = box.prepare([self.kept(message), self.mail("b")])
-        prepared.discard()
-        prepared.close()
-        assert message.path is not None
-        self.assertEqual(self.names("tmp"), [message.path.name])
 
 
 class ProofTests(MaildirTestCase):
