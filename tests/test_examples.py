@@ -124,6 +124,14 @@ class ExampleTestCase(TestCase):
         self.server = f"127.0.0.1:{self.port}"
         return server
 
+    def serve_mail(self, mail: list[bytes], uids: list[str]) -> None:
+        """
+        Serve another mailbox, on another port.
+        """
+        mailbox = MailboxServer(certificate=self.certificate, tls_at_once=True)
+        mailbox.deliver(*mail, uids=uids)
+        self.serve(mailbox)
+
     async def printed(self, name: str, *arguments: str) -> str:
         """
         Run the main function of an example, and return what it prints.
@@ -266,19 +274,6 @@ class ScriptTests(ExampleTestCase):
             f"1 {limit} octets\n2 is left there: =?utf-8?q?zw=C3=B6lf?=\n",
         )
 
-    async def test_delete_after_deletes_messages_after_given_days(self) -> None:
-        file = self.mktemp()
-        module = load("delete_after")
-        for day, deleted in ((1, 0), (14, 0), (15, 2), (16, 0)):
-            with redirect_stdout(StringIO()) as output:
-                await module.main(
-                    reactor,
-                    *(self.server, USER, file, "14"),
-                    now=lambda day=day: day * module.DAY,
-                )
-            self.assertEqual(output.getvalue(), f"deleted: {deleted}\n")
-        self.assertEqual(json.loads(Path(file).read_text()), {})
-
     async def test_unix_socket_reaches_the_server(self) -> None:
         # The name of a UNIX socket has to be short.
         folder = tempfile.TemporaryDirectory()
@@ -301,6 +296,37 @@ class ScriptTests(ExampleTestCase):
         output = await self.printed("leave_on_server", self.server, USER, file)
         self.assertEqual(output, "message 3 has 16 octets\n")
         self.assertEqual(len(self.mailbox.messages), 3)
+
+    async def test_leave_on_server_knows_messages_whose_uids_are_blank_or_new(
+        self,
+    ) -> None:
+        # The last two are equal.
+        mail = [*MAIL, MAIL[1]]
+        file = str(Path(self.mktemp()).absolute())
+        for uids, shown in (
+            (["a", "", ""], 3),
+            (["a", "", ""], 0),
+            (["b", "c", "c"], 0),
+            (["1", "2", "3"], 0),
+        ):
+            self.serve_mail(mail, uids)
+            output = await self.printed("leave_on_server", self.server, USER, file)
+            self.assertEqual(len(output.splitlines()), shown, (uids, output))
+
+    async def test_leave_on_server_forgets_messages_a_month_after_their_deletion(
+        self,
+    ) -> None:
+        file = Path(self.mktemp()).absolute()
+        module = load("leave_on_server")
+        for days, left in ((0, 2), (1, 1), (29, 1), (32, 1)):
+            self.serve_mail(MAIL[:left], ["a", "b"][:left])
+            with redirect_stdout(StringIO()):
+                now = 1e9 + days * 24 * 3600
+                await module.main(
+                    reactor, self.server, USER, str(file), now=lambda now=now: now
+                )
+            known = 1 if days > 30 else 2
+            self.assertEqual(len(json.loads(file.read_text())), known)
 
 
 class ProxyTests(ExampleTestCase):

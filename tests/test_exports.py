@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
-from pop3connect import Handle, Secure, connect, errors
+from pop3connect import Handle, Secure, collect, connect, errors
 from pop3connect.client.prefetch import Messages
 
 NAMES = [
@@ -53,6 +53,31 @@ NAMES = [
 
 MODULES = {
     "blocking": ["BlockingHandle", "connect"],
+    "collect": [
+        "AccountSettings",
+        "BodyHash",
+        "CollectService",
+        "Config",
+        "Content",
+        "DestinationSettings",
+        "Identified",
+        "InUseError",
+        "Inventory",
+        "Later",
+        "ListingRefusedError",
+        "Mail",
+        "Never",
+        "Outcome",
+        "PasswordSource",
+        "Plan",
+        "Remembered",
+        "content_of",
+        "identify",
+        "key_of",
+        "read_config",
+        "take_inventory",
+        "whole_content_of",
+    ],
     "omnis": [
         "Code",
         "MailSplit",
@@ -170,6 +195,38 @@ class PackageTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual(python.returncode, 0)
+
+
+class CollectTests(SynchronousTestCase):
+    """`pop3connect.collect`, whose names are imported when they are used."""
+
+    def test_every_name_can_be_imported_and_has_a_docstring(self) -> None:
+        names: dict[str, object] = {}
+        exec("from pop3connect.collect import *", names)
+        for name in MODULES["collect"]:
+            self.assertTrue(names[name].__doc__, name)
+            self.assertIn(name, dir(collect))
+
+    def test_unknown_name_raises_attribute_error(self) -> None:
+        with self.assertRaises(AttributeError) as caught:
+            collect.watch  # noqa: B018
+        self.assertIn("watch", str(caught.exception))
+
+    def test_command_lines_load_no_database_and_no_reactor(self) -> None:
+        code = (
+            "import sys, pop3connect.cli.app, pop3connect.tap\n"
+            "from pop3connect.collect import identify\n"
+            "late = 'sqlalchemy', 'alembic', 'twisted.internet.reactor'\n"
+            "print([name for name in late if name in sys.modules])"
+        )
+        python = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(python.stdout, "[]\n", python.stderr)
 
 
 class ConnectTests(SynchronousTestCase):
