@@ -1,5 +1,8 @@
 """The command: ``python -m benchmarks [NAME]... [--quick] [--rst FILE]``.
 
+``python -m benchmarks collect`` is a section that takes part only where it is named: it
+starts other collectors of mail, and takes a quarter of an hour.
+
 ``python -m benchmarks soak`` is a command of its own: nothing is compared there.
 """
 
@@ -42,6 +45,7 @@ SECTIONS = {
     "imports": imports.run,
     "collect": collect.run,
 }
+USUAL = [name for name in SECTIONS if name != "collect"]
 
 
 def arguments() -> argparse.Namespace:
@@ -51,7 +55,7 @@ def arguments() -> argparse.Namespace:
         description="pop3connect beside its peers; prints tables of figures.",
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help=f"a section: {', '.join(SECTIONS)}")
+    add("names", nargs="*", metavar="NAME", help=f"of {', '.join(SECTIONS)}")
     add("--quick", action="store_true", help="one round of less, within a minute")
     add("--rounds", type=int, help="how many (5, or 1 with --quick)")
     add("--only", action="append", choices=SECTIONS, metavar="NAME", help="a section")
@@ -67,7 +71,7 @@ def arguments() -> argparse.Namespace:
             parser.error(
                 f"no section is called {name}; there are {', '.join(SECTIONS)}"
             )
-    options.only = [*options.names, *(options.only or [])] or list(SECTIONS)
+    options.only = [*options.names, *(options.only or [])] or USUAL
     return options
 
 
