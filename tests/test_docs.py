@@ -5,6 +5,7 @@ The examples on the front page, and the picture that the documentation draws.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import textwrap
 from importlib.util import module_from_spec, spec_from_file_location
@@ -14,9 +15,17 @@ from typing import Any
 from unittest import SkipTest
 from xml.etree import ElementTree
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
+from pop3connect.collect.config import read_config
+from pop3connect.collect.settings import (
+    PASSWORDS,
+    AccountSettings,
+    Config,
+    DestinationSettings,
+)
 from pop3connect.sansio.states import ALLOWED, State
 
 DOCS = Path(__file__).absolute().parent.parent / "docs"
@@ -50,6 +59,71 @@ class ReadmeTests(SynchronousTestCase):
                         words = {word.arg for word in node.keywords}
                         known = signature(getattr(pop3connect, called)).parameters
                         self.assertLessEqual(words, set(known))
+
+
+class CollectorReferenceTests(SynchronousTestCase):
+    """
+    The tables of keys in ``reference/collector.rst``.
+    """
+
+    def rows(self, title: str) -> dict[str, str]:
+        """Return the keys in the table of a section, with their defaults."""
+        page = DOCS / "reference" / "collector.rst"
+        if not page.exists():
+            raise SkipTest("these are tests of an installed package")
+        section = page.read_text("utf-8").partition(f"\n{title}\n=")[2]
+        table = section.partition("\n\n\n")[0]
+        rows = re.findall(r"   \* - ``(\w+)``\n((?:     .*\n?)+)", table)
+        return {key: re.split(r"(?m)^     - ?", text)[-1] for key, text in rows}
+
+    def assertDefaults(
+        self, cls: type[attrs.AttrsInstance], rows: dict[str, str]
+    ) -> None:
+        """A default in quotes means what the class has."""
+        fields = attrs.fields_dict(cls)
+        found = 0
+        for key, text in rows.items():
+            written = re.fullmatch(r"``(.+)``\n?", text)
+            if written:
+                convert: Any = fields[key].converter
+                value = json.loads(written[1])
+                self.assertEqual(convert(value), convert(fields[key].default), key)
+                found += 1
+        self.assertGreater(found, 2)
+
+    def test_every_key_of_an_account_is_there_with_its_default(self) -> None:
+        rows = self.rows("Keys of an account")
+        fields = {field.name for field in attrs.fields(AccountSettings)}
+        self.assertEqual(set(rows), {*fields, *PASSWORDS})
+        self.assertDefaults(AccountSettings, rows)
+
+    def test_every_key_of_the_collector_is_there_with_its_default(self) -> None:
+        rows = self.rows("Keys of the collector")
+        fields = {field.name for field in attrs.fields(Config)}
+        self.assertEqual(set(rows), fields - {"accounts", "destinations", "file"})
+        self.assertDefaults(Config, rows)
+
+    def test_every_key_of_a_destination_is_there_with_its_default(self) -> None:
+        rows = self.rows("Keys of a destination")
+        fields = {field.name for field in attrs.fields(DestinationSettings)}
+        self.assertEqual(set(rows), fields - {"name"})
+        self.assertDefaults(DestinationSettings, rows)
+
+    def test_every_configuration_on_a_page_can_be_read(self) -> None:
+        found = 0
+        for page in DOCS.rglob("*.rst"):
+            blocks = re.findall(
+                r"code-block:: toml\n\n((?:    .*\n|\n)+)", page.read_text("utf-8")
+            )
+            for block in blocks:
+                text = textwrap.dedent(block)
+                if "state" not in text:
+                    text = f'state = "state"\n{text}'
+                file = Path(self.mktemp())
+                file.write_text(text, "utf-8")
+                read_config(file)
+                found += 1
+        self.assertGreater(found, 1)
 
 
 class DiagramTests(SynchronousTestCase):
