@@ -399,7 +399,7 @@ def sync_files(files: Sequence[NewFile]) -> None:
             file.sync()
         return
     with ThreadPoolExecutor(min(len(files), SYNCS)) as threads:
-        # The result of each is looked at, for its exception.
+        # Each result is read, so that an exception is raised.
         for _ in threads.map(NewFile.sync, files):
             pass
 

@@ -338,7 +338,7 @@ class Maildir:
         """
         Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not.
 
-        :param fresh: is told the names of the new files, by key.
+        :param fresh: receives the names of the new files, by key.
         """
         tmp = prepared.opened.tmp
         files: list[NewFile] = []
@@ -406,7 +406,7 @@ class Maildir:
         same = (now.inode, now.mark) == (witness.inode, witness.mark)
         if same and opened.tmp.has_file(name):
             return Proof.NOT_DONE
-        # A cleaner removes what has been in tmp for so long; a negative age is that of
+        # A cleaner removes files from tmp after that time; a negative age is that of
         # a clock that was set back.
         sure = same and 0 <= age < ABANDONED
         if not sure and not opened.is_there(name):

@@ -242,7 +242,7 @@ class _Box:
         return os.fstat(self.descriptor).st_ino
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return what stands there; less than ``length`` at the end of the file."""
+        """Return ``length`` bytes from a place, or fewer at the end of the file."""
         os.lseek(self.descriptor, offset, os.SEEK_SET)
         found = b""
         while len(found) < length:
@@ -261,7 +261,7 @@ class _Box:
         os.lseek(self.descriptor, offset, os.SEEK_SET)
 
     def cut(self, size: int) -> None:
-        """Cut off what is behind; in memory only, until `sync`."""
+        """Cut off everything after a size; not on disk until `sync`."""
         os.ftruncate(self.descriptor, size)
 
     def sync(self) -> None:
@@ -312,7 +312,7 @@ class _Box:
         Compare the text in the mbox with a message.
 
         :return: how many bytes are those of the message, up to its end or that of the
-            mbox; -1: another text stands there.
+            mbox; -1: the text is another one.
         """
         found = self.read(offset, _SEPARATOR_LENGTH)
         if len(found) < _SEPARATOR_LENGTH:

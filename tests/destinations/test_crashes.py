@@ -197,7 +197,7 @@ class SpooledMaildirCrashTests(CrashTestCase):
         self.at_each_call()
 
     def test_message_is_delivered_once_after_several_crashes(self) -> None:
-        self.at_random(20)
+        self.at_random(10)
 
 
 class MaildirCrashTests(SpooledMaildirCrashTests):
@@ -224,4 +224,4 @@ class MboxCrashTests(CrashTestCase):
         self.at_each_call()
 
     def test_message_is_delivered_once_after_several_crashes(self) -> None:
-        self.at_random(20)
+        self.at_random(10)
