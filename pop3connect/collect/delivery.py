@@ -2,9 +2,9 @@
 The delivery loop: brings messages from the spool to their destinations, with or
 without a session, and notes each step in the journal before and after its effect.
 
-There is a `Courier` for each name of a destination.  A destination whose path or command
-contains the name of the account has a `Target` for each account, and one that is in
-trouble does not hold up the others.
+There is a `Courier` for each name of a destination.  A destination whose path or
+command contains the name of the account has a `Target` for each account, and one that
+is in trouble does not hold up the others.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ..destinations.base import Later, Mail, Never, Prepared, Proof
 from ..errors import POP3Error
@@ -28,7 +29,7 @@ from .records import DeliveryRow, DueDelivery, MessageRow
 from .rules import Rules
 from .schedule import DestinationHealth, after_refused_delivery
 from .settings import AccountSettings, Config, DestinationSettings
-from .tools import Tools
+from .tools import Tools, ended
 
 __all__ = ["Deliveries", "Target", "Watcher", "make_destination"]
 
@@ -101,7 +102,8 @@ class Watcher:
 
     def when_changed(self) -> Deferred[None]:
         """Return a Deferred that fires at the next change; there is one at a time."""
-        self._waiting = waiting = Deferred(lambda _: setattr(self, "_waiting", None))
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
         return waiting
 
 
@@ -187,8 +189,8 @@ class Courier:
         self._owner = owner
         self._make = make
         self._targets: dict[str, Target] = {}
-        # What a crash or an error interrupted: to be proven first.  The ids of messages;
-        # ``None``: all that the journal has.
+        # The ids of messages whose delivery a crash or an error interrupted: to be
+        # proven first.  ``None``: all that the journal has.
         self._doubted: set[int] | None = None
         self._tasks: set[Deferred[None]] = set()
         self._underway: set[int] = set()
@@ -255,7 +257,7 @@ class Courier:
     async def idle(self) -> None:
         """Wait until nothing is being delivered."""
         while self._tasks:
-            await gatherResults([_quiet(task) for task in self._tasks])
+            await gatherResults([ended(task) for task in self._tasks])
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -336,7 +338,7 @@ class Courier:
         task = Deferred.fromCoroutine(self._deliver(target, dues))
         self._tasks.add(task)
 
-        def ended(result: object) -> None:
+        def done(result: object) -> None:
             self._tasks.discard(task)
             self._underway -= ids
             target.busy = False
@@ -349,7 +351,7 @@ class Courier:
             if not self._stopping:
                 self.wake()
 
-        task.addBoth(ended)
+        task.addBoth(done)
 
     def doubt(self, ids: Iterable[int]) -> None:
         """Find out first what became of these messages: there was an error."""
@@ -504,8 +506,8 @@ class Courier:
             await self.carry_out(
                 target, prepared, [(by_id[row.message_id], row) for row in rows]
             )
-            for mail, error in prepared.refused:
-                await self._refused(target, dues[mail.key], mail, error)
+            for mail, refusal in prepared.refused:
+                await self._refused(target, dues[mail.key], mail, refusal)
         finally:
             await self._tools.effects(prepared.close)
 
@@ -816,7 +818,7 @@ class Deliveries:
         """Return when the slowest loop made its last round; `math.inf`: none runs."""
         if not self._running:
             return math.inf
-        return min(self._couriers[name].seen for name in self._running)
+        return float(min(self._couriers[name].seen for name in self._running))
 
     # -- couriers and targets
 
@@ -826,10 +828,14 @@ class Deliveries:
             courier = Courier(name, self._tools, self, lambda a: self._make(name, a))
             self._couriers[name] = courier
         if self._running is not None and name not in self._running:
-            loop = Deferred.fromCoroutine(courier.run())
-            loop.addErrback(lambda failure: self._died(failure.value))
+            loop = Deferred.fromCoroutine(courier.run()).addErrback(self._failed)
             self._running[name] = loop
         return courier
+
+    def _failed(self, failure: Failure) -> None:
+        log.failure("a loop of deliveries has failed", failure)
+        assert failure.value is not None
+        self._died(failure.value)
 
     def _make(self, name: str, account: AccountSettings) -> Target:
         found = self._objects.get(name)
@@ -961,10 +967,3 @@ def _stop(target: Target) -> None:
     stop = getattr(target.destination, "stop", None)
     if stop is not None:
         stop()
-
-
-def _quiet(task: Deferred[Any]) -> Deferred[None]:
-    """Return a Deferred that fires when another one has, whatever its result."""
-    done: Deferred[None] = Deferred()
-    task.addBoth(lambda result: (done.callback(None), result)[1])
-    return done

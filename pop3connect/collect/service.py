@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import MultiService
@@ -32,10 +32,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .._version import __version__
-from ..connector import Connector
 from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
 from ..handle import Handle
 from .delivery import Deliveries
+from .identity import Inventory
 from .journal import (
     DamagedError,
     Journal,
@@ -51,7 +51,7 @@ from .rules import Rules
 from .schedule import ClockWatch, ServerHealth, must_wait
 from .settings import AccountSettings, Config, DestinationSettings, Password
 from .spool import Spool
-from .tools import Threads, Tools, sleep
+from .tools import Threads, Tools, ended, sleep
 from .wording import words
 
 __all__ = ["CollectService"]
@@ -110,12 +110,29 @@ class _Running:
     done: Deferred[Any] | None = None
 
 
+class Connects(Protocol):
+    """Opens sessions with the server of an account, as a `Connector` does."""
+
+    def connect(self, username: str, password: Password) -> Deferred[Handle]:
+        """Open a session and log in."""
+
+
+@attrs.frozen
+class _Single:
+    """How `CollectService.run_once` looks; see there."""
+
+    progress: Callable[[str, int, int], object] | None = None
+    choose: Callable[[Inventory], Collection[int]] | None = None
+    report: Callable[[Outcome], object] | None = None
+    force: bool = False
+
+
 @attrs.define
 class _Connection:
     """How an account is reached: made once, and again when its settings change."""
 
     settings: AccountSettings
-    connector: Connector
+    connector: Connects
     password: Password
 
     def connect(self) -> Deferred[Handle]:
@@ -133,7 +150,8 @@ class CollectService(MultiService):
         uses: each has ``async deliver(mail)``, see `pop3connect.destinations`.
     :param died: called with the error when the service cannot go on, such as a damaged
         database.  Default: it is logged, and the service stops.
-    :param connector: returns the connector of an account; for tests.
+    :param connector: returns what opens the sessions of an account.  Default: the
+        `Connector` that its settings describe.
     :param wall: the time in seconds since 1970.
     :param machine: the name of this machine in the journal.
     :param hook: see `Journal.open`; for crash tests.
@@ -148,7 +166,7 @@ class CollectService(MultiService):
         reactor: Any = None,
         destinations: Mapping[str, Any] | None = None,
         died: Callable[[BaseException], object] | None = None,
-        connector: Callable[[AccountSettings], Connector] | None = None,
+        connector: Callable[[AccountSettings], Connects] | None = None,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         machine: str = "",
@@ -162,7 +180,9 @@ class CollectService(MultiService):
         self._config = config
         self._objects = dict(destinations or {})
         self._died = died or self._stop_for
-        self._make_connector = connector or (lambda each: each.connector(reactor))
+        self._make_connector: Callable[[AccountSettings], Connects] = connector or (
+            lambda each: each.connector(reactor)
+        )
         self._wall = wall
         self._chance = chance
         self._machine = machine or socket.gethostname()
@@ -344,27 +364,28 @@ class CollectService(MultiService):
             waiting = [each.done for each in self._running.values() if each.done]
             if not waiting:
                 return
-            await _quiet(waiting[0])
+            await ended(waiting[0])
 
     async def _within(self, waited: Deferred[Any], seconds: float) -> bool:
         """Wait for a Deferred, and return whether it fired in time."""
+        if waited.called:
+            return True
         done: Deferred[bool] = Deferred()
 
-        def fire(result: Any) -> Any:
+        def fire(in_time: bool) -> None:
             if not done.called:
-                done.callback(True)
+                done.callback(in_time)
+
+        def end(result: Any) -> Any:
+            fire(True)
             return result
 
-        waited.addBoth(fire)
-        if not done.called:
-            call = self._reactor.callLater(
-                seconds, lambda: done.called or done.callback(False)
-            )
-            in_time = await done
-            if call.active():
-                call.cancel()
-            return in_time
-        return True
+        waited.addBoth(end)
+        call = self._reactor.callLater(seconds, fire, False)
+        in_time = await done
+        if call.active():
+            call.cancel()
+        return in_time
 
     # -- when something goes wrong
 
@@ -382,6 +403,7 @@ class CollectService(MultiService):
     def _loop_failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             log.failure("a loop of the collector has failed", failure)
+            assert failure.value is not None
             self._fail(failure.value)
 
     def _trouble(self, error: BaseException) -> None:
@@ -574,7 +596,8 @@ class CollectService(MultiService):
                     pass
             except JournalError as error:
                 self._trouble(error)
-            self._claiming = waiting = Deferred()
+            waiting: Deferred[None] = Deferred()
+            self._claiming = waiting
             call = self._reactor.callLater(CLAIM, self._wake)
             try:
                 await waiting
@@ -614,7 +637,7 @@ class CollectService(MultiService):
         return len(rows) == limit
 
     def _may_look(self) -> bool:
-        return self._reactor.seconds() >= self._full_until
+        return bool(self._reactor.seconds() >= self._full_until)
 
     def _begin(self, row: AccountRow) -> None:
         self._learn(row)
@@ -672,7 +695,7 @@ class CollectService(MultiService):
         at = self._memory(row.name).login_at
         if at is None or not row.login_delay:
             return 0.0
-        return at + row.login_delay - self._reactor.seconds()
+        return float(at + row.login_delay - self._reactor.seconds())
 
     async def _look_now(
         self,
@@ -681,8 +704,9 @@ class CollectService(MultiService):
         *,
         limit: float | None,
         dry_run: bool = False,
-        progress: Callable[[str, int, int], object] | None = None,
+        single: _Single | None = None,
     ) -> Outcome:
+        single = single or _Single()
         look = each.look = Look(
             self._tools,
             self._deliveries,
@@ -693,7 +717,9 @@ class CollectService(MultiService):
             lease=self._config.lease,
             limit=limit,
             dry_run=dry_run,
-            progress=progress,
+            progress=single.progress,
+            choose=single.choose,
+            report=single.report,
         )
         if not dry_run:
             await self._sweep(each.row, settings)
@@ -822,7 +848,7 @@ class CollectService(MultiService):
         self._upkeep_at = now
         self._clock = self._clock.after(self._wall(), now)
         if not late:
-            # Otherwise the whole process stood still, and none of its loops is at fault.
+            # Otherwise the whole process stood still; no loop is at fault.
             silent = self._silent(now)
             if silent:
                 self._fail(EndedError(f"{silent} has not worked for a minute"))
@@ -853,6 +879,9 @@ class CollectService(MultiService):
         names: Collection[str] | None = None,
         *,
         progress: Callable[[str, int, int], object] | None = None,
+        choose: Callable[[Inventory], Collection[int]] | None = None,
+        report: Callable[[Outcome], object] | None = None,
+        force: bool = False,
     ) -> dict[str, Outcome]:
         """
         Look at each account now, try each delivery that is due once, and end.
@@ -863,6 +892,11 @@ class CollectService(MultiService):
         :param names: which accounts; ``None``: all.
         :param progress: called with an account's name, the bytes received and the bytes
             expected.
+        :param choose: see `Look`: which messages the looks are about.
+        :param report: is given the outcome of each look, also if the run is cancelled.
+            Default: it is logged.
+        :param force: log in even if a login was refused a short time ago, or so often
+            that the account needs a person: there is one who wants it now.
         :return: what was done, by account.  An account that could not be looked at has
             an `Outcome.error`.
         :raises UsageError: there is no account of such a name.
@@ -872,8 +906,8 @@ class CollectService(MultiService):
         if own:
             await self._open(single=True)
         try:
-            chosen = self._chosen(names)
-            return await self._once(chosen, own, progress)
+            single = _Single(progress, choose, report, force)
+            return await self._once(self._chosen(names), own, single)
         finally:
             if own:
                 for each in list(self._running.values()):
@@ -896,17 +930,17 @@ class CollectService(MultiService):
         self,
         names: Iterable[str],
         own: bool,
-        progress: Callable[[str, int, int], object] | None,
+        single: _Single,
     ) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
-        await self._all_once(list(names), outcomes, progress)
+        await self._all_once(list(names), outcomes, single)
         if own:
             await self._deliveries.finish()
             # What was delivered only now may be due to be deleted.
             again = [name for name in self._wanted if name in outcomes]
             self._wanted.clear()
             if again:
-                await self._all_once(again, outcomes, progress)
+                await self._all_once(again, outcomes, single)
         await self._count(outcomes)
         return outcomes
 
@@ -914,7 +948,7 @@ class CollectService(MultiService):
         self,
         names: Collection[str],
         outcomes: dict[str, Outcome],
-        progress: Callable[[str, int, int], object] | None,
+        single: _Single,
     ) -> None:
         """Look at several accounts, as many at a time as is allowed."""
         left = deque(names)
@@ -922,7 +956,7 @@ class CollectService(MultiService):
         changed: list[Deferred[None]] = []
         underway = 0
 
-        def ended(result: Any, name: str, server: str) -> None:
+        def done(result: Any, name: str, server: str) -> None:
             nonlocal underway
             underway -= 1
             used[server] -= 1
@@ -943,10 +977,8 @@ class CollectService(MultiService):
                     continue
                 underway += 1
                 used[server] += 1
-                looking = Deferred.fromCoroutine(
-                    self._one_once(name, outcomes, progress)
-                )
-                looking.addBoth(ended, name, server)
+                looking = Deferred.fromCoroutine(self._one_once(name, outcomes, single))
+                looking.addBoth(done, name, server)
             if underway:
                 changed.append(Deferred())
                 await changed[-1]
@@ -955,7 +987,7 @@ class CollectService(MultiService):
         self,
         name: str,
         outcomes: dict[str, Outcome],
-        progress: Callable[[str, int, int], object] | None,
+        single: _Single,
     ) -> None:
         outcome = outcomes.setdefault(name, Outcome(name))
         settings = self._settings[name]
@@ -966,7 +998,9 @@ class CollectService(MultiService):
                 server=row.server,
             )
             return
-        if row.state is AccountState.PERSON:
+        if row.state is AccountState.PERSON and single.force:
+            await self._journal.release([name])
+        elif row.state is AccountState.PERSON:
             outcome.error = HeldError(
                 "its login was refused too often; when the password is right again, "
                 f"run: pop3connect accounts release {name}",
@@ -974,7 +1008,7 @@ class CollectService(MultiService):
             )
             return
         wait = must_wait(row, self._journal.now())
-        if wait > 0 and not row.look_wanted:
+        if wait > 0 and not row.look_wanted and not single.force:
             outcome.error = HeldError(
                 f"the next login is allowed in {wait:.0f} seconds"
                 + (f" ({row.error})" if row.refusals and row.error else ""),
@@ -994,9 +1028,7 @@ class CollectService(MultiService):
             self._running[name] = each
             self._memory(name).dirty = True
             try:
-                one = await self._look_now(
-                    each, settings, limit=room, progress=progress
-                )
+                one = await self._look_now(each, settings, limit=room, single=single)
             finally:
                 del self._running[name]
                 each.done.callback(None)
@@ -1047,10 +1079,3 @@ class CollectService(MultiService):
         finally:
             if own:
                 await self._close()
-
-
-def _quiet(done: Deferred[Any]) -> Deferred[None]:
-    """Return a Deferred that fires when another one has."""
-    fired: Deferred[None] = Deferred()
-    done.addBoth(lambda result: (fired.callback(None), result)[1])
-    return fired

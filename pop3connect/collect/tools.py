@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 from .journal import Journal
 from .spool import Spool
 
-__all__ = ["Threads", "Tools", "sleep"]
+__all__ = ["Threads", "Tools", "ended", "sleep"]
 
 T = TypeVar("T")
 
@@ -77,6 +77,18 @@ class Tools:
     effects: Threads
     trusted: Callable[[], bool]
     trouble: Callable[[BaseException], object]
+
+
+def ended(work: Deferred[Any]) -> Deferred[None]:
+    """Return a Deferred that fires when another one has, whatever its result."""
+    done: Deferred[None] = Deferred()
+
+    def end(result: Any) -> Any:
+        done.callback(None)
+        return result
+
+    work.addBoth(end)
+    return done
 
 
 def sleep(reactor: Any, seconds: float) -> Deferred[None]:

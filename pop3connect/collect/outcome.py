@@ -1,0 +1,141 @@
+"""
+What a look has done, would do, and remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from ..errors import POP3Error
+
+__all__ = ["EndedError", "HeldError", "Memory", "Outcome", "Plan", "Planned"]
+
+
+class EndedError(POP3Error):
+    """The look was ended by us: its time limit, the end of the service, a full disk."""
+
+
+class HeldError(POP3Error):
+    """The account is held; nothing was fetched or deleted."""
+
+
+@attrs.define
+class Memory:
+    """
+    What is remembered of an account from look to look, and lost with the process.
+
+    :ivar dirty: rows must be read although the listing has not changed.
+    :ivar shorts: hashes of short messages, by unique-id or number and size.
+    :ivar told: what was logged once.
+    :ivar cut: bytes after which sessions were cut: from, to.
+    :ivar login_at: the last login, by the reactor's clock.
+    :ivar delete_at: when the next message is due to be deleted.
+    :ivar turns: when each suspect was last tried, by its id.
+    :ivar doubted: ids of messages that came in a session in which a reply was missing:
+        they may have been taken for others.
+    """
+
+    dirty: bool = True
+    shorts: dict[str, str] = attrs.Factory(dict)
+    told: set[str] = attrs.Factory(set)
+    cuts: list[tuple[int, int]] = attrs.Factory(list)
+    login_at: float | None = None
+    delete_at: float | None = None
+    turns: dict[int, float] = attrs.Factory(dict)
+    doubted: set[int] = attrs.Factory(set)
+
+
+@attrs.define
+class Outcome:
+    """
+    What a look has done.
+
+    :ivar listed: messages in the listing.
+    :ivar new: messages that were retrieved, and are on disk.
+    :ivar there: messages that were known, and need nothing.
+    :ivar delivered: messages that reached all of their destinations meanwhile.
+    :ivar deleted: messages that the server has deleted.
+    :ivar skipped: new messages that rules leave on the server.
+    :ivar refused: messages that the server refused to send or to delete.
+    :ivar waiting: messages that were retrieved and wait for a destination.
+    :ivar bad: messages that cannot be retrieved.
+    :ivar left: messages that would have been retrieved, and are not yet.
+    :ivar before: messages of the first listing that had been delivered before;
+        ``None``: there was no listing.
+    :ivar passed_over: messages that rules leave on the server, known ones too: how many
+        for each reason.
+    :ivar undeleted: messages that the server refused to delete.
+    :ivar unconfirmed: messages that are marked for deletion, and QUIT is not confirmed.
+    :ivar quit: why QUIT was not confirmed.
+    :ivar again: whether another look would bring more.
+    :ivar seconds: how long it took.
+    :ivar error: why it failed, or the first thing that went wrong.
+    :ivar looked: whether the mailbox was listed and the session ended in order.
+    """
+
+    account: str
+    listed: int = 0
+    new: int = 0
+    there: int = 0
+    delivered: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    refused: int = 0
+    waiting: int = 0
+    bad: int = 0
+    left: int = 0
+    before: int | None = None
+    passed_over: Mapping[str, int] = attrs.Factory(dict)
+    undeleted: int = 0
+    unconfirmed: int = 0
+    quit: POP3Error | None = None
+    again: bool = False
+    seconds: float = 0.0
+    error: BaseException | None = None
+    looked: bool = False
+
+    def add(self, other: Outcome) -> None:
+        """Add what a later look has done."""
+        for name in (
+            *("new", "delivered", "deleted", "skipped", "refused", "seconds"),
+            *("undeleted", "unconfirmed"),
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in (
+            *("listed", "there", "waiting", "bad", "left", "again", "looked", "quit"),
+            "passed_over",
+        ):
+            setattr(self, name, getattr(other, name))
+        self.before = other.before if self.before is None else self.before
+        self.error = self.error or other.error
+
+
+@attrs.frozen
+class Planned:
+    """One message of a plan; ``reason`` says why it is not fetched."""
+
+    number: int
+    uid: str
+    size: int
+    reason: str = ""
+
+
+@attrs.frozen
+class Plan:
+    """
+    What a look would do.
+
+    :ivar held: why the account would be held; ``""``: it would not be.
+    """
+
+    account: str
+    fetched: tuple[Planned, ...] = ()
+    skipped: tuple[Planned, ...] = ()
+    matched: tuple[Planned, ...] = ()
+    deleted: tuple[Planned, ...] = ()
+    suspects: tuple[Planned, ...] = ()
+    unread: tuple[Planned, ...] = ()
+    troubles: tuple[str, ...] = ()
+    held: str = ""

@@ -1,0 +1,1088 @@
+"""
+What a look does in one session: which messages are new, their retrieval and delivery,
+and what is deleted on the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ..client.ahead import answers
+from ..destinations.base import Later, Mail
+from ..errors import (
+    CommandError,
+    ConnectionLostError,
+    POP3Error,
+    ProtocolError,
+    TimedOutError,
+)
+from ..handle import Handle
+from .content import content_of, unused_key
+from .delivery import Target
+from .identity import Identified, identify_steps
+from .inventory import Inventory
+from .journal import JournalError
+from .outcome import HeldError, Plan, Planned
+from .records import (
+    LOST,
+    AccountState,
+    Content,
+    DeliveryRow,
+    DeliveryState,
+    DueDelivery,
+    MessageRow,
+    MessageState,
+    NewDelivery,
+    NewMessage,
+)
+from .retrieval import AHEAD, Arrived, BrokenError, Retrieval
+from .rules import FIRST_LOOK
+from .schedule import after_failed_retrieval
+from .wording import words
+
+if TYPE_CHECKING:
+    from .look import Look
+
+__all__ = ["Session"]
+
+log = Logger()
+
+SLOW = 30.0
+"""Seconds that a look waits, after its last RETR, for destinations that may be slow."""
+
+CHUNK = 256
+"""Headers that are read before their messages are judged."""
+
+HEADERS = 2 * 1024 * 1024
+"""Bytes of headers that are kept, so that they are not read twice in one session."""
+
+FULL_LISTING = 50
+"""New messages in a listing that has no others, as a server lists them that shows a
+part of the mailbox in each session; then there may be more."""
+
+SHORT = "shorter than LIST says, twice the same: left on the server"
+"""The reason of a message that was delivered although it looks cut off."""
+
+
+@attrs.define
+class Wanted:
+    """
+    A message to retrieve.
+
+    :ivar row: its row, if it is known already.
+    """
+
+    number: int
+    size: int
+    uid: str
+    row: MessageRow | None = None
+
+    @property
+    def mark(self) -> str:
+        """What recognises it in the next session of this look."""
+        return self.uid or f"{self.number} {self.size}"
+
+
+class Session:
+    """
+    The part of a look that happens in one session, after the listing was read.
+
+    :param chosen: the numbers of the messages that it is about; ``None``: all.
+    :param fetch: whether anything is retrieved.
+    :param backwards: whether the newest messages come first.
+    :param alone: a suspect: only this message is retrieved.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        handle: Handle,
+        inventory: Inventory,
+        chosen: frozenset[int] | None,
+        fetch: bool,
+        backwards: bool,
+        alone: MessageRow | None,
+    ) -> None:
+        self._look = look
+        self._tools = look.tools
+        self._journal = look.journal
+        self._handle = handle
+        self._inventory = inventory
+        self._chosen = chosen
+        self._fetch = fetch
+        self._backwards = backwards
+        self._alone = alone
+        self._account = look.account
+        self._rules = look.rules
+        self._outcome = look.outcome
+        self._keys: set[str] = set()
+        # Headers that were read in this session.
+        self._headers: dict[int, bytes] = {}
+        self._headers_size = 0
+        # Messages that were read whole to be compared, and may be new.
+        self._whole: dict[int, Arrived] = {}
+        # What was retrieved in this session, by the id of its row, and its number.
+        self._retrieved: dict[int, int] = {}
+        self._wanted: dict[int, Wanted] = {}
+        self._direct = look.direct
+        self._keeper: Any = (
+            look.tools.spool if self._direct is None else self._direct.destination
+        )
+
+    async def run(self, rows: Sequence[MessageRow]) -> None:
+        """
+        Do all that is due, and end the session with QUIT.
+
+        :param rows: all messages of the account.
+        :raises BrokenError: a message ended the session.
+        """
+        self._keys = {row.key for row in rows}
+        look, outcome = self._look, self._outcome
+        try:
+            found = await self._decide(rows)
+            if look.dry_run:
+                look.plan = await self._plan(found)
+                await self._handle.disconnect()
+                outcome.looked = True
+                return
+            if found.held:
+                look.facts["state"] = AccountState.HELD
+                log.critical(
+                    "{account}: held: {text}; see: pop3connect accounts release",
+                    account=self._account.name,
+                    text=found.held,
+                )
+                raise HeldError(found.held, server=self._account.server)
+            await self._note(found)
+            left = await self._retrieve(found)
+        finally:
+            for arrived in self._whole.values():
+                arrived.incoming.discard()
+        await self._wait()
+        marked = await self._delete(found)
+        deleted_before = outcome.deleted
+        await look.quit(self._handle, marked)
+        deleted = outcome.deleted - deleted_before
+        final = look.watcher.final
+        outcome.delivered = sum(
+            row.state is MessageState.DELIVERED for row in final.values()
+        )
+        outcome.waiting = sum(number not in final for number in self._retrieved)
+        self._remember(found, left, marked, deleted)
+
+    def _key(self, wanted: Wanted, content: Content | None) -> str:
+        """Return the key of a message."""
+        if wanted.row is not None:
+            return wanted.row.key
+        name, keys = self._account.name, self._keys
+        key = unused_key(name, wanted.uid, wanted.size, content, keys)
+        keys.add(key)
+        return key
+
+    # -- which is which
+
+    async def _decide(self, rows: Sequence[MessageRow]) -> Identified[MessageRow]:
+        """Read what is needed to say which message is which, and prove what is due."""
+        look = self._look
+        found = await look.sliced(
+            identify_steps(
+                self._inventory,
+                rows,
+                self._account,
+                all_headers=look.first and self._rules.existing != "new",
+            )
+        )
+        tried: set[int] = set()
+        while True:
+            while not found.decided:
+                contents = await self._read(found.headers, found.bodies)
+                found = await look.sliced(found.compared_steps(contents))
+            unproven = [
+                number
+                for number, row in found.known.items()
+                if number not in found.contents
+                and number not in tried
+                and self._is_chosen(number)
+                and (self._deletable(row) or row.id in look.memory.doubted)
+            ]
+            if not unproven:
+                return found
+            tried.update(unproven)
+            read = await self._read(unproven, ())
+            refused = [number for number, content in read.items() if content is None]
+            if refused:
+                read.update(await self._read((), refused))
+            proofs = {number: c for number, c in read.items() if c is not None}
+            if not proofs:
+                return found
+            found = await look.sliced(found.compared_steps(proofs))
+            look.memory.doubted.difference_update(
+                row.id for number, row in found.known.items() if number in proofs
+            )
+
+    def _is_chosen(self, number: int) -> bool:
+        return self._chosen is None or number in self._chosen
+
+    def _deletable(self, row: MessageRow) -> bool:
+        return row.reason != SHORT and self._rules.deletable(
+            row, self._journal.now(), trusted=self._tools.trusted()
+        )
+
+    async def _read(
+        self, headers: Iterable[int], bodies: Iterable[int]
+    ) -> dict[int, Content | None]:
+        """Read headers by TOP, and messages whole; ``None``: it could not be read."""
+        contents: dict[int, Content | None] = {}
+        asked = [number for number in sorted(headers) if not self._passes(number)]
+        async for number, header in self._tops(asked):
+            contents[number] = None if header is None else content_of(header)
+        whole = [number for number in sorted(bodies) if not self._passes(number)]
+        if whole:
+            await self._read_whole(whole, contents)
+        for number in (*headers, *bodies):
+            contents.setdefault(number, None)
+        return contents
+
+    def _passes(self, number: int) -> bool:
+        """Return whether a message is passed over, because it ended a session."""
+        if self._alone is not None:
+            return False
+        return self._want(number).mark in self._look.passed
+
+    def _want(self, number: int, row: MessageRow | None = None) -> Wanted:
+        return Wanted(
+            number,
+            self._inventory.sizes.get(number, 0),
+            self._inventory.uids.get(number, ""),
+            row,
+        )
+
+    async def _tops(self, numbers: Sequence[int]) -> Any:
+        """Yield the header of each message; ``None``: the server refuses it."""
+        cached = [number for number in numbers if number in self._headers]
+        for number in cached:
+            yield number, self._headers[number]
+        asked = [number for number in numbers if number not in self._headers]
+        self._look.check()
+        coming = answers(asked, self._handle.top)
+        at = 0
+        try:
+            async for number, answer in coming:
+                at += 1
+                if isinstance(answer, CommandError):
+                    yield number, None
+                    continue
+                if self._headers_size < HEADERS:
+                    self._headers[number] = answer
+                    self._headers_size += len(answer)
+                yield number, answer
+        except POP3Error as error:
+            raise await self._broke(asked[at], error, (0, 0)) from error
+        finally:
+            await coming.aclose()
+
+    async def _read_whole(
+        self, numbers: Sequence[int], contents: dict[int, Content | None]
+    ) -> None:
+        async def take(group: list[Arrived]) -> None:
+            for arrived in group:
+                contents[arrived.number] = arrived.content
+                if len(self._whole) < AHEAD:
+                    self._whole[arrived.number] = arrived
+                else:
+                    arrived.incoming.discard()
+
+        retrieval = self._retrieval(take)
+        try:
+            await retrieval.run(numbers, self._inventory.sizes)
+        except BrokenError as error:
+            raise await self._broke(
+                error.number, error.error, error.received
+            ) from error
+        for number, _ in retrieval.refused:
+            contents[number] = None
+
+    def _retrieval(self, take: Any) -> Retrieval:
+        look = self._look
+        return Retrieval(
+            self._tools,
+            self._handle,
+            self._keeper,
+            self._account.name,
+            take,
+            estimate=self._rules.list_sizes == "estimate",
+            going=self._going,
+            progress=look.count,
+        )
+
+    def _going(self) -> bool:
+        return not self._look.winding_down and self._look.ended is None
+
+    # -- what is noted before anything is retrieved
+
+    async def _note(self, found: Identified[MessageRow]) -> None:
+        """Note what the listing says about known messages."""
+        journal, account, look = self._journal, self._account, self._look
+        notes: list[Deferred[Any]] = []
+        if found.renamed:
+            notes.append(
+                journal.renamed(
+                    account,
+                    {
+                        row.id: self._inventory.uids.get(number, "")
+                        for number, row in found.renamed.items()
+                    },
+                )
+            )
+        if found.resized:
+            notes.append(
+                journal.resized(
+                    account,
+                    {
+                        row.id: self._inventory.sizes[number]
+                        for number, row in found.resized.items()
+                    },
+                )
+            )
+        if found.returned:
+            for row in found.returned.values():
+                look.tell(
+                    f"returned {row.id}",
+                    f"the server has message {row.key} again, whose deletion it had "
+                    "confirmed; it is not delivered again",
+                )
+            notes.append(
+                journal.undeleted(account, [r.id for r in found.returned.values()])
+            )
+        if self._inventory.complete:
+            gone = [
+                row.id
+                for row in found.absent
+                if row.state is MessageState.DELIVERED and self._deletable(row)
+            ]
+            if gone:
+                notes.append(journal.delete_confirmed(account, gone))
+            lost = {
+                row.id: "lost: its file is not there, and the server has not got it"
+                for row in found.absent
+                if row.state is MessageState.SUSPECT and row.reason == LOST
+            }
+            if lost:
+                notes.append(journal.set_aside(account, lost))
+            notes.append(
+                journal.listed(
+                    account,
+                    present=[
+                        row.id
+                        for row in found.known.values()
+                        if row.missing_since is not None
+                    ],
+                    absent=[row.id for row in found.absent],
+                    forget_after=look.forget_after,
+                )
+            )
+        for note in notes:
+            await note
+
+    # -- what is retrieved
+
+    async def _retrieve(self, found: Identified[MessageRow]) -> int:
+        """Retrieve what is wanted; return how many messages are left for later."""
+        look, outcome = self._look, self._outcome
+        candidates = await self._candidates(found)
+        alone = self._alone
+        if alone is not None:
+            candidates = [
+                self._want(number, row)
+                for number, row in found.known.items()
+                if row.id == alone.id
+            ]
+        if not self._fetch or not look.may_retrieve():
+            outcome.left = len(candidates)
+            return outcome.left
+        wanted, left = await self._judge(candidates)
+        if self._backwards:
+            wanted.reverse()
+        self._wanted = {each.number: each for each in wanted}
+        look.expect(sum(each.size for each in wanted))
+        if self._rules.fetch == "header":
+            await self._retrieve_headers(wanted)
+        else:
+            await self._retrieve_messages(wanted)
+        # Shut down, or held, in between.
+        look.check()
+        left += len(self._wanted)
+        if alone is None:
+            outcome.left = left
+        return left
+
+    async def _candidates(self, found: Identified[MessageRow]) -> list[Wanted]:
+        """Return the messages that may have to be retrieved, in order."""
+        look = self._look
+        wanted = [self._want(number) for number in found.new if self._is_chosen(number)]
+        there = bad = before = 0
+        kept = []
+        passed_over: Counter[str] = Counter()
+        for number, row in found.known.items():
+            if not self._is_chosen(number):
+                continue
+            if row.state is MessageState.SUSPECT:
+                look.suspects = True
+                if row.reason == LOST:
+                    wanted.append(self._want(number, row))
+                else:
+                    bad += 1
+            elif row.state is MessageState.SKIPPED:
+                if self._rules.stands(row.reason):
+                    there += 1
+                    passed_over[row.reason] += 1
+                else:
+                    wanted.append(self._want(number, row))
+            elif row.state is MessageState.RETRIEVED:
+                kept.append((number, row))
+            else:
+                there += 1
+                aside = row.state is MessageState.SET_ASIDE
+                bad += aside
+                before += not aside
+        missing = await self._missing([row for _, row in kept])
+        if missing and not look.dry_run:
+            await self._journal.lost(missing)
+        for number, row in kept:
+            if row.id in missing:
+                wanted.append(self._want(number, row))
+            else:
+                there += 1
+        self._outcome.there, self._outcome.bad = there, bad
+        if self._alone is None:
+            self._outcome.passed_over = passed_over
+        if self._outcome.before is None:
+            self._outcome.before = before
+        wanted.sort(key=lambda each: each.number)
+        return [each for each in wanted if each.mark not in look.passed]
+
+    async def _missing(self, rows: Sequence[MessageRow]) -> set[int]:
+        """Return the ids of retrieved messages whose files are not here any more."""
+        if not rows:
+            return set()
+        witnesses = {
+            row.message_id: row.witness.path
+            for row in await self._journal.deliveries(self._account)
+            if row.witness is not None
+        }
+        find = getattr(self._keeper, "find", None)
+
+        def missing() -> set[int]:
+            gone = set()
+            for row in rows:
+                if row.spool:
+                    if self._tools.spool.find(row.spool) is None:
+                        gone.add(row.id)
+                elif find is None or find(witnesses.get(row.id, "")) is None:
+                    gone.add(row.id)
+            return gone
+
+        lost = await self._tools.files(missing)
+        # What is being delivered, or waits for a proof, may have been moved already.
+        begun = {
+            row.message_id
+            for row in await self._journal.deliveries(self._account)
+            if row.state is DeliveryState.DELIVERING
+        }
+        return lost - begun
+
+    async def _judge(self, candidates: Sequence[Wanted]) -> tuple[list[Wanted], int]:
+        """
+        Apply the rules, and note what they leave on the server.
+
+        :return: the messages to retrieve, and how many are left for another look.
+        """
+        if self._alone is not None:
+            return list(candidates), 0
+        wanted: list[Wanted] = []
+        left = iter(candidates)
+        done = 0
+        room = self._look.limit - self._outcome.new
+        while len(wanted) < room and (chunk := list(islice(left, CHUNK))):
+            heads: dict[int, bytes | None] = {}
+            chosen, skipped, judged = await self._rule(chunk, heads, room - len(wanted))
+            await self._skip(skipped, heads)
+            wanted += chosen
+            done += judged
+        return wanted, len(candidates) - done
+
+    async def _rule(
+        self,
+        candidates: Sequence[Wanted],
+        heads: dict[int, bytes | None],
+        room: float = math.inf,
+    ) -> tuple[list[Wanted], list[tuple[Wanted, str]], int]:
+        """
+        Apply the rules.
+
+        :param heads: is filled with the headers that were read.
+        :param room: how many messages may be wanted.
+        :return: the messages to retrieve, those to skip with the reason, and how many
+            were judged.
+        """
+        first, rules = self._look.first, self._rules
+        seen = self._account.released_as == "seen"
+        everything = seen or (first and rules.existing == "seen")
+        everything = everything or rules.needs_header(first_look=first)
+        sized = {each.number: rules.leaves(each.size) for each in candidates}
+        asked = [n for n, reason in sized.items() if everything or reason]
+        async for number, header in self._tops(asked):
+            heads[number] = header
+        wanted: list[Wanted] = []
+        skipped: list[tuple[Wanted, str]] = []
+        now = self._journal.now()
+        for each in candidates:
+            head = heads.get(each.number) or b""
+            if seen:
+                reason = f"{FIRST_LOOK}: released as seen"
+            else:
+                reason = rules.judge(head, now=now, first_look=first)
+                reason = reason or sized[each.number]
+            if reason:
+                skipped.append((each, reason))
+            elif len(wanted) < room:
+                wanted.append(each)
+            else:
+                break
+        return wanted, skipped, len(wanted) + len(skipped)
+
+    async def _skip(
+        self,
+        skipped: Sequence[tuple[Wanted, str]],
+        heads: Mapping[int, bytes | None],
+    ) -> None:
+        if not skipped:
+            return
+        new, again = [], {}
+        for each, reason in skipped:
+            if each.row is not None:
+                again[each.row.id] = reason
+                continue
+            head = heads.get(each.number)
+            content = None if head is None else content_of(head)
+            new.append(
+                NewMessage(
+                    key=self._key(each, content),
+                    uid=each.uid,
+                    size=each.size,
+                    content=content,
+                    state=MessageState.SKIPPED,
+                    reason=reason,
+                )
+            )
+            if not reason.startswith(FIRST_LOOK):
+                self._look.tell(f"skip {reason}", f"messages are left: {reason}")
+        if new:
+            await self._journal.add(self._account, new)
+        if again:
+            await self._journal.skipped(self._account, again)
+        self._outcome.skipped += len(skipped)
+        passed_over = Counter(self._outcome.passed_over)
+        passed_over.update(reason for _, reason in skipped)
+        self._outcome.passed_over = passed_over
+
+    async def _retrieve_messages(self, wanted: Sequence[Wanted]) -> None:
+        look = self._look
+        retrieval = self._retrieval(self._take)
+        here = [each for each in wanted if each.number in self._whole]
+        for each in here:
+            await retrieval.put(self._whole.pop(each.number))
+        numbers = [each.number for each in wanted if each not in here]
+        before = self._outcome.new
+        try:
+            await retrieval.run(numbers, self._inventory.sizes)
+        except BrokenError as error:
+            raise await self._broke(
+                error.number, error.error, error.received
+            ) from error
+        finally:
+            if self._outcome.new > before:
+                look.last_retrieved = self._tools.reactor.seconds()
+        for number, refusal in retrieval.refused:
+            await self._could_not(self._wanted.pop(number), refusal)
+
+    async def _retrieve_headers(self, wanted: Sequence[Wanted]) -> None:
+        """Deliver headers only, which TOP reads."""
+        retrieval = self._retrieval(self._take)
+        numbers = [each.number for each in wanted]
+        try:
+            async for number, header in self._tops(numbers):
+                if header is None:
+                    each = self._wanted.pop(number)
+                    await self._could_not(
+                        each, CommandError("TOP is refused", verb="TOP", number=number)
+                    )
+                    continue
+                arrived = retrieval.begin(number, 0)
+                arrived.incoming.write(header)
+                await retrieval.put(arrived)
+                if not self._going():
+                    break
+        finally:
+            await retrieval.run((), {})
+
+    async def _take(self, group: list[Arrived]) -> None:
+        """Keep messages that have arrived, and note them."""
+        good: list[tuple[Wanted, Arrived, str]] = []
+        for arrived in group:
+            wanted = self._wanted[arrived.number]
+            reason = ""
+            if self._is_short(wanted, arrived):
+                if not self._same_again(wanted, arrived):
+                    await self._short(wanted, arrived)
+                    continue
+                reason = SHORT
+                self._look.tell(
+                    f"short {wanted.mark}",
+                    f"message {arrived.number} is {SHORT}",
+                )
+            content = arrived.content
+            if self._rules.fetch == "header" and content is not None:
+                content = attrs.evolve(content, body="")
+            arrived.content = content
+            arrived.incoming.key = self._key(wanted, content)
+            good.append((wanted, arrived, reason))
+        if not good:
+            return
+        try:
+            await self._tools.files(
+                self._keeper.keep, [arrived.incoming for _, arrived, _ in good]
+            )
+        except Later as error:
+            # The Maildir cannot be used: no QUIT, because a server may hide what was
+            # retrieved.
+            assert self._direct is not None
+            self._look.deliveries.in_trouble(self._direct, error)
+            raise
+        if self._direct is not None:
+            await self._take_directly(self._direct, good)
+        else:
+            await self._take_into_spool(good)
+        for wanted, _, _ in good:
+            self._wanted.pop(wanted.number, None)
+        self._outcome.new += len(good)
+
+    def _new(
+        self, wanted: Wanted, arrived: Arrived, reason: str, *deliveries: NewDelivery
+    ) -> NewMessage:
+        return NewMessage(
+            key=arrived.incoming.key,
+            uid=wanted.uid,
+            size=wanted.size,
+            content=arrived.content,
+            state=MessageState.RETRIEVED,
+            reason=reason,
+            spool=None if self._direct is not None else arrived.incoming.path,
+            deliveries=deliveries,
+        )
+
+    async def _noted(
+        self, each: Sequence[tuple[Wanted, NewMessage]]
+    ) -> list[MessageRow]:
+        """Note retrieved messages, and return their rows."""
+        journal, account = self._journal, self._account
+        fresh = [(w, message) for w, message in each if w.row is None]
+        known = [(w, message) for w, message in each if w.row is not None]
+        rows: dict[int, MessageRow] = {}
+        asked = [
+            journal.retrieved(account, w.row, message)
+            for w, message in known
+            if w.row is not None
+        ]
+        if fresh:
+            added = await journal.add(account, [message for _, message in fresh])
+            for (wanted, _), row in zip(fresh, added, strict=True):
+                rows[wanted.number] = row
+        for (wanted, _), noted in zip(known, asked, strict=True):
+            rows[wanted.number] = await noted
+        for number, row in rows.items():
+            self._retrieved[row.id] = number
+        return [rows[wanted.number] for wanted, _ in each]
+
+    async def _take_into_spool(
+        self, good: Sequence[tuple[Wanted, Arrived, str]]
+    ) -> None:
+        deliveries = [NewDelivery(name) for name in self._look.settings.to]
+        each = [
+            (wanted, self._new(wanted, arrived, reason, *deliveries))
+            for wanted, arrived, reason in good
+        ]
+        try:
+            await self._noted(each)
+        except JournalError:
+            names = [message.spool.name for _, message in each if message.spool]
+            await self._tools.files(self._tools.spool.remove, names)
+            raise
+        self._look.deliveries.wake(self._look.settings)
+
+    async def _take_directly(
+        self, target: Target, good: Sequence[tuple[Wanted, Arrived, str]]
+    ) -> None:
+        """Deliver into the Maildir whose tmp has the messages."""
+        effects = self._tools.effects
+        mails = []
+        for wanted, arrived, _ in good:
+            assert arrived.incoming.path is not None
+            mails.append(
+                Mail(
+                    key=arrived.incoming.key,
+                    account=self._account.name,
+                    uid=wanted.uid,
+                    size=wanted.size,
+                    path=arrived.incoming.path,
+                )
+            )
+        prepared = await effects(target.destination.prepare, mails)
+        try:
+            for _, error in prepared.refused:
+                raise error
+            each = [
+                (
+                    wanted,
+                    self._new(
+                        wanted,
+                        arrived,
+                        reason,
+                        NewDelivery(
+                            target.name,
+                            state=DeliveryState.DELIVERING,
+                            attempt=1,
+                            witness=witness,
+                        ),
+                    ),
+                )
+                for (wanted, arrived, reason), witness in zip(
+                    good, prepared.witnesses, strict=True
+                )
+            ]
+            rows = await self._noted(each)
+            now = self._journal.now()
+            attempts = await self._attempts(each)
+            noted = [
+                (
+                    DueDelivery(
+                        delivery=(
+                            delivery := DeliveryRow(
+                                message_id=row.id,
+                                destination=target.name,
+                                state=DeliveryState.DELIVERING,
+                                attempt=attempts.get(row.id, 1),
+                                machine=self._tools.machine,
+                                witness=witness,
+                                delivering_since=now,
+                            )
+                        ),
+                        message=row,
+                        account=self._account.name,
+                    ),
+                    delivery,
+                )
+                for row, witness in zip(rows, prepared.witnesses, strict=True)
+            ]
+            await self._look.deliveries.carry_out(target, prepared, noted)
+        finally:
+            await effects(prepared.close)
+
+    async def _attempts(
+        self, each: Sequence[tuple[Wanted, NewMessage]]
+    ) -> dict[int, int]:
+        """Return the number of the attempt of messages that were known before."""
+        if all(wanted.row is None for wanted, _ in each):
+            return {}
+        return {
+            row.message_id: row.attempt
+            for row in await self._journal.deliveries(self._account)
+        }
+
+    # -- what cannot be retrieved
+
+    def _is_short(self, wanted: Wanted, arrived: Arrived) -> bool:
+        if self._rules.fetch == "header":
+            return False
+        incoming = arrived.incoming
+        return self._rules.is_short(wanted.size, incoming.received, incoming.lines)
+
+    def _same_again(self, wanted: Wanted, arrived: Arrived) -> bool:
+        """Return whether the same short bytes came in an earlier session."""
+        if arrived.incoming.received == 0 or self._alone is None:
+            return False
+        return self._look.memory.shorts.get(wanted.mark) == _hash(arrived)
+
+    async def _short(self, wanted: Wanted, arrived: Arrived) -> None:
+        got = arrived.incoming.received
+        self._look.memory.shorts[wanted.mark] = _hash(arrived)
+        self._wanted.pop(wanted.number, None)
+        arrived.incoming.discard()
+        await self._could_not(
+            wanted,
+            POP3Error(
+                f"{got} bytes came where LIST says {wanted.size}",
+                verb="RETR",
+                number=wanted.number,
+            ),
+            arrived.content if got else None,
+        )
+
+    async def _broke(
+        self, number: int, error: POP3Error, received: tuple[int, int]
+    ) -> BrokenError:
+        """Note the message that ended the session, and return what to raise."""
+        look = self._look
+        look.check()
+        if isinstance(error, (TimedOutError, ProtocolError)):
+            # With pipelining, the reply to the next command may have been taken for the
+            # one that is missing.
+            look.memory.doubted.update(self._retrieved)
+        wanted = self._wanted.pop(number, None) or self._want(number)
+        look.passed.add(wanted.mark)
+        if self._alone is not None:
+            wanted.row = wanted.row or self._alone
+        await self._could_not(wanted, error, received=received)
+        return BrokenError(number, error, received)
+
+    async def _could_not(
+        self,
+        wanted: Wanted,
+        error: POP3Error,
+        content: Content | None = None,
+        *,
+        received: tuple[int, int] | None = None,
+    ) -> None:
+        """Note that a message could not be retrieved: it becomes a suspect."""
+        look, account, journal = self._look, self._account, self._journal
+        outcome = self._outcome
+        outcome.refused += 1
+        outcome.error = outcome.error or error
+        look.suspects = True
+        reason = words(error)
+        look.passed.add(wanted.mark)
+        if wanted.row is None:
+            header = self._headers.get(wanted.number)
+            if content is None and header is not None:
+                content = content_of(header)
+            if content is not None:
+                content = attrs.evolve(content, body="")
+            await journal.add(
+                account,
+                [
+                    NewMessage(
+                        key=self._key(wanted, content),
+                        uid=wanted.uid,
+                        size=wanted.size,
+                        content=content,
+                        state=MessageState.SUSPECT,
+                        reason=reason,
+                    )
+                ],
+            )
+            log.warn(
+                "{account}: message {number} could not be retrieved: {reason}",
+                account=account.name,
+                number=wanted.number,
+                reason=reason,
+                problem=error,
+            )
+            return
+        counts = self._alone is not None and not self._transient(error, received)
+        result = after_failed_retrieval(wanted.row, now=journal.now(), counts=counts)
+        await journal.suspect(account, wanted.row, reason, result)
+        if result.set_aside:
+            log.critical(
+                "{account}: message {key} is set aside, it cannot be retrieved: "
+                "{reason}",
+                account=account.name,
+                key=wanted.row.key,
+                reason=reason,
+            )
+
+    def _transient(self, error: POP3Error, received: tuple[int, int] | None) -> bool:
+        """Return whether a failure says nothing about the message itself."""
+        if isinstance(error, CommandError):
+            return error.transient is True
+        if not isinstance(error, ConnectionLostError) or received is None:
+            return False
+        # A server that ends every session after some bytes.
+        got = received[1]
+        return got > 0 and any(
+            begin * 0.9 <= got <= end * 1.1
+            for begin, end in self._look.memory.cuts
+            if end > 0
+        )
+
+    # -- the end of the session
+
+    async def _wait(self) -> None:
+        """Wait for the destinations, as long as that is worth it."""
+        look, watcher = self._look, self._look.watcher
+        reactor = self._tools.reactor
+        quick = all(target.quick for target in look.targets)
+        began = look.last_retrieved
+        if began is None:
+            began = reactor.seconds()
+        while not look.winding_down:
+            look.check()
+            pending = [
+                message
+                for message in self._retrieved
+                if message not in watcher.final and message not in watcher.stuck
+            ]
+            if not pending or self._in_trouble():
+                return
+            rest = math.inf if quick else began + SLOW - reactor.seconds()
+            if rest <= 0:
+                return
+            changed = watcher.when_changed()
+            timer = None
+            if rest < math.inf:
+                timer = reactor.callLater(rest, watcher.changed)
+            try:
+                await changed
+            finally:
+                if timer is not None and timer.active():
+                    timer.cancel()
+
+    def _in_trouble(self) -> bool:
+        now = self._tools.wall()
+        return any(t.health.allowed(now) is not None for t in self._look.targets)
+
+    def _proven(
+        self, number: int, row: MessageRow, found: Identified[MessageRow]
+    ) -> bool:
+        """Return whether this session showed that the number is this message."""
+        content = found.contents.get(number)
+        if content is None or not row.header_hash:
+            return False
+        return content.header == row.header_hash
+
+    async def _delete(self, found: Identified[MessageRow]) -> dict[int, MessageRow]:
+        """Mark what is due and proven; return the rows by number."""
+        look, final = self._look, self._look.watcher.final
+        due: dict[int, MessageRow] = {}
+        for number, row in found.known.items():
+            row = final.get(row.id, row)
+            proven = self._is_chosen(number) and self._proven(number, row, found)
+            if proven and self._deletable(row):
+                due[number] = row
+        for message, number in self._retrieved.items():
+            fresh = final.get(message)
+            if fresh is not None and self._deletable(fresh):
+                due[number] = fresh
+        if not due:
+            return {}
+        await look.fence(self._handle)
+        marked: dict[int, MessageRow] = {}
+        async for number, answer in answers(sorted(due), self._handle.delete):
+            if isinstance(answer, CommandError):
+                self._outcome.refused += 1
+                self._outcome.undeleted += 1
+                self._outcome.error = self._outcome.error or answer
+                log.warn(
+                    "{account}: message {number} could not be deleted: {reason}",
+                    account=self._account.name,
+                    number=number,
+                    reason=words(answer),
+                    problem=answer,
+                )
+            else:
+                marked[number] = due[number]
+        return marked
+
+    def _remember(
+        self,
+        found: Identified[MessageRow],
+        left: int,
+        marked: Mapping[int, MessageRow],
+        deleted: int,
+    ) -> None:
+        """Gather what the account's row is to say."""
+        look, inventory, account = self._look, self._inventory, self._account
+        outcome, facts = self._outcome, look.facts
+        if self._alone is not None:
+            facts["listing"] = ""
+            return
+        if inventory.uids:
+            facts["uids_seen"] = True
+        if inventory.complete:
+            facts["uids_changed"] = found.uids_changed
+            facts["listed"] = len(inventory.sizes) - deleted
+        if not look.first:
+            facts["usual_new"] = 0.8 * account.usual_new + 0.2 * len(found.new)
+        whole = (
+            inventory.complete
+            and not left
+            and self._chosen is None
+            and not marked
+            and not found.unread
+            and not look.passed
+        )
+        facts["listing"] = inventory.digest if whole else ""
+        look.memory.dirty = not whole
+        now = self._journal.now()
+        later = [
+            at
+            for row in (*found.known.values(), *look.watcher.final.values())
+            if row.state is MessageState.DELIVERED
+            and row.delivered_at is not None
+            and (at := self._rules.delete_after(row.delivered_at)) is not None
+            and at > now
+        ]
+        look.memory.delete_at = min(later, default=None)
+        outcome.again = bool(left and look.limit == math.inf) or (
+            outcome.new >= FULL_LISTING and outcome.new == len(inventory.sizes)
+        )
+        partial = not self._fetch or self._chosen is not None
+        if partial or not look.may_retrieve() or look.winding_down:
+            outcome.again = False
+
+    async def _plan(self, found: Identified[MessageRow]) -> Plan:
+        """Return what would be done, without RETR and DELE."""
+        look = self._look
+
+        def planned(number: int, reason: str = "") -> Planned:
+            each = self._want(number)
+            return Planned(number, each.uid, each.size, reason)
+
+        candidates = [] if found.held else await self._candidates(found)
+        wanted, skipped, _ = await self._rule(candidates, {})
+        suspects = [
+            planned(number, row.reason)
+            for number, row in found.known.items()
+            if row.state is MessageState.SUSPECT
+        ]
+        fetched = {each.number for each in wanted}
+        return Plan(
+            account=self._account.name,
+            fetched=tuple(planned(each.number) for each in wanted),
+            skipped=tuple(planned(each.number, reason) for each, reason in skipped),
+            matched=tuple(
+                planned(number) for number in found.known if number not in fetched
+            ),
+            deleted=tuple(
+                planned(number)
+                for number, row in found.known.items()
+                if self._proven(number, row, found) and self._deletable(row)
+            ),
+            suspects=tuple(suspects),
+            unread=tuple(planned(number) for number in sorted(found.unread)),
+            troubles=self._inventory.troubles,
+            held=found.held
+            or ("held" if look.account.state is not AccountState.OK else ""),
+        )
+
+
+def _hash(arrived: Arrived) -> str:
+    return hashlib.sha256(arrived.incoming.head).hexdigest()
