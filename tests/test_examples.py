@@ -41,6 +41,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from pop3connect import ConnectError, LoginError, UsageError, connect
+from pop3connect.collect import AccountSettings
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
 from .support.loopback import ROOT, Program
@@ -624,6 +625,111 @@ class ServiceTests(ExampleTestCase):
         self.assertEqual(len(stuck), 1)
         self.stop(server, service)
         self.assertEqual(server.messages, MAIL)
+
+
+class CollectorTests(ExampleTestCase):
+    """
+    The configuration of the documentation, as it is printed, and what it names.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not EXAMPLES.exists():
+            raise SkipTest("these are tests of an installed package")
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        for name in ("collect.toml", "collect_notice.py", "to_desk.sh"):
+            shutil.copy(EXAMPLES / name, self.folder)
+        password = self.folder / "support.password"
+        password.write_text("babbage")
+        password.chmod(0o600)
+        self.file = self.folder / "collect.toml"
+        self.support = MailboxServer(
+            MAIL,
+            username="support@example.com",
+            password="babbage",
+            certificate=self.certificate,
+            tls_at_once=True,
+        )
+
+    def change(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        self.assertEqual(text.count(old), 1, old)
+        self.file.write_text(text.replace(old, new))
+
+    async def collect(self, *options: str) -> str:
+        """
+        Run the collector in the folder of its file, and return its log.
+        """
+        program = Program()
+        twistd = "from twisted.scripts.twistd import run; run()"
+        command = ("-c", twistd, "-n", "--pidfile=", "pop3connect", "collect")
+        reactor.spawnProcess(
+            program,
+            sys.executable,
+            [sys.executable, *command, "--config", "collect.toml", *options],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.folder)]),
+                "ADA_PASSWORD": PASSWORD,
+            },
+            path=str(self.folder),
+        )
+        self.addCleanup(program.kill)
+        self.assertEqual(await program.ended, 0, program.output + program.errors)
+        output: str = program.output
+        return output
+
+    async def test_configuration_is_good_as_it_is_printed(self) -> None:
+        self.assertEqual(
+            await self.collect("--check"), "collect.toml: 2 account(s), all good\n"
+        )
+
+    async def test_configuration_delivers_and_tells_of_new_mail(self) -> None:
+        # Only the servers are others.
+        self.change('user = "ada"', f'user = "ada"\nserver = "{self.server}"')
+        self.serve(self.support)
+        self.change('"pop.example.com"', f'"{self.server}"')
+        log = await self.collect("--once")
+        new = self.folder / "mail" / "support" / "new"
+        wanted = sorted(mail.replace(b"\r\n", b"\n") for mail in MAIL)
+        self.assertEqual(sorted(path.read_bytes() for path in new.iterdir()), wanted)
+        desk = self.folder / "desk" / "support"
+        self.assertEqual(
+            sorted(path.read_bytes() for path in desk.iterdir()), sorted(MAIL)
+        )
+        # What is there at the first look is seen, and 14 days have not passed.
+        self.assertNotIn("wrote:", log)
+        self.assertEqual(self.mailbox.messages, MAIL)
+        self.assertEqual(self.support.messages, MAIL)
+        self.mailbox.deliver(b"From: zoe@example.com\r\nSubject: new\r\n\r\nHi\r\n")
+        log = await self.collect("--once")
+        self.assertIn("ada: zoe@example.com wrote: new\n", log)
+        self.assertNotIn("one\n", log)
+        self.assertEqual(len(self.mailbox.messages), 3)
+        self.assertFalse((self.folder / "mail" / "ada").exists())
+        self.assertEqual(len(list(new.iterdir())), 2)
+
+    async def test_program_with_a_destination_of_its_own_takes_mail(self) -> None:
+        module = load("collect_service")
+        self.mailbox.deliver(
+            b"Content-Type: multipart/report; boundary=b\r\n\r\n--b--\r\n"
+        )
+        account = AccountSettings(
+            name="support",
+            server=self.server,
+            user=USER,
+            password=PASSWORD,
+            after="delete",
+        )
+        service = module.collector(self.folder / "state", account)
+        with capturedLogs() as logs:
+            outcomes = await service.run_once()
+        self.assertIsNone(outcomes["support"].error)
+        subjects = [each["m"].subject for each in logs if "m" in each]
+        self.assertEqual(sorted(subjects), ["one", "zwölf"])
+        self.assertEqual(len(self.mailbox.messages), 1)
+        self.assertEqual(len(list((self.folder / "state" / "aside").iterdir())), 1)
 
 
 @skipIf(klein is None, "klein is not there")

@@ -214,7 +214,7 @@ def reset_account(place: Place, name: str, yes: bool) -> None:
     Messages that wait for their delivery are kept.
     """
     question = (
-        f"Forget what is known of the messages of {name}? Those that are still on the "
+        f"Forget all messages of {name}? Those that are still on the "
         "server may be delivered a second time."
     )
     if confirm(question, yes=yes):
@@ -227,7 +227,7 @@ def reset_account(place: Place, name: str, yes: bool) -> None:
 @click.argument("new")
 def rename_account(place: Place, old: str, new: str) -> None:
     """
-    Give an account another name; what is known of its messages stays.
+    Give an account another name; the rows and keys of its messages stay.
 
     Change the name in the configuration as well, before the collector reads it again.
     """

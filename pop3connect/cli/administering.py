@@ -166,7 +166,7 @@ def result_of(deferred: Deferred[T]) -> T:
 
 def existing(journal: Journal, names: Sequence[str]) -> list[AccountRow]:
     """
-    Return the accounts with these names, or all if there are no names.
+    Return the accounts with these names, or all if no name is given.
 
     :raises NotFoundError: one of them does not exist.
     """

@@ -43,7 +43,7 @@ class _Known:
     """
     A message with its account and deliveries.
 
-    :ivar copy: the file that holds it; ``None``: there is none on this machine.
+    :ivar copy: the file that holds it; ``None``: this machine does not have it.
     """
 
     account: str

@@ -10,6 +10,8 @@ import enum
 from collections.abc import Mapping
 
 from ..collect.lock import InUseError
+from ..collect.outcome import EndedError, HeldError
+from ..destinations.base import Later
 from ..errors import (
     CommandError,
     ConnectError,
@@ -88,24 +90,19 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (NotFoundError, Exit.REFUSED),
     (ProtocolError, Exit.NONSENSE),
     (InUseError, Exit.TRY_LATER),
+    (HeldError, Exit.TRY_LATER),
+    (Later, Exit.TRY_LATER),
+    (EndedError, Exit.LOST),
     # Of the journal.
     (POP3Error, Exit.LOCAL_FILES),
     (OSError, Exit.LOCAL_FILES),
 )
 
 
-_LOOK = f"{__package__.rpartition('.')[0]}.collect.look"
-
-
 def exit_status(error: BaseException) -> Exit:
     """Return the exit status of an error of the library or of the disk."""
     if isinstance(error, CommandError) and error.transient:
         return Exit.TRY_LATER
-    if type(error).__module__ == _LOOK:
-        # Loaded already, if there is such an error; it costs too much otherwise.
-        from ..collect.look import HeldError
-
-        return Exit.TRY_LATER if isinstance(error, HeldError) else Exit.LOST
     return next(status for kind, status in _KINDS if isinstance(error, kind))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import attrs
 
-from ..collect.look import Plan
+from ..collect.outcome import Plan
 from ..collect.service import CollectService
 from ..collect.wording import words
 from ..errors import POP3Error

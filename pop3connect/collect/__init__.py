@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .identity import Identified, Remembered, identify
     from .inventory import Inventory, ListingRefusedError, take_inventory
     from .lock import InUseError
-    from .look import Outcome, Plan
+    from .outcome import Outcome, Plan
     from .records import Content
     from .service import CollectService
     from .settings import (
@@ -56,7 +56,7 @@ _MODULES = {
     ".identity": ("Identified", "Remembered", "identify"),
     ".inventory": ("Inventory", "ListingRefusedError", "take_inventory"),
     ".lock": ("InUseError",),
-    ".look": ("Outcome", "Plan"),
+    ".outcome": ("Outcome", "Plan"),
     ".records": ("Content",),
     ".service": ("CollectService",),
     ".settings": (

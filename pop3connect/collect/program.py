@@ -14,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ..destinations.base import Later
 from ..errors import POP3Error
-from .look import Outcome
+from .outcome import Outcome
 from .service import CollectService
 from .settings import Config
 from .wording import words
@@ -30,13 +31,16 @@ REFUSED = 8
 TRY_LATER = 75
 """... and that of one after which deliveries wait."""
 
+EXPECTED = (POP3Error, OSError, Later)
+"""Errors that are not those of this program."""
+
 FAULT = 1
 """The exit status of an error of this program."""
 
 
 class CollectProgram(Service):
     """
-    The collector as a program of its own.
+    A process that is a collector, and nothing else.
 
     :param make: returns the service, given the configuration and a function to call
         with the error for which the service cannot go on.
@@ -160,7 +164,7 @@ class CollectProgram(Service):
         assert error is not None
         if isinstance(error, CancelledError):
             return
-        if isinstance(error, (POP3Error, OSError)):
+        if isinstance(error, EXPECTED):
             log.critical("{error}", error=words(error))
             self._tell(words(error))
         else:
@@ -168,7 +172,7 @@ class CollectProgram(Service):
         self._finish(self._status_of(error))
 
     def _status_of(self, error: BaseException) -> int:
-        if isinstance(error, (POP3Error, OSError)):
+        if isinstance(error, EXPECTED):
             return self._status(error)
         return FAULT
 

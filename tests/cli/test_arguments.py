@@ -23,6 +23,7 @@ from pop3connect import (
     ConnectError,
     ConnectionLostError,
     LoginError,
+    POP3Error,
     ProtocolError,
     Secure,
     STLSUnavailableError,
@@ -40,6 +41,9 @@ from pop3connect.cli.numbers import NUMBERS, WholeNumber, choose
 from pop3connect.cli.output import counted
 from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
 from pop3connect.cli.running import Work
+from pop3connect.collect.lock import InUseError
+from pop3connect.collect.outcome import EndedError, HeldError
+from pop3connect.destinations.base import Later
 from pop3connect.remedies import USE_TLS, Option, Remedy, literal
 
 from ..support.loopback import ROOT
@@ -432,6 +436,12 @@ class ExitTests(SynchronousTestCase):
             (OSError("x"), 10),
             (LoginError("x", code="IN-USE"), 75),
             (CommandError("x", code="SYS/TEMP"), 75),
+            (InUseError("x"), 75),
+            (HeldError("x"), 75),
+            (Later(), 75),
+            (EndedError("x"), 4),
+            # Such as those of the journal.
+            (POP3Error("x"), 10),
         ):
             self.assertEqual(exit_status(error), status, error)
 
@@ -445,12 +455,24 @@ class ExitTests(SynchronousTestCase):
         text = page.read_text(encoding="utf-8")
         for status in Exit:
             self.assertRegex(text, rf"(?m)^{status.value}  ")
+        collector = page.with_name("reference") / "collector.rst"
+        administration = collector.read_text(encoding="utf-8")
         for name, command in pop3connect.commands.items():
-            self.assertIn(f"\n``{name} SERVER", text)
-            for parameter in command.params:
-                for option in parameter.opts:
-                    if option.startswith("--"):
-                        self.assertIn(option, text, name)
+            if isinstance(command, click.Group):
+                self.assertIn(f"\n``{name} ", text)
+                for each, part in command.commands.items():
+                    self.assertIn(f"\n``pop3connect {name} {each}", administration)
+                    self.assertOptions(part, administration)
+            else:
+                self.assertIn(f"\n``{name} SERVER", text)
+                self.assertOptions(command, text)
+
+    def assertOptions(self, command: click.Command, text: str) -> None:
+        """All options of a command are in a text."""
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    self.assertIn(option, text, command.name)
 
     def test_remedies_in_errors_name_command_line_options(self) -> None:
         self.assertEqual(

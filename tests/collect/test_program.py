@@ -15,13 +15,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect import CommandError, ConnectError, LoginError, UsageError
 from pop3connect.cli.exits import Exit, exit_status
 from pop3connect.collect.lock import InUseError
-from pop3connect.collect.look import EndedError, HeldError, Outcome
+from pop3connect.collect.outcome import EndedError, HeldError, Outcome
 from pop3connect.collect.program import CollectProgram, on_hangup
 from pop3connect.collect.settings import (
     AccountSettings,
     Config,
     DestinationSettings,
 )
+from pop3connect.destinations.base import Later
 
 
 class Service:
@@ -112,6 +113,7 @@ class ServiceTests(ProgramTestCase):
             (InUseError("in use"), Exit.TRY_LATER),
             (UsageError("no"), Exit.USAGE),
             (OSError("no"), Exit.LOCAL_FILES),
+            (Later(reason="no room"), Exit.TRY_LATER),
         ):
             self.setUp()
             self.begin("ann")
