@@ -13,12 +13,11 @@ import click
 from ..collect.records import AccountRow, AccountState, MessageState
 from .administering import (
     Place,
-    confirm,
     existing,
     journal_options,
     result_of,
-    yes_option,
 )
+from .asking import confirm, yes_option
 from .columns import age, show_columns
 from .exits import Exit
 from .output import echo, echo_json, tell

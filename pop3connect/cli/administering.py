@@ -1,12 +1,10 @@
 """
-What the commands for administrators of the collector share: which journal they work on,
-and how they ask before they forget something.
+What the commands for administrators of the collector share: which journal they work on.
 """
 
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import update_wrapper
@@ -27,11 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Place",
-    "confirm",
     "existing",
     "journal_options",
     "result_of",
-    "yes_option",
 ]
 
 T = TypeVar("T")
@@ -133,25 +129,6 @@ def journal_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
-
-
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-
-def confirm(question: str, *, yes: bool) -> bool:
-    """
-    Ask the user, unless ``--yes`` was given.
-
-    :raises click.UsageError: stdin is not a terminal, so nobody can answer.
-    """
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        # Input from a pipe was hardly meant as an answer.
-        raise click.UsageError(
-            "this command asks first, and stdin is not a terminal: give --yes"
-        )
-    return click.confirm(question, err=True)
 
 
 def result_of(deferred: Deferred[T]) -> T:

@@ -15,12 +15,11 @@ from ..collect.records import DeliveryRow, DeliveryState, MessageRow, MessageSta
 from ..headers import MAX_HEADER, Summary, summary
 from .administering import (
     Place,
-    confirm,
     existing,
     journal_options,
     result_of,
-    yes_option,
 )
+from .asking import confirm, yes_option
 from .columns import age, show_columns
 from .exits import Exit
 from .numbers import WholeNumber

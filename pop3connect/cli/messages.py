@@ -15,6 +15,7 @@ from ..handle import Handle
 from ..headers import decode, fields, split
 from ..redaction import printable
 from .access import Access, access_options
+from .asking import confirm, yes_option
 from .exits import Exit, exit_status, words
 from .numbers import NUMBERS, Range, WholeNumber, choose, sizes_of
 from .opening import end, use_session
@@ -74,23 +75,16 @@ def _readable(content: bytes) -> Iterator[str]:
 @click.command("delete")
 @access_options
 @click.argument("numbers", nargs=-1, required=True, type=NUMBERS)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) -> None:
     """
     Delete the named messages: all of them, or none.
 
     NUMBERS are like 3, 2-5 or 7-.
     """
-    if not yes:
-        if not sys.stdin.isatty():
-            # Input from a pipe was hardly meant as an answer.
-            raise click.UsageError(
-                "delete asks before it deletes, and stdin is not a terminal: give --yes"
-            )
-        shown = ", ".join(_shown(one) for part in numbers for one in part)
-        question = f"Delete {shown} of {access.user} at {access.address}?"
-        if not click.confirm(question, err=True):
-            return
+    shown = ", ".join(_shown(one) for part in numbers for one in part)
+    if not confirm(f"Delete {shown} of {access.user} at {access.address}?", yes=yes):
+        return
 
     async def use(handle: Handle) -> int:
         chosen = choose(numbers, await sizes_of(handle))

@@ -27,6 +27,7 @@ from pop3connect.collect.records import (
     NewMessage,
 )
 from pop3connect.collect.spool import Spool
+from pop3connect.testing import Script
 
 from ..support.command import CommandTestCase
 from ..support.loopback import MESSAGES, PASSWORD
@@ -272,6 +273,17 @@ class AccountsTests(AdministratorTestCase):
         self.assertEqual(result.exit_code, Exit.USAGE)
         self.assertIn("name must be made of letters", result.stderr)
 
+    async def test_renamed_or_removed_account_that_is_not_configured_is_no_warning(
+        self,
+    ) -> None:
+        database = str(self.state / "collect.db")
+        result = await self.run_click(
+            "accounts", "rename", "ann", "anna", "--database", database
+        )
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+        result = await self.run_admin("accounts", "remove", "anna", "--yes")
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+
     async def test_remove_removes_the_rows_after_a_question(self) -> None:
         self.message("a", MessageState.SKIPPED)
         result = await self.run_admin("accounts", "remove", "ann", answer="y\n")
@@ -322,6 +334,26 @@ class DryRunTests(AdministratorTestCase):
         self.assertTrue(result.stdout.startswith("bob: 3 fetched"), result.stdout)
         self.assertTrue(result.stderr.startswith("pop3connect: ann: "), result.stderr)
         self.assertNotIn("wrong-as-can-be", result.output)
+
+    async def test_dry_run_tells_of_a_listing_that_is_not_believed(self) -> None:
+        script = Script().greet().log_in("ann", PASSWORD, ("UIDL", "TOP"))
+        script.expect("STAT").reply("+OK 2 20").expect("UIDL")
+        script.reply(lines=["1 a", "2 a"]).expect("LIST")
+        script.reply(lines=["1 10", "2 10"]).quit()
+        text = self.file.read_text()
+        self.file.write_text(text.replace(self.server, self.scripted(script)))
+        result_of(self.journal.hold(["ann"]))
+        result = await self.run_admin("accounts", "look", "--dry-run", "ann")
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertTrue(result.stdout.startswith("ann: 2 fetched"), result.stdout)
+        trouble, held = result.stderr.splitlines()
+        self.assertIn("ann: some messages have the same unique-id", trouble)
+        self.assertIn("ann: it is held, or would be: held", held)
+
+    async def test_dry_run_of_an_empty_mailbox_shows_no_table(self) -> None:
+        self.drop.messages.clear()
+        result = await self.run_admin("accounts", "look", "--dry-run", "ann")
+        self.assertEqual(len(result.stdout.splitlines()), 1)
 
     async def test_dry_run_needs_the_configuration(self) -> None:
         database = str(self.state / "collect.db")
@@ -389,6 +421,16 @@ class MessagesTests(AdministratorTestCase):
         result = await self.run_admin("messages", "aside")
         self.assertEqual(result.exit_code, 0, result.exception)
         self.assertNotIn("looking-glass", result.output)
+
+    async def test_message_without_the_folder_of_copies_has_none(self) -> None:
+        copy = self.copy()
+        self.message("a", MessageState.SET_ASIDE, "refused", spool=copy)
+        copy.unlink()
+        for folder in ("spool", "aside"):
+            (self.state / folder).rmdir()
+        result = await self.run_admin("messages", "aside")
+        self.assertEqual(result.exit_code, 0, result.exception)
+        self.assertRegex(result.stdout.splitlines()[1], r" - +refused$")
 
     async def test_retry_tries_messages_again_and_names_the_others(self) -> None:
         row = self.message("a", MessageState.SET_ASIDE, "it hangs")

@@ -71,7 +71,10 @@ class ProgramTests(ProgramTestCase):
     async def test_help_lists_every_command(self) -> None:
         program = self.start("-m", "pop3connect", "--help")
         self.assertEqual((await program.ended, program.errors), (0, ""))
-        for name in ("info", "stat", "list", "fetch", "top", "get", "delete"):
+        for name in (
+            *("info", "stat", "list", "fetch", "top", "get", "delete"),
+            *("accounts", "messages", "database"),
+        ):
             self.assertIn(f"\n  {name} ", program.output)
         self.assertNotIn("...", program.output.partition("Commands:")[2])
 
