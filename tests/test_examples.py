@@ -627,7 +627,7 @@ class ServiceTests(ExampleTestCase):
         self.assertEqual(server.messages, MAIL)
 
 
-class CollectorTests(ExampleTestCase):
+class CollectorTestCase(ExampleTestCase):
     """
     The configuration of the documentation, as it is printed, and what it names.
     """
@@ -679,6 +679,12 @@ class CollectorTests(ExampleTestCase):
         self.assertEqual(await program.ended, 0, program.output + program.errors)
         output: str = program.output
         return output
+
+
+class CollectorTests(CollectorTestCase):
+    """
+    With servers of the test kit.
+    """
 
     async def test_configuration_is_good_as_it_is_printed(self) -> None:
         self.assertEqual(
