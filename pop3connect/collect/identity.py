@@ -443,7 +443,9 @@ class _Comparison(Generic[RowT]):
                     continue
                 row = rows[index]
                 if row.deleted_at is not None:
-                    if row.header_hash:
+                    # A deleted message rarely comes back with another unique-id.  Equal
+                    # reports without a Message-ID are more common.
+                    if row.header_hash and row.identified:
                         sizes.add(row.size)
                         group = (row.header_hash, row.size)
                         gone.setdefault(group, []).append(index)
@@ -504,8 +506,6 @@ class _Comparison(Generic[RowT]):
                 if not any(number in self._uids for number in numbers):
                     by_header = group not in gone
                 numbers = self._pair(numbers, alive.get(group, []), by_header=by_header)
-                # A deleted message rarely comes back with another unique-id, and second
-                # copies are common: the body must be the same, too.
                 numbers = self._pair(numbers, gone.get(group, []), by_header=False)
                 for number in numbers:
                     if self._may_differ(number, moved):
@@ -600,7 +600,7 @@ class _Comparison(Generic[RowT]):
                 uid = uids.get(number, row.uid)
                 if uid != row.uid:
                     renamed[number] = row
-                    changed += bool(row.uid)
+                    changed += bool(row.uid) and row.deleted_at is None
                 if row.size != self._sizes[number]:
                     resized[number] = row
                 if row.deleted_at is not None:

@@ -142,7 +142,7 @@ class Model:
         if kind == "list copy":
             copy.name = f"m{next(self.names)}"
             copy.text += copy.name.encode()
-            copy.size += 40 if self.good else 1000 * next(self.names)
+            copy.size = mail.size + 40 if self.good else 10_000 * next(self.names)
         self.put(copy)
 
     def reuse(self, number: int) -> None:
@@ -168,6 +168,9 @@ class Model:
             for index, row in enumerate(self.rows)
             if row.uid == mail.uid and row.name == mail.name and row.header_hash
         ]
+        if kind == "keep" and not mail.content.identified:
+            # If its unique-id changes as well, it is taken for another one.
+            return
         if len(rows) == 1 and mail.uid:
             self.rows[rows[0]] = attrs.evolve(self.rows[rows[0]], deleted_at=1.0)
             self.account = attrs.evolve(self.account, listing="")
@@ -176,8 +179,6 @@ class Model:
 
     def move(self, more: int = 0) -> None:
         """Move the mailbox to another server: other unique-ids, and perhaps sizes."""
-        if self.good and self.account.uids_changed == UNSTABLE_LOOKS - 1:
-            return
         for mail in self.mailbox:
             mail.uid = f"u{next(self.uids)}"
             if not self.was_deleted(mail):
@@ -301,7 +302,9 @@ class Model:
                 self.account,
                 listed=len(inventory.sizes),
                 listing=inventory.digest if whole else "",
-                uids_changed=found.uids_changed,
+                uids_changed=min(
+                    found.uids_changed, UNSTABLE_LOOKS - 1 if self.good else 99
+                ),
             )
         self.account = attrs.evolve(
             self.account,
