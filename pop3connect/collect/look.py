@@ -450,7 +450,9 @@ class Look:
         """Log a warning once for each account."""
         if topic not in self.memory.told:
             self.memory.told.add(topic)
-            log.warn("{account}: {text}", account=self.account.name, text=text)
+            log.warn(
+                "{account}: {text}", account=self.account.name, text=text, topic=topic
+            )
 
     def expect(self, octets: int) -> None:
         """Take note of the bytes that are still to come, as far as that is known."""
@@ -506,7 +508,12 @@ class Look:
             )
             error = failure
         if after.alert:
-            log.critical("{account}: {text}", account=account.name, text=after.alert)
+            log.critical(
+                "{account}: {text}",
+                account=account.name,
+                text=after.alert,
+                problem=failure,
+            )
         state = facts.pop("state", None)
         if state is None and after.state is not AccountState.OK:
             state = after.state

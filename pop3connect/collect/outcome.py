@@ -66,6 +66,7 @@ class Outcome:
         ``None``: there was no listing.
     :ivar passed_over: messages that rules leave on the server, known ones too: how many
         for each reason.
+    :ivar failed: why messages could not be retrieved or deleted; the errors name them.
     :ivar undeleted: messages that the server refused to delete.
     :ivar unconfirmed: messages that are marked for deletion, and QUIT is not confirmed.
     :ivar quit: why QUIT was not confirmed.
@@ -88,6 +89,7 @@ class Outcome:
     left: int = 0
     before: int | None = None
     passed_over: Mapping[str, int] = attrs.Factory(dict)
+    failed: dict[str, POP3Error] = attrs.Factory(dict)
     undeleted: int = 0
     unconfirmed: int = 0
     quit: POP3Error | None = None
@@ -109,6 +111,7 @@ class Outcome:
         ):
             setattr(self, name, getattr(other, name))
         self.before = other.before if self.before is None else self.before
+        self.failed.update(other.failed)
         self.error = self.error or other.error
 
 

@@ -418,7 +418,7 @@ class CollectService(MultiService):
             # The look reports it.
             pass
         elif isinstance(error, (JournalError, OSError)):
-            log.error("{error}", error=words(error))
+            log.error("{error}", error=words(error), problem=error)
         elif not isinstance(error, POP3Error):
             log.failure("unexpected", Failure(error))
 
@@ -427,6 +427,7 @@ class CollectService(MultiService):
         if now >= self._full_until:
             log.critical(
                 "the disk is full: {error}; no looks for {seconds:g} seconds",
+                problem=error,
                 error=words(error),
                 seconds=FULL,
             )

@@ -156,12 +156,14 @@ class Session:
                 return
             if found.held:
                 look.facts["state"] = AccountState.HELD
+                held = HeldError(found.held, server=self._account.server)
                 log.critical(
                     "{account}: held: {text}; see: pop3connect accounts release",
                     account=self._account.name,
                     text=found.held,
+                    problem=held,
                 )
-                raise HeldError(found.held, server=self._account.server)
+                raise held
             await self._note(found)
             left = await self._retrieve(found)
         finally:
@@ -674,6 +676,7 @@ class Session:
             await self._take_into_spool(good)
         for wanted, _, _ in good:
             self._wanted.pop(wanted.number, None)
+            self._outcome.failed.pop(wanted.mark, None)
         self._outcome.new += len(good)
 
     def _new(
@@ -867,6 +870,7 @@ class Session:
         outcome = self._outcome
         outcome.refused += 1
         outcome.error = outcome.error or error
+        outcome.failed.setdefault(wanted.mark, error)
         look.suspects = True
         reason = words(error)
         look.passed.add(wanted.mark)
@@ -989,6 +993,7 @@ class Session:
             if isinstance(answer, CommandError):
                 self._outcome.refused += 1
                 self._outcome.undeleted += 1
+                self._outcome.failed[f"DELE {number}"] = answer
                 self._outcome.error = self._outcome.error or answer
                 log.warn(
                     "{account}: message {number} could not be deleted: {reason}",
