@@ -191,7 +191,7 @@ def table(results: Results) -> Table:
         if value is None:
             continue
         met = value <= goal.bound if goal.most else value >= goal.bound
-        if not met and goal.limit not in limits:
+        if not met and goal.limit and goal.limit not in limits:
             limits.append(goal.limit)
         sign = "<=" if goal.most else ">="
         made.add(
