@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from ..destinations.base import Later, Mail, Never, Prepared, Proof
 from ..errors import POP3Error
+from ..files import write_whole
 from ..headers import summary
 from ..redaction import escape
 from .journal import JournalError, Settled
@@ -81,6 +82,36 @@ class Target:
         return self.destination is None or self.witnessed
 
 
+class KnownPlaces:
+    """
+    The Maildirs and mboxes that have received mail, one in each line of a file.
+
+    One of them that is missing is not made again: its file system is not mounted.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._places: set[str] = set()
+
+    def read(self) -> None:
+        """Read the file, if there is one."""
+        try:
+            text = self._file.read_bytes().decode("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return
+        self._places = set(text.splitlines())
+
+    def __contains__(self, path: Path) -> bool:
+        """Return whether a Maildir or an mbox has received mail."""
+        return str(path.absolute()) in self._places
+
+    def add(self, path: Path) -> None:
+        """Note that a Maildir or an mbox has received mail."""
+        self._places.add(str(path.absolute()))
+        text = "".join(f"{each}\n" for each in sorted(self._places))
+        write_whole(self._file, text.encode("utf-8", "surrogateescape"))
+
+
 class Watcher:
     """
     What becomes of the deliveries of one account while a look waits for them.
@@ -114,12 +145,12 @@ def make_destination(
     *,
     machine: str,
     reactor: Any,
-    known: bool,
+    known: KnownPlaces,
 ) -> Any:
     """
     Return the destination that settings describe, for mail of an account.
 
-    :param known: whether mail was delivered there before.
+    :param known: the places that have received mail.
     :return: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
     :raises UsageError: it cannot be used.
     """
@@ -127,23 +158,25 @@ def make_destination(
     if settings.kind == "maildir":
         from ..destinations.maildir import Maildir
 
+        folder = settings.path_for(account)
         return Maildir(
-            settings.path_for(account),
+            folder,
             machine,
             journal=str(config.database) or str(config.state.absolute()),
             crlf=settings.crlf,
             mode=settings.mode,
-            known=known or not settings.create,
+            known=folder in known or not settings.create,
         )
     if settings.kind == "mbox":
         from ..destinations.mbox import Mbox
 
+        path = settings.path_for(account)
         return Mbox(
-            settings.path_for(account),
+            path,
             lock_timeout=settings.lock_timeout,
             mode=settings.mode,
             create=settings.create,
-            known=known,
+            known=path in known,
         )
     if settings.kind == "command":
         from ..destinations.command import Command
@@ -537,6 +570,7 @@ class Courier:
         if done:
             self._took(target)
             await self._done(done)
+            await self._owner.note_place(target)
         for due, row, error, path in failed:
             await self._failed(target, due, row, error, path)
 
@@ -738,7 +772,7 @@ class Deliveries:
         account_id: Callable[[str], int | None],
         wanted: Callable[[MessageRow], object],
         destinations: Mapping[str, Any],
-        known: Callable[[DestinationSettings, AccountSettings], bool],
+        known: KnownPlaces,
     ) -> None:
         self.settings = settings
         self.account_id = account_id
@@ -848,7 +882,7 @@ class Deliveries:
             self._config,
             machine=self._tools.machine,
             reactor=self._tools.reactor,
-            known=self._known(settings, account),
+            known=self._known,
         )
         texts = (str(settings.path or ""), *settings.command)
         return Target(name, destination, shared=not any("{" in text for text in texts))
@@ -883,6 +917,15 @@ class Deliveries:
             raise
         finally:
             self._underway -= ids
+
+    async def note_place(self, target: Target) -> None:
+        """Note a Maildir or an mbox that took its first message."""
+        destination = target.destination
+        path = getattr(destination, "folder", None) or getattr(
+            destination, "path", None
+        )
+        if path is not None and path not in self._known:
+            await self._tools.files(self._known.add, path)
 
     def is_underway(self, message: int) -> bool:
         """Return whether a look is delivering a message itself."""

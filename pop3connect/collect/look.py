@@ -352,8 +352,20 @@ class Look:
             self.facts["listing"] = inventory.digest
             return
         rows = await self.journal.messages(account)
+        await self._clear_up()
         session = Session(self, handle, inventory, chosen, fetch, backwards, alone)
         await session.run(rows)
+
+    async def _clear_up(self) -> None:
+        """Remove what was kept before an error of the journal, if no row names it."""
+        leftovers = self.memory.leftovers
+        if not leftovers or self.dry_run:
+            return
+        named = await self.journal.spool_files()
+        for keeper, path in leftovers:
+            if path.name not in named and str(path) not in named:
+                await self.tools.files(keeper.remove, [path.name])
+        leftovers.clear()
 
     @property
     def forget_after(self) -> float | None:

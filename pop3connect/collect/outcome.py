@@ -5,9 +5,11 @@ What a look has done, would do, and remembers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import attrs
 
+from ..destinations.incoming import Keeper
 from ..errors import POP3Error
 
 __all__ = ["EndedError", "HeldError", "Memory", "Outcome", "Plan", "Planned"]
@@ -35,6 +37,8 @@ class Memory:
     :ivar turns: when each suspect was last tried, by its id.
     :ivar doubted: ids of messages that came in a session in which a reply was missing:
         they may have been taken for others.
+    :ivar leftovers: files that were kept before an error of the journal: it is not
+        known whether rows name them.
     """
 
     dirty: bool = True
@@ -45,6 +49,7 @@ class Memory:
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
     doubted: set[int] = attrs.Factory(set)
+    leftovers: list[tuple[Keeper, Path]] = attrs.Factory(list)
 
 
 @attrs.define

@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from .._version import __version__
 from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
 from ..handle import Handle
-from .delivery import Deliveries
+from .delivery import Deliveries, KnownPlaces
 from .identity import Inventory
 from .journal import (
     DamagedError,
@@ -49,7 +49,7 @@ from .passwords import password_for
 from .records import AccountRow, AccountState, MessageRow, NewAccount
 from .rules import Rules
 from .schedule import ClockWatch, ServerHealth, must_wait
-from .settings import AccountSettings, Config, DestinationSettings, Password
+from .settings import AccountSettings, Config, Password
 from .spool import Spool
 from .tools import Threads, Tools, ended, sleep
 from .wording import words
@@ -191,7 +191,6 @@ class CollectService(MultiService):
         self._added: dict[str, AccountSettings] = {}
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        self._known: dict[str, bool] = {}
         self._connections: dict[str, _Connection] = {}
         self._memories: dict[str, Memory] = {}
         self._swept: set[str] = set()
@@ -281,6 +280,7 @@ class CollectService(MultiService):
             trusted=self._trusted,
             trouble=self._trouble,
         )
+        known = KnownPlaces(config.state / "places")
         deliveries = Deliveries(
             tools,
             config,
@@ -288,12 +288,13 @@ class CollectService(MultiService):
             account_id=self._ids.get,
             wanted=self._deletion_due,
             destinations=self._objects,
-            known=self._was_used,
+            known=known,
         )
         self._parts = tools, deliveries
         if beside:
             return
         try:
+            await files(known.read)
             await files(spool.open)
             await self._put_accounts()
             await files(spool.sweep, list(await journal.spool_files()))
@@ -477,7 +478,6 @@ class CollectService(MultiService):
     def _learn(self, row: AccountRow) -> None:
         self._ids[row.name] = row.id
         self._names[row.id] = row.name
-        self._known[row.name] = row.looked_at is not None
 
     def _new_account(self, account: AccountSettings) -> NewAccount:
         rules = repr(Rules.of(account)).encode()
@@ -544,11 +544,6 @@ class CollectService(MultiService):
             self._deliveries.reload(config)
             await self._put_accounts()
             self._wake()
-
-    def _was_used(
-        self, settings: DestinationSettings, account: AccountSettings
-    ) -> bool:
-        return False
 
     @property
     def _tools(self) -> Tools:
@@ -725,7 +720,6 @@ class CollectService(MultiService):
         if not dry_run:
             await self._sweep(each.row, settings)
         outcome = await look.run()
-        self._known[each.row.name] = self._known.get(each.row.name) or outcome.looked
         self._judge_server(each, outcome)
         return outcome
 

@@ -670,10 +670,18 @@ class Session:
             assert self._direct is not None
             self._look.deliveries.in_trouble(self._direct, error)
             raise
-        if self._direct is not None:
-            await self._take_directly(self._direct, good)
-        else:
-            await self._take_into_spool(good)
+        try:
+            if self._direct is not None:
+                await self._take_directly(self._direct, good)
+            else:
+                await self._take_into_spool(good)
+        except JournalError:
+            self._look.memory.leftovers += [
+                (self._keeper, arrived.incoming.path)
+                for _, arrived, _ in good
+                if arrived.incoming.path is not None
+            ]
+            raise
         for wanted, _, _ in good:
             self._wanted.pop(wanted.number, None)
             self._outcome.failed.pop(wanted.mark, None)
@@ -724,12 +732,7 @@ class Session:
             (wanted, self._new(wanted, arrived, reason, *deliveries))
             for wanted, arrived, reason in good
         ]
-        try:
-            await self._noted(each)
-        except JournalError:
-            names = [message.spool.name for _, message in each if message.spool]
-            await self._tools.files(self._tools.spool.remove, names)
-            raise
+        await self._noted(each)
         self._look.deliveries.wake(self._look.settings)
 
     async def _take_directly(

@@ -28,7 +28,7 @@ from pop3connect.connector import Connector
 from pop3connect.destinations import Mail, incoming, maildir
 from pop3connect.testing import MailboxServer
 from pop3connect.testing.mailbox import _MailboxConnection, _MailboxFactory
-from pop3connect.testing.wire import flush, layered, MemoryEndpoint
+from pop3connect.testing.wire import flush
 
 START = 1_700_000_000.0
 """The wall clock at the beginning of each test."""
@@ -127,7 +127,7 @@ class _FaultyFactory(_MailboxFactory):
     def buildProtocol(self, addr: Any) -> Any:
         connection = _FaultyConnection(self._server, self._at_once)
         connection.factory = self
-        setattr(connection, "callLater", self._server.clock.callLater)
+        connection.callLater = self._server.clock.callLater  # type: ignore[method-assign]
         return connection
 
 

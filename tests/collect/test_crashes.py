@@ -7,6 +7,7 @@ The journal's hook ends the "process"; then a new service starts on the same sta
 from __future__ import annotations
 
 import mailbox
+from typing import Any
 
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
@@ -21,7 +22,7 @@ class CrashTestCase(EngineTestCase):
     A mailbox whose messages are to be delivered and deleted.
     """
 
-    def begin(self, **options: object) -> FaultyServer:
+    def begin(self, **options: Any) -> FaultyServer:
         server = self.serve(*MAIL)
         options.setdefault("after", "delete")
         self.account(**options)
@@ -165,7 +166,7 @@ class SpoolCrashTests(CrashTestCase):
         self.maildir()
         self.objects["app"] = self.app = Collecting()
 
-    def begin(self, **options: object) -> FaultyServer:
+    def begin(self, **options: Any) -> FaultyServer:
         return super().begin(to=("box", "app"), **options)
 
     def test_row_retrieved_is_delivered_from_the_spool_without_retr(self) -> None:
@@ -306,7 +307,9 @@ class TableCrashTests(CrashTestCase):
 
         connection = sqlite3.connect(self.root / "state" / "collect.db")
         try:
-            return sorted(row[0] for row in connection.execute("select message from inbox"))
+            return sorted(
+                row[0] for row in connection.execute("select message from inbox")
+            )
         finally:
             connection.close()
 

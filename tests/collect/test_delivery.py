@@ -4,6 +4,11 @@ Destinations in trouble: what waits, what goes on, what is set aside.
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import fail
+
+from pop3connect.collect.journal import StorageFullError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.service import CollectService
 from pop3connect.destinations import Later, Mail, Never
@@ -258,3 +263,54 @@ class MaildirTroubleTests(Running):
         (self.root / "a").unlink()
         self.pass_time(1300, 5)
         self.assertEqual(self.mail("a"), MAIL)
+
+    def test_maildir_that_is_not_mounted_is_not_made_again(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(interval=5)
+        self.once()
+        (self.root / "mail").rename(self.root / "elsewhere")
+        server.deliver(message(6))
+        self.begin()
+        self.pass_time(30)
+        self.assertFalse((self.root / "mail").exists())
+        (self.root / "elsewhere").rename(self.root / "mail")
+        self.pass_time(1300, 5)
+        self.assertEqual(len(self.mail()), 6)
+
+    def test_maildir_at_another_path_is_made(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        self.destinations.clear()
+        self.maildir(path="other")
+        server.deliver(message(6))
+        self.assertEqual(self.once().new, 1)
+        self.assertEqual(self.mail("other"), [message(6)])
+
+    def test_files_kept_before_an_error_of_the_journal_do_not_pile_up(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete", interval=5)
+        service = self.begin()
+        self.pass_time(1)
+        self.assertEqual(server.messages, [])
+        server.deliver(*[message(number) for number in range(10, 13)])
+        broken = [True]
+        journal = service._journal
+        add = journal.add
+
+        def full(*arguments: Any) -> Any:
+            if broken[0]:
+                return fail(StorageFullError("the disk is full"))
+            return add(*arguments)
+
+        self.patch(journal, "add", full)
+        self.pass_time(200, 2)
+        self.assertLessEqual(len(self.leftovers()), 3)
+        broken[0] = False
+        self.pass_time(100, 2)
+        self.assertEqual(self.leftovers(), [])
+        self.assertEqual(len(self.mail()), 8)
+        self.assertEqual(server.messages, [])

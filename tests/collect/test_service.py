@@ -5,6 +5,7 @@ The service: schedule, limits, several accounts, holding, stopping.
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -47,7 +48,12 @@ class ScheduleTests(Running):
         asked: list[object] = []
         journal = service._journal
         read = journal.messages
-        self.patch(journal, "messages", lambda *a: (asked.append(a), read(*a))[1])
+
+        def messages(*arguments: Any) -> Any:
+            asked.append(arguments)
+            return read(*arguments)
+
+        self.patch(journal, "messages", messages)
         self.pass_time(60)
         self.assertEqual(asked, [])
 

@@ -4,10 +4,13 @@ One bad message never stops the others: hanging, closing, flooding, refused, cut
 
 from __future__ import annotations
 
+from typing import Any
+
 from pop3connect.collect.records import MessageState
 
 from .engine import (
     EngineTestCase,
+    Fault,
     FaultyServer,
     close,
     flood,
@@ -39,7 +42,7 @@ class SuspectTests(EngineTestCase):
     A message that cannot be retrieved, among others.
     """
 
-    def begin(self, **options: object) -> FaultyServer:
+    def begin(self, **options: Any) -> FaultyServer:
         server = self.serve(*MAIL)
         self.maildir()
         options.setdefault("after", "delete")
@@ -360,19 +363,18 @@ class ListingTests(EngineTestCase):
         self.assertEqual(self.once().new, 1)
 
 
-def _third(server: FaultyServer, fault: object) -> object:
+def _third(server: FaultyServer, fault: Fault) -> Fault:
     return _content(server, {MAIL[2]}, fault)
 
 
-def _content(server: FaultyServer, contents: set[bytes], fault: object) -> object:
+def _content(server: FaultyServer, contents: set[bytes], fault: Fault) -> Fault:
     """Let a fault concern messages by their contents, whatever their number."""
 
-    def limited(connection: object) -> bool:
-        number = int(connection.line.split(" ")[1])  # type: ignore[attr-defined]
-        content = connection.mbox._at(number - 1)[1]  # type: ignore[attr-defined]
+    def limited(connection: Any) -> bool:
+        number = int(connection.line.split(" ")[1])
+        content = connection.mbox._at(number - 1)[1]
         if content not in contents:
             return False
-        return bool(fault(connection))  # type: ignore[operator]
+        return fault(connection)
 
     return limited
-
