@@ -150,6 +150,8 @@ class CollectOptions(usage.Options):
             )
         from .errors import POP3Error
 
+        # twistd changes the folder to that of --rundir.
+        self._file = Path(self["config"]).absolute()
         try:
             self.config = self.read()
             if self["check"]:
@@ -168,7 +170,7 @@ class CollectOptions(usage.Options):
         """
         from .collect.config import check_functions, read_config
 
-        config = read_config(Path(self["config"]), database=self["database"])
+        config = read_config(self._file, database=self["database"])
         check_functions(config)
         return config
 

@@ -195,6 +195,17 @@ class CollectOptionsTests(SynchronousTestCase):
         self.assertEqual(options.config.database, "sqlite:///x")
         self.assertEqual((options["machine"], options["once"]), ("m", 1))
 
+    def test_relative_path_of_the_configuration_is_that_of_the_start(self) -> None:
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.file.parent)
+        options = parsed("collect", "--config", self.file.name).subOptions
+        assert isinstance(options, CollectOptions)
+        # As twistd does with --rundir.
+        os.chdir("/")
+        self.assertEqual(options.config.folder, self.file.parent)
+        self.assertEqual(options.read().file, self.file)
+
     def test_options_that_exclude_each_other_are_refused(self) -> None:
         config = f"--config={self.file}"
         self.assertIn("--config is missing", self.refused())
