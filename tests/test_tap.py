@@ -162,7 +162,8 @@ class CollectOptionsTests(SynchronousTestCase):
         folder.mkdir()
         self.file = folder / "collect.toml"
         self.file.write_text(
-            'state = "state"\nto = "box"\n[destination.box]\nkind = "maildir"\npath = "mail"\n'
+            'state = "state"\nto = "box"\n'
+            '[destination.box]\nkind = "maildir"\npath = "mail"\n'
             '[[account]]\nname = "ann"\nserver = "localhost"\n'
             'user = "ann"\npassword = "looking-glass"\n'
         )
