@@ -74,15 +74,21 @@ class MultilineDecoder:
     def __init__(self) -> None:
         self.begin(_ignore)
 
-    def begin(self, write: Callable[[bytes], object]) -> None:
-        """Get ready for the next body; each decoded piece goes to ``write``."""
+    def begin(
+        self, write: Callable[[bytes], object], *, searched: bool = False
+    ) -> None:
+        """
+        Get ready for the next body; each decoded piece goes to ``write``.
+
+        :param searched: whether `decode_whole` did not find its end in the first chunk.
+        """
         self._write = write
         # What waits for the next chunk, and how much of that is not of the body: the
         # status line before it has ended in CR LF, so the first line of the body may
         # be the end marker or a stuffed line too.
         self._held = b"\r\n"
         self._skip = 2
-        self._at_start = True
+        self._at_start = not searched
         self.octets = 0
 
     def discard(self) -> None:
