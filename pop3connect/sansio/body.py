@@ -104,7 +104,11 @@ class Body:
         :raises BadReplyError: it is not what the command asked for.
         """
         reader, self._reader = self._reader, None
-        return self.take() if reader is None else reader.finish()
+        if reader is None:
+            return self.take()
+        # Nothing keeps the rows until the next body begins.
+        self._decoder.discard()
+        return reader.finish()
 
     def discard(self) -> None:
         """Keep nothing of it; the rest is still read."""

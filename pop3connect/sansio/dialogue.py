@@ -136,9 +136,9 @@ class Dialogue:
         self.progress = False
         self.answered = False
         self.broken: Broken | None = None
-        self._queued: deque[Exchange] = deque()
-        # A list: it is never longer than the window, and an idle session does not
-        # have to hold the room that a deque has for more.
+        # Lists, which are cut at the front for many commands at once: an idle session
+        # does not have to hold the room that a deque has for more.
+        self._queued: list[Exchange] = []
         self._sent: list[Exchange] = []
         # How many commands may be unanswered, and at how many more are sent.
         self._window = 1
@@ -224,23 +224,27 @@ class Dialogue:
             return b""
         lines = []
         listening, window = self.listening, self._window
-        while queued and len(sent) < window:
-            exchange = queued.popleft()
-            if exchange.dropped:
-                continue
+        taken = 0
+        for exchange in queued:
+            if len(sent) >= window:
+                break
             command = exchange.command
+            if exchange.dropped:
+                taken += 1
+                continue
             if isinstance(command, Stls):
                 if sent:
                     # RFC 2595 section 4: nothing is pending when it is sent.
-                    queued.appendleft(exchange)
                     break
                 self._upgrade = exchange
                 # And nothing is sent behind it.
                 window = 1
+            taken += 1
             sent.append(exchange)
             lines.append(command.line())
             if listening:
                 self.events.append((Kind.SENT, exchange, None))
+        del queued[:taken]
         return b"".join(lines)
 
     def allow_pipelining(self, allowed: bool = True) -> None:
