@@ -93,7 +93,9 @@ class Body:
     def take(self) -> bytes:
         """Return what was decoded since the last call."""
         pieces = self._pieces
-        taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) == 1:
+            return pieces.pop()
+        taken = b"".join(pieces)
         pieces.clear()
         return taken
 
