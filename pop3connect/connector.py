@@ -5,9 +5,11 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -33,6 +35,7 @@ from .handle import Handle
 from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option
+from .results import Capabilities
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
 
@@ -130,6 +133,7 @@ class Connector:
         self._allow_cleartext = bool(allow_cleartext)
         self._utf8 = bool(utf8)
         self._capa = bool(capa)
+        self._capabilities: Capabilities | None = None
 
     def __repr__(self) -> str:
         """Show where it leads."""
@@ -175,10 +179,25 @@ class Connector:
         # A traceback shows local variables.
         password = hidden(password)
         try:
-            return Opening(self._settings(stsproc), self._account(username, password))
+            return Opening(
+                self._settings(stsproc),
+                self._account(username, password),
+                self._shared,
+            )
         except POP3Error as error:
             error.server = error.server or str(self.server)
             raise
+
+    def _shared(self, capabilities: Capabilities) -> Capabilities:
+        """Let sessions whose server says the same share one object."""
+        last = self._capabilities
+        if (
+            last is None
+            or last.known != capabilities.known
+            or list(last.items()) != list(capabilities.items())
+        ):
+            last = self._capabilities = capabilities
+        return last
 
     def _account(self, username: str, password: Password) -> Account:
         if username != "" or self._auth not in NO_PASSWORD:
@@ -236,13 +255,20 @@ class Opening:
     """
     One call of ``connect()``, from the first packet to the handle.
 
+    :param share: returns the capabilities of an earlier session if these are the same.
     :ivar result: fires with the handle, or fails.  Cancelling it ends the connection at
         once, wherever the login is, also from the status procedure.
     """
 
-    def __init__(self, settings: Settings, account: Account) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        account: Account,
+        share: Callable[[Capabilities], Capabilities],
+    ) -> None:
         self._settings = settings
         self._account = account
+        self._share = share
         self._cancelled = False
         self._connecting: Deferred[POP3ClientProtocol] | None = None
         self._protocol: POP3ClientProtocol | None = None
@@ -298,7 +324,8 @@ class Opening:
                 await abandon(protocol)
                 self._check()
                 return None
-            return Handle(protocol, session)
+            shared = self._share(session.capabilities)
+            return Handle(protocol, attrs.evolve(session, capabilities=shared))
         except (TLSError, ConnectionLostError) as error:
             again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)

@@ -156,45 +156,47 @@ class _Fingerprints:
     server burn the processor.  The hashes are bounded anyway, by `MAX_HASHES`.
     """
 
+    __slots__ = ("_key", "_known", "_left")
+
     def __init__(self, max_hashes: int) -> None:
         self._key = secrets.token_bytes(16)
-        # By length: the place of the byte, the byte, the hash of the whole.
-        self._known: dict[int, tuple[tuple[int, bytes, bytes], ...]] = {}
+        # Of each secret its length, the place of the byte, the byte, and the hash.
+        # Longest first: a secret may hold another one.
+        self._known: tuple[tuple[int, int, bytes, bytes], ...] = ()
         self._left = max_hashes
 
     def add(self, secret: bytes) -> None:
-        known = self._known.get(len(secret), ())
         digest = self._digest(secret)
-        if secret and not any(digest == other for _, _, other in known):
+        if secret and not any(digest == mark[3] for mark in self._known):
             place = min(range(len(secret)), key=lambda at: _frequency(secret[at]))
-            mark = (place, secret[place : place + 1], digest)
-            self._known[len(secret)] = (*known, mark)
+            mark = (len(secret), place, secret[place : place + 1], digest)
+            self._known = tuple(
+                sorted((*self._known, mark), key=lambda mark: mark[0], reverse=True)
+            )
 
     @property
     def longest(self) -> int:
         """Bytes of the longest secret."""
-        return max(self._known, default=0)
+        return self._known[0][0] if self._known else 0
 
     def _digest(self, window: bytes) -> bytes:
         return hashlib.blake2b(window, digest_size=16, key=self._key).digest()
 
     def mask(self, text: bytes) -> bytes:
-        # Longest first: a secret may hold another one.
-        for length in sorted(self._known, reverse=True):
-            for place, byte, digest in self._known[length]:
-                at = text.find(byte)
-                while at >= 0:
-                    start, end = at - place, at - place + length
-                    if start >= 0 and end <= len(text):
-                        self._left -= 1
-                        if self._left < 0:
-                            return NOT_SEARCHED
-                        if self._digest(text[start:end]) == digest and (
-                            length >= _SHORT_SECRET or _is_word(text, start, end)
-                        ):
-                            text = text[:start] + MASK.encode() + text[end:]
-                            at = start + len(MASK) - 1
-                    at = text.find(byte, at + 1)
+        for length, place, byte, digest in self._known:
+            at = text.find(byte)
+            while at >= 0:
+                start, end = at - place, at - place + length
+                if start >= 0 and end <= len(text):
+                    self._left -= 1
+                    if self._left < 0:
+                        return NOT_SEARCHED
+                    if self._digest(text[start:end]) == digest and (
+                        length >= _SHORT_SECRET or _is_word(text, start, end)
+                    ):
+                        text = text[:start] + MASK.encode() + text[end:]
+                        at = start + len(MASK) - 1
+                at = text.find(byte, at + 1)
         return text
 
 
@@ -219,6 +221,8 @@ class Transcript:
         the session goes on after any.  ``None`` means that there is none.
     :param max_hashes: how much work may go into finding secrets in the server's text.
     """
+
+    __slots__ = ("_log", "_logged", "_procedure", "_secrets", "listening")
 
     def __init__(
         self,

@@ -163,6 +163,27 @@ class OptionsTests(SessionTestCase):
         self.successResultOf(asked[0])
         servers[1].lose()
 
+    def test_sessions_whose_server_says_the_same_share_its_capabilities(self) -> None:
+        connector = Connector(
+            "pop.example.com", endpoint=Latest(self), reactor=self.clock
+        )
+        seen = []
+        for rows in (b"TOP\r\nUIDL\r\n", b"TOP\r\nUIDL\r\n", b"UIDL\r\nTOP\r\n"):
+            self.server = Server(self.clock)
+            opening = connector.connect("ada", "lovelace")
+            said = b"+OK\r\n" + rows + b".\r\n"
+            self.server.say(b"+OK\r\n")
+            self.server.expect(b"CAPA", said)
+            self.server.expect(b"USER ada", b"+OK\r\n")
+            self.server.expect(b"PASS lovelace", b"+OK\r\n")
+            self.server.expect(b"CAPA", said)
+            seen.append(self.result(opening).capabilities)
+            self.server.lose()
+        self.assertIs(seen[0], seen[1])
+        # In the order of each server.
+        self.assertEqual(list(seen[1]), ["TOP", "UIDL"])
+        self.assertEqual(list(seen[2]), ["UIDL", "TOP"])
+
     def test_cancelling_one_connect_leaves_the_other_alone(self) -> None:
         connector = Connector(
             "pop.example.com", endpoint=Latest(self), reactor=self.clock, capa=False

@@ -15,7 +15,7 @@ import click
 from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
-from ..connector import MAX_SECONDS
+from ..connector import MAX_SECONDS, Connector
 from ..errors import UsageError
 
 __all__ = ["Access", "access_options"]
@@ -55,6 +55,27 @@ class Access:
             return ServerAddress.parse(self.server, port)
         except UsageError as error:
             raise click.UsageError(str(error)) from error
+
+    def connector(self, **options: Any) -> Connector:
+        """
+        Return what opens sessions with the server.
+
+        :param options: those of `Connector` that are not among the common ones.
+        :raises pop3connect.UsageError: as `Connector`.
+        """
+        return Connector(
+            self.server,
+            secure=self.secure,
+            verify=self.verify,
+            cacerts=self.cacerts,
+            system_trust=self.system_trust,
+            auth=self.auth,
+            timeout=self.timeout,
+            pipeline=self.pipeline,
+            capa=self.capa,
+            client_certificate=self.client_certificate,
+            **options,
+        )
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:

@@ -12,7 +12,6 @@ from twisted.internet.defer import TimeoutError as LookUpTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ..address import Secure, ServerAddress
-from ..api import connect
 from ..client.names import AddressesEndpoint, look_up
 from ..errors import TimedOutError
 from ..handle import Handle
@@ -35,7 +34,7 @@ async def log_in(access: Access, password: str, reactor: Any) -> Handle:
 
     Without TLS, a password is sent over a network only if the user allows that.
 
-    :raises POP3Error: as `connect`.
+    :raises POP3Error: as `Connector.connect`.
     """
     assert access.user is not None
     # A traceback that shows local variables must not show it.
@@ -43,25 +42,13 @@ async def log_in(access: Access, password: str, reactor: Any) -> Handle:
     allow_cleartext, endpoint = access.allow_cleartext, None
     if access.secure is Secure.NONE and not allow_cleartext:
         allow_cleartext, endpoint = await _way_to(access.address, reactor)
-    return await connect(
-        access.server,
-        access.user,
-        password,
-        access.status_procedure,
-        access.secure,
-        access.verify,
-        cacerts=access.cacerts,
-        system_trust=access.system_trust,
+    connector = access.connector(
         reactor=reactor,
         endpoint=endpoint,
-        auth=access.auth,
-        timeout=access.timeout,
         connect_timeout=_CONNECT_SECONDS,
-        pipeline=access.pipeline,
         allow_cleartext=allow_cleartext,
-        capa=access.capa,
-        client_certificate=access.client_certificate,
     )
+    return await connector.connect(access.user, password, access.status_procedure)
 
 
 async def _way_to(
@@ -91,7 +78,7 @@ async def _way_to(
             server=str(server),
         ) from error
     if not addresses:
-        # connect() looks the name up as well, and reports the error.
+        # The connector looks the name up as well, and reports the error.
         return False, None
     endpoint = AddressesEndpoint(reactor, addresses, _CONNECT_SECONDS)
     return all(_is_loopback(getattr(each, "host", "")) for each in addresses), endpoint

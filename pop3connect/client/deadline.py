@@ -19,9 +19,19 @@ class Deadline:
     it is, and is scheduled again if it finds that there was progress.
 
     :param expired: called with the phase and its seconds.
+    :ivar resting: whether `rest` was called, and neither `start` nor `stop` since.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "_left", "_since", "phase", "seconds")
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_expired",
+        "_left",
+        "_since",
+        "phase",
+        "resting",
+        "seconds",
+    )
 
     def __init__(
         self, clock: IReactorTime, expired: Callable[[str, float], object]
@@ -32,19 +42,29 @@ class Deadline:
         self._since = 0.0
         # Seconds that remain while it is paused.
         self._left: float | None = None
+        self.resting = False
         self.phase = ""
         self.seconds = 0.0
 
     @property
     def running(self) -> bool:
         """Whether something is owed, be the clock paused or not."""
-        return self._call is not None or self._left is not None
+        if self._call is None:
+            return self._left is not None
+        return not self.resting
 
     def start(self, phase: str, seconds: float) -> None:
         """Start the clock for a phase, whatever was left of another."""
-        self.stop()
         self.phase = phase
         self.seconds = seconds
+        if self.resting and self._call is not None:
+            now = self._clock.seconds()
+            if self._call.getTime() <= now + seconds:
+                # It finds that there was progress, and is scheduled again.
+                self._since = now
+                self.resting = False
+                return
+        self.stop()
         self._run(seconds)
 
     def progress(self) -> None:
@@ -56,6 +76,8 @@ class Deadline:
 
     def pause(self) -> None:
         """Stop the clock: it is not the server that causes the delay."""
+        if self.resting:
+            return
         call, self._call = self._call, None
         if call is not None:
             left = self._since + self.seconds - self._clock.seconds()
@@ -68,8 +90,19 @@ class Deadline:
         if left is not None:
             self._run(left)
 
+    def rest(self) -> None:
+        """
+        Stop the clock, and keep the delayed call: a `start` may follow at once.
+
+        If it does not follow, the owner calls `stop`.  A program that sends one command
+        after another needs one delayed call for all of them.
+        """
+        self._left = None
+        self.resting = self._call is not None
+
     def stop(self) -> None:
         """Stop the clock: nothing is owed any more."""
+        self.resting = False
         self._left = None
         call, self._call = self._call, None
         # It is not active if it is just being made.
@@ -82,6 +115,9 @@ class Deadline:
 
     def _look(self) -> None:
         self._call = None
+        if self.resting:
+            self.resting = False
+            return
         left = self._since + self.seconds - self._clock.seconds()
         if left > 0:
             self._call = self._clock.callLater(left, self._look)

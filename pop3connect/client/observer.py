@@ -4,7 +4,6 @@ A one-shot event: something that happens once, and that any number of callers wa
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -28,7 +27,8 @@ class OneShot(Generic[T]):
     def __init__(self) -> None:
         # In a tuple, so that None is a value too.
         self._outcome: tuple[T | Failure] | None = None
-        self._waiting: deque[Deferred[T]] = deque()
+        # A tuple: few wait, and an idle session has two of these.
+        self._waiting: tuple[Deferred[T], ...] = ()
 
     @property
     def fired(self) -> bool:
@@ -42,7 +42,9 @@ class OneShot(Generic[T]):
         self._outcome = (outcome,)
         # One by one: a callback may cancel a Deferred that has not fired yet.
         while self._waiting:
-            self._waiting.popleft().callback(outcome)
+            first, *others = self._waiting
+            self._waiting = tuple(others)
+            first.callback(outcome)
 
     def when_fired(self) -> Deferred[T]:
         """
@@ -52,10 +54,10 @@ class OneShot(Generic[T]):
         """
         deferred: Deferred[T] = Deferred(self._forget)
         if self._outcome is None:
-            self._waiting.append(deferred)
+            self._waiting += (deferred,)
         else:
             deferred.callback(self._outcome[0])
         return deferred
 
     def _forget(self, deferred: Deferred[T]) -> None:
-        self._waiting.remove(deferred)
+        self._waiting = tuple(one for one in self._waiting if one is not deferred)

@@ -50,13 +50,12 @@ class _Asked(Exchange):
     """
     A message that was asked for.
 
-    :ivar number: the message number.
     :ivar reserved: bytes of the budget that are kept for it.
     """
 
-    __slots__ = ("number", "reserved")
+    __slots__ = ("reserved",)
 
-    number: int
+    command: Retrieve
     reserved: int
 
 
@@ -82,6 +81,8 @@ class Fetch:
         self._budget = budget
         self._numbers = numbers
         self._ahead = ahead
+        # At how many that were not taken more are asked for.
+        self._refill = ahead // 2
         self._sizes = sizes
         self._coming: deque[_Asked] = deque()
         self._ready: deque[Message | Refused] = deque()
@@ -103,9 +104,10 @@ class Fetch:
         if not ready:
             return None
         message = ready.popleft()
-        if message.content is not None:
-            self._budget.used -= len(message.content)
-        if len(self._coming) + len(ready) <= self._ahead // 2:
+        content = message.content
+        if content is not None:
+            self._budget.used -= len(content)
+        if len(self._coming) + len(ready) <= self._refill:
             self._ask()
         return message
 
@@ -117,7 +119,8 @@ class Fetch:
         :raises POP3Error: the session has ended, or a number cannot be used.
         :raises Exception: what the caller's numbers raised.
         """
-        self._ask()
+        if len(self._coming) <= self._refill:
+            self._ask()
         while not self._ready:
             if not self._coming:
                 if self._error is not None:
@@ -147,7 +150,7 @@ class Fetch:
     def _ask(self) -> None:
         """Ask for as many as there is room for."""
         asked: list[_Asked] = []
-        came, failed, budget = self._came, self._failed, self._budget
+        budget, sizes = self._budget, self._sizes
         unseen = budget.largest
         underway = len(self._ready) + len(self._coming)
         room = self._ahead - underway
@@ -156,16 +159,17 @@ class Fetch:
             if command is None:
                 break
             # What LIST says; else the largest size seen, or -1.
-            reserved = self._sizes.get(command.number, unseen)
+            reserved = sizes.get(command.number, unseen) if sizes else unseen
             if reserved < 0:
                 if len(asked) + underway >= UNSEEN:
+                    self._next = command
                     break
                 reserved = 0
             elif budget.used + reserved > BUDGET and (asked or underway):
+                self._next = command
                 break
             self._next = None
-            exchange = _Asked(command, came, failed)
-            exchange.number = command.number
+            exchange = _Asked(command, self)
             exchange.reserved = reserved
             asked.append(exchange)
             budget.used += reserved
@@ -184,11 +188,10 @@ class Fetch:
             self._refused(error)
 
     def _draw(self) -> Retrieve | None:
-        """Return the next command, and keep it; ``None`` after the last one."""
+        """Return the next command; ``None`` after the last one."""
         try:
             for number in self._numbers:
-                self._next = Retrieve(number)
-                return self._next
+                return Retrieve(number)
         except Exception as error:  # noqa: BLE001 - the numbers are the caller's code
             self._refused(error)
         return None
@@ -206,9 +209,10 @@ class Fetch:
 
     # -- what comes
 
-    def _came(self, content: bytes) -> None:
+    def callback(self, content: bytes) -> None:
+        """Take the next message."""
         exchange = self._coming.popleft()
-        number = exchange.number
+        number = exchange.command.number
         octets = len(content)
         budget = self._budget
         budget.used += octets - exchange.reserved
@@ -222,11 +226,12 @@ class Fetch:
         if not self._waking:
             self._wake_later()
 
-    def _failed(self, error: POP3Error) -> None:
+    def errback(self, error: POP3Error) -> None:
+        """Take the refusal of the next message, or the end of the session."""
         exchange = self._coming.popleft()
         self._budget.used -= exchange.reserved
         if isinstance(error, CommandError):
-            number = exchange.number
+            number = exchange.command.number
             self._ready.append(Refused(number, None, error))
         elif not self._ended:
             # Not a reply to this message, but the end of all: those after it fail too,

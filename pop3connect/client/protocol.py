@@ -35,7 +35,7 @@ from ..redaction import SecretBytes, Transcript
 from ..sansio.commands import Command, Shape, message_number
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
-from ..sansio.exchange import Exchange, Sink, nobody
+from ..sansio.exchange import NOBODY, Exchange, Sink, nobody
 from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
 from .deadline import Deadline
@@ -57,10 +57,27 @@ T = TypeVar("T")
 
 # Looking a member up in its class costs more than the rest of an event.
 _ANSWERED = Kind.ANSWERED
+_AUTHORIZATION = State.AUTHORIZATION
 
 CLOSE_SECONDS = 5.0
 """Seconds for the end of a connection in an orderly way, and for a QUIT on whose reply
 nothing depends."""
+
+
+class _Cancellable(Exchange):
+    """
+    A command whose caller has a Deferred, which may be cancelled.
+
+    :ivar protocol: the session.
+    """
+
+    __slots__ = ("protocol",)
+
+    protocol: POP3ClientProtocol
+
+    def cancel(self, _: object) -> None:
+        """Leave a defined state behind when the reply is not wanted any more."""
+        self.protocol.cancel(self)
 
 
 @implementer(IHandshakeListener)
@@ -115,34 +132,35 @@ class POP3ClientProtocol(LineReceiver):
     def rawDataReceived(self, data: bytes) -> None:
         """Read a chunk, write what that allows, then deliver what happened."""
         dialogue = self._dialogue
-        delivering = bool(dialogue.events)
+        idle = not dialogue.events
         dialogue.receive(data)
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
             self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
-        self._send(delivering)
         if dialogue.progress:
             dialogue.progress = False
-            if dialogue.owes:
-                self._deadline.progress()
-            else:
-                self._deadline.stop()
-        if not delivering:
+            self._deadline.progress()
+        if dialogue.answered:
+            dialogue.answered = False
+            to_send = dialogue.data_to_send()
+            if to_send:
+                self._send(to_send, idle)
+            elif not dialogue.owes:
+                # The callers of the replies may well send the next command.
+                self._deadline.rest()
+        if idle:
             self._deliver()
 
-    def _send(self, delivering: bool) -> None:
-        data = self._dialogue.data_to_send()
-        if not data:
-            return
-        if self.state is State.AUTHORIZATION:
+    def _send(self, data: bytes, idle: bool) -> None:
+        if self.state is _AUTHORIZATION:
             # If a transport raises, its traceback may show local variables.
             data = SecretBytes(data)
-        if delivering:
-            self._write(data)
-        else:
+        if idle:
             # As the first event: a transport may raise, or report its loss from within,
             # and then what was read and not delivered fails.
             self._dialogue.call_first(partial(self._write, data))
+        else:
+            self._write(data)
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None
@@ -177,20 +195,22 @@ class POP3ClientProtocol(LineReceiver):
                 done()
                 self._deliver()
             raise
+        if self._deadline.resting:
+            self._deadline.stop()
 
     def after_delivery(self, call: Callable[[], object]) -> None:
         """Call this in the loop, when all that has happened so far was delivered."""
         dialogue = self._dialogue
-        delivering = bool(dialogue.events)
+        idle = not dialogue.events
         dialogue.call_later(call)
-        if not delivering:
+        if idle:
             self._deliver()
 
     # -- what may happen
 
     def _happened_streamed(self, exchange: Exchange, body: bytes) -> None:
         self._happened_begun(exchange, None)
-        if body:
+        if body and not self._dialogue.closed:
             self._happened_piece(exchange, body)
         self._happened_ended(exchange, len(body))
 
@@ -201,17 +221,16 @@ class POP3ClientProtocol(LineReceiver):
                 self._sink_failed(exchange, failure)
 
     def _happened_piece(self, exchange: Exchange, piece: bytes) -> None:
-        if not self._dialogue.closed:
-            failure = self._feeder.write(exchange, piece)
-            if failure is not None:
-                self._sink_failed(exchange, failure)
+        failure = self._feeder.write(exchange, piece)
+        if failure is not None:
+            self._sink_failed(exchange, failure)
 
     def _happened_ended(self, exchange: Exchange, octets: int) -> None:
         failure = None
         if not self._dialogue.closed:
             failure = self._feeder.end(exchange, octets)
         if failure is not None:
-            exchange.fail(failure)  # type: ignore[arg-type]
+            exchange.fail(failure)
         elif self._dialogue.closed and self._end is not None:
             # The consumer has ended the session, and then nothing succeeds.
             self._happened_failed(exchange, self._end)
@@ -297,7 +316,7 @@ class POP3ClientProtocol(LineReceiver):
         If the message is still in transfer, the session ends: the rest would have to be
         read.
         """
-        failed = exchange.fail
+        reply = exchange.reply
         in_transfer = self._dialogue.in_transfer(exchange)
         self.forget(exchange)
         if in_transfer:
@@ -307,7 +326,7 @@ class POP3ClientProtocol(LineReceiver):
                     failure.value,
                 )
             )
-        failed(failure)  # type: ignore[arg-type]
+        reply.errback(failure)
 
     # -- commands
 
@@ -329,15 +348,12 @@ class POP3ClientProtocol(LineReceiver):
             to the Deferred.
         :return: fires with the parsed reply.
         """
-        exchange = Exchange(command, sink=sink, refused=refused)
-        cancel = partial(self._cancel, exchange)
+        exchange = _Cancellable(command, NOBODY, sink, noted, refused)
+        exchange.protocol = self
+        cancel = exchange.cancel
         reply: Deferred[T]
         reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
-        exchange.succeed = reply.callback
-        exchange.fail = reply.errback
-        if noted is not None:
-            exchange.noted = noted
-            exchange.succeed = partial(_both, noted, reply.callback)
+        exchange.reply = reply
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
@@ -351,22 +367,25 @@ class POP3ClientProtocol(LineReceiver):
         :raises POP3Error: the session has ended, or its state does not allow the
             command; then none of them will be sent, and the error is about the first.
         """
-        number = next((message_number(each.command) for each in exchanges), None)
         if self._end is not None:
-            raise self._end.about(verb, number)
+            raise self._end.about(verb, _first_number(exchanges))
         dialogue = self._dialogue
-        delivering = bool(dialogue.events)
+        idle = not dialogue.events
         try:
             dialogue.enqueue(verb, exchanges)
         except UsageError as error:
-            error.server, error.number = str(self.settings.server), number
+            error.server = str(self.settings.server)
+            error.number = _first_number(exchanges)
             raise
-        self.release()
-        self._send(delivering)
-        if not delivering:
+        if self._held:
+            self.release()
+        to_send = dialogue.data_to_send()
+        if to_send:
+            self._send(to_send, idle)
+        if idle and dialogue.events:
             self._deliver()
 
-    def _cancel(self, exchange: Exchange, _: object) -> None:
+    def cancel(self, exchange: Exchange) -> None:
         """Leave a defined state behind when a reply is not wanted any more."""
         in_transfer = self._dialogue.in_transfer(exchange)
         self.forget(exchange)
@@ -424,10 +443,10 @@ class POP3ClientProtocol(LineReceiver):
         verified = "verified" if tls.verified else "NOT verified"
         told = f"{tls.version}, {tls.cipher}, the server's certificate is {verified}"
         dialogue = self._dialogue
-        delivering = bool(dialogue.events)
+        idle = not dialogue.events
         dialogue.call_later(partial(self.transcript.tls, told))
         dialogue.started_tls()
-        if not delivering:
+        if idle:
             self._deliver()
 
     def when_greeted(self) -> Deferred[bytes]:
@@ -479,12 +498,12 @@ class POP3ClientProtocol(LineReceiver):
     def _finish(self, error: POP3Error) -> None:
         """Change the state first, and then fail every pending command."""
         dialogue = self._dialogue
-        delivering = bool(dialogue.events)
+        idle = not dialogue.events
         self._end = error
         self._deadline.stop()
         dialogue.close(error)
         dialogue.call_later(partial(self._greeted.fire, Failure(error)))
-        if not delivering:
+        if idle:
             self._deliver()
 
     def when_closed(self) -> Deferred[None]:
@@ -560,8 +579,5 @@ def _stop(_: object, timer: IDelayedCall) -> None:
         timer.cancel()
 
 
-def _both(
-    noted: Callable[[T], object], succeed: Callable[[T], object], value: T
-) -> None:
-    noted(value)
-    succeed(value)
+def _first_number(exchanges: Collection[Exchange]) -> int | None:
+    return next((message_number(each.command) for each in exchanges), None)

@@ -25,6 +25,7 @@ class Body:
 
     :param max_message_size: bytes of a message; ``None``: no limit.
     :param max_listing: rows of LIST and UIDL.
+    :ivar moved: whether `PROGRESS` bytes have come since it was last set to false.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Body:
         "_max_message_size",
         "_pieces",
         "_reader",
+        "moved",
     )
 
     def __init__(self, max_message_size: int | None, max_listing: int) -> None:
@@ -45,27 +47,29 @@ class Body:
         self._reader: Reader[Any] | None = None
         self._limit: int | None = None
         self._counted = 0
+        self.moved = False
 
     @property
     def octets(self) -> int:
         """How many bytes of the body have come."""
         return self._decoder.octets
 
-    def begin(self, command: Command[Any], *, kept: bool) -> None:
+    def begin(self, command: Command[Any], *, kept: bool, searched: bool) -> None:
         """
         Get ready for the body of the reply to a command.
 
         :param kept: whether a caller wants it.
+        :param searched: see `MultilineDecoder.begin`.
         """
         self._counted = 0
         reader = self._reader = command.reader(self._max_listing)
         self._limit = self._max_message_size if reader is None else None
         if reader is not None:
-            self._decoder.begin(reader.feed)
+            self._decoder.begin(reader.feed, searched=searched)
         elif kept:
-            self._decoder.begin(self._pieces.append)
+            self._decoder.begin(self._pieces.append, searched=searched)
         else:
-            self._decoder.begin(_ignore)
+            self._decoder.begin(_ignore, searched=searched)
 
     def feed(self, data: bytes, at: int) -> int:
         """
@@ -75,24 +79,23 @@ class Body:
         """
         decoder = self._decoder
         end = decoder.feed(data, at)
-        if self._limit is not None and decoder.octets > self._limit:
+        octets = decoder.octets
+        if octets - self._counted >= PROGRESS:
+            self._counted = octets
+            self.moved = True
+        if self._limit is not None and octets > self._limit:
             raise TooLargeError(
                 f"a message of more than max_message_size={self._limit} bytes; look at "
                 "the sizes with list() first"
             )
         return end
 
-    def moved(self) -> bool:
-        """Return whether `PROGRESS` bytes have come since it last returned true."""
-        if self._decoder.octets - self._counted < PROGRESS:
-            return False
-        self._counted = self._decoder.octets
-        return True
-
     def take(self) -> bytes:
         """Return what was decoded since the last call."""
         pieces = self._pieces
-        taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(pieces) == 1:
+            return pieces.pop()
+        taken = b"".join(pieces)
         pieces.clear()
         return taken
 
@@ -103,7 +106,11 @@ class Body:
         :raises BadReplyError: it is not what the command asked for.
         """
         reader, self._reader = self._reader, None
-        return self.take() if reader is None else reader.finish()
+        if reader is None:
+            return self.take()
+        # Nothing keeps the rows until the next body begins.
+        self._decoder.discard()
+        return reader.finish()
 
     def discard(self) -> None:
         """Keep nothing of it; the rest is still read."""

@@ -79,6 +79,11 @@ MAX_BLANK_LINES = 100_000
 
 _PLAIN_OK = (b"+OK ", b"+OK\r")
 
+# What is looked up for each chunk or command: until Python 3.12 a member of an enum is
+# found in its class by a function in Python.
+_GREETING, _CLOSED = State.GREETING, State.CLOSED
+_PIECE, _CALL = Kind.PIECE, Kind.CALL
+
 
 class Dialogue:
     """
@@ -91,6 +96,8 @@ class Dialogue:
     :ivar state: the state of the session (RFC 1939 section 3).
     :ivar progress: whether the server has sent enough to be given its whole time again;
         the owner of the clock resets it.
+    :ivar answered: whether a reply has come completely, so that more may be sent, or
+        nothing is owed any more; the owner resets it too.
     :ivar broken: why the session must end, as soon as that was found.
     :ivar closed: whether `close` was called.
     """
@@ -106,6 +113,7 @@ class Dialogue:
         "_short_way",
         "_upgrade",
         "_window",
+        "answered",
         "broken",
         "closed",
         "events",
@@ -126,10 +134,11 @@ class Dialogue:
         self.closed = False
         self.listening = listening
         self.progress = False
+        self.answered = False
         self.broken: Broken | None = None
-        self._queued: deque[Exchange] = deque()
-        # A list: it is never longer than the window, and an idle session does not
-        # have to hold the room that a deque has for more.
+        # Lists, which are cut at the front for many commands at once: an idle session
+        # does not have to hold the room that a deque has for more.
+        self._queued: list[Exchange] = []
         self._sent: list[Exchange] = []
         # How many commands may be unanswered, and at how many more are sent.
         self._window = 1
@@ -211,26 +220,31 @@ class Dialogue:
         sent, queued = self._sent, self._queued
         if not queued or len(sent) > self._refill or self._upgrade is not None:
             return b""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return b""
         lines = []
-        while queued and len(sent) < self._window:
-            exchange = queued[0]
+        listening, window = self.listening, self._window
+        taken = 0
+        for exchange in queued:
+            if len(sent) >= window:
+                break
+            command = exchange.command
             if exchange.dropped:
-                queued.popleft()
+                taken += 1
                 continue
-            stls = isinstance(exchange.command, Stls)
-            if stls and sent:
-                # RFC 2595 section 4: nothing is pending when it is sent.
-                break
-            queued.popleft()
-            sent.append(exchange)
-            lines.append(exchange.command.line())
-            if self.listening:
-                self.events.append((Kind.SENT, exchange, None))
-            if stls:
+            if isinstance(command, Stls):
+                if sent:
+                    # RFC 2595 section 4: nothing is pending when it is sent.
+                    break
                 self._upgrade = exchange
-                break
+                # And nothing is sent behind it.
+                window = 1
+            taken += 1
+            sent.append(exchange)
+            lines.append(command.line())
+            if listening:
+                self.events.append((Kind.SENT, exchange, None))
+        del queued[:taken]
         return b"".join(lines)
 
     def allow_pipelining(self, allowed: bool = True) -> None:
@@ -261,11 +275,11 @@ class Dialogue:
 
     def call_later(self, call: Callable[[], object]) -> None:
         """Append a call, which is made after the events that are in the queue now."""
-        self.events.append((Kind.CALL, None, call))
+        self.events.append((_CALL, None, call))
 
     def call_first(self, call: Callable[[], object]) -> None:
         """Put a call before all events, none of which is being delivered yet."""
-        self.events.appendleft((Kind.CALL, None, call))
+        self.events.appendleft((_CALL, None, call))
 
     def drop(self, exchange: Exchange) -> None:
         """Tell no caller about a reply, and keep nothing of it; it is still read."""
@@ -306,14 +320,14 @@ class Dialogue:
 
     def receive(self, data: bytes) -> None:
         """Read a chunk, and append what happened in it to `events`."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
         sent = self._sent
         carried = len(self._rest)
         if carried:
             data = self._rest + data
             self._rest = b""
-        if self.state is State.GREETING:
+        if self.state is _GREETING:
             self._read_greeting(data)
             return
         events = self.events
@@ -331,17 +345,20 @@ class Dialogue:
                     break
                 done += 1
                 continue
+            searched = False
             whole = exchange.whole
             if whole is not None and short_way and data.startswith(_PLAIN_OK, at):
                 # Most messages take this path: status line and body are both here.
                 end = data.find(b"\r\n", at, at + MAX_STATUS_LINE + 2)
-                found = decode_whole(data, end + 2) if end >= 0 else None
+                searched = end >= 0
+                found = decode_whole(data, end + 2) if searched else None
                 if found is not None:
+                    body, after = found
                     if listening:
-                        events.append((Kind.LINE, exchange, data[at:end]))
-                        events.append((Kind.BODY, exchange, len(found[0])))
-                    append((whole, exchange, found[0]))
-                    at = found[1]
+                        append((Kind.LINE, exchange, data[at:end]))
+                        append((Kind.BODY, exchange, len(body)))
+                    append((whole, exchange, body))
+                    at = after
                     done += 1
                     continue
                 if (
@@ -364,13 +381,13 @@ class Dialogue:
             at = end + 2
             if not line and self._blank_may_stand_here():
                 continue
-            complete = self._read_status(line, exchange)
+            complete = self._read_status(line, exchange, searched)
             if complete is None:
                 break
             done += complete
         if done:
             del sent[:done]
-            self.progress = True
+            self.progress = self.answered = True
         if self.broken is not None:
             return
         if at < len(data):
@@ -401,17 +418,21 @@ class Dialogue:
             what = "a greeting that is not one of POP3"
             self._break(what, line, protocol=looks_like(line))
             return
-        self.progress = True
+        self.progress = self.answered = True
         self.state = State.AUTHORIZATION if status.ok else State.CLOSED
         self.events.append((Kind.GREETED, None, line))
         self._rest = data[end + 2 :]
         if self._rest and status.ok:
             self._check_rest()
 
-    def _read_status(self, line: bytes, exchange: Exchange) -> bool | None:
+    def _read_status(
+        self, line: bytes, exchange: Exchange, searched: bool
+    ) -> bool | None:
         """
         Read a status line.
 
+        :param searched: whether the end of a body behind it is not in this chunk, or
+            not near.
         :return: whether it completes the reply; ``None``: the session must end.
         """
         events = self.events
@@ -435,7 +456,7 @@ class Dialogue:
         if not status.ok:
             events.append((Kind.REFUSED, exchange, line))
         elif shape is Shape.BODY:
-            self._begin_body(exchange)
+            self._begin_body(exchange, searched)
             return False
         else:
             try:
@@ -444,9 +465,10 @@ class Dialogue:
                 events.append((Kind.UNREADABLE, exchange, bad))
         return True
 
-    def _begin_body(self, exchange: Exchange) -> None:
+    def _begin_body(self, exchange: Exchange, searched: bool) -> None:
         self._reading = exchange
-        self._body.begin(exchange.command, kept=not exchange.dropped)
+        kept = not exchange.dropped
+        self._body.begin(exchange.command, kept=kept, searched=searched)
         if exchange.sink is not None:
             self.events.append((Kind.BEGUN, exchange, None))
 
@@ -460,8 +482,9 @@ class Dialogue:
             self._break(f"in reply to {verb} {large}", None, verb=verb)
             return -1
         if exchange.sink is not None and (piece := body.take()):
-            events.append((Kind.PIECE, exchange, piece))
-        if body.moved():
+            events.append((_PIECE, exchange, piece))
+        if body.moved:
+            body.moved = False
             self.progress = True
         if end < 0:
             return -1

@@ -11,7 +11,7 @@ from ..errors import POP3Error
 from .commands import Command
 from .events import Kind
 
-__all__ = ["Exchange", "Flow", "Sink", "nobody"]
+__all__ = ["NOBODY", "Exchange", "Flow", "Reply", "Sink", "nobody"]
 
 
 class Flow(Protocol):
@@ -44,6 +44,16 @@ class Sink(Protocol):
         """Clean up: the rest of a body that had begun will never come."""
 
 
+class Reply(Protocol):
+    """Who waits for a reply; a Deferred, for example."""
+
+    def callback(self, result: Any, /) -> object:
+        """Take the parsed reply."""
+
+    def errback(self, error: Any, /) -> object:
+        """Take the error."""
+
+
 # Looking a member up in its class takes longer than the rest of an exchange.
 _ANSWERED = Kind.ANSWERED
 _STREAMED = Kind.STREAMED
@@ -53,16 +63,30 @@ def nobody(result: object) -> None:
     """Take a result that nobody waits for."""
 
 
+class _Nobody:
+    """Takes a reply that nobody waits for."""
+
+    __slots__ = ()
+
+    def callback(self, result: Any) -> None:
+        """Drop it."""
+
+    def errback(self, error: Any) -> None:
+        """Drop it."""
+
+
+NOBODY: Reply = _Nobody()
+
+
 class Exchange:
     """
     A command and what becomes of it.
 
-    :ivar succeed: takes the parsed reply.
-    :ivar fail: takes the error.
+    :ivar reply: takes the parsed reply, or the error.
     :ivar sink: where a body goes; ``None``: it is kept, and parsed.
-    :ivar noted: takes the parsed reply of an exchange that was dropped: it has happened
+    :ivar noted: takes the parsed reply before `reply`, dropped or not: it has happened
         on the server anyway.
-    :ivar refused: takes the error of ``-ERR``, dropped or not, before `fail`.
+    :ivar refused: takes the error of ``-ERR`` in the same way.
     :ivar whole: the kind of event if the body is the result and is read at once;
         ``None`` for a command without such a body.
     """
@@ -70,36 +94,42 @@ class Exchange:
     __slots__ = (
         "command",
         "dropped",
-        "fail",
         "noted",
         "refused",
+        "reply",
         "sink",
-        "succeed",
         "whole",
     )
 
     def __init__(
         self,
         command: Command[Any],
-        succeed: Callable[[Any], object] = nobody,
-        fail: Callable[[POP3Error], object] = nobody,
+        reply: Reply = NOBODY,
         sink: Sink | None = None,
-        noted: Callable[[Any], object] = nobody,
+        noted: Callable[[Any], object] | None = None,
         refused: Callable[[POP3Error], object] = nobody,
     ) -> None:
         self.command = command
+        self.reply = reply
         self.sink = sink
         self.noted = noted
         self.refused = refused
         self.dropped = False
-        self.succeed = succeed
-        self.fail = fail
         self.whole: Kind | None = None
         if command.verbatim:
             self.whole = _ANSWERED if sink is None else _STREAMED
 
+    def succeed(self, result: Any) -> None:
+        """Deliver the parsed reply."""
+        if self.noted is not None:
+            self.noted(result)
+        self.reply.callback(result)
+
+    def fail(self, error: object) -> None:
+        """Deliver an error; what a sink raised comes as a Failure."""
+        self.reply.errback(error)
+
     def drop(self) -> None:
         """Tell no caller about the reply; it is still read."""
         self.dropped = True
-        self.succeed = self.noted
-        self.fail = nobody
+        self.reply = NOBODY

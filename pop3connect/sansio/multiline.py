@@ -74,15 +74,21 @@ class MultilineDecoder:
     def __init__(self) -> None:
         self.begin(_ignore)
 
-    def begin(self, write: Callable[[bytes], object]) -> None:
-        """Get ready for the next body; each decoded piece goes to ``write``."""
+    def begin(
+        self, write: Callable[[bytes], object], *, searched: bool = False
+    ) -> None:
+        """
+        Get ready for the next body; each decoded piece goes to ``write``.
+
+        :param searched: whether `decode_whole` did not find its end in the first chunk.
+        """
         self._write = write
         # What waits for the next chunk, and how much of that is not of the body: the
         # status line before it has ended in CR LF, so the first line of the body may
         # be the end marker or a stuffed line too.
         self._held = b"\r\n"
         self._skip = 2
-        self._at_start = True
+        self._at_start = not searched
         self.octets = 0
 
     def discard(self) -> None:
@@ -117,7 +123,7 @@ class MultilineDecoder:
         sample = seen = 0
         # A dot among the first two octets cannot start a line: what came before
         # would have been held back, and stand in front of it now.
-        dot = find(b".", max(out, 2))
+        dot = find(b".", out if out > 2 else 2)
         while dot >= 0:
             if data[dot - 1] == 10 and data[dot - 2] == 13:
                 after = data[dot + 1 : dot + 3]
@@ -178,8 +184,12 @@ class MultilineDecoder:
         """Pass on what is certain, and keep an open end for the next chunk."""
         stop = len(data) - _open_end(data)
         self._held = data[stop:]
-        self._skip = max(out - stop, 0)
-        self._pass_on(data[out:stop])
+        self._skip = out - stop if out > stop else 0
+        piece = data[out:stop]
+        if piece:
+            # As `_pass_on`, without a call for each chunk.
+            self.octets += len(piece)
+            self._write(piece)
         return -1
 
 

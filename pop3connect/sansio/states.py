@@ -20,6 +20,9 @@ class State(enum.Enum):
     UPDATE = "QUIT was sent"
     CLOSED = "ended"
 
+    # Each command looks its state up, and the hash of `Enum` is made in Python.
+    __hash__ = object.__hash__
+
 
 def _words(verbs: str) -> list[str]:
     return verbs.split()

@@ -33,6 +33,7 @@ from pop3connect import (
     VerificationError,
     connect,
 )
+from pop3connect.cli import access as access_module
 from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import main, pop3connect
@@ -94,19 +95,22 @@ class AccessTests(SynchronousTestCase):
     def passed_on(
         self, server: str, *arguments: str, reactor: Reactor | None = None
     ) -> dict[str, Any]:
-        """Return what connect() gets."""
-        calls: list[tuple[Any, Any]] = []
+        """Return what the connector gets."""
+        given: dict[str, Any] = {}
 
-        def connect(*positional: Any, **options: Any) -> Deferred[None]:
-            calls.append((positional, options))
-            return succeed(None)
+        class NoConnector:
+            def __init__(self, server: str, **options: Any) -> None:
+                given.update(options, server=server)
 
-        self.patch(opening, "connect", connect)
+            def connect(self, *account: Any) -> Deferred[None]:
+                given["account"] = account
+                return succeed(None)
+
+        self.patch(access_module, "Connector", NoConnector)
         said = access("--user", "ada", *arguments, server=server)
         work = opening.log_in(said, "secret", reactor or Reactor())
         self.successResultOf(Deferred.fromCoroutine(work))
-        [(positional, options)] = calls
-        return {"positional": positional, **options}
+        return given
 
     def test_cleartext_password_is_allowed_only_to_loopback_or_on_request(self) -> None:
         """The address decides, and the name does not."""
@@ -170,14 +174,15 @@ class AccessTests(SynchronousTestCase):
             *("--system-trust", "--no-pipeline", "--no-capa", "--no-verify"),
             *("--client-certificate", "ours.pem"),
         )
-        self.assertEqual(
-            options["positional"], ("host", "ada", "secret", None, Secure.TLS, False)
-        )
-        del options["positional"], options["reactor"]
+        del options["reactor"]
         self.assertIsNone(options.pop("endpoint"))
         self.assertEqual(
             options,
             {
+                "server": "host",
+                "account": ("ada", "secret", None),
+                "secure": Secure.TLS,
+                "verify": False,
                 "auth": "APOP",
                 "timeout": 7.0,
                 "connect_timeout": 30.0,

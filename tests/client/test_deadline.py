@@ -153,6 +153,61 @@ class DeadlineTests(SynchronousTestCase):
         self.limit.stop()
         self.assertFalse(self.limit.running)
 
+    def test_resting_limit_is_not_running_and_does_not_expire(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.rest()
+        self.assertFalse(self.limit.running)
+        self.assertTrue(self.limit.resting)
+        self.clock.advance(60)
+        self.assertFalse(self.limit.resting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(1000)
+        self.assertEqual(self.expired, [])
+
+    def test_limit_started_after_a_rest_keeps_its_delayed_call(self) -> None:
+        self.limit.start("reply", 60)
+        (call,) = self.clock.getDelayedCalls()
+        for _ in range(3):
+            self.clock.advance(15)
+            self.limit.rest()
+            self.limit.start("reply", 60)
+            self.assertTrue(self.limit.running)
+        self.assertEqual(self.clock.getDelayedCalls(), [call])
+        self.clock.advance(59.9)
+        self.assertEqual(self.expired, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.expired, [("reply", 60)])
+
+    def test_shorter_limit_after_a_rest_expires_on_time(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.rest()
+        self.limit.start("TLS handshake", 30)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(30)
+        self.assertEqual(self.expired, [("TLS handshake", 30)])
+
+    def test_stop_after_a_rest_leaves_no_delayed_call(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.rest()
+        self.limit.stop()
+        self.assertFalse(self.limit.resting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_resting_limit_cannot_be_paused(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.rest()
+        self.limit.pause()
+        self.limit.resume()
+        self.assertFalse(self.limit.running)
+
+    def test_rest_ends_a_pause(self) -> None:
+        self.limit.start("reply", 60)
+        self.limit.pause()
+        self.limit.rest()
+        self.assertFalse(self.limit.running)
+        self.limit.resume()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_limit_can_be_restarted_in_its_own_callback(self) -> None:
         def expired(phase: str, seconds: float) -> None:
             self.expired.append((phase, seconds))

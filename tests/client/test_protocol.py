@@ -496,17 +496,32 @@ class TimeLimitTests(SessionTestCase):
 
     def test_time_limit_is_stopped_before_the_last_reply_is_delivered(self) -> None:
         # Application code may take as long as it likes.
-        handle = self.log_in("PIPELINING")
-        running: list[bool] = []
+        handle = self.log_in("PIPELINING", timeout=7)
         asked: list[Deferred[Any]] = [handle.noop(), handle.retrieve(1)]
-        for one in asked:
-            one.addCallback(
-                lambda _: running.append(bool(self.clock.getDelayedCalls()))
-            )
+        asked[1].addCallback(lambda _: self.clock.pump([6, 6, 6]))
         self.server.heard()
         self.server.say(b"+OK\r\n")
+        self.clock.advance(6)
         self.server.say(b"+OK\r\nSubject: a\r\n.\r\n")
-        self.assertEqual(running, [True, False])
+        for one in asked:
+            self.result(one)
+        self.assertIdle()
+
+    def test_time_limit_of_a_command_sent_on_delivery_begins_there(self) -> None:
+        handle = self.log_in(timeout=7)
+        asked: list[Deferred[Any]] = [handle.noop()]
+
+        def ask_again(_: object) -> None:
+            self.clock.advance(5)
+            asked.append(handle.noop())
+
+        asked[0].addCallback(ask_again)
+        self.clock.advance(6)
+        self.server.say(b"+OK\r\n")
+        self.clock.advance(6.9)
+        self.pending(asked[1])
+        self.clock.advance(0.2)
+        self.over(asked[1:])
 
     def test_timeout_restarts_with_each_reply(self) -> None:
         handle = self.log_in("PIPELINING", timeout=7)

@@ -75,11 +75,21 @@ class Speaker(Protocol):
 
 def asked(command: Command[Any], sink: Sink | None = None) -> Exchange:
     """Return an exchange whose callbacks a dialogue must not call."""
-    return Exchange(command, _called, _called, sink, _called)
+    return Exchange(command, _NeverCalled(), sink, _called)
 
 
 def _called(result: object) -> None:
     raise AssertionError("a dialogue called a callback")
+
+
+class _NeverCalled:
+    """Who waits for a reply, and hears of it from the owner of the dialogue only."""
+
+    def callback(self, result: object) -> None:
+        _called(result)
+
+    def errback(self, error: object) -> None:
+        _called(error)
 
 
 def logged_in(

@@ -170,7 +170,9 @@ class CloseTests(SynchronousTestCase):
         dialogue.close(FOREVER)
         self.assertEqual(failures(dialogue), exchanges[1:])
 
-    def test_closed_dialogue_keeps_nothing_of_a_listing(self) -> None:
+    def test_nothing_of_a_listing_is_kept_after_its_end_or_that_of_the_dialogue(
+        self,
+    ) -> None:
         readers: list[weakref.ref[ListingReader]] = []
 
         class Watched(List):
@@ -179,12 +181,17 @@ class CloseTests(SynchronousTestCase):
                 readers.append(weakref.ref(reader))
                 return reader
 
-        dialogue, _ = logged_in(Watched())
-        said(dialogue, b"+OK\r\n1 1\r\n")
-        self.assertIsNot(readers[0](), None)
-        dialogue.close(FOREVER)
-        gc.collect()
-        self.assertIs(readers[0](), None)
+        for rest in (b"", b"2 2\r\n.\r\n"):
+            readers.clear()
+            dialogue, _ = logged_in(Watched())
+            said(dialogue, b"+OK\r\n1 1\r\n")
+            self.assertIsNot(readers[0](), None)
+            if rest:
+                said(dialogue, rest)
+            else:
+                dialogue.close(FOREVER)
+            gc.collect()
+            self.assertIs(readers[0](), None)
 
 
 class TransferTests(SynchronousTestCase):

@@ -12,8 +12,27 @@ from pop3connect.sansio.exchange import Exchange
 from .owner import SINK
 
 
+class Waiting:
+    """Who waits for a reply."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def note(self, result: object) -> None:
+        self.heard.append(f"noted {result}")
+
+    def callback(self, result: object) -> None:
+        self.heard.append(result)
+
+    def errback(self, error: object) -> None:
+        self.heard.append(error)
+
+
 class ExchangeTests(SynchronousTestCase):
     """`Exchange`"""
+
+    def setUp(self) -> None:
+        self.reply = Waiting()
 
     def test_exchange_stores_its_command_and_sink(self) -> None:
         command = Retrieve(1)
@@ -38,17 +57,26 @@ class ExchangeTests(SynchronousTestCase):
         exchange.refused(CommandError("no"))
 
     def test_reply_after_drop_reaches_no_callback(self) -> None:
-        heard: list[object] = []
-        exchange = Exchange(Noop(), heard.append, heard.append)
+        exchange = Exchange(Noop(), self.reply)
         exchange.drop()
         self.assertTrue(exchange.dropped)
         exchange.succeed(None)
         exchange.fail(CommandError("no"))
-        self.assertEqual(heard, [])
+        self.assertEqual(self.reply.heard, [])
 
     def test_reply_after_drop_is_still_noted(self) -> None:
-        heard: list[object] = []
-        exchange = Exchange(Noop(), heard.append, noted=heard.append)
+        exchange = Exchange(Noop(), self.reply, noted=self.reply.note)
         exchange.drop()
         exchange.succeed("done")
-        self.assertEqual(heard, ["done"])
+        self.assertEqual(self.reply.heard, ["noted done"])
+
+    def test_reply_is_noted_before_it_is_delivered(self) -> None:
+        exchange = Exchange(Noop(), self.reply, noted=self.reply.note)
+        exchange.succeed("done")
+        self.assertEqual(self.reply.heard, ["noted done", "done"])
+
+    def test_error_is_delivered_and_not_noted(self) -> None:
+        exchange = Exchange(Noop(), self.reply, noted=self.reply.note)
+        error = CommandError("no")
+        exchange.fail(error)
+        self.assertEqual(self.reply.heard, [error])
