@@ -290,7 +290,7 @@ class Database:
 
     # -- errors
 
-    def explain(self, error: Exception) -> JournalError | None:
+    def explain(self, error: BaseException) -> JournalError | None:
         """
         Return the error of a whole database, for people.
 

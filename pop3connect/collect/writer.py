@@ -57,7 +57,7 @@ class Worker:
         name: str,
         connect: Callable[[], sa.Connection],
         reactor: IReactorFromThreads | None,
-        explain: Callable[[Exception], Exception | None],
+        explain: Callable[[BaseException], Exception | None],
         hook: Callable[[str], None] | None = None,
     ) -> None:
         self._connect = connect
@@ -133,7 +133,7 @@ class Worker:
         self._since = time.monotonic()
         try:
             outcomes = self._run(group)
-        except Exception as error:  # noqa: BLE001 - each caller is told
+        except BaseException as error:  # noqa: BLE001 - each caller is told
             outcomes = [Failure(self._explain(error) or error) for _ in group]
             # What a failed commit leaves behind is not known; a new connection knows.
             self._disconnect()

@@ -4,6 +4,8 @@ The journal's messages: from the first row to the last.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 from pop3connect.collect import journal as module
@@ -443,8 +445,10 @@ class ForgettingTests(MessageCase):
         return self.listed(row.id)
 
     def test_message_whose_deliveries_wait_is_kept(self) -> None:
-        (row,) = self.add(self.owner, new_message("b", "box"))
-        self.assertEqual(self.forget(row), [])
+        for spool in (Path("/spool/b.eml"), None):
+            # Without one, its file is in the tmp of a Maildir.
+            (row,) = self.add(self.owner, new_message(f"b {spool}", "box", spool=spool))
+            self.assertEqual(self.forget(row), [])
 
     def test_message_that_was_set_aside_with_a_copy_is_kept(self) -> None:
         (row,) = self.add(self.owner, new_message("b", "box"))
