@@ -11,11 +11,11 @@ from .accounts import accounts_group
 from .collected import messages_group
 from .database import database_group
 from .exits import Exit
+from .fetch import fetch_command
 from .info import info_command
 from .listing import list_command, stat_command
 from .messages import delete_command, get_command, top_command
 from .output import prepare, tell
-from .saving import fetch_command
 
 __all__ = ["main", "pop3connect"]
 

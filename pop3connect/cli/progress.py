@@ -18,19 +18,21 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-__all__ = ["progress_bar"]
+__all__ = ["Show", "progress_bar"]
+
+Show = Callable[[int, int], object]
+"""Shows how many bytes have arrived, and how many there will be in all."""
 
 
 @contextmanager
-def progress_bar(octets: int) -> Iterator[Callable[[int], object]]:
+def progress_bar() -> Iterator[Show | None]:
     """
     Show a bar on a terminal; in a pipe or a log show nothing.
 
-    :param octets: the size of all messages.
-    :return: a function to call with the size of each piece that arrives.
+    :return: a function to call at each piece; ``None``: nothing is shown.
     """
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
-        yield _nothing
+        yield None
         return
     with Progress(
         TextColumn("fetching"),
@@ -41,9 +43,5 @@ def progress_bar(octets: int) -> Iterator[Callable[[int], object]]:
         console=Console(stderr=True),
         transient=True,
     ) as shown:
-        task = shown.add_task("", total=octets)
-        yield lambda piece: shown.advance(task, piece)
-
-
-def _nothing(octets: int) -> None:
-    """Show nothing."""
+        task = shown.add_task("", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
@@ -32,7 +33,7 @@ from ..reactors import steady_time
 from .exits import exit_status, words
 from .output import tell
 
-__all__ = ["Work", "finish", "report", "run_reactor"]
+__all__ = ["Work", "finish", "report", "run_reactor", "show_warning", "worded"]
 
 Work = Callable[[Any], Coroutine[Any, Any, int]]
 """Does the work of a command with a reactor, and returns the exit status."""
@@ -90,12 +91,12 @@ def run_reactor(work: Work) -> int:
     # Of certificates with a serial number below 1.  The warning would not help the
     # user; `info` shows such a certificate as one that cannot be parsed.
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-    globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([show_warning], redirectStandardIO=False)
     reactor.callWhenRunning(begin)
     try:
         reactor.run()
     finally:
-        globalLogPublisher.removeObserver(_warn)
+        globalLogPublisher.removeObserver(show_warning)
     result = outcome[0] if outcome else None
     if isinstance(result, int):
         return result
@@ -105,8 +106,23 @@ def run_reactor(work: Work) -> int:
     return 128 + signals[0]
 
 
+_wordings: list[Callable[[LogEvent], str | None]] = [formatEvent]
+
+
+@contextmanager
+def worded(wording: Callable[[LogEvent], str | None]) -> Iterator[None]:
+    """Let a function return the texts of warnings; ``""``: nothing is shown."""
+    _wordings.append(wording)
+    try:
+        yield
+    finally:
+        _wordings.remove(wording)
+
+
 @provider(ILogObserver)
-def _warn(event: LogEvent) -> None:
+def show_warning(event: LogEvent) -> None:
     """Show a warning of the library."""
     if event["log_level"] >= LogLevel.warn:
-        tell(formatEvent(event))
+        text = _wordings[-1](event)
+        if text:
+            tell(text)
