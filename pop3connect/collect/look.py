@@ -120,6 +120,8 @@ class Look:
         self.facts: dict[str, Any] = {}
         # What is to be passed over in the sessions of this look, and the rows of it.
         self.passed: set[str] = set()
+        # The keys of suspects that this look does not try.
+        self.resting: set[str] = set()
         self.suspects = False
         self._expected = self._received = 0
         self.last_retrieved: float | None = None
@@ -236,7 +238,13 @@ class Look:
         if not most or not self.may_retrieve():
             return
         rows = await self.journal.messages(self.account, {MessageState.SUSPECT})
-        due = [row for row in rows if suspect_due(row, now) and self._is_chosen(row)]
+        due = [
+            row
+            for row in rows
+            if suspect_due(row, now)
+            and self._is_chosen(row)
+            and row.key not in self.resting
+        ]
         due.sort(key=lambda row: memory.turns.get(row.id, -math.inf))
         memory.turns = {r.id: memory.turns[r.id] for r in rows if r.id in memory.turns}
         for row in due[:most]:

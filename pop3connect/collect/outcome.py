@@ -11,6 +11,7 @@ import attrs
 
 from ..destinations.incoming import Keeper
 from ..errors import POP3Error
+from .records import MessageRow
 
 __all__ = ["EndedError", "HeldError", "Memory", "Outcome", "Plan", "Planned"]
 
@@ -72,6 +73,8 @@ class Outcome:
     :ivar passed_over: messages that rules leave on the server, known ones too: how many
         for each reason.
     :ivar failed: why messages could not be retrieved or deleted; the errors name them.
+    :ivar bad_before: messages that could not be retrieved by earlier looks, and are not
+        retrieved now: numbers and rows.
     :ivar undeleted: messages that the server refused to delete.
     :ivar unconfirmed: messages that are marked for deletion, and QUIT is not confirmed.
     :ivar quit: why QUIT was not confirmed.
@@ -95,6 +98,7 @@ class Outcome:
     before: int | None = None
     passed_over: Mapping[str, int] = attrs.Factory(dict)
     failed: dict[str, POP3Error] = attrs.Factory(dict)
+    bad_before: dict[str, tuple[int, MessageRow]] = attrs.Factory(dict)
     undeleted: int = 0
     unconfirmed: int = 0
     quit: POP3Error | None = None
@@ -112,7 +116,7 @@ class Outcome:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
             *("listed", "there", "waiting", "bad", "left", "again", "looked", "quit"),
-            "passed_over",
+            *("passed_over", "bad_before"),
         ):
             setattr(self, name, getattr(other, name))
         self.before = other.before if self.before is None else self.before

@@ -467,6 +467,12 @@ class Session:
         self._outcome.there, self._outcome.bad = there, bad
         if self._alone is None:
             self._outcome.passed_over = passed_over
+            self._outcome.bad_before = {
+                self._want(number).mark: (number, row)
+                for number, row in found.known.items()
+                if row.state in (MessageState.SUSPECT, MessageState.SET_ASIDE)
+                and self._is_chosen(number)
+            }
         if self._outcome.before is None:
             self._outcome.before = before
         wanted.sort(key=lambda each: each.number)
@@ -685,6 +691,7 @@ class Session:
         for wanted, _, _ in good:
             self._wanted.pop(wanted.number, None)
             self._outcome.failed.pop(wanted.mark, None)
+            self._outcome.bad_before.pop(wanted.mark, None)
         self._outcome.new += len(good)
 
     def _new(
@@ -841,6 +848,8 @@ class Session:
                 number=wanted.number,
             ),
             arrived.content if got else None,
+            # The server has trouble with it, which needs some time.
+            rest=not got,
         )
 
     async def _broke(
@@ -867,8 +876,13 @@ class Session:
         content: Content | None = None,
         *,
         received: tuple[int, int] | None = None,
+        rest: bool = False,
     ) -> None:
-        """Note that a message could not be retrieved: it becomes a suspect."""
+        """
+        Note that a message could not be retrieved: it becomes a suspect.
+
+        :param rest: whether it is not tried alone before the next look.
+        """
         look, account, journal = self._look, self._account, self._journal
         outcome = self._outcome
         outcome.refused += 1
@@ -883,11 +897,14 @@ class Session:
                 content = content_of(header)
             if content is not None:
                 content = attrs.evolve(content, body="")
+            key = self._key(wanted, content)
+            if rest:
+                look.resting.add(key)
             await journal.add(
                 account,
                 [
                     NewMessage(
-                        key=self._key(wanted, content),
+                        key=key,
                         uid=wanted.uid,
                         size=wanted.size,
                         content=content,
