@@ -23,9 +23,10 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.python.failure import Failure
 
 from ..address import POP3_PORT, POP3S_PORT
-from ..collect.inventory import Inventory
+from ..collect.inventory import Inventory, ListingRefusedError
 from ..collect.lock import InUseError
 from ..collect.outcome import HeldError, Outcome
+from ..collect.records import MessageState
 from ..collect.service import CollectService
 from ..collect.settings import AccountSettings, Config
 from ..destinations.base import Later
@@ -93,7 +94,7 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         died=_ignore,
     )
     total = Outcome(name)
-    with worded(_worded), progress_bar() as show:
+    with worded(_Wording()), progress_bar() as show:
         try:
             running = _run(service, job, _Report(total, show), reactor)
             outcomes = await _to_its_end(running)
@@ -334,14 +335,25 @@ async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
 # -- what the user is told
 
 
-def _worded(event: LogEvent) -> str:
-    """Return the text of a warning of the collector; ``""``: it is told otherwise."""
-    if "problem" in event or str(event.get("topic", "")).startswith("skip "):
-        # The outcome has it.
-        return ""
-    text = str(event.get("log_format") or "")
-    # There is only one.
-    return formatEvent({**event, "log_format": text.removeprefix("{account}: ")})
+class _Wording:
+    """Words the warnings of a run, each once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, event: LogEvent) -> str:
+        """Return the text of a warning; ``""``: it was told, or will be."""
+        if "problem" in event or str(event.get("topic", "")).startswith("skip "):
+            # The outcome has it.
+            return ""
+        form = str(event.get("log_format") or "")
+        # There is only one account.
+        short = {**event, "log_format": form.removeprefix("{account}: ")}
+        text = formatEvent(short) or ""
+        if text in self._told:
+            return ""
+        self._told.add(text)
+        return text
 
 
 def _tell_what_is_safe(outcome: Outcome) -> None:
@@ -390,6 +402,9 @@ def _failed(state: Path, outcome: Outcome, error: BaseException) -> BaseExceptio
             "'pop3connect accounts' and 'pop3connect messages' take "
             f"--database {shlex.quote(os.fspath(state / _DATABASE))}"
         )
+    if isinstance(error, ListingRefusedError):
+        tell(words(error))
+        return error.refusal
     if isinstance(error, Later):
         return POP3Error(str(error))
     return error
@@ -411,13 +426,11 @@ def _tell_the_rest(job: Job, state: Path, outcome: Outcome) -> int:
         status = Exit.LOCAL_FILES
         if isinstance(outcome.error, (POP3Error, OSError)):
             status = exit_status(outcome.error)
-    given_up = outcome.bad - len(outcome.failed)
-    if given_up > 0:
-        tell(
-            f"{counted(given_up, 'message')} given up after several attempts; "
-            "'pop3connect messages aside' shows why, with "
-            f"--database {shlex.quote(os.fspath(state / _DATABASE))}"
-        )
+    for mark, (number, row) in outcome.bad_before.items():
+        if mark not in outcome.failed:
+            aside = row.state is MessageState.SET_ASIDE
+            then = "given up" if aside else "a later run tries it again"
+            tell(f"message {number}: {row.reason}; {then}")
     if outcome.bad or outcome.undeleted:
         return Exit.REFUSED
     if outcome.waiting:
