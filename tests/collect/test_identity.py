@@ -261,6 +261,17 @@ class SizeDiffersTests(IdentityTestCase):
         found = self.look([other, B], [A.row, other.unreadable, B.row])
         self.assert_found(found, {1: other.unreadable, 2: B.row}, absent=[A.row])
 
+    def test_size_and_header_are_too_little_if_several_rows_have_the_header(
+        self,
+    ) -> None:
+        copy = A.but(uid="u9", size=540, body="footer")
+        rows = [A.row, copy.row]
+        # The two have changed their unique-ids.
+        mails = [copy.but(uid="u1"), A.but(uid="u9")]
+        found = self.look(mails, rows)
+        self.assert_found(found, {1: copy.row, 2: A.row})
+        self.assert_read(headers={1, 2}, bodies={1, 2})
+
     def test_header_that_cannot_be_read_is_taken_from_the_message(self) -> None:
         mail = A.but(size=501)
         found = identify(inventory_of(mail, B), [A.row, B.row], ACCOUNT)
@@ -343,6 +354,25 @@ class DeletedTests(IdentityTestCase):
         self.assert_found(found, {1: A.deleted, 2: B.row})
         self.assertEqual(found.returned, {1: A.deleted})
         self.assertEqual(found.renamed, {1: A.deleted})
+
+    def test_equal_report_without_message_id_is_new_under_another_uid(self) -> None:
+        old = A.but(message_id=False)
+        for uid in ("u9", ""):
+            report = old.but(uid=uid)
+            found = self.look([report, B], [old.deleted, B.row])
+            self.assert_found(found, {2: B.row}, new=[1], absent=[old.deleted])
+            self.assert_read()
+
+    def test_uid_of_a_deleted_message_whose_header_others_have_needs_the_body(
+        self,
+    ) -> None:
+        copy = A.but(uid="u9", size=540, body="footer")
+        rows = [A.deleted, copy.row]
+        found = self.look([A.but(size=501), copy], rows)
+        self.assert_found(found, {1: A.deleted, 2: copy.row})
+        self.assert_read(headers={1}, bodies={1})
+        found = self.look([A.but(body="another"), copy], rows)
+        self.assert_found(found, {2: copy.row}, new=[1], absent=[A.deleted])
 
     def test_message_that_is_kept_comes_before_a_deleted_one(self) -> None:
         kept = A.but(uid="u9")
@@ -451,6 +481,29 @@ class AllNewTests(IdentityTestCase):
         self.assert_found(found, {1: old.seen})
         found = self.look([old.but(uid="n1", size=501)], [old.seen])
         self.assert_found(found, {}, new=[1], absent=[old.seen])
+
+    def test_few_messages_of_the_same_size_need_the_body_too(self) -> None:
+        copy = A.but(uid="n1", body="footer")
+        found = self.look([copy, B], [A.row, B.row])
+        self.assert_found(found, {2: B.row}, new=[1], absent=[A.row])
+        self.assert_read(headers={1}, bodies={1})
+        found = self.look([copy, B], [A.seen, B.row])
+        self.assert_found(found, {1: A.seen, 2: B.row})
+
+    def test_second_copy_among_many_is_told_apart_if_both_are_known(self) -> None:
+        mails = [Mail(name, name, 500 + ord(name)) for name in "abcd"]
+        copy = mails[0].but(uid="e", size=700, body="footer")
+        other = copy.but(uid="ne", body="another footer")
+        rows = [*(mail.row for mail in mails), copy.row]
+        moved = [mail.but(uid=f"n{mail.uid}") for mail in mails]
+        found = self.look([*moved, other], rows, attrs.evolve(ACCOUNT, listed=5))
+        self.assertEqual((found.new, found.absent), ((5,), (copy.row,)))
+        # The same with other sizes.
+        moved = [mail.but(size=mail.size + 9) for mail in moved]
+        found = self.look(
+            [*moved, other.but(size=800)], rows, attrs.evolve(ACCOUNT, listed=5)
+        )
+        self.assertEqual((found.new, found.absent), ((5,), (copy.row,)))
 
     def test_few_messages_of_other_sizes_need_the_body(self) -> None:
         # One message left, and it has the header of a known one: more likely a second
@@ -648,6 +701,13 @@ class NoUniqueIdTests(IdentityTestCase):
         found = self.look([mail.but(size=mail.size + 9) for mail in mails], rows)
         self.assert_found(found, dict(enumerate(rows, 1)))
 
+    def test_twin_of_a_deleted_message_is_told_apart_by_its_body(self) -> None:
+        old, twin = self.no_uids(A, A.but(body="other"))
+        for mail, row in ((twin, twin.row), (old, old.deleted)):
+            found = self.look([mail], [old.deleted, twin.row])
+            self.assertEqual(found.known, {1: row})
+            self.assert_read(headers={1}, bodies={1})
+
     def test_deleted_message_that_is_still_listed_is_recognised(self) -> None:
         (old,) = self.no_uids(A)
         found = self.look([old], [old.deleted])
@@ -689,6 +749,32 @@ class NoUniqueIdTests(IdentityTestCase):
         self.assertEqual(found.known, {1: old.unreadable})
         self.assertEqual((found.unread, found.new), ({2}, ()))
         self.assertEqual(found.absent, (other.row,))
+
+
+class UnreadableTests(IdentityTestCase):
+    """A message that could not be read is read at last: its row has no header."""
+
+    def test_it_takes_its_row(self) -> None:
+        found = self.look([A, B], [A.unreadable, B.row])
+        found = found.compared({1: A.content})
+        self.assert_found(found, {1: A.unreadable, 2: B.row})
+
+    def test_it_may_have_been_delivered_while_it_had_no_uid(self) -> None:
+        rows = [A.unreadable, A.but(uid="").row]
+        found = self.look([A], rows)
+        self.assertEqual(found.known, {1: A.unreadable})
+        found = self.read(found.compared({1: A.content}), [A])
+        self.assert_found(found, {1: rows[1]}, absent=[A.unreadable])
+        self.assertEqual(found.renamed, {1: rows[1]})
+
+    def test_its_equal_twin_keeps_the_row_that_was_delivered(self) -> None:
+        twin = A.but(uid="u2")
+        mails = [A, twin.but(uid="")]
+        rows = [A.unreadable, twin.row]
+        found = self.look(mails, rows)
+        self.assertEqual(found.known, {1: A.unreadable, 2: twin.row})
+        found = self.read(found.compared({1: A.content}), mails)
+        self.assert_found(found, {1: A.unreadable, 2: twin.row})
 
 
 class MessageNumberTests(IdentityTestCase):

@@ -113,13 +113,13 @@ class Model:
             self.delete(self.mailbox[number % len(self.mailbox)], kind)
         elif kind == "mix":
             self.mix()
-        elif kind == "move":
+        elif kind == "move" and not self.good:
             self.move()
         else:
-            # Other sizes are only compared while no unique-id is known, and if so many
-            # are found then, by header: nothing else may have happened.
+            # Other sizes are only compared while no unique-id is known, and many
+            # messages are recognised by their headers: nothing else may have happened.
             self.look("", number)
-            self.move(9 + number)
+            self.move(0 if kind == "move" else 9 + number)
             self.look(fault if fault in COMPLETE else "", number)
 
     # -- the mailbox
