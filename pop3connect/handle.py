@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
@@ -456,6 +456,15 @@ class Handle:
         except UsageError as error:
             return fail(error)
         return self._protocol.submit(command, sink, noted)
+
+
+def top_into(handle: Handle, number: int, destination: Writable) -> Deferred[int]:
+    """
+    Fetch the header of a message into a file, as `Handle.retrieve` fetches a message.
+
+    For the collector: a header that does not end must not fill the memory.
+    """
+    return handle._submit(cast(Any, Top), number, 0, sink=sink_for(destination))
 
 
 def _size(listing: Listing) -> int:

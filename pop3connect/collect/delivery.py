@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -331,7 +331,9 @@ class Courier:
             begin = group if allowed is None else group[:allowed]
             if begin and not target.busy and not self._stopping:
                 begun += len(begin)
-                self._begin(target, begin)
+                if self._tried is not None:
+                    self._tried.update(due.message.id for due in begin)
+                self._begin(target, begin, self._deliver)
         return begun
 
     def _allowed(self, target: Target, now: float) -> int | None:
@@ -362,13 +364,16 @@ class Courier:
             self._owner.complain(self.name, str(error))
             return None
 
-    def _begin(self, target: Target, dues: list[DueDelivery]) -> None:
+    def _begin(
+        self,
+        target: Target,
+        dues: list[DueDelivery],
+        work: Callable[[Target, list[DueDelivery]], Coroutine[Any, Any, None]],
+    ) -> None:
         target.busy = True
         ids = {due.message.id for due in dues}
         self._underway |= ids
-        if self._tried is not None:
-            self._tried |= ids
-        task = Deferred.fromCoroutine(self._deliver(target, dues))
+        task = Deferred.fromCoroutine(work(target, dues))
         self._tasks.add(task)
 
         def done(result: object) -> None:
@@ -379,9 +384,11 @@ class Courier:
             if error is not None:
                 self.doubt(ids)
                 self._owner.stuck(dues)
+                target.given_up = self._tried is not None
                 if not isinstance(error, CancelledError):
                     self._tools.trouble(error)
-            if not self._stopping:
+            elif not self._stopping:
+                # Otherwise the next round comes after a while.
                 self.wake()
 
         task.addBoth(done)
@@ -510,9 +517,13 @@ class Courier:
                 "from": mail.sender,
                 "subject": mail.subject,
             }
-            settled = await self._tools.journal.deliver_to_inbox(
-                due, content, envelope, self._owner.delete_wait(due)
-            )
+            try:
+                settled = await self._tools.journal.deliver_to_inbox(
+                    due, content, envelope, self._owner.delete_wait(due)
+                )
+            except Never as error:
+                await self._failed(target, due, due.delivery, error, path)
+                continue
             self._took(target)
             await self._owner.settled(settled)
 
@@ -701,13 +712,11 @@ class Courier:
     # -- after a crash
 
     async def _recover(self) -> None:
-        """Find out what became of the deliveries that were interrupted."""
+        """Begin to find out what became of the deliveries that were interrupted."""
         dues = await self._tools.journal.interrupted(self.name)
-        doubted = self._doubted
-        self._doubted = set()
-        again: list[DeliveryRow] = []
-        done: list[tuple[DueDelivery, DeliveryRow]] = []
+        doubted, self._doubted = self._doubted, set()
         now = self._tools.wall()
+        groups: dict[int, tuple[Target, list[DueDelivery]]] = {}
         for due in dues:
             number = due.message.id
             if number in self._underway or self._owner.is_underway(number):
@@ -715,15 +724,30 @@ class Courier:
             if doubted is not None and number not in doubted:
                 continue
             target = self._target_of(due)
-            if target is None or self._allowed(target, now) == 0 or target.given_up:
+            if (
+                target is None
+                or target.busy
+                or target.given_up
+                or self._allowed(target, now) == 0
+            ):
                 self._doubted.add(number)
-                continue
+            else:
+                groups.setdefault(id(target), (target, []))[1].append(due)
+        for target, group in groups.values():
+            self._begin(target, group, self._prove)
+
+    async def _prove(self, target: Target, dues: Sequence[DueDelivery]) -> None:
+        """Find out what became of interrupted deliveries, and note it."""
+        again: list[DeliveryRow] = []
+        done: list[tuple[DueDelivery, DeliveryRow]] = []
+        now = self._tools.wall()
+        for due in dues:
             try:
                 proof = await self._proof(target, due, now)
             except (Later, OSError) as error:
                 self.in_trouble(target, error, [due])
-                self._doubted.add(number)
-                continue
+                self.doubt([each.message.id for each in dues])
+                break
             if proof is Proof.DONE:
                 done.append((due, due.delivery))
             else:

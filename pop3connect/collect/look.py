@@ -56,6 +56,9 @@ SESSIONS = 3
 ALONE = 3
 """Suspects that one look tries, each in a session of its own."""
 
+UNCHANGED = 3600.0
+"""Seconds between two notes that the listing has not changed."""
+
 HELD = "held"
 """The class of the error of an account that was held because its mail looks new."""
 
@@ -353,9 +356,7 @@ class Look:
             and not await self.journal.has_work(account)
         ):
             self.outcome.there = len(inventory.sizes)
-            await self.journal.listed(
-                account, absent=None, forget_after=self.forget_after
-            )
+            await self._note_unchanged()
             await self.quit(handle, {})
             self.facts["listing"] = inventory.digest
             return
@@ -363,6 +364,16 @@ class Look:
         await self._clear_up()
         session = Session(self, handle, inventory, chosen, fetch, backwards, alone)
         await session.run(rows)
+
+    async def _note_unchanged(self) -> None:
+        """Count this listing for the messages that are missing, now and then."""
+        now = self.tools.reactor.seconds()
+        last = self.memory.listed_at
+        if last is None or now - last >= UNCHANGED:
+            self.memory.listed_at = now
+            await self.journal.listed(
+                self.account, absent=None, forget_after=self.forget_after
+            )
 
     async def _clear_up(self) -> None:
         """Remove what was kept before an error of the journal, if no row names it."""
@@ -427,9 +438,13 @@ class Look:
         """
         End the session, and note what was deleted.
 
+        QUIT changes something if messages are marked, or if some were retrieved: there
+        are servers that do not list those again.
+
         :param marked: the messages that are marked for deletion, by number.
         """
-        await self.fence(handle)
+        if marked or self.outcome.new:
+            await self.fence(handle)
         before = self.outcome.unconfirmed
         self.outcome.unconfirmed += len(marked)
         try:

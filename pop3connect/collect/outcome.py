@@ -30,9 +30,10 @@ class Memory:
     What is remembered of an account from look to look, and lost with the process.
 
     :ivar dirty: rows must be read although the listing has not changed.
-    :ivar shorts: hashes of short messages, by unique-id or number and size.
+    :ivar shorts: hashes of short messages, by their keys.
     :ivar told: what was logged once.
     :ivar cut: bytes after which sessions were cut: from, to.
+    :ivar listed_at: when an unchanged listing was last noted, by the reactor's clock.
     :ivar login_at: the last login, by the reactor's clock.
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
@@ -46,6 +47,7 @@ class Memory:
     shorts: dict[str, str] = attrs.Factory(dict)
     told: set[str] = attrs.Factory(set)
     cuts: list[tuple[int, int]] = attrs.Factory(list)
+    listed_at: float | None = None
     login_at: float | None = None
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)

@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 from ..destinations.incoming import HEAD, Incoming, Keeper
 from ..errors import CommandError, POP3Error
 from ..handle import Handle
+from ..headers import MAX_HEADER
 from .content import BodyHash, content_of
 from .records import Content
 from .tools import Tools
 
-__all__ = ["Arrived", "BrokenError", "FloodError", "Retrieval"]
+__all__ = ["Arrived", "BrokenError", "FloodError", "Header", "Retrieval"]
 
 AHEAD = 256
 """Messages that are asked for before the first of them has come."""
@@ -34,6 +35,44 @@ GROUPS = 3
 
 FLOOD = 1024 * 1024
 """Bytes that a message may have beyond four times its size in LIST."""
+
+
+class Header:
+    """
+    A header that is being received by TOP.
+
+    :param listed: the size of its message in LIST.
+    """
+
+    def __init__(self, server: str, number: int, listed: int) -> None:
+        self._server = server
+        self._number = number
+        self._most = 4 * listed + FLOOD
+        self._received = 0
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """
+        Take a piece.
+
+        :raises FloodError: it does not end.
+        """
+        if self._received <= MAX_HEADER:
+            self._pieces.append(data)
+        self._received += len(data)
+        if self._received > self._most:
+            raise FloodError(
+                f"the header is longer than {self._most} bytes",
+                server=self._server,
+                verb="TOP",
+                number=self._number,
+            )
+
+    def complete(self) -> bytes:
+        """Return its beginning, once it is there."""
+        content = b"".join(self._pieces)
+        self._pieces.clear()
+        return content
 
 
 class FloodError(POP3Error):
@@ -100,6 +139,7 @@ class Retrieval:
     :param keeper: makes the files.
     :param take: keeps and notes a group of messages that have arrived; they are on disk
         when its result fires.
+    :param ask: asks for a message; default: by RETR.
     :param estimate: whether sizes in LIST mean nothing.
     :param going: returns whether more may be asked for.
     :param progress: called with the number of bytes of each piece.
@@ -115,6 +155,7 @@ class Retrieval:
         account: str,
         take: Callable[[list[Arrived]], Awaitable[None]],
         *,
+        ask: Callable[[int, Incoming], Deferred[int]] | None = None,
         estimate: bool = False,
         going: Callable[[], bool] = lambda: True,
         progress: Callable[[int], object] | None = None,
@@ -124,6 +165,7 @@ class Retrieval:
         self._keeper = keeper
         self._account = account
         self._take = take
+        self._ask = ask or handle.retrieve
         self._estimate = estimate
         self._going = going
         self._progress = progress
@@ -191,7 +233,7 @@ class Retrieval:
                         break
                     arrived = self.begin(number, sizes.get(number, 0))
                     expected += arrived.listed
-                    asked = self._handle.retrieve(number, arrived.incoming)
+                    asked = self._ask(number, arrived.incoming)
                     coming.append((arrived, asked))
                 if not coming:
                     return

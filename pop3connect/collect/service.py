@@ -82,6 +82,8 @@ FULL = 60.0
 KEPT = 30 * 24 * 3600.0
 """Seconds that the rows of an account stay that has left the configuration."""
 
+MINUTE = 60.0
+
 HOUR = 3600.0
 
 DISKS = 4
@@ -200,7 +202,7 @@ class CollectService(MultiService):
         self._wanted: set[str] = set()
         self._loops: list[Deferred[None]] = []
         self._seen: dict[str, float] = {}
-        self._counted_at = -math.inf
+        self._seen_at = self._forgotten_at = -math.inf
         self._upkeep_at = -math.inf
         self._claiming: Deferred[None] | None = None
         self._stopping = False
@@ -848,9 +850,11 @@ class CollectService(MultiService):
             if silent:
                 self._fail(EndedError(f"{silent} has not worked for a minute"))
                 return
-        if now >= self._counted_at + HOUR:
-            self._counted_at = now
+        if now >= self._seen_at + MINUTE:
+            self._seen_at = now
             await self._journal.machine_seen(__version__, len(self._running))
+        if now >= self._forgotten_at + HOUR:
+            self._forgotten_at = now
             if self._trusted():
                 for name in await self._journal.forget_accounts(KEPT):
                     log.info("{account}: its rows were removed", account=name)

@@ -8,9 +8,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -18,6 +27,7 @@ from twisted.logger import Logger
 
 from ..client.ahead import answers
 from ..destinations.base import Later, Mail
+from ..destinations.incoming import Incoming
 from ..errors import (
     CommandError,
     ConnectionLostError,
@@ -25,7 +35,7 @@ from ..errors import (
     ProtocolError,
     TimedOutError,
 )
-from ..handle import Handle
+from ..handle import Handle, top_into
 from .content import content_of, unused_key
 from .delivery import Target
 from .identity import Identified, identify_steps
@@ -44,9 +54,10 @@ from .records import (
     NewDelivery,
     NewMessage,
 )
-from .retrieval import AHEAD, Arrived, BrokenError, Retrieval
+from .retrieval import AHEAD, Arrived, BrokenError, Header, Retrieval
 from .rules import FIRST_LOOK
 from .schedule import after_failed_retrieval
+from .tools import sleep
 from .wording import words
 
 if TYPE_CHECKING:
@@ -56,11 +67,16 @@ __all__ = ["Session"]
 
 log = Logger()
 
+T = TypeVar("T")
+
 SLOW = 30.0
 """Seconds that a look waits, after its last RETR, for destinations that may be slow."""
 
 CHUNK = 256
 """Headers that are read before their messages are judged."""
+
+SLICE = 5_000
+"""Messages of a large mailbox that are looked at in one turn of the reactor."""
 
 HEADERS = 2 * 1024 * 1024
 """Bytes of headers that are kept, so that they are not read twice in one session."""
@@ -90,6 +106,10 @@ class Wanted:
     def mark(self) -> str:
         """What recognises it in the next session of this look."""
         return self.uid or f"{self.number} {self.size}"
+
+
+_Skipped = tuple[Wanted, str, Content | None]
+"""A message, the reason why it is skipped, and what is known of it."""
 
 
 class Session:
@@ -124,6 +144,8 @@ class Session:
         self._account = look.account
         self._rules = look.rules
         self._outcome = look.outcome
+        # Whether nothing is ever deleted.
+        self._kept = look.rules.delete_after(0.0) is None
         self._keys: set[str] = set()
         # Headers that were read in this session.
         self._headers: dict[int, bytes] = {}
@@ -179,7 +201,7 @@ class Session:
             row.state is MessageState.DELIVERED for row in final.values()
         )
         outcome.waiting = sum(number not in final for number in self._retrieved)
-        self._remember(found, left, marked, deleted)
+        await self._remember(found, left, marked, deleted)
 
     def _key(self, wanted: Wanted, content: Content | None) -> str:
         """Return the key of a message."""
@@ -208,14 +230,16 @@ class Session:
             while not found.decided:
                 contents = await self._read(found.headers, found.bodies)
                 found = await look.sliced(found.compared_steps(contents))
-            unproven = [
-                number
-                for number, row in found.known.items()
-                if number not in found.contents
-                and number not in tried
-                and self._is_chosen(number)
-                and (self._deletable(row) or row.id in look.memory.doubted)
-            ]
+            unproven: list[int] = []
+            async for part in self._slices(found.known.items()):
+                unproven += [
+                    number
+                    for number, row in part
+                    if number not in found.contents
+                    and number not in tried
+                    and self._is_chosen(number)
+                    and (self._deletable(row) or row.id in look.memory.doubted)
+                ]
             if not unproven:
                 return found
             tried.update(unproven)
@@ -231,10 +255,21 @@ class Session:
                 row.id for number, row in found.known.items() if number in proofs
             )
 
+    async def _slices(self, values: Collection[T]) -> AsyncGenerator[Sequence[T], None]:
+        """Yield values in slices, and let the reactor work in between."""
+        left = iter(values)
+        while part := list(islice(left, SLICE)):
+            yield part
+            if len(part) == SLICE:
+                await sleep(self._tools.reactor, 0)
+                self._look.check()
+
     def _is_chosen(self, number: int) -> bool:
         return self._chosen is None or number in self._chosen
 
     def _deletable(self, row: MessageRow) -> bool:
+        if self._kept:
+            return False
         return row.reason != SHORT and self._rules.deletable(
             row, self._journal.now(), trusted=self._tools.trusted()
         )
@@ -268,14 +303,18 @@ class Session:
             row,
         )
 
-    async def _tops(self, numbers: Sequence[int]) -> Any:
+    async def _tops(
+        self, numbers: Iterable[int]
+    ) -> AsyncGenerator[tuple[int, bytes | None], None]:
         """Yield the header of each message; ``None``: the server refuses it."""
-        cached = [number for number in numbers if number in self._headers]
-        for number in cached:
-            yield number, self._headers[number]
-        asked = [number for number in numbers if number not in self._headers]
+        asked: list[int] = []
+        for number in numbers:
+            if number in self._headers:
+                yield number, self._headers[number]
+            else:
+                asked.append(number)
         self._look.check()
-        coming = answers(asked, self._handle.top)
+        coming = answers(asked, self._top)
         at = 0
         try:
             async for number, answer in coming:
@@ -283,14 +322,20 @@ class Session:
                 if isinstance(answer, CommandError):
                     yield number, None
                     continue
+                header = answer.complete()
                 if self._headers_size < HEADERS:
-                    self._headers[number] = answer
-                    self._headers_size += len(answer)
-                yield number, answer
+                    self._headers[number] = header
+                    self._headers_size += len(header)
+                yield number, header
         except POP3Error as error:
             raise await self._broke(asked[at], error, (0, 0)) from error
         finally:
             await coming.aclose()
+
+    def _top(self, number: int) -> Deferred[Header]:
+        size = self._inventory.sizes.get(number, 0)
+        header = Header(str(self._handle.server), number, size)
+        return top_into(self._handle, number, header).addCallback(lambda _: header)
 
     async def _read_whole(
         self, numbers: Sequence[int], contents: dict[int, Content | None]
@@ -313,7 +358,11 @@ class Session:
         for number, _ in retrieval.refused:
             contents[number] = None
 
-    def _retrieval(self, take: Any) -> Retrieval:
+    def _retrieval(
+        self,
+        take: Callable[[list[Arrived]], Awaitable[None]],
+        ask: Callable[[int, Incoming], Deferred[int]] | None = None,
+    ) -> Retrieval:
         look = self._look
         return Retrieval(
             self._tools,
@@ -321,6 +370,7 @@ class Session:
             self._keeper,
             self._account.name,
             take,
+            ask=ask,
             estimate=self._rules.list_sizes == "estimate",
             going=self._going,
             progress=look.count,
@@ -365,35 +415,50 @@ class Session:
             notes.append(
                 journal.undeleted(account, [r.id for r in found.returned.values()])
             )
+        times: dict[int, float | None] = {}
+        present: list[int] = []
+        async for known in self._slices(found.known.values()):
+            for row in known:
+                if row.missing_since is not None:
+                    present.append(row.id)
+                at = self._delete_after(row)
+                if at != row.delete_after:
+                    times[row.id] = at
+        if times:
+            notes.append(journal.delete_times(account, times))
         if self._inventory.complete:
-            gone = [
-                row.id
-                for row in found.absent
-                if row.state is MessageState.DELIVERED and self._deletable(row)
-            ]
+            gone: list[int] = []
+            lost: dict[int, str] = {}
+            absent: list[int] = []
+            async for missing in self._slices(found.absent):
+                for row in missing:
+                    absent.append(row.id)
+                    if row.state is MessageState.DELIVERED and self._deletable(row):
+                        gone.append(row.id)
+                    elif row.state is MessageState.SUSPECT and row.reason == LOST:
+                        lost[row.id] = "lost: its file is not there, nor the message"
             if gone:
                 notes.append(journal.delete_confirmed(account, gone))
-            lost = {
-                row.id: "lost: its file is not there, and the server has not got it"
-                for row in found.absent
-                if row.state is MessageState.SUSPECT and row.reason == LOST
-            }
             if lost:
                 notes.append(journal.set_aside(account, lost))
             notes.append(
                 journal.listed(
                     account,
-                    present=[
-                        row.id
-                        for row in found.known.values()
-                        if row.missing_since is not None
-                    ],
-                    absent=[row.id for row in found.absent],
+                    present=present,
+                    absent=absent,
                     forget_after=look.forget_after,
                 )
             )
         for note in notes:
             await note
+
+    def _delete_after(self, row: MessageRow) -> float | None:
+        """Return when a message is to be deleted by the rules of today."""
+        if row.state is not MessageState.DELIVERED:
+            return row.delete_after
+        if row.delivered_at is None or row.reason == SHORT:
+            return None
+        return self._rules.delete_after(row.delivered_at)
 
     # -- what is retrieved
 
@@ -411,15 +476,12 @@ class Session:
         if not self._fetch or not look.may_retrieve():
             outcome.left = len(candidates)
             return outcome.left
-        wanted, left = await self._judge(candidates)
+        wanted, left = await self._judge(candidates, found.contents)
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
         look.expect(sum(each.size for each in wanted))
-        if self._rules.fetch == "header":
-            await self._retrieve_headers(wanted)
-        else:
-            await self._retrieve_messages(wanted)
+        await self._retrieve_wanted(wanted)
         # Shut down, or held, in between.
         look.check()
         left += len(self._wanted)
@@ -434,9 +496,12 @@ class Session:
         there = bad = before = 0
         kept = []
         passed_over: Counter[str] = Counter()
-        for number, row in found.known.items():
-            if not self._is_chosen(number):
-                continue
+        for number, row in [
+            each
+            async for part in self._slices(found.known.items())
+            for each in part
+            if self._is_chosen(each[0])
+        ]:
             if row.state is MessageState.SUSPECT:
                 look.suspects = True
                 if row.reason == LOST:
@@ -508,10 +573,13 @@ class Session:
         }
         return lost - begun
 
-    async def _judge(self, candidates: Sequence[Wanted]) -> tuple[list[Wanted], int]:
+    async def _judge(
+        self, candidates: Sequence[Wanted], contents: Mapping[int, Content]
+    ) -> tuple[list[Wanted], int]:
         """
         Apply the rules, and note what they leave on the server.
 
+        :param contents: what is known of them.
         :return: the messages to retrieve, and how many are left for another look.
         """
         if self._alone is not None:
@@ -521,9 +589,10 @@ class Session:
         done = 0
         room = self._look.limit - self._outcome.new
         while len(wanted) < room and (chunk := list(islice(left, CHUNK))):
-            heads: dict[int, bytes | None] = {}
-            chosen, skipped, judged = await self._rule(chunk, heads, room - len(wanted))
-            await self._skip(skipped, heads)
+            chosen, skipped, judged = await self._rule(
+                chunk, contents, room - len(wanted)
+            )
+            await self._skip(skipped)
             wanted += chosen
             done += judged
         return wanted, len(candidates) - done
@@ -531,57 +600,59 @@ class Session:
     async def _rule(
         self,
         candidates: Sequence[Wanted],
-        heads: dict[int, bytes | None],
+        contents: Mapping[int, Content],
         room: float = math.inf,
-    ) -> tuple[list[Wanted], list[tuple[Wanted, str]], int]:
+    ) -> tuple[list[Wanted], list[_Skipped], int]:
         """
         Apply the rules.
 
-        :param heads: is filled with the headers that were read.
+        :param contents: what is known of the messages.
         :param room: how many messages may be wanted.
-        :return: the messages to retrieve, those to skip with the reason, and how many
-            were judged.
+        :return: the messages to retrieve, those to skip, and how many were judged.
         """
         first, rules = self._look.first, self._rules
         seen = self._account.released_as == "seen"
-        everything = seen or (first and rules.existing == "seen")
-        everything = everything or rules.needs_header(first_look=first)
+        needs = not seen and rules.needs_header(first_look=first)
+        none = seen or (first and rules.existing == "seen")
         sized = {each.number: rules.leaves(each.size) for each in candidates}
-        asked = [n for n, reason in sized.items() if everything or reason]
-        async for number, header in self._tops(asked):
-            heads[number] = header
+        heads: dict[int, bytes] = {}
+        async for number, header in self._tops(
+            number
+            for number, reason in sized.items()
+            # The row of a message that is skipped has the hash of its header.
+            if needs or ((none or reason) and number not in contents)
+        ):
+            if header is not None:
+                heads[number] = header
         wanted: list[Wanted] = []
-        skipped: list[tuple[Wanted, str]] = []
+        skipped: list[_Skipped] = []
         now = self._journal.now()
         for each in candidates:
-            head = heads.get(each.number) or b""
-            if seen:
-                reason = f"{FIRST_LOOK}: released as seen"
-            else:
-                reason = rules.judge(head, now=now, first_look=first)
+            head = heads.get(each.number)
+            reason = f"{FIRST_LOOK}: released as seen"
+            if not seen:
+                reason = rules.judge(head or b"", now=now, first_look=first)
                 reason = reason or sized[each.number]
             if reason:
-                skipped.append((each, reason))
+                content = contents.get(each.number)
+                if content is None and head is not None:
+                    content = content_of(head)
+                skipped.append((each, reason, content))
             elif len(wanted) < room:
                 wanted.append(each)
             else:
                 break
         return wanted, skipped, len(wanted) + len(skipped)
 
-    async def _skip(
-        self,
-        skipped: Sequence[tuple[Wanted, str]],
-        heads: Mapping[int, bytes | None],
-    ) -> None:
+    async def _skip(self, skipped: Sequence[_Skipped]) -> None:
+        """Note what the rules leave on the server."""
         if not skipped:
             return
         new, again = [], {}
-        for each, reason in skipped:
+        for each, reason, content in skipped:
             if each.row is not None:
                 again[each.row.id] = reason
                 continue
-            head = heads.get(each.number)
-            content = None if head is None else content_of(head)
             new.append(
                 NewMessage(
                     key=self._key(each, content),
@@ -600,19 +671,25 @@ class Session:
             await self._journal.skipped(self._account, again)
         self._outcome.skipped += len(skipped)
         passed_over = Counter(self._outcome.passed_over)
-        passed_over.update(reason for _, reason in skipped)
+        passed_over.update(reason for _, reason, _ in skipped)
         self._outcome.passed_over = passed_over
 
-    async def _retrieve_messages(self, wanted: Sequence[Wanted]) -> None:
+    async def _retrieve_wanted(self, wanted: Sequence[Wanted]) -> None:
+        """Retrieve messages, or their headers only, by TOP."""
         look = self._look
-        retrieval = self._retrieval(self._take)
-        here = [each for each in wanted if each.number in self._whole]
-        for each in here:
-            await retrieval.put(self._whole.pop(each.number))
-        numbers = [each.number for each in wanted if each not in here]
+        ask = None
+        if self._rules.fetch == "header":
+            ask = partial(top_into, self._handle)
+        retrieval = self._retrieval(self._take, ask)
+        here = {each.number for each in wanted if each.number in self._whole}
         before = self._outcome.new
         try:
-            await retrieval.run(numbers, self._inventory.sizes)
+            for number in sorted(here):
+                await retrieval.put(self._whole.pop(number))
+            await retrieval.run(
+                [each.number for each in wanted if each.number not in here],
+                self._inventory.sizes,
+            )
         except BrokenError as error:
             raise await self._broke(
                 error.number, error.error, error.received
@@ -622,26 +699,6 @@ class Session:
                 look.last_retrieved = self._tools.reactor.seconds()
         for number, refusal in retrieval.refused:
             await self._could_not(self._wanted.pop(number), refusal)
-
-    async def _retrieve_headers(self, wanted: Sequence[Wanted]) -> None:
-        """Deliver headers only, which TOP reads."""
-        retrieval = self._retrieval(self._take)
-        numbers = [each.number for each in wanted]
-        try:
-            async for number, header in self._tops(numbers):
-                if header is None:
-                    each = self._wanted.pop(number)
-                    await self._could_not(
-                        each, CommandError("TOP is refused", verb="TOP", number=number)
-                    )
-                    continue
-                arrived = retrieval.begin(number, 0)
-                arrived.incoming.write(header)
-                await retrieval.put(arrived)
-                if not self._going():
-                    break
-        finally:
-            await retrieval.run((), {})
 
     async def _take(self, group: list[Arrived]) -> None:
         """Keep messages that have arrived, and note them."""
@@ -833,14 +890,14 @@ class Session:
         """Return whether the same short bytes came in an earlier session."""
         if arrived.incoming.received == 0 or self._alone is None:
             return False
-        return self._look.memory.shorts.get(wanted.mark) == _hash(arrived)
+        return self._look.memory.shorts.get(self._alone.key) == _hash(arrived)
 
     async def _short(self, wanted: Wanted, arrived: Arrived) -> None:
         got = arrived.incoming.received
-        self._look.memory.shorts[wanted.mark] = _hash(arrived)
         self._wanted.pop(wanted.number, None)
+        found = _hash(arrived)
         arrived.incoming.discard()
-        await self._could_not(
+        key = await self._could_not(
             wanted,
             POP3Error(
                 f"{got} bytes came where LIST says {wanted.size}",
@@ -851,6 +908,7 @@ class Session:
             # The server has trouble with it, which needs some time.
             rest=not got,
         )
+        self._look.memory.shorts[key] = found
 
     async def _broke(
         self, number: int, error: POP3Error, received: tuple[int, int]
@@ -877,11 +935,12 @@ class Session:
         *,
         received: tuple[int, int] | None = None,
         rest: bool = False,
-    ) -> None:
+    ) -> str:
         """
         Note that a message could not be retrieved: it becomes a suspect.
 
         :param rest: whether it is not tried alone before the next look.
+        :return: its key.
         """
         look, account, journal = self._look, self._account, self._journal
         outcome = self._outcome
@@ -920,7 +979,7 @@ class Session:
                 reason=reason,
                 problem=error,
             )
-            return
+            return key
         counts = self._alone is not None and not self._transient(error, received)
         result = after_failed_retrieval(wanted.row, now=journal.now(), counts=counts)
         await journal.suspect(account, wanted.row, reason, result)
@@ -932,6 +991,7 @@ class Session:
                 key=wanted.row.key,
                 reason=reason,
             )
+        return wanted.row.key
 
     def _transient(self, error: POP3Error, received: tuple[int, int] | None) -> bool:
         """Return whether a failure says nothing about the message itself."""
@@ -996,10 +1056,12 @@ class Session:
         """Mark what is due and proven; return the rows by number."""
         look, final = self._look, self._look.watcher.final
         due: dict[int, MessageRow] = {}
-        for number, row in found.known.items():
+        for number in found.contents:
+            row = found.known.get(number)
+            if row is None or not self._is_chosen(number):
+                continue
             row = final.get(row.id, row)
-            proven = self._is_chosen(number) and self._proven(number, row, found)
-            if proven and self._deletable(row):
+            if self._proven(number, row, found) and self._deletable(row):
                 due[number] = row
         for message, number in self._retrieved.items():
             fresh = final.get(message)
@@ -1026,7 +1088,7 @@ class Session:
                 marked[number] = due[number]
         return marked
 
-    def _remember(
+    async def _remember(
         self,
         found: Identified[MessageRow],
         left: int,
@@ -1056,22 +1118,27 @@ class Session:
         )
         facts["listing"] = inventory.digest if whole else ""
         look.memory.dirty = not whole
-        now = self._journal.now()
-        later = [
-            at
-            for row in (*found.known.values(), *look.watcher.final.values())
-            if row.state is MessageState.DELIVERED
-            and row.delivered_at is not None
-            and (at := self._rules.delete_after(row.delivered_at)) is not None
-            and at > now
-        ]
-        look.memory.delete_at = min(later, default=None)
+        look.memory.delete_at = await self._next_deletion(found)
         outcome.again = bool(left and look.limit == math.inf) or (
             outcome.new >= FULL_LISTING and outcome.new == len(inventory.sizes)
         )
         partial = not self._fetch or self._chosen is not None
         if partial or not look.may_retrieve() or look.winding_down:
             outcome.again = False
+
+    async def _next_deletion(self, found: Identified[MessageRow]) -> float | None:
+        """Return when the next message is due to be deleted; ``None``: none waits."""
+        if self._kept:
+            return None
+        now = self._journal.now()
+        earliest = math.inf
+        rows = [*found.known.values(), *self._look.watcher.final.values()]
+        async for part in self._slices(rows):
+            for row in part:
+                at = self._delete_after(row)
+                if at is not None and now < at < earliest:
+                    earliest = at
+        return None if earliest == math.inf else earliest
 
     async def _plan(self, found: Identified[MessageRow]) -> Plan:
         """Return what would be done, without RETR and DELE."""
@@ -1082,7 +1149,7 @@ class Session:
             return Planned(number, each.uid, each.size, reason)
 
         candidates = [] if found.held else await self._candidates(found)
-        wanted, skipped, _ = await self._rule(candidates, {})
+        wanted, skipped, _ = await self._rule(candidates, found.contents)
         suspects = [
             planned(number, row.reason)
             for number, row in found.known.items()
@@ -1092,7 +1159,7 @@ class Session:
         return Plan(
             account=self._account.name,
             fetched=tuple(planned(each.number) for each in wanted),
-            skipped=tuple(planned(each.number, reason) for each, reason in skipped),
+            skipped=tuple(planned(each.number, reason) for each, reason, _ in skipped),
             matched=tuple(
                 planned(number) for number in found.known if number not in fetched
             ),

@@ -4,9 +4,11 @@ The engine on its good days: what arrives, what is deleted, what is left alone.
 
 from __future__ import annotations
 
+from pop3connect.collect.journal import Journal
 from pop3connect.collect.records import MessageState
+from pop3connect.collect.settings import DestinationSettings
 
-from .engine import Collecting, EngineTestCase, message
+from .engine import START, Collecting, EngineTestCase, message
 
 MAIL = [message(number) for number in range(1, 6)]
 
@@ -76,6 +78,18 @@ class MaildirTests(EngineTestCase):
         self.assertEqual(server.count("TOP"), 5)
         self.assertEqual(server.messages, [message(6)])
 
+    def test_rule_that_changes_deletes_what_was_kept(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        self.account(after="delete after 10 days")
+        self.assertEqual(self.once().deleted, 0)
+        self.assertEqual(self.rows()[0].delete_after, START + 10 * 86400)
+        self.pass_time(11 * 86400, 86400)
+        self.assertEqual(self.once().deleted, 5)
+        self.assertEqual(server.messages, [])
+
     def test_large_message_goes_through_a_file(self) -> None:
         large = message(1, 3_000_000)
         self.serve(large, message(2))
@@ -136,12 +150,29 @@ class RulesTests(EngineTestCase):
         self.account(existing="seen")
         outcome = self.once()
         self.assertEqual((outcome.new, outcome.skipped), (0, 5))
+        # Each header was read once.
         self.assertEqual((server.count("RETR"), server.count("TOP")), (0, 5))
         server.deliver(message(6))
         self.account(existing="new")
         outcome = self.once()
         self.assertEqual((outcome.new, outcome.skipped), (1, 0))
         self.assertEqual(self.mail(), [message(6)])
+
+    def test_message_is_too_large_for_the_table(self) -> None:
+        server = self.serve(message(1), message(2, 5000))
+        self.destinations.append(DestinationSettings(name="box", kind="table"))
+        self.account(after="delete")
+        self.patch(
+            Journal.deliver_to_inbox,
+            "__kwdefaults__",
+            {"max_size": 1000},
+        )
+        outcome = self.once()
+        self.flushLoggedErrors()
+        self.assertEqual(outcome.deleted, 1)
+        self.assertEqual(server.messages, [message(2, 5000)])
+        states = self.states()
+        self.assertEqual(states, [MessageState.DELETED, MessageState.SET_ASIDE])
 
     def test_patterns_choose_messages(self) -> None:
         self.serve(*MAIL)

@@ -7,8 +7,10 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
 
+from pop3connect.collect import session
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
 from pop3connect.destinations.maildir import Maildir
@@ -18,6 +20,14 @@ from .engine import Collecting, close, hang, message, say
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 6)]
+
+asked: list[object] = []
+
+
+def refuse(factory: object) -> Deferred[Any]:
+    """Refuse a connection."""
+    asked.append(factory)
+    return fail(ConnectionRefusedError())
 
 
 class ScheduleTests(Running):
@@ -74,6 +84,28 @@ class ScheduleTests(Running):
         self.pass_time(40)
         for name in names[2:]:
             self.assertEqual(len(self.mail(name)), 6)
+
+    def test_server_that_is_down_waits_as_one(self) -> None:
+        names = [f"m{number}" for number in range(8)]
+        for name in names:
+            server = self.serve(name=name)
+            self.account(name, interval=10)
+            self.patch(server.endpoint, "connect", refuse)
+        asked.clear()
+        self.begin()
+        self.pass_time(60)
+        self.assertLess(len(asked), 20)
+        self.flushLoggedErrors()
+
+    def test_large_mailbox_is_looked_at_in_slices(self) -> None:
+        self.patch(session, "SLICE", 10)
+        server = self.serve(*[message(number) for number in range(50)])
+        self.account(after="delete after 1 h", interval=600)
+        self.begin()
+        self.pass_time(1200, 30)
+        self.assertEqual(len(self.mail("a")), 50)
+        self.pass_time(3700, 30)
+        self.assertEqual(server.messages, [])
 
     def test_refused_login_is_tried_seldom_and_then_needs_a_person(self) -> None:
         server = self.serve(*MAIL)

@@ -151,6 +151,13 @@ class SuspectTests(EngineTestCase):
         self.assertEqual(self.mail(), MAIL)
         self.assertEqual(server.messages, [])
 
+    def test_top_that_floods_does_not_stop_the_others(self) -> None:
+        server = self.begin(match=["Subject: *"])
+        server.faults["TOP"] = _third(server, flood)
+        self.once()
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+
     def test_replies_that_vanish_do_not_confuse_messages(self) -> None:
         server = self.begin()
         server.faults["RETR 3"] = times(1, swallow)
