@@ -323,7 +323,10 @@ class Courier:
             if (account := self._owner.account_id(name)) is not None
         ]
         dues = await self._tools.journal.due_deliveries(
-            self.name, GROUP + len(self._tried or ()), without=without
+            self.name,
+            GROUP + len(self._tried or ()),
+            without=without,
+            early=self._owner.early,
         )
         begun = 0
         for target, group in self._grouped(dues):
@@ -800,7 +803,7 @@ class Deliveries:
     ) -> None:
         self.settings = settings
         self.account_id = account_id
-        self.single = False
+        self.single = self.early = False
         self._tools = tools
         self._config = config
         self._wanted = wanted
@@ -817,15 +820,20 @@ class Deliveries:
     # -- life
 
     def start(
-        self, died: Callable[[BaseException], object], *, single: bool = False
+        self,
+        died: Callable[[BaseException], object],
+        *,
+        single: bool = False,
+        early: bool = False,
     ) -> None:
         """
         Begin to deliver.
 
         :param died: is told the error of a loop that ended.
         :param single: whether each delivery is tried once at most, until `finish`.
+        :param early: whether those are tried, too, that have to wait after a refusal.
         """
-        self.single = single
+        self.single, self.early = single, early
         self._running = {}
         self._died = died
         for name in {*self._config.destinations, *self._objects}:

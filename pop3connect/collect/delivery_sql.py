@@ -90,6 +90,7 @@ def due_deliveries(
     limit: int,
     account_id: int | None,
     without: Collection[int],
+    early: bool,
 ) -> list[DueDelivery]:
     """Return deliveries of a machine that wait and are due, the oldest first."""
     query = (
@@ -98,12 +99,13 @@ def due_deliveries(
             delivery.c.destination == destination,
             delivery.c.machine == me,
             delivery.c.state == fixed(DeliveryState.WAITING),
-            delivery.c.next_try <= now(),
             message.c.state == MessageState.RETRIEVED.value,
         )
         .order_by(delivery.c.next_try, delivery.c.message_id)
         .limit(limit)
     )
+    if not early:
+        query = query.where(delivery.c.next_try <= now())
     if account_id is not None:
         query = query.where(message.c.account_id == account_id)
     if without:

@@ -466,19 +466,21 @@ class Journal:
         *,
         account: AccountRow | None = None,
         without: Collection[int] = (),
+        early: bool = False,
     ) -> Deferred[list[DueDelivery]]:
         """
         Return deliveries of this machine that wait and are due, the oldest first.
 
         :param account: only those of this account.
         :param without: ids of accounts whose deliveries are left out.
+        :param early: whether those are included that are not due yet.
         """
         number = None if account is None else account.id
         self._check_clock()
         return self._read(
             "due_deliveries",
             lambda c: delivery_sql.due_deliveries(
-                c, self._machine, destination, limit, number, without
+                c, self._machine, destination, limit, number, without, early
             ),
         )
 

@@ -123,6 +123,8 @@ class Look:
         self.facts: dict[str, Any] = {}
         # What is to be passed over in the sessions of this look, and the rows of it.
         self.passed: set[str] = set()
+        # The ids of messages that were to be deleted.
+        self.deletions: set[int] = set()
         # The keys of suspects that this look does not try.
         self.resting: set[str] = set()
         self.suspects = False
@@ -171,6 +173,11 @@ class Look:
                 limit.cancel()
             self.deliveries.unwatch(self.account.id)
             outcome.seconds = tools.reactor.seconds() - begin
+            outcome.due = any(
+                row.delete_after is not None and row.delete_after <= self.journal.now()
+                for number, row in self.watcher.final.items()
+                if number not in self.deletions
+            )
         if failure is not None and not isinstance(failure, (POP3Error, OSError, Later)):
             log.failure(
                 "{account}: unexpected", Failure(failure), account=self.account.name
@@ -251,7 +258,7 @@ class Look:
         due.sort(key=lambda row: memory.turns.get(row.id, -math.inf))
         memory.turns = {r.id: memory.turns[r.id] for r in rows if r.id in memory.turns}
         for row in due[:most]:
-            if self.winding_down:
+            if self.winding_down or self.outcome.new >= self.limit:
                 return
             memory.turns[row.id] = now
             try:

@@ -81,6 +81,8 @@ class Outcome:
     :ivar unconfirmed: messages that are marked for deletion, and QUIT is not confirmed.
     :ivar quit: why QUIT was not confirmed.
     :ivar again: whether another look would bring more.
+    :ivar due: whether messages are due to be deleted that were delivered too late for
+        this look.
     :ivar seconds: how long it took.
     :ivar error: why it failed, or the first thing that went wrong.
     :ivar looked: whether the mailbox was listed and the session ended in order.
@@ -105,6 +107,7 @@ class Outcome:
     unconfirmed: int = 0
     quit: POP3Error | None = None
     again: bool = False
+    due: bool = False
     seconds: float = 0.0
     error: BaseException | None = None
     looked: bool = False
@@ -118,7 +121,7 @@ class Outcome:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
             *("listed", "there", "waiting", "bad", "left", "again", "looked", "quit"),
-            *("passed_over", "bad_before"),
+            *("passed_over", "bad_before", "due"),
         ):
             setattr(self, name, getattr(other, name))
         self.before = other.before if self.before is None else self.before

@@ -239,7 +239,9 @@ class CollectService(MultiService):
             running.addErrback(self._loop_failed)
             self._loops.append(running)
 
-    async def _open(self, *, single: bool, beside: bool = False) -> None:
+    async def _open(
+        self, *, single: bool, beside: bool = False, early: bool = False
+    ) -> None:
         """
         Open the journal and the spool.
 
@@ -300,7 +302,7 @@ class CollectService(MultiService):
             await files(spool.open)
             await self._put_accounts()
             await files(spool.sweep, list(await journal.spool_files()))
-            deliveries.start(self._fail, single=single)
+            deliveries.start(self._fail, single=single, early=early)
         except BaseException:
             await self._close()
             raise
@@ -895,7 +897,8 @@ class CollectService(MultiService):
         :param report: is given the outcome of each look, also if the run is cancelled.
             Default: it is logged.
         :param force: log in even if a login was refused a short time ago, or so often
-            that the account needs a person: there is one who wants it now.
+            that the account needs a person: there is one who wants it now.  Deliveries
+            are tried, too, that have to wait after a refusal.
         :return: what was done, by account.  An account that could not be looked at has
             an `Outcome.error`.
         :raises UsageError: there is no account of such a name.
@@ -903,7 +906,7 @@ class CollectService(MultiService):
         """
         own = self._parts is None
         if own:
-            await self._open(single=True)
+            await self._open(single=True, early=force)
         try:
             single = _Single(progress, choose, report, force)
             return await self._once(self._chosen(names), own, single)
@@ -936,7 +939,9 @@ class CollectService(MultiService):
         if own:
             await self._deliveries.finish()
             # What was delivered only now may be due to be deleted.
-            again = [name for name in self._wanted if name in outcomes]
+            again = [
+                name for name, one in outcomes.items() if one.due or name in self._wanted
+            ]
             self._wanted.clear()
             if again:
                 await self._all_once(again, outcomes, single)

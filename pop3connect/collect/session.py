@@ -1070,6 +1070,7 @@ class Session:
         if not due:
             return {}
         await look.fence(self._handle)
+        look.deletions.update(row.id for row in due.values())
         marked: dict[int, MessageRow] = {}
         async for number, answer in answers(sorted(due), self._handle.delete):
             if isinstance(answer, CommandError):
