@@ -939,9 +939,8 @@ class CollectService(MultiService):
         if own:
             await self._deliveries.finish()
             # What was delivered only now may be due to be deleted.
-            again = [
-                name for name, one in outcomes.items() if one.due or name in self._wanted
-            ]
+            wanted = self._wanted
+            again = [n for n, one in outcomes.items() if one.due or n in wanted]
             self._wanted.clear()
             if again:
                 await self._all_once(again, outcomes, single)

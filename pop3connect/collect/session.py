@@ -565,13 +565,13 @@ class Session:
             return gone
 
         lost = await self._tools.files(missing)
-        # What is being delivered, or waits for a proof, may have been moved already.
-        begun = {
-            row.message_id
-            for row in await self._journal.deliveries(self._account)
-            if row.state is DeliveryState.DELIVERING
-        }
-        return lost - begun
+        # What is being delivered, waits for a proof, or has been delivered meanwhile may
+        # have been moved.  Asked for after the files: then nothing can come in between.
+        waiting, begun = set(), set()
+        for row in await self._journal.deliveries(self._account):
+            begins = row.state is DeliveryState.DELIVERING
+            (begun if begins else waiting).add(row.message_id)
+        return lost & waiting - begun
 
     async def _judge(
         self, candidates: Sequence[Wanted], contents: Mapping[int, Content]
