@@ -569,7 +569,7 @@ class CollectService(MultiService):
     def _deletion_due(self, message: MessageRow) -> None:
         """Look at an account again: a message was delivered after its look."""
         name = self._names.get(message.account_id)
-        if name is not None and name not in self._running:
+        if name is not None:
             settings = self._settings.get(name)
             if settings is not None and Rules.of(settings).delete_after(0.0) == 0.0:
                 self._wanted.add(name)
@@ -724,6 +724,8 @@ class CollectService(MultiService):
         if not dry_run:
             await self._sweep(each.row, settings)
         outcome = await look.run()
+        if outcome.due:
+            self._wanted.add(each.row.name)
         self._judge_server(each, outcome)
         return outcome
 
@@ -939,8 +941,7 @@ class CollectService(MultiService):
         if own:
             await self._deliveries.finish()
             # What was delivered only now may be due to be deleted.
-            wanted = self._wanted
-            again = [n for n, one in outcomes.items() if one.due or n in wanted]
+            again = [name for name in self._wanted if name in outcomes]
             self._wanted.clear()
             if again:
                 await self._all_once(again, outcomes, single)
