@@ -92,6 +92,8 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         destinations={job.kind: destination},
         connector=lambda _: _Sessions(job.access, password, reactor),
         died=_ignore,
+        # Not the host's name, which may change: then waiting mail would be another's.
+        machine="fetch",
     )
     total = Outcome(name)
     with worded(_Wording()), progress_bar() as show:

@@ -6,24 +6,46 @@ from __future__ import annotations
 
 import errno
 import mailbox
-from contextlib import closing
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
 
-from pop3connect import files as disk
+from pop3connect.cli import fetching
 from pop3connect.cli.exits import Exit
-from pop3connect.cli.record import Record
-from pop3connect.destinations import store_maildir as maildir
-from pop3connect.destinations.store import Delivery
+from pop3connect.cli.running import show_warning
+from pop3connect.collect.lock import FolderLock
+from pop3connect.destinations.folder import DISK, Disk
 from pop3connect.testing import Script
 
+from ..collect.engine import (
+    FaultyServer,
+    close,
+    hang,
+    message,
+    say,
+    say_and_close,
+    times,
+)
 from ..support import dovecot
-from ..support.command import USER, CommandTestCase, told
+from ..support.command import USER, CommandTestCase
 from ..support.loopback import MESSAGES, PASSWORD
 
+reactor: Any = global_reactor
+
 ONE, TWO = b"Subject: one\r\n\r\n1\r\n", b"Subject: two\r\n\r\n2\r\n"
+
+CLEAR = "the password is sent without TLS"
 
 
 def lines(messages: Any) -> list[bytes]:
@@ -31,10 +53,28 @@ def lines(messages: Any) -> list[bytes]:
     return sorted(message.replace(b"\r\n", b"\n") for message in messages)
 
 
+def said(result: Any) -> list[str]:
+    """Return what was told to the user, without our name and that of the server."""
+    told = []
+    for line in result.stderr.splitlines():
+        start, _, text = line.partition(": ")
+        assert start == "pop3connect", line
+        if text.startswith("127.0.0.1:"):
+            text = text.partition(": ")[2]
+        if not text.startswith(CLEAR):
+            told.append(text)
+    return told
+
+
 class FetchTestCase(CommandTestCase):
+    timeout = 60
+
     def setUp(self) -> None:
         super().setUp()
-        self.target = Path(self.folder) / "M"
+        self.target = Path(self.folder).absolute() / "M"
+        # As in a process of its own.
+        globalLogPublisher.addObserver(show_warning)
+        self.addCleanup(globalLogPublisher.removeObserver, show_warning)
 
     def in_mbox(self) -> int:
         """
@@ -47,30 +87,63 @@ class FetchTestCase(CommandTestCase):
         new = self.target / "new"
         return sorted(path.read_bytes() for path in new.iterdir())
 
+    def leftovers(self) -> list[Path]:
+        """Return what should not stay: files in tmp and in the spool."""
+        return [
+            *self.target.glob("tmp/*"),
+            *self.target.parent.glob(".M.pop3connect-*/spool/*"),
+        ]
+
     def fetch(self, *arguments: str, **rest: Any) -> Deferred[Any]:
         return self.run_command("fetch", *arguments, str(self.target), **rest)
 
-    def session(
-        self, uids: tuple[str, ...] = ("1 a", "2 b"), *, known: bool = True
-    ) -> Script:
+    def serve(self, *messages: bytes) -> FaultyServer:
+        """Begin a server that can have faults."""
+        server = FaultyServer(messages, username=USER, password=PASSWORD)
+        port: Any = server.listen(reactor)
+        self.addCleanup(port.stopListening)
+        self.address = f"127.0.0.1:{port.getHost().port}"
+        return server
+
+    def get(self, *arguments: str, **rest: Any) -> Deferred[Any]:
+        """Fetch from that server."""
+        return self.fetch(*arguments, server=self.address, **rest)
+
+    def session(self, uids: tuple[str, ...] = ("1 a", "2 b")) -> Script:
         """Begin a session with two messages."""
-        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
-        script.reply("+OK", lines=["1 18", "2 18"]).expect("UIDL")
-        return script.reply("+OK", lines=uids) if known else script.reply("-ERR what")
+        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",))
+        script.expect("STAT").reply("+OK 2 36").expect("UIDL").reply("+OK", lines=uids)
+        return script.expect("LIST").reply("+OK", lines=["1 18", "2 18"])
+
+    def database(self) -> Path:
+        """Return the one journal beside the target."""
+        [path] = self.target.parent.glob(".M.pop3connect-*/collect.db")
+        return path
+
+    def change(self, statement: str) -> None:
+        """Change the journal, such as to let time pass."""
+        with closing(sqlite3.connect(self.database())) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+    def assertDone(
+        self, result: Any, fetched: int, there: int = 0, deleted: int = 0
+    ) -> None:
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (0, f"fetched: {fetched}, there already: {there}, deleted: {deleted}\n"),
+            result.output,
+        )
 
 
 class FetchTests(FetchTestCase):
     async def test_second_fetch_gets_no_message_twice(self) -> None:
-        result = await self.fetch()
-        self.assertEqual(
-            (result.exit_code, result.output),
-            (0, "fetched: 3, there already: 0, deleted: 0\n"),
-        )
+        self.assertDone(await self.fetch(), 3)
         self.assertEqual(self.kept(), lines(MESSAGES))
-        result = await self.fetch()
-        self.assertEqual(result.output, "fetched: 0, there already: 3, deleted: 0\n")
+        self.assertDone(await self.fetch(), 0, 3)
         self.assertEqual(self.kept(), lines(MESSAGES))
         self.assertEqual(len(self.drop.messages), 3)
+        self.assertEqual(self.leftovers(), [])
 
     async def test_crlf_option_keeps_the_exact_bytes(self) -> None:
         await self.fetch("--crlf")
@@ -78,274 +151,683 @@ class FetchTests(FetchTestCase):
 
     async def test_only_the_named_messages_are_fetched(self) -> None:
         result = await self.run_command("fetch", str(self.target), "1", "3")
-        self.assertEqual(result.exit_code, 0)
+        self.assertDone(result, 2)
         self.assertEqual(self.kept(), lines([MESSAGES[0], MESSAGES[2]]))
+        self.assertDone(await self.fetch(), 1, 2)
 
-    async def test_messages_above_max_size_are_skipped_with_a_warning(self) -> None:
-        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
-        script.reply("+OK", lines=["1 19", "2 18"]).expect("UIDL")
-        script.reply("+OK", lines=["1 a", "2 b"]).expect("RETR 2")
-        script.message(TWO).expect("DELE 2").reply().quit()
-        result = await self.fetch(
-            "--delete", "--max-size", "18", server=self.scripted(script)
-        )
-        self.assertEqual(
-            (result.exit_code, result.stdout),
-            (0, "fetched: 1, there already: 0, deleted: 1\n"),
-        )
-        self.assertIn(
-            "1 message of more than 18 octets: left on the server", result.stderr
-        )
-        self.assertEqual(self.kept(), lines([TWO]))
+    async def test_only_the_named_messages_are_deleted(self) -> None:
+        await self.fetch()
+        result = await self.run_command("fetch", "--delete", str(self.target), "2-")
+        self.assertDone(result, 0, 2, 2)
+        self.assertEqual([m for _, m in self.drop.messages], [MESSAGES[0]])
+
+    async def test_messages_above_max_size_are_skipped_each_time_with_a_warning(
+        self,
+    ) -> None:
+        server = self.serve(message(1, 900), message(2))
+        for fetched in (1, 0):
+            result = await self.get("--max-size", "500")
+            self.assertDone(result, fetched, 1 - fetched)
+            self.assertEqual(
+                said(result),
+                ["1 message of more than 500 octets: left on the server"],
+            )
+        self.assertEqual(self.kept(), lines([message(2)]))
+        self.assertDone(await self.get("--delete"), 1, 1, 2)
+        self.assertEqual(server.messages, [])
 
     async def test_mbox_format_is_recognised_on_the_next_fetch(self) -> None:
-        result = await self.fetch("--format", "mbox")
-        self.assertEqual(result.exit_code, 0)
+        self.assertDone(await self.fetch("--format", "mbox"), 3)
         self.assertEqual(self.in_mbox(), 3)
         # That it is an mbox is seen.
-        result = await self.fetch()
-        self.assertEqual(result.output, "fetched: 0, there already: 3, deleted: 0\n")
+        self.assertDone(await self.fetch(), 0, 3)
         self.assertEqual(self.in_mbox(), 3)
+        self.assertEqual(self.leftovers(), [])
 
     async def test_crlf_with_mbox_is_a_usage_error(self) -> None:
         result = await self.fetch("--format", "mbox", "--crlf")
         self.assertEqual(result.exit_code, Exit.USAGE)
 
-    async def test_file_as_maildir_target_exits_local_files(self) -> None:
+    async def test_target_that_cannot_be_used_exits_local_files_without_login(
+        self,
+    ) -> None:
+        server = self.serve(ONE)
         self.target.write_bytes(b"")
-        result = await self.fetch("--format", "maildir")
+        result = await self.get("--format", "maildir")
         self.assertEqual(result.exit_code, Exit.LOCAL_FILES)
         self.assertIn(str(self.target), result.stderr)
+        self.target.unlink()
+        self.target.mkdir()
+        result = await self.get("--format", "mbox")
+        self.assertEqual(result.exit_code, Exit.LOCAL_FILES)
+        self.assertIn(str(self.target), result.stderr)
+        self.assertEqual(server.heard, [])
 
     async def test_delete_removes_fetched_messages_from_the_server(self) -> None:
-        result = await self.fetch("--delete")
-        self.assertEqual(
-            (result.exit_code, result.output),
-            (0, "fetched: 3, there already: 0, deleted: 3\n"),
-        )
+        self.assertDone(await self.fetch("--delete"), 3, 0, 3)
         self.assertEqual(self.drop.messages, [])
         self.assertEqual(self.kept(), lines(MESSAGES))
 
     async def test_delete_includes_messages_fetched_before(self) -> None:
         await self.run_command("fetch", str(self.target), "2")
-        result = await self.fetch("--delete")
-        self.assertEqual(result.output, "fetched: 2, there already: 1, deleted: 3\n")
+        self.assertDone(await self.fetch("--delete"), 2, 1, 3)
         self.assertEqual(self.kept(), lines(MESSAGES))
 
+    async def test_two_accounts_share_a_maildir_and_not_a_journal(self) -> None:
+        self.assertDone(await self.fetch(), 3)
+        other = self.run_click(
+            "fetch", self.server, "--secure", "none", "--user", "bob", str(self.target)
+        )
+        self.assertDone(await other, 3)
+        self.assertEqual(self.kept(), lines(MESSAGES * 2))
+        self.assertDone(await self.fetch(), 0, 3)
+
+    async def test_unusual_user_names_have_their_own_journals(self) -> None:
+        for user in ("o'hara", "o-hara", "../x", "x" * 200):
+            server = FaultyServer([ONE], username=user, password=PASSWORD)
+            port: Any = server.listen(reactor)
+            self.addCleanup(port.stopListening)
+            result = await self.run_click(
+                *("fetch", f"127.0.0.1:{port.getHost().port}", "--secure", "none"),
+                *("--auth", "USER", "--user", user, str(self.target)),
+            )
+            self.assertDone(result, 1)
+        self.assertEqual(len(list(self.target.parent.glob(".M.pop3connect-*"))), 4)
+
+    async def test_one_run_reports_progress_over_the_bytes_that_come(self) -> None:
+        shown: list[tuple[int, int]] = []
+
+        @contextmanager
+        def bar() -> Iterator[Callable[[int, int], object]]:
+            yield lambda done, total: shown.append((done, total))
+
+        self.patch(fetching, "progress_bar", bar)
+        server = self.serve(message(1), message(2, 90_000))
+        await self.run_command("fetch", str(self.target), "1", server=self.address)
+        size = len(message(1))
+        self.assertEqual(shown[-1], (size, size))
+        shown.clear()
+        server.deliver(message(3))
+        server.faults["RETR 3"] = times(1, close)
+        await self.get()
+        size = len(message(2, 90_000)) + len(message(3))
+        self.assertEqual((shown[0][1], shown[-1]), (size, (size, size)))
+        self.assertEqual(shown, sorted(shown))
+
+
+class BadMessageTests(FetchTestCase):
+    """One message that cannot be had: the others arrive."""
+
     async def test_a_message_that_is_refused_does_not_stop_the_others(self) -> None:
-        script = self.session().expect("RETR 1").reply("-ERR broken").expect("RETR 2")
-        script.message(TWO).expect("DELE 2").reply().quit()
-        result = await self.fetch("--delete", server=self.scripted(script))
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 1"] = say(b"-ERR broken\r\n")
+        result = await self.get("--delete")
         self.assertEqual(
             (result.exit_code, result.stdout),
             (Exit.REFUSED, "fetched: 1, there already: 0, deleted: 1\n"),
         )
-        self.assertEqual(told(result), "RETR 1: the server refused: broken")
+        self.assertEqual(said(result), ["RETR 1: the server refused: broken"])
         self.assertEqual(self.kept(), lines([TWO]))
+        self.assertEqual(server.messages, [ONE])
+        # After the others, and in a session of its own.
+        self.assertEqual(server.count("RETR"), 3)
+        self.assertEqual(server.count("STAT"), 2)
+
+    async def test_message_that_works_at_the_second_attempt_is_no_failure(self) -> None:
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 1"] = times(1, say(b"-ERR not now\r\n"))
+        self.assertDone(await self.get("--delete"), 2, 0, 2)
+        self.assertEqual(self.kept(), lines([ONE, TWO]))
+        self.assertEqual(server.messages, [])
+
+    async def test_hanging_message_is_named_and_the_others_are_deleted(self) -> None:
+        messages = [message(number) for number in range(1, 7)]
+        server = self.serve(*messages)
+        uid = server.uids[2]
+
+        def stall(connection: Any) -> bool:
+            if server.uids[int(connection.line.split()[1]) - 1] != uid:
+                return False
+            connection.transport.write(b"+OK\r\nSubject: half of it\r\n")
+            connection.lineReceived = lambda line: None
+            return True
+
+        # By any number: it has another one when the others are deleted.
+        server.faults["RETR"] = stall
+        result = await self.get("--delete", "--timeout", "1")
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.REFUSED, "fetched: 5, there already: 0, deleted: 5\n"),
+        )
+        [text] = said(result)
+        self.assertTrue(text.startswith("RETR 3: the server took too long"), text)
+        self.assertIn("--no-pipeline", text)
+        self.assertEqual(server.uids, [uid])
+        server.faults.clear()
+        self.change("UPDATE message SET first_failed = first_failed - 90000")
+        self.assertDone(await self.get("--delete"), 1, 0, 1)
+        self.assertEqual(self.kept(), lines(messages))
+
+    async def test_message_that_was_bad_before_is_named_by_each_run(self) -> None:
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 2"] = say(b"-ERR broken\r\n")
+        await self.get()
+        result = await self.get()
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.REFUSED, "fetched: 0, there already: 1, deleted: 0\n"),
+        )
+        [text] = said(result)
+        self.assertTrue(text.startswith("message 2: "), text)
+        self.assertTrue(text.endswith("broken; a later run tries it again"), text)
+        # A run that is not about it does not complain.
+        result = await self.run_command(
+            "fetch", str(self.target), "1", server=self.address
+        )
+        self.assertDone(result, 0, 1)
+        self.change("UPDATE message SET state = 'set aside' WHERE state = 'suspect'")
+        result = await self.get()
+        self.assertEqual(result.exit_code, Exit.REFUSED)
+        [text] = said(result)
+        self.assertTrue(text.endswith("broken; given up"), text)
+
+    async def test_empty_reply_is_not_a_message_and_is_not_deleted(self) -> None:
+        for kind in ("maildir", "mbox"):
+            self.target = self.target.parent / kind
+            server = self.serve(ONE, message(2))
+            server.faults["RETR 2"] = say(b"+OK\r\n.\r\n")
+            result = await self.get("--delete", "--format", kind)
+            self.assertEqual(
+                (result.exit_code, result.stdout),
+                (Exit.REFUSED, "fetched: 1, there already: 0, deleted: 1\n"),
+            )
+            self.assertIn("RETR 2: 0 bytes came", result.stderr)
+            self.assertEqual(server.messages, [message(2)])
 
     async def test_refused_deletion_is_reported_and_others_are_deleted(self) -> None:
-        script = self.session().expect("RETR 1").message(ONE)
-        script.expect("RETR 2").message(TWO).expect("DELE 1").reply("-ERR no")
-        script.expect("DELE 2").reply().quit()
-        result = await self.fetch("--delete", server=self.scripted(script))
+        server = self.serve(ONE, TWO)
+        server.faults["DELE 1"] = say(b"-ERR no\r\n")
+        result = await self.get("--delete")
         self.assertEqual(
             (result.exit_code, result.stdout),
             (Exit.REFUSED, "fetched: 2, there already: 0, deleted: 1\n"),
         )
-        self.assertEqual(told(result), "DELE 1: the server refused: no")
+        self.assertEqual(said(result), ["DELE 1: the server refused: no"])
 
 
 class QuitTests(FetchTestCase):
     """Success is what the server has confirmed."""
 
-    async def refused(self, end: Any, *arguments: str) -> Any:
-        script = self.session().expect("RETR 1").message(ONE)
-        script.expect("RETR 2").message(TWO)
-        if arguments:
-            script.expect("DELE 1").reply().expect("DELE 2").reply()
-        end(script.expect("QUIT"))
-        result = await self.fetch(*arguments, server=self.scripted(script))
+    async def refused(self, fault: Any, *arguments: str) -> Any:
+        server = self.serve(ONE, TWO)
+        server.faults["QUIT"] = fault
+        result = await self.get(*arguments)
         self.assertEqual(self.kept(), lines([ONE, TWO]))
-        self.assertEqual(result.stdout, "")
-        self.assertIn("2 messages are on disk", result.stderr)
+        self.assertEqual(server.messages, [ONE, TWO])
         return result
 
-    async def test_refused_quit_says_deletion_is_uncertain(self) -> None:
-        result = await self.refused(
-            lambda script: script.reply("-ERR some not deleted").close(), "--delete"
-        )
-        self.assertEqual(result.exit_code, Exit.REFUSED)
+    def assertUncertain(self, result: Any, status: Exit) -> None:
+        self.assertEqual((result.exit_code, result.stdout), (status, ""))
+        self.assertIn("2 messages are on disk", result.stderr)
         self.assertIn("NOT deleted, or not for certain", result.stderr)
+
+    async def test_refused_quit_says_deletion_is_uncertain(self) -> None:
+        fault = say_and_close(b"-ERR some not deleted\r\n")
+        self.assertUncertain(await self.refused(fault, "--delete"), Exit.REFUSED)
 
     async def test_connection_lost_at_quit_says_deletion_is_uncertain(self) -> None:
-        result = await self.refused(lambda script: script.drop(), "--delete")
-        self.assertEqual(result.exit_code, Exit.LOST)
-        self.assertIn("NOT deleted, or not for certain", result.stderr)
+        self.assertUncertain(await self.refused(close, "--delete"), Exit.LOST)
+        # The next run deletes them.
+        server = self.serve(ONE, TWO)
+        self.assertDone(await self.get("--delete"), 2, 0, 2)
+        self.assertEqual(server.messages, [])
 
     async def test_refused_quit_without_deletions_does_not_mention_them(self) -> None:
-        result = await self.refused(lambda script: script.reply("-ERR no").close())
-        self.assertEqual(result.exit_code, Exit.REFUSED)
+        result = await self.refused(say_and_close(b"-ERR no\r\n"))
+        self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
+        self.assertIn("2 messages are on disk", result.stderr)
         self.assertNotIn("deleted", result.stderr.partition("QUIT")[0])
 
+    async def test_quit_without_answer_is_a_warning_if_nothing_is_deleted(self) -> None:
+        def part(connection: Any) -> bool:
+            self.assertTrue(connection.line.startswith("RETR 2"))
+            connection.transport.write(b"+OK\r\n" + TWO + b".\r\n")
+            connection.transport.loseConnection()
+            return True
 
-class EmptyMailboxTests(FetchTestCase):
-    async def test_refused_list_in_an_empty_mailbox_fetches_nothing(self) -> None:
-        script = Script().greet().log_in(USER, PASSWORD, ("UIDL",)).expect("LIST")
-        script.reply("-ERR nothing here").expect("STAT").reply("+OK 0 0").quit()
-        result = await self.fetch(server=self.scripted(script))
-        self.assertEqual(
-            (result.exit_code, result.stdout, result.stderr.count("UIDL")),
-            (0, "fetched: 0, there already: 0, deleted: 0\n", 0),
-        )
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 2"] = part
+        result = await self.get()
+        self.assertDone(result, 2)
+        [text] = said(result)
+        self.assertTrue(text.startswith("QUIT: the connection was lost"), text)
+        self.assertIn("nothing was to be deleted, and all mail is on disk", text)
+
+    async def test_missing_reply_to_quit_is_as_good_if_nothing_is_deleted(self) -> None:
+        for fault in (close, hang):
+            self.target = self.target.parent / fault.__name__
+            result = await self.refused(fault, "--timeout", "1")
+            self.assertDone(result, 2)
+            self.assertEqual(said(result), [])
+
+
+class ListingTests(FetchTestCase):
+    async def test_empty_mailbox_may_refuse_its_listings(self) -> None:
+        for fault in ("LIST", "UIDL", "LIST UIDL"):
+            server = self.serve()
+            for verb in fault.split():
+                server.faults[verb] = say(b"-ERR nothing here\r\n")
+            result = await self.get("--delete")
+            self.assertDone(result, 0)
+            self.assertEqual(said(result), [])
 
     async def test_missing_message_exits_refused(self) -> None:
         result = await self.run_command("fetch", str(self.target), "9")
         self.assertEqual((result.exit_code, result.stdout), (Exit.REFUSED, ""))
         self.assertIn("message 9 does not exist", result.stderr)
 
+    async def test_uidl_that_is_refused_once_brings_nothing_twice(self) -> None:
+        for refusal, status in (
+            (b"-ERR [SYS/TEMP] busy\r\n", Exit.TRY_LATER),
+            (b"-ERR Command not understood\r\n", Exit.REFUSED),
+        ):
+            self.target = self.target.parent / status.name
+            server = self.serve(ONE, TWO)
+            self.assertDone(await self.get(), 2)
+            server.faults["UIDL"] = times(1, say(refusal))
+            result = await self.get()
+            self.assertEqual((result.exit_code, result.stdout), (status, ""))
+            first, second = said(result)
+            self.assertIn("cannot be listed in this session", first)
+            self.assertTrue(second.startswith("UIDL: the server refused"), second)
+            self.assertDone(await self.get(), 0, 2)
+            self.assertEqual(self.kept(), lines([ONE, TWO]))
+
 
 class UniqueIdTests(FetchTestCase):
-    """What cannot be told apart is not skipped."""
+    """Where unique-ids are missing or equal, the content tells messages apart."""
 
-    async def twice(self, uids: tuple[str, ...], *, known: bool = True) -> list[Any]:
-        """Fetch two times from one server; both times it has to send all."""
-        scripts = []
-        for _ in range(2):
-            script = self.session(uids, known=known).expect("RETR 1").message(ONE)
-            scripts.append(script.expect("RETR 2").message(TWO).quit())
-        server = self.scripted(*scripts)
-        results = [await self.fetch(server=server) for _ in scripts]
-        self.assertEqual(self.kept(), lines([ONE, ONE, TWO, TWO]))
-        for result in results:
-            self.assertEqual(
-                (result.exit_code, result.stdout),
-                (0, "fetched: 2, there already: 0, deleted: 0\n"),
-            )
-        return results
+    async def twice(self, uids: list[str], *, uidl: bool = True) -> Any:
+        """Fetch two times from one server; return what the first run said."""
+        messages = [message(number) for number in range(1, 4)]
+        server = self.serve()
+        server.deliver(*messages, uids=uids)
+        if not uidl:
+            server.faults["UIDL"] = say(b"-ERR what\r\n")
+        first = await self.get()
+        self.assertDone(first, 3)
+        self.assertDone(await self.get(), 0, 3)
+        self.assertEqual(self.kept(), lines(messages))
+        server.deliver(message(4), uids=uids[:1])
+        self.assertDone(await self.get("--delete"), 1, 3, 4)
+        self.assertEqual(self.kept(), lines([*messages, message(4)]))
+        return said(first)
 
-    async def test_messages_with_blank_ids_are_fetched_every_time(self) -> None:
-        for result in await self.twice(("1 ", "2")):
-            self.assertIn(
-                "2 messages with a blank or repeated unique-id", result.stderr
-            )
+    async def test_messages_with_blank_ids_are_fetched_once(self) -> None:
+        await self.twice(["", "", ""])
 
-    async def test_messages_sharing_an_id_are_fetched_every_time(self) -> None:
-        for result in await self.twice(("1 same", "2 same")):
-            self.assertIn(
-                "2 messages with a blank or repeated unique-id", result.stderr
-            )
+    async def test_messages_sharing_an_id_are_fetched_once(self) -> None:
+        await self.twice(["same", "same", "same"])
 
-    async def test_all_messages_are_fetched_every_time_without_uidl(self) -> None:
-        for result in await self.twice((), known=False):
-            self.assertIn("all are fetched", result.stderr)
+    async def test_all_messages_are_fetched_once_without_uidl(self) -> None:
+        [text] = await self.twice(["a", "b", "c"], uidl=False)
+        self.assertIn("there is no UIDL", text)
 
     async def test_id_that_became_ambiguous_skips_no_message(self) -> None:
         """An id that was unique once, and is not now."""
-        first = self.session(("1 a",)).expect("RETR 1").message(ONE)
-        first.expect("RETR 2").message(TWO).quit()
-        second = self.session(("1 a", "2 a")).expect("RETR 1").message(ONE)
-        second.expect("RETR 2").message(TWO).quit()
-        server = self.scripted(first, second)
-        for _ in range(2):
-            result = await self.fetch(server=server)
-            self.assertEqual(result.exit_code, 0, result.output)
+        server = self.serve()
+        server.deliver(ONE, uids=["a"])
+        self.assertDone(await self.get(), 1)
+        server.deliver(TWO, uids=["a"])
+        self.assertDone(await self.get("--delete"), 1, 1, 2)
+        self.assertEqual(self.kept(), lines([ONE, TWO]))
+
+    async def test_new_message_with_the_id_of_a_deleted_one_is_fetched(self) -> None:
+        for kind in ("maildir", "mbox"):
+            self.target = self.target.parent / kind
+            server = self.serve()
+            for content in (ONE, TWO):
+                server.deliver(content, uids=["again"])
+                result = await self.get("--delete", "--format", kind)
+                self.assertDone(result, 1, 0, 1)
 
 
 class InterruptedTests(FetchTestCase):
     """What comes between, and the same command again."""
 
-    async def resume(self, kept: int) -> None:
-        self.assertEqual(len(self.kept()), kept)
-        self.assertEqual(list((self.target / "tmp").iterdir()), [])
-        self.factory.halves = False
-        result = await self.fetch("--delete")
-        self.assertEqual(
-            result.output, f"fetched: {3 - kept}, there already: {kept}, deleted: 3\n"
+    async def test_connection_lost_in_a_message_is_continued_at_once(self) -> None:
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 2"] = times(
+            1, say_and_close(b"+OK\r\nSubject: two\r\n\r\nhalf")
         )
-        self.assertEqual(self.kept(), lines(MESSAGES))
-
-    async def test_connection_lost_in_a_message_is_resumed_by_next_run(self) -> None:
-        first = self.session().expect("RETR 1").message(ONE)
-        first.expect("RETR 2").say("+OK\r\nSubject: two\r\n\r\nhalf").close()
-        second = self.session().expect("RETR 2").message(TWO).expect("DELE 1").reply()
-        second.expect("DELE 2").reply().quit()
-        server = self.scripted(first, second)
-        result = await self.fetch("--delete", server=server)
-        self.assertEqual((result.exit_code, result.stdout), (Exit.LOST, ""))
-        self.assertIn("1 message is on disk; the same command", result.stderr)
-        self.assertEqual(self.kept(), lines([ONE]))
-        self.assertEqual(list((self.target / "tmp").iterdir()), [])
-        result = await self.fetch("--delete", server=server)
-        self.assertEqual(result.output, "fetched: 1, there already: 1, deleted: 2\n")
+        self.assertDone(await self.get("--delete"), 2, 0, 2)
         self.assertEqual(self.kept(), lines([ONE, TWO]))
+        self.assertEqual((server.messages, self.leftovers()), ([], []))
 
-    async def test_crash_before_the_record_entry_duplicates_nothing(self) -> None:
-        await self.fetch()
-        [record] = self.target.glob(".*.jsonl")
-        noted = record.read_bytes()
-        record.write_bytes(noted[:-5])
-        result = await self.fetch()
-        self.assertIn("fetched: 0, there already: 3", result.output)
-        self.assertEqual(self.kept(), lines(MESSAGES))
-        self.assertEqual(record.read_bytes(), noted)
+    async def test_connection_lost_for_good_says_what_is_safe(self) -> None:
+        for kind in ("maildir", "mbox"):
+            self.target = self.target.parent / kind
+            server = self.serve(ONE, TWO)
 
-    async def test_crash_before_the_mbox_record_entry_duplicates_nothing(self) -> None:
-        class PowerCut(BaseException):
-            """The process ends here."""
+            def lose(connection: Any, server: FaultyServer = server) -> bool:
+                server.faults["STAT"] = close
+                return say_and_close(b"+OK\r\nSubject: two\r\n\r\nhalf")(connection)
 
-        add, calls = Record.add, 0
+            server.faults["RETR 2"] = lose
+            result = await self.get("--delete", "--format", kind)
+            self.assertEqual((result.exit_code, result.stdout), (Exit.LOST, ""))
+            self.assertIn(
+                "1 message is on disk; the same command again continues", result.stderr
+            )
+            self.assertEqual(server.messages, [ONE, TWO])
+            self.assertEqual(self.leftovers(), [])
+            server.faults.clear()
+            server.in_use = False
+            self.change_in_any("UPDATE message SET first_failed = NULL")
+            self.assertDone(await self.get("--delete", "--format", kind), 1, 1, 2)
 
-        def last(record: Record, uid: str) -> None:
+    def change_in_any(self, statement: str) -> None:
+        for path in self.target.parent.glob(
+            f".{self.target.name}.pop3connect-*/collect.db"
+        ):
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute(statement)
+                connection.commit()
+
+    async def test_server_that_ends_each_session_is_left_with_the_rest(self) -> None:
+        messages = [message(number, 3000) for number in range(1, 9)]
+        server = self.serve(*messages)
+        server.drop_after = 8000
+        fetched = 0
+        for _ in range(10):
+            result = await self.get()
+            fetched = len(self.kept())
+            if fetched == len(messages):
+                break
+            self.assertIn(result.exit_code, (Exit.LOST, Exit.REFUSED))
+            self.change("UPDATE message SET first_failed = NULL")
+        self.assertEqual(self.kept(), lines(messages))
+
+    def fill_disk(self, name: str, *, skip: int) -> Callable[[], None]:
+        """Let a call to the disk fail as on a full one."""
+        real: Any = getattr(Disk, name)
+        calls = 0
+
+        def full(*arguments: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == 2:
-                raise PowerCut
-            add(record, uid)
-
-        patch = self.patch(Record, "add", last)
-        with self.assertRaises(PowerCut):
-            await self.fetch("--format", "mbox")
-        patch.restore()
-        self.assertEqual(self.in_mbox(), 2)
-        await self.factory.when_left()
-        # Whoever comes first notes it: another account, or other numbers.
-        other = self.run_click(
-            "fetch", self.server, "--secure", "none", "--user", "bob", str(self.target)
-        )
-        self.assertIn("fetched: 3", (await other).output)
-        result = await self.fetch()
-        self.assertEqual(result.output, "fetched: 1, there already: 2, deleted: 0\n")
-        self.assertEqual(self.in_mbox(), 6)
-
-    async def test_full_disk_at_the_second_message_can_be_resumed(self) -> None:
-        keep, calls = disk.replace, 0
-
-        def full(source: Path, target: Path) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == 2:
+            if calls > skip:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            keep(source, target)
+            return real(DISK, *arguments[1:])
 
-        patch = self.patch(maildir, "replace", full)
-        result = await self.fetch("--delete")
-        patch.restore()
+        patch: Any = self.patch(Disk, name, full)
+        restore: Callable[[], None] = patch.restore
+        return restore
+
+    async def test_full_disk_at_any_call_can_be_resumed(self) -> None:
+        for number, (kind, name, skip) in enumerate(
+            (
+                ("maildir", "write", 1),
+                ("maildir", "sync", 6),
+                ("maildir", "rename", 1),
+                ("maildir", "rename", 2),
+                ("mbox", "write", 3),
+                ("mbox", "sync", 5),
+            )
+        ):
+            self.target = self.target.parent / f"M{number}"
+            server = self.serve(*MESSAGES)
+            restore = self.fill_disk(name, skip=skip)
+            result = await self.get("--delete", "--format", kind)
+            restore()
+            self.assertEqual(
+                (name, result.exit_code), (name, Exit.LOCAL_FILES), result.output
+            )
+            self.assertIn("No space left on device", result.stderr)
+            left = len(server.messages)
+            result = await self.get("--delete", "--format", kind)
+            self.assertEqual(result.exit_code, 0, result.output)
+            self.assertEqual(server.messages, [])
+            if kind == "mbox":
+                self.assertEqual(self.in_mbox(), 3)
+            else:
+                self.assertEqual(self.kept(), lines(MESSAGES))
+            self.assertLessEqual(left, 3)
+
+
+class LeftOnServerTests(FetchTestCase):
+    """The rules that leave messages on the server, or delete them later."""
+
+    async def test_delete_after_days_counts_from_the_fetch(self) -> None:
+        server = self.serve(ONE)
+        self.assertDone(await self.get("--delete-after", "2"), 1)
+        server.deliver(TWO)
+        self.change("UPDATE message SET delivered_at = delivered_at - 172000")
+        self.assertDone(await self.get("--delete-after", "2"), 1, 1)
+        self.change("UPDATE message SET delivered_at = delivered_at - 1000")
+        self.assertDone(await self.get("--delete-after", "2"), 0, 2, 1)
+        self.assertEqual(server.messages, [TWO])
+
+    async def test_two_answers_about_deletion_are_a_usage_error(self) -> None:
+        for other in ("--keep", "--delete"):
+            result = await self.fetch("--delete-after", "2", other)
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertIn("not two", result.stderr + str(result.exception))
+
+    async def test_max_messages_are_fetched_and_the_next_run_continues(self) -> None:
+        messages = [message(number) for number in range(1, 6)]
+        server = self.serve(*messages)
+        result = await self.get("--max-messages", "2", "--delete")
+        self.assertDone(result, 2, 0, 2)
+        self.assertEqual(said(result), ["3 messages left for the next run"])
+        server.faults["RETR 1"] = times(1, close)
+        result = await self.get("--max-messages", "2", "--delete")
+        self.assertDone(await self.get("--max-messages", "9", "--delete"), 1, 0, 1)
+        self.assertEqual(self.kept(), lines(messages))
+
+    async def test_new_since_leaves_older_messages(self) -> None:
+        old = b"Date: Mon, 04 Mar 2024 08:47:00 +0000\r\n" + message(1)
+        date = formatdate().encode()
+        fresh = b"Date: " + date + b"\r\n" + message(2)
+        top = b"Received: by x; " + date + b"\r\n"
+        for since in ("7 days", "2024-03-05", "2024-03-04T12:00:00+00:00"):
+            self.target = self.target.parent / since
+            self.serve(old, fresh, top + old)
+            result = await self.get("--new-since", since)
+            self.assertDone(result, 2)
+            self.assertEqual(
+                said(result),
+                ["1 message from before --new-since: left on the server"],
+            )
+            self.assertEqual(self.kept(), lines([fresh, top + old]))
+            # The rule is gone, and with it its effect.
+            self.assertDone(await self.get(), 1, 2)
+
+    async def test_new_since_must_be_in_the_past(self) -> None:
+        for since in ("", "yesterday", "2024-13-01", "2999-01-01", "7", "0 s"):
+            result = await self.fetch("--new-since", since)
+            self.assertEqual(result.exit_code, Exit.USAGE, since)
+
+    async def test_messages_are_chosen_by_their_headers(self) -> None:
+        messages = [message(number) for number in range(1, 5)]
+        self.serve(*messages)
+        result = await self.get(
+            *("--match", "From: s1@example.org", "--match", "Subject: *3"),
+            *("--match", "subject: NUMBER 4", "--skip", "From: s4@*", "--delete"),
+        )
+        self.assertDone(result, 2, 0, 2)
+        self.assertEqual(
+            said(result),
+            [
+                "1 message that no --match fits: left on the server",
+                "1 message that a --skip fits: left on the server",
+            ],
+        )
+        self.assertEqual(self.kept(), lines([messages[0], messages[2]]))
+
+    async def test_pattern_that_is_none_is_a_usage_error(self) -> None:
+        for option in ("--match", "--skip"):
+            result = await self.fetch(option, "*@example.org")
+            self.assertEqual(result.exit_code, Exit.USAGE)
+
+
+class CommandFormatTests(FetchTestCase):
+    """Mail for a program."""
+
+    def program(self, text: str) -> str:
+        path = Path(self.folder).absolute() / "program.py"
+        path.write_text(text)
+        return f"command:'{sys.executable}' '{path}' '{self.folder}'"
+
+    def outcome(self, name: str) -> list[str]:
+        path = Path(self.folder) / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def test_program_gets_each_message_once(self) -> None:
+        server = self.serve(ONE, message(2))
+        command = self.program(
+            "import os, sys\n"
+            "with open(sys.argv[1] + '/got', 'a') as file:\n"
+            "    print(len(sys.stdin.buffer.read()), *(os.environ.get(\n"
+            "        f'POP3CONNECT_{name}', '-') for name in\n"
+            "        ('ATTEMPT', 'SUBJECT', 'PASSWORD')), file=file)\n"
+        )
+        self.assertDone(await self.get("--format", command), 2)
+        self.assertDone(await self.get("--format", command, "--delete"), 0, 2, 2)
+        self.assertEqual(
+            sorted(self.outcome("got")),
+            [f"{len(ONE)} 1 one -", f"{len(message(2))} 1 number 2 -"],
+        )
+        self.assertEqual(server.messages, [])
+        # The target is the folder for the journal.
+        self.assertEqual(len(list(self.target.glob("pop3connect-*/collect.db"))), 1)
+
+    async def test_refused_message_waits_for_the_next_run(self) -> None:
+        server = self.serve(ONE, TWO)
+        command = self.program(
+            "import os, sys\n"
+            "text = os.environ['POP3CONNECT_SUBJECT']\n"
+            "sys.exit(75 if text == 'one' and not os.path.exists(\n"
+            "    sys.argv[1] + '/open') else 0)\n"
+        )
+        result = await self.get("--format", command, "--delete")
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.TRY_LATER, "fetched: 1, there already: 0, deleted: 1\n"),
+        )
+        self.assertIn("1 message in", result.stderr)
+        self.assertEqual(server.messages, [ONE])
+        (Path(self.folder) / "open").touch()
+        result = await self.get("--format", command, "--delete")
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual(server.messages, [])
+
+    async def test_program_that_is_not_there_is_a_usage_error(self) -> None:
+        server = self.serve(ONE)
+        for kind in ("command:no-such-program-x", "command:", "command:'", "box"):
+            result = await self.get("--format", kind)
+            self.assertEqual(result.exit_code, Exit.USAGE, kind)
+        self.assertEqual(server.heard, [])
+
+    async def test_state_and_crlf_are_not_for_programs(self) -> None:
+        for more in (("--state", self.folder), ("--crlf",)):
+            result = await self.fetch("--format", "command:cat", *more)
+            self.assertEqual(result.exit_code, Exit.USAGE)
+
+
+class StateTests(FetchTestCase):
+    """The folder with the journal."""
+
+    async def test_journal_is_hidden_beside_the_target_for_its_owner(self) -> None:
+        await self.fetch()
+        [state] = self.target.parent.glob(".M.pop3connect-*")
+        self.assertEqual(stat.S_IMODE(state.stat().st_mode), 0o700)
+        # A hidden folder in a Maildir would be taken for a mailbox.
+        hidden = [path.name for path in self.target.glob(".*") if path.is_dir()]
+        self.assertEqual(hidden, [])
+
+    async def test_state_option_puts_the_journal_elsewhere(self) -> None:
+        elsewhere = Path(self.folder).absolute() / "a" / "b"
+        for target in ("M", "N"):
+            self.target = self.target.parent / target
+            options = ("--state", str(elsewhere))
+            self.assertDone(await self.fetch(*options), 3)
+            self.assertDone(await self.fetch(*options), 0, 3)
+        self.assertEqual(list(self.target.parent.glob(".*")), [])
+        self.assertEqual(len(list(elsewhere.glob("*/collect.db"))), 2)
+
+    async def test_second_run_waits_a_moment_for_the_first(self) -> None:
+        await self.fetch()
+        [state] = self.target.parent.glob(".M.pop3connect-*")
+        lock = FolderLock.take(state)
+        fetching_ = self.fetch()
+        await deferLater(reactor, 0.4)
+        self.assertFalse(fetching_.called)
+        lock.release()
+        self.assertDone(await fetching_, 0, 3)
+
+    async def test_second_run_gives_up_after_a_moment_without_login(self) -> None:
+        server = self.serve(ONE)
+        await self.get()
+        heard = len(server.heard)
+        [state] = self.target.parent.glob(".M.pop3connect-*")
+        lock = FolderLock.take(state)
+        self.addCleanup(lock.release)
+        self.patch(fetching, "_MOMENT", 0.3)
+        result = await self.get()
+        self.assertEqual((result.exit_code, result.stdout), (Exit.TRY_LATER, ""))
+        self.assertIn(f"is in use by process {os.getpid()}", result.stderr)
+        self.assertEqual(len(server.heard), heard)
+
+    async def test_planted_state_folder_is_refused(self) -> None:
+        server = self.serve(ONE)
+        await self.get()
+        [state] = self.target.parent.glob(".M.pop3connect-*")
+        elsewhere = state.with_name("elsewhere")
+        state.rename(elsewhere)
+        state.symlink_to(elsewhere)
+        heard = len(server.heard)
+        result = await self.get()
+        self.assertEqual(result.exit_code, Exit.LOCAL_FILES)
+        self.assertEqual(len(server.heard), heard)
+
+    async def test_damaged_journal_is_named_and_nobody_logs_in(self) -> None:
+        server = self.serve(ONE)
+        await self.get()
+        heard = len(server.heard)
+        self.database().write_bytes(b"not a database" * 1000)
+        result = await self.get()
         self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
-        self.assertIn("No space left on device", result.stderr)
-        self.assertEqual(len(self.drop.messages), 3)
-        await self.factory.when_left()
-        await self.resume(1)
+        self.assertIn("collect.db", result.stderr)
+        self.assertEqual(len(server.heard), heard)
 
-    async def test_full_disk_within_a_message_can_be_resumed(self) -> None:
-        def full(delivery: Delivery, data: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        patch = self.patch(Delivery, "write", full)
-        result = await self.fetch("--delete")
-        patch.restore()
+    async def test_maildir_that_is_gone_is_not_made_again(self) -> None:
+        server = self.serve(ONE)
+        await self.get()
+        heard = len(server.heard)
+        self.target.rename(self.target.with_name("elsewhere"))
+        result = await self.get("--delete")
         self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
-        await self.factory.when_left()
-        await self.resume(0)
+        self.assertIn("mount it", result.stderr)
+        self.assertIn("to fetch all mail again, remove", result.stderr)
+        self.assertFalse(self.target.exists())
+        self.assertEqual((len(server.heard), server.messages), (heard, [ONE]))
+
+    async def test_held_account_says_how_it_is_released(self) -> None:
+        await self.fetch()
+        self.change("UPDATE account SET state = 'held'")
+        result = await self.fetch()
+        self.assertEqual((result.exit_code, result.stdout), (Exit.TRY_LATER, ""))
+        self.assertIn(f"--database {self.database()}", result.stderr)
+        self.assertIn("accounts release", result.stderr)
+
+    async def test_right_password_works_after_many_wrong_ones(self) -> None:
+        wrong = {"POP3CONNECT_PASSWORD": "wrong-as-can-be"}
+        for _ in range(6):
+            result = await self.fetch("--auth", "USER", environment=wrong)
+            self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED, result.output)
+            self.assertNotIn("wrong-as-can-be", result.output)
+        self.assertDone(await self.fetch(), 3)
 
 
 class DovecotTests(FetchTestCase):
