@@ -89,7 +89,7 @@ class Database:
         url = _url(database)
         self._wall = wall
         self.file: Path | None = None
-        self.name = url.render_as_string(hide_password=True)
+        self.name = _shown(url)
         if url.get_backend_name() == "sqlite":
             if not url.database or url.database == ":memory:":
                 raise JournalError("the journal must be a file, not in memory")
@@ -240,7 +240,7 @@ class Database:
             cls(database, exclusive=True, wall=float).engine.dispose()
             return
         self = cls.__new__(cls)
-        self.name = url.render_as_string(hide_password=True)
+        self.name = _shown(url)
         self.file = None
         self.engine = self._engine(url)
         with self.errors():
@@ -254,12 +254,19 @@ class Database:
             engine = sa.create_engine(
                 url,
                 poolclass=sa.pool.NullPool,
+                # Users, subjects and whole messages are not for logs.
+                hide_parameters=True,
                 connect_args=_arguments(url),
             )
         except ModuleNotFoundError as error:
             raise JournalError(
                 f"the database {self.name} needs the Python package {error.name}",
                 remedy=Remedy(literal(f"run: pip install {error.name}")),
+            ) from error
+        except sa.exc.NoSuchModuleError as error:
+            raise JournalError(
+                f"SQLAlchemy does not know the driver of the database {self.name}",
+                remedy=Remedy("begin its URL with postgresql+psycopg://"),
             ) from error
         if self.file is not None:
             sa.event.listen(engine, "connect", self._set_up)
@@ -319,6 +326,8 @@ class Database:
                 return shutil.disk_usage(self.file.parent).free < LITTLE_SPACE
         return False
 
+
+_KINDS = ("sqlite", "postgresql")
 
 _ENDS = ("-wal", "-shm", "-journal")
 
@@ -384,11 +393,22 @@ _CAUSES: tuple[_Cause, ...] = (
 def _url(database: Path | str) -> sa.URL:
     if isinstance(database, str) and "://" in database:
         try:
-            return sa.make_url(database)
-        except sa.exc.ArgumentError:
+            url = sa.make_url(database)
+        except (sa.exc.ArgumentError, ValueError):
             # The text is not repeated: it may hold a password.
             raise JournalError("the URL of the database cannot be understood") from None
+        if url.get_backend_name() not in _KINDS:
+            raise JournalError(
+                f"the journal cannot be in the database {_shown(url)}",
+                remedy=Remedy("give the URL of a PostgreSQL, or none for SQLite"),
+            )
+        return url
     return sa.URL.create("sqlite", database=str(database))
+
+
+def _shown(url: sa.URL) -> str:
+    """Return a URL for people: without its password, and options may hold one too."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _arguments(url: sa.URL) -> dict[str, Any]:

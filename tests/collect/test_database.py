@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -348,10 +349,29 @@ class VersionTests(DatabaseCase):
         self.assertIn("pip install psycopg", str(error))
         self.assertNotIn("secret", str(error))
 
-    def test_url_that_is_not_one_is_not_repeated(self) -> None:
-        error = self.assertRaises(
-            JournalError, Database, "://secret", exclusive=False, wall=float
-        )
+    def test_url_that_cannot_be_used_shows_no_password(self) -> None:
+        beside = partial(Database, exclusive=False, wall=float)
+        for url in (
+            "://secret",
+            "postgresql://user:secret/1@db.example.org/collect",
+            "postgresql://user:1@db.example.org:secret/collect",
+            "postgresql+unknown://user:secret@db.example.org/collect",
+            "postgresql+unknown://db.example.org/collect?password=secret",
+            "oracle://user:secret@db.example.org/collect",
+            "unknown://user:secret@db.example.org/collect?password=secret",
+        ):
+            for use in (beside, Database.upgrade):
+                error = self.assertRaises(JournalError, use, url)
+                self.assertNotIn("secret", str(error))
+
+    def test_error_of_a_statement_shows_no_values(self) -> None:
+        with self.opened().connect() as connection:
+            error = self.assertRaises(
+                sa.exc.IntegrityError,
+                connection.execute,
+                sa.text("INSERT INTO machine (name, version) VALUES ('a', :text)"),
+                {"text": "secret"},
+            )
         self.assertNotIn("secret", str(error))
 
 
