@@ -46,7 +46,6 @@ __all__ = [
     "due_deliveries",
     "failed",
     "interrupted",
-    "next_delivery",
     "set_aside",
 ]
 
@@ -111,18 +110,6 @@ def due_deliveries(
     if without:
         query = query.where(message.c.account_id.not_in(without))
     return [_due(row) for row in connection.execute(query)]
-
-
-def next_delivery(connection: sa.Connection, me: str, destination: str) -> float | None:
-    """Return when the next delivery of a machine is due."""
-    found = connection.execute(
-        sa.select(sa.func.min(delivery.c.next_try)).where(
-            delivery.c.destination == destination,
-            delivery.c.machine == me,
-            delivery.c.state == fixed(DeliveryState.WAITING),
-        )
-    ).scalar()
-    return None if found is None else float(found)
 
 
 def interrupted(

@@ -484,13 +484,6 @@ class Journal:
             ),
         )
 
-    def next_delivery(self, destination: str) -> Deferred[float | None]:
-        """Return when the next delivery of this machine is due, if one waits."""
-        return self._read(
-            "next_delivery",
-            lambda c: delivery_sql.next_delivery(c, self._machine, destination),
-        )
-
     def interrupted(
         self, destination: str | None = None
     ) -> Deferred[list[DueDelivery]]:

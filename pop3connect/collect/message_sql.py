@@ -72,6 +72,8 @@ CHUNK = 500
 DROPPED = "dropped by an administrator"
 """The reason of a message that was set aside and is not wanted."""
 
+_CAN_WAIT = (MessageState.SUSPECT, MessageState.RETRIEVED, MessageState.SET_ASIDE)
+
 _WAITS = (DeliveryState.WAITING, DeliveryState.DELIVERING)
 
 
@@ -599,7 +601,12 @@ def retry(connection: sa.Connection, ids: Collection[int]) -> list[int]:
     """Try messages and deliveries again that were set aside."""
     done: set[int] = set()
     time = time_of(connection)
-    rows = rows_of(connection, ids)
+    rows = {
+        number: row
+        for number, row in rows_of(connection, ids).items()
+        # One that was dropped, or was delivered since, is final.
+        if row.state in _CAN_WAIT
+    }
     for chunk in chunks(rows):
         found = connection.execute(
             sa.update(delivery)

@@ -231,7 +231,6 @@ class PostgreSQLTests(JournalCase):
         done(journal.set_aside(owner, {bad.id: "x"}))
         done(journal.drop([bad.id]))
         (due,) = self.due(account=owner, without=[7])
-        done(journal.next_delivery("box"))
         witnessed = attrs.evolve(due.delivery, witness=Witness("/x", 1))
         rows = done(journal.delivering([witnessed]))
         done(journal.interrupted("box"))

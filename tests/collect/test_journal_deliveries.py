@@ -78,16 +78,6 @@ class DueTests(DeliveryCase):
             found = [due.message.key for due in self.due(**options)]
             self.assertEqual(found, keys, options)
 
-    def test_next_delivery_is_that_of_the_destination_on_this_machine(self) -> None:
-        self.assertIs(self.done(self.journal.next_delivery("box")), None)
-        self.add(self.owner, new_message("a", "box"))
-        self.assertEqual(self.done(self.journal.next_delivery("box")), self.time)
-        self.assertIs(self.done(self.journal.next_delivery("desk")), None)
-        there = self.opened(machine="there")
-        self.assertIs(self.done(there.next_delivery("box")), None)
-        self.begin()
-        self.assertIs(self.done(self.journal.next_delivery("box")), None)
-
 
 class AttemptTests(DeliveryCase):
     def test_attempt_is_noted_with_its_witness_before_the_effect(self) -> None:

@@ -558,6 +558,10 @@ class AdministratorTests(MessageCase):
             (after.state, after.reason, after.spool), (SKIPPED, DROPPED, "")
         )
         self.assertEqual(self.done(self.journal.spool_files()), {})
+        # It is final: there is nothing left to deliver.
+        self.assertEqual(self.done(self.journal.retry([row.id])), [])
+        (found,) = self.done(self.journal.find_messages([SKIPPED]))
+        self.assertIs(found[2][0].state, DeliveryState.SET_ASIDE)
 
     def test_files_that_rows_name_are_known(self) -> None:
         witness = Witness("/mail/tmp/x")
