@@ -4,6 +4,7 @@ Delivers messages to a command: at least once, the whole message on standard inp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,14 @@ def _facts(mail: Mail) -> dict[str, str]:
         "FROM": mail.sender,
         "SUBJECT": mail.subject,
     }
-    return {
-        # A value cannot have a NUL, which would end it.
-        f"POP3CONNECT_{name}": text.replace("\0", "")[:MAX_VALUE]
-        for name, text in facts.items()
-    }
+    return {f"POP3CONNECT_{name}": _value(text) for name, text in facts.items()}
+
+
+def _value(text: str) -> str:
+    # A value cannot have a NUL, which would end it.
+    text = text.replace("\0", "")[:MAX_VALUE]
+    # In UTF-8, also where the system's encoding lacks the characters of a subject.
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def _outcome(error: RunError) -> Exception:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
 
 from pop3connect.destinations.base import Later, Mail, Never
@@ -61,6 +62,25 @@ class CommandTests(TestCase):
     async def test_command_that_does_not_read_its_input_has_delivered(self) -> None:
         content = MESSAGE + b"0123456789\r\n" * 100_000
         await self.deliver("exit 0", self.mail(content))
+
+    async def test_facts_are_utf_8_where_the_system_has_only_ascii(self) -> None:
+        script = (
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from pop3connect.destinations.base import Mail\n"
+            "from pop3connect.destinations.command import _facts\n"
+            "assert sys.getfilesystemencoding() == 'ascii'\n"
+            "mail = Mail('a', 'b', 'u', 1, Path('x'), subject='10 \\u20ac')\n"
+            "print(os.fsencode(_facts(mail)['POP3CONNECT_SUBJECT']).hex())\n"
+        )
+        environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+        output = await getProcessOutput(
+            sys.executable,
+            ["-X", "utf8=0", "-c", script],
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            errortoo=True,
+        )
+        self.assertEqual(output.decode().strip(), "10 \u20ac".encode().hex())
 
     async def test_facts_about_the_message_are_in_the_environment(self) -> None:
         mail = self.mail(
