@@ -85,11 +85,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file that is on disk, and wait until its new name is on disk."""
+    """Rename a file in its folder, and wait until its new name is on disk."""
     os.replace(source, target)
     sync_folder(target.parent)
-    if source.parent != target.parent:
-        sync_folder(source.parent)
 
 
 def put(file: BinaryIO, content: bytes) -> None:

@@ -127,6 +127,23 @@ class WriteWholeTests(SynchronousTestCase):
         self.assertEqual(path.read_bytes(), b"new")
         self.assertEqual(os.listdir(self.folder), ["state"])
 
+    def test_file_and_its_folder_are_synced(self) -> None:
+        synced: list[Path] = []
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+            real(descriptor)
+
+        if not Path("/proc/self/fd").exists():
+            raise SkipTest("the names of open files cannot be read here")
+        self.folder.mkdir()
+        self.patch(os, "fsync", fsync)
+        write_whole(self.folder / "one", b"content")
+        written, named = synced
+        folder = self.folder.absolute()
+        self.assertEqual((written.parent, named), (folder, folder))
+
     def test_temporary_file_is_hidden(self) -> None:
         """
         A client that reads a cacerts folder meanwhile, or after a crash, skips it.

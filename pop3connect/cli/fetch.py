@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,11 @@ def fetch_command(
         raise click.UsageError(
             "leave out --state: with --format command:PROGRAM, TARGET is the folder for"
             " the journal"
+        )
+    if find_spec("sqlalchemy") is None or find_spec("alembic") is None:
+        raise click.UsageError(
+            "fetch keeps its journal with SQLAlchemy and Alembic, which are not "
+            "installed: pip install 'pop3connect[cli]'"
         )
     job = Job(
         access=access,

@@ -93,7 +93,7 @@ def delete_command(access: Access, numbers: Sequence[list[Range]], yes: bool) ->
                 tell(f"{words(answer)}; nothing was deleted")
                 await handle.abort()
                 return exit_status(answer)
-        echo(f"deleted: {await end(handle, deletes=True)}")
+        echo(f"deleted: {await end(handle)}")
         return Exit.DONE
 
     use_session(access, use)

@@ -102,16 +102,11 @@ def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoRe
     finish(work)
 
 
-async def end(handle: Handle, *, deletes: bool) -> int:
-    """
-    End a session (QUIT), and return the number of messages that were deleted.
-
-    :param deletes: whether messages are marked; then the user is told of a failure.
-    """
+async def end(handle: Handle) -> int:
+    """End a session (QUIT), and return the number of messages that were deleted."""
     try:
         return len((await handle.disconnect()).deleted)
     except BaseException:
         # Also Ctrl-C: QUIT has been sent by then.
-        if deletes:
-            tell("NOT deleted, or not for certain: QUIT was not confirmed")
+        tell("NOT deleted, or not for certain: QUIT was not confirmed")
         raise

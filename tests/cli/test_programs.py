@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
+from twisted.internet.task import deferLater
 
 from pop3connect.cli.exits import Exit
 
@@ -91,6 +92,19 @@ class ProgramTests(ProgramTestCase):
         self.assertIn("needs click, which is not installed", program.errors)
         self.assertIn("pip install 'pop3connect[cli]'", program.errors)
 
+    async def test_fetch_without_sqlalchemy_says_how_to_install_the_extra(self) -> None:
+        program = self.start(
+            "-c",
+            "import importlib.util as util, sys\n"
+            "find = util.find_spec\n"
+            "util.find_spec = lambda name: None if name == 'alembic' else find(name)\n"
+            "from pop3connect.__main__ import main\n"
+            "sys.argv[1:] = ['fetch', 'pop.example.com', 'Mail', '-u', 'ada']\n"
+            "sys.exit(main())",
+        )
+        self.assertEqual(await program.ended, Exit.USAGE)
+        self.assertIn("pip install 'pop3connect[cli]'", program.errors)
+
     async def test_fetch_with_trace_delivers_and_hides_the_password(self) -> None:
         target = Path(self.mktemp()).absolute()
         program = self.command("fetch", str(target), "--trace", "--delete")
@@ -123,20 +137,87 @@ class ProgramTests(ProgramTestCase):
         await self.factory.when_left()
         self.assertEqual(program.output, "")
         self.assertNotIn("Traceback", program.errors)
-        self.assertIn("3 messages are on disk", program.errors)
+        self.assertIn("3 messages are on disk; the same command again", program.errors)
         self.assertEqual(len(self.factory.drops[USER].messages), 3)
+        self.factory.silent = ()
+        program = self.command("fetch", str(target), "--delete")
+        self.assertEqual(await program.ended, 0, program.errors)
+        self.assertEqual(program.output, "fetched: 0, there already: 3, deleted: 3\n")
 
     async def test_sigterm_within_a_message_leaves_no_temporary_file(self) -> None:
-        self.factory.halves = True
+        for kind in ("maildir", "mbox"):
+            self.factory.halves = True
+            target = Path(self.mktemp()).absolute()
+            command = ("fetch", str(target), "--delete", "--format", kind)
+            program = self.command(*command)
+            await self.factory.when_stuck()
+            # Who is impatient sends it twice.
+            for _ in range(2):
+                assert program.transport is not None
+                program.transport.signalProcess("TERM")
+            self.assertEqual(await program.ended, 128 + signal.SIGTERM)
+            self.assertEqual(len(self.factory.drops[USER].messages), 3)
+            self.assertNotIn("Traceback", program.errors)
+            self.assertIn("2 messages are on disk; the same command", program.errors)
+            self.assertEqual(list(target.glob("tmp/*")), [])
+            self.assertEqual(list(target.parent.glob(f".{target.name}.*/spool/*")), [])
+            await self.factory.when_left()
+            self.factory.halves = False
+            program = self.command(*command)
+            self.assertEqual(await program.ended, 0, program.errors)
+            self.assertEqual(
+                program.output, "fetched: 1, there already: 2, deleted: 3\n"
+            )
+            drop = self.factory.drops[USER]
+            drop.deliver(MESSAGES)
+
+    async def test_interruption_at_any_time_ends_the_program(self) -> None:
+        """Also while it begins, and the database is made."""
         target = Path(self.mktemp()).absolute()
-        program = self.command("fetch", str(target), "--delete")
-        await self.factory.when_stuck()
-        assert program.transport is not None
-        program.transport.signalProcess("TERM")
-        self.assertEqual(await program.ended, 128 + signal.SIGTERM)
-        self.assertEqual(len(self.factory.drops[USER].messages), 3)
-        self.assertNotIn("Traceback", program.errors)
-        self.assertEqual(list((target / "tmp").iterdir()), [])
+        self.factory.silent = (b"CAPA",)
+        for moment in (0.2, 0.4, 0.5, 0.6, 0.8):
+            program = self.command("fetch", f"{target}-{moment}")
+            await deferLater(reactor, moment)
+            program.interrupt()
+            ended = await program.ended
+            self.assertIn(ended, (Exit.INTERRUPTED, -signal.SIGINT), program.errors)
+
+    async def test_two_runs_at_once_fetch_each_message_once(self) -> None:
+        for kind in ("maildir", "mbox"):
+            target = Path(self.mktemp()).absolute()
+            programs = [
+                self.command("fetch", str(target), "--format", kind) for _ in range(2)
+            ]
+            for program in programs:
+                self.assertEqual(await program.ended, 0, program.errors)
+            self.assertEqual(
+                sorted(program.output for program in programs),
+                [
+                    "fetched: 0, there already: 3, deleted: 0\n",
+                    "fetched: 3, there already: 0, deleted: 0\n",
+                ],
+            )
+
+    async def test_other_commands_do_not_pay_for_the_journal(self) -> None:
+        """They import neither the database nor the collector's engine."""
+        for command in (["--help"], ["info"], ["list"], ["fetch", "--help"]):
+            if command[0] in ("info", "list"):
+                command += [self.server, "--secure", "none", "--user", USER]
+            program = self.start(
+                "-c",
+                "import atexit, sys\n"
+                "atexit.register(lambda: print([name for name in sys.modules if\n"
+                "    name.startswith(('sqlalchemy', 'alembic',\n"
+                "    'pop3connect.destinations.m')) or name in\n"
+                "    ('pop3connect.collect.service', 'pop3connect.collect.journal')],\n"
+                "    file=sys.stderr))\n"
+                "from pop3connect.__main__ import main\n"
+                f"sys.argv[1:] = {command}\n"
+                "sys.exit(main())",
+                POP3CONNECT_PASSWORD=PASSWORD,
+            )
+            self.assertEqual(await program.ended, 0, program.errors)
+            self.assertEqual(program.errors.splitlines()[-1], "[]")
 
     async def test_fetch_after_a_kill_gets_no_message_twice(self) -> None:
         self.factory.silent = (b"QUIT",)
