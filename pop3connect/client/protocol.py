@@ -142,16 +142,17 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.progress()
         if dialogue.answered:
             dialogue.answered = False
-            to_send = dialogue.data_to_send()
-            if to_send:
-                self._send(to_send, idle)
+            self._send(idle)
             elif not dialogue.owes:
                 # The callers of the replies may well send the next command.
                 self._deadline.rest()
         if idle:
             self._deliver()
 
-    def _send(self, data: bytes, idle: bool) -> None:
+    def _send(self, idle: bool) -> None:
+        data = self._dialogue.data_to_send()
+        if not data:
+            return
         if self.state is _AUTHORIZATION:
             # If a transport raises, its traceback may show local variables.
             data = SecretBytes(data)
@@ -379,9 +380,7 @@ class POP3ClientProtocol(LineReceiver):
             raise
         if self._held:
             self.release()
-        to_send = dialogue.data_to_send()
-        if to_send:
-            self._send(to_send, idle)
+        self._send(idle)
         if idle and dialogue.events:
             self._deliver()
 
