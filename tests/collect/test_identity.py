@@ -505,6 +505,36 @@ class AllNewTests(IdentityTestCase):
         )
         self.assertEqual((found.new, found.absent), ((5,), (copy.row,)))
 
+    def test_second_copy_is_not_one_of_two_equal_messages(self) -> None:
+        others = [Mail(name, name, 600 + ord(name)) for name in "bcd"]
+        rows = [A.row, A.but(uid="u9").row, *(mail.row for mail in others)]
+        copy = A.but(uid="n8", size=700, body="footer")
+        moved = [mail.but(uid=f"n{mail.uid}", size=mail.size + 9) for mail in others]
+        mails = [A.but(uid="n1", size=509), copy, *moved]
+        found = self.look(mails, rows, attrs.evolve(ACCOUNT, listed=5))
+        self.assertEqual((found.known[1], found.new), (rows[0], (2,)))
+        self.assertEqual(found.absent, (rows[1],))
+
+    def test_header_without_message_id_is_too_little_in_a_move_too(self) -> None:
+        mails = [Mail(name, name, 500 + ord(name)) for name in "abc"]
+        nameless = Mail("d", "u4", 800, message_id=False)
+        moved = [
+            mail.but(uid=f"n{mail.uid}", size=mail.size + 9)
+            for mail in (*mails, nameless)
+        ]
+        rows = [*(mail.row for mail in mails), nameless.seen]
+        found = self.look(moved, rows, attrs.evolve(ACCOUNT, listed=4))
+        self.assertEqual(len(found.known), 3)
+        self.assertEqual((found.new, found.absent), ((4,), (nameless.seen,)))
+
+    def test_bodies_are_asked_for_after_all_headers_are_known(self) -> None:
+        moved = [A.but(uid="n1"), B.but(uid="n2"), C.but(uid="n3")]
+        found = identify(inventory_of(*moved), [A.row, B.row, C.row], ACCOUNT)
+        found = found.compared({1: header_of(A), 2: header_of(B)})
+        self.assertEqual((found.headers, found.bodies), ({3}, frozenset()))
+        found = found.compared({3: header_of(C)})
+        self.assertEqual((found.decided, len(found.known)), (True, 3))
+
     def test_few_messages_of_other_sizes_need_the_body(self) -> None:
         # One message left, and it has the header of a known one: more likely a second
         # copy of it, by way of a mailing list, than another server.
@@ -572,6 +602,9 @@ class AllNewTests(IdentityTestCase):
         # Nothing is learnt from an empty mailbox, or from new mail only.
         self.assertEqual(self.look([], rows, account).uids_changed, 1)
         self.assertEqual(self.look([C], [A.deleted], account).uids_changed, 1)
+        # A second copy of a deleted message does not count either.
+        found = self.look(moved[:1], [A.deleted], account)
+        self.assertEqual((len(found.returned), found.uids_changed), (1, 1))
         self.assertEqual(self.look(moved, rows, None).uids_changed, 1)
 
     def test_after_three_changes_in_a_row_uids_are_ignored(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from random import Random
 
 import attrs
 from hypothesis import given, settings
@@ -42,6 +43,11 @@ KINDS = (
     *("arrive", "arrive", "copy", "list copy", "look", "look", "look", "purge"),
     *("delete", "keep", "reuse", "move", "move and resize", "mix"),
 )
+
+UIDS = ("good", "bad", "unstable")
+
+LONG = 2_000
+"""Long histories; they take about two seconds."""
 
 Step = tuple[str, int, str]
 
@@ -357,13 +363,29 @@ class Model:
 
 
 class HistoryTests(SynchronousTestCase):
-    @settings(deadline=None)
-    @given(st.lists(steps, max_size=30), st.sampled_from(["good", "bad", "unstable"]))
-    def test_no_message_is_lost_or_arrives_twice(
-        self, history: list[Step], uids: str
-    ) -> None:
+    def run_history(self, history: list[Step], uids: str) -> None:
         model = Model(uids)
         for step in history:
             model.step(*step)
         model.look("", 0)
         model.look("", 0)
+
+    @settings(deadline=None)
+    @given(st.lists(steps, max_size=30), st.sampled_from(UIDS))
+    def test_no_message_is_lost_or_arrives_twice(
+        self, history: list[Step], uids: str
+    ) -> None:
+        self.run_history(history, uids)
+
+    def test_no_message_is_lost_or_arrives_twice_in_long_histories(self) -> None:
+        # These find what takes many steps in a row, which hypothesis rarely tries.
+        for seed in range(LONG):
+            random = Random(seed)
+            history = [
+                (random.choice(KINDS), random.randrange(21), random.choice(FAULTS))
+                for _ in range(random.randint(6, 40))
+            ]
+            try:
+                self.run_history(history, random.choice(UIDS))
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}: {error}") from error
