@@ -142,16 +142,17 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.progress()
         if dialogue.answered:
             dialogue.answered = False
-            to_send = dialogue.data_to_send()
-            if to_send:
-                self._send(to_send, idle)
-            elif not dialogue.owes:
+            if not self._send(idle) and not dialogue.owes:
                 # The callers of the replies may well send the next command.
                 self._deadline.rest()
         if idle:
             self._deliver()
 
-    def _send(self, data: bytes, idle: bool) -> None:
+    def _send(self, idle: bool) -> bool:
+        """Write what there is to send, and return whether there was anything."""
+        data = self._dialogue.data_to_send()
+        if not data:
+            return False
         if self.state is _AUTHORIZATION:
             # If a transport raises, its traceback may show local variables.
             data = SecretBytes(data)
@@ -161,6 +162,7 @@ class POP3ClientProtocol(LineReceiver):
             self._dialogue.call_first(partial(self._write, data))
         else:
             self._write(data)
+        return True
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None
@@ -379,9 +381,7 @@ class POP3ClientProtocol(LineReceiver):
             raise
         if self._held:
             self.release()
-        to_send = dialogue.data_to_send()
-        if to_send:
-            self._send(to_send, idle)
+        self._send(idle)
         if idle and dialogue.events:
             self._deliver()
 
