@@ -142,17 +142,17 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.progress()
         if dialogue.answered:
             dialogue.answered = False
-            self._send(idle)
-            elif not dialogue.owes:
+            if not self._send(idle) and not dialogue.owes:
                 # The callers of the replies may well send the next command.
                 self._deadline.rest()
         if idle:
             self._deliver()
 
-    def _send(self, idle: bool) -> None:
+    def _send(self, idle: bool) -> bool:
+        """Write what there is to send, and return whether there was anything."""
         data = self._dialogue.data_to_send()
         if not data:
-            return
+            return False
         if self.state is _AUTHORIZATION:
             # If a transport raises, its traceback may show local variables.
             data = SecretBytes(data)
@@ -162,6 +162,7 @@ class POP3ClientProtocol(LineReceiver):
             self._dialogue.call_first(partial(self._write, data))
         else:
             self._write(data)
+        return True
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None
