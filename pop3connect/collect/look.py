@@ -9,7 +9,7 @@ session is in `session`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -75,6 +75,7 @@ class Look:
     :param choose: returns the numbers of the messages that this look is about, of all
         that a session lists; a `POP3Error` that it raises ends the look.
     :param report: is given the outcome in the end.  Default: it is logged.
+    :param prepare: is called before anything is retrieved.
     :param dry_run: only make a `Plan`.
     """
 
@@ -93,6 +94,7 @@ class Look:
         progress: Callable[[str, int, int], object] | None = None,
         choose: Callable[[Inventory], Collection[int]] | None = None,
         report: Callable[[Outcome], object] | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.account = account
         self.outcome = Outcome(account.name)
@@ -110,6 +112,7 @@ class Look:
         self._progress = progress
         self._choose = choose
         self._report = report or _log_outcome
+        self._prepare = prepare
         # The unique-ids of the messages that it is about; ``None``: all.
         self._chosen: set[str] | None = None if choose is None else set()
         self.first = account.looked_at is None
@@ -376,11 +379,20 @@ class Look:
         """Count this listing for the messages that are missing, now and then."""
         now = self.tools.reactor.seconds()
         last = self.memory.listed_at
-        if last is None or now - last >= UNCHANGED:
+        if last is None:
+            # The process has just begun: runs by cron write nothing here.
+            self.memory.listed_at = now
+        elif now - last >= UNCHANGED:
             self.memory.listed_at = now
             await self.journal.listed(
                 self.account, absent=None, forget_after=self.forget_after
             )
+
+    async def prepare(self) -> None:
+        """Get ready to retrieve messages, once."""
+        prepare, self._prepare = self._prepare, None
+        if prepare is not None:
+            await prepare()
 
     async def _clear_up(self) -> None:
         """Remove what was kept before an error of the journal, if no row names it."""

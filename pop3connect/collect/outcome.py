@@ -43,7 +43,7 @@ class Memory:
         known whether rows name them.
     """
 
-    dirty: bool = True
+    dirty: bool = False
     shorts: dict[str, str] = attrs.Factory(dict)
     told: set[str] = attrs.Factory(set)
     cuts: list[tuple[int, int]] = attrs.Factory(list)

@@ -30,7 +30,7 @@ AHEAD_BYTES = 8 * 1024 * 1024
 GROUP = 128
 """Messages that are written, and noted, together at most."""
 
-GROUPS = 3
+GROUPS = 2
 """Groups that are underway at the same time."""
 
 FLOOD = 1024 * 1024

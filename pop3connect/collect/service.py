@@ -20,14 +20,19 @@ import math
 import random
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredSemaphore,
+    gatherResults,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,7 +51,13 @@ from .journal import (
 from .lock import FolderLock, InUseError
 from .look import EndedError, HeldError, Look, Memory, Outcome, Plan
 from .passwords import password_for
-from .records import AccountRow, AccountState, MessageRow, NewAccount
+from .records import (
+    AccountRow,
+    AccountState,
+    MessageRow,
+    MessageState,
+    NewAccount,
+)
 from .rules import Rules
 from .schedule import ClockWatch, ServerHealth, must_wait
 from .settings import AccountSettings, Config, Password
@@ -119,14 +130,19 @@ class Connects(Protocol):
         """Open a session and log in."""
 
 
-@attrs.frozen
+@attrs.define
 class _Single:
-    """How `CollectService.run_once` looks; see there."""
+    """
+    How `CollectService.run_once` looks; see there.
+
+    :ivar over: whether it begins no more looks.
+    """
 
     progress: Callable[[str, int, int], object] | None = None
     choose: Callable[[Inventory], Collection[int]] | None = None
     report: Callable[[Outcome], object] | None = None
     force: bool = False
+    over: bool = False
 
 
 @attrs.define
@@ -720,9 +736,8 @@ class CollectService(MultiService):
             progress=single.progress,
             choose=single.choose,
             report=single.report,
+            prepare=partial(self._sweep, each.row, settings),
         )
-        if not dry_run:
-            await self._sweep(each.row, settings)
         outcome = await look.run()
         if outcome.due:
             self._wanted.add(each.row.name)
@@ -730,7 +745,7 @@ class CollectService(MultiService):
         return outcome
 
     async def _sweep(self, row: AccountRow, settings: AccountSettings) -> None:
-        """Remove, before the first look, what a crash left in Maildirs."""
+        """Remove, before anything is retrieved, what a crash left in Maildirs."""
         if row.name in self._swept:
             return
         self._swept.add(row.name)
@@ -909,10 +924,12 @@ class CollectService(MultiService):
         own = self._parts is None
         if own:
             await self._open(single=True, early=force)
+        single = _Single(progress, choose, report, force)
         try:
-            single = _Single(progress, choose, report, force)
             return await self._once(self._chosen(names), own, single)
         finally:
+            # If this is cancelled, looks may still be going on, or be about to begin.
+            single.over = True
             if own:
                 for each in list(self._running.values()):
                     if each.look is not None:
@@ -955,37 +972,26 @@ class CollectService(MultiService):
         single: _Single,
     ) -> None:
         """Look at several accounts, as many at a time as is allowed."""
-        left = deque(names)
-        used: Counter[str] = Counter()
-        changed: list[Deferred[None]] = []
-        underway = 0
+        everywhere = DeferredSemaphore(self._config.sessions)
+        servers: defaultdict[str, DeferredSemaphore] = defaultdict(
+            lambda: DeferredSemaphore(self._config.sessions_per_server)
+        )
 
-        def done(result: Any, name: str, server: str) -> None:
-            nonlocal underway
-            underway -= 1
-            used[server] -= 1
-            if isinstance(result, Failure):
-                outcomes.setdefault(name, Outcome(name)).error = result.value
-            if changed:
-                changed.pop().callback(None)
+        def look(name: str) -> Deferred[None]:
+            one = Deferred.fromCoroutine(self._one_once(name, outcomes, single))
+            return one.addErrback(failed, name)
 
-        while left or underway:
-            for _ in range(len(left)):
-                name = left.popleft()
-                server = str(self._settings[name].address)
-                full = underway >= self._config.sessions
-                if full or used[server] >= self._config.sessions_per_server:
-                    left.append(name)
-                    if full:
-                        break
-                    continue
-                underway += 1
-                used[server] += 1
-                looking = Deferred.fromCoroutine(self._one_once(name, outcomes, single))
-                looking.addBoth(done, name, server)
-            if underway:
-                changed.append(Deferred())
-                await changed[-1]
+        def failed(failure: Failure, name: str) -> None:
+            assert failure.value is not None
+            outcomes.setdefault(name, Outcome(name)).error = failure.value
+
+        looks = [
+            # The server first: an account that waits takes no session of others.
+            servers[str(self._settings[name].address)].run(everywhere.run, look, name)
+            for name in names
+        ]
+        # Cancelling does not reach the looks: `run_once` ends them in order.
+        await ended(gatherResults(looks))
 
     async def _one_once(
         self,
@@ -994,6 +1000,8 @@ class CollectService(MultiService):
         single: _Single,
     ) -> None:
         outcome = outcomes.setdefault(name, Outcome(name))
+        if single.over:
+            return
         settings = self._settings[name]
         (row,) = await self._journal.accounts([name])
         if row.state is AccountState.HELD:
@@ -1030,7 +1038,8 @@ class CollectService(MultiService):
             each = _Running(claimed, str(settings.address), self._reactor.seconds())
             each.done = Deferred()
             self._running[name] = each
-            self._memory(name).dirty = True
+            if single.force or row.look_wanted:
+                self._memory(name).dirty = True
             try:
                 one = await self._look_now(each, settings, limit=room, single=single)
             finally:
@@ -1045,8 +1054,13 @@ class CollectService(MultiService):
     async def _count(self, outcomes: Mapping[str, Outcome]) -> None:
         """Count what waits and what is bad, as it is now."""
         for row in await self._journal.accounts(list(outcomes)):
+            outcome = outcomes[row.name]
             waiting = await self._journal.deliveries(row)
-            outcomes[row.name].waiting = len({each.message_id for each in waiting})
+            outcome.waiting = len({each.message_id for each in waiting})
+            if outcome.before is None:
+                # The look has read no rows, because nothing has changed.
+                aside = await self._journal.messages(row, {MessageState.SET_ASIDE})
+                outcome.bad = sum(each.missing_since is None for each in aside)
 
     async def plan(self, name: str) -> Plan:
         """

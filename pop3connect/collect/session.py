@@ -481,6 +481,8 @@ class Session:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
         look.expect(sum(each.size for each in wanted))
+        if wanted:
+            await look.prepare()
         await self._retrieve_wanted(wanted)
         # Shut down, or held, in between.
         look.check()
@@ -565,9 +567,11 @@ class Session:
             return gone
 
         lost = await self._tools.files(missing)
-        # What is being delivered, waits for a proof, or has been delivered meanwhile may
-        # have been moved.  Asked for after the files: then nothing can come in between.
-        waiting, begun = set(), set()
+        # What is being delivered, waits for a proof, or has been delivered meanwhile
+        # may have been moved.  This is read after the files were looked for, so that
+        # nothing can come in between.
+        waiting: set[int] = set()
+        begun: set[int] = set()
         for row in await self._journal.deliveries(self._account):
             begins = row.state is DeliveryState.DELIVERING
             (begun if begins else waiting).add(row.message_id)

@@ -36,7 +36,6 @@ class CrashTestCase(EngineTestCase):
         self.assertEqual(self.mail(path), MAIL)
         self.assertEqual(server.messages, [])
         self.assertEqual(self.states(), [MessageState.DELETED] * 5)
-        self.assertEqual(self.leftovers(), [])
 
 
 class MaildirCrashTests(CrashTestCase):
@@ -155,6 +154,13 @@ class MaildirCrashTests(CrashTestCase):
         self.assertEqual(self.leftovers(), [str(other)])
         self.assertEqual(server.count("RETR"), 5)
 
+    def test_what_a_crash_left_in_tmp_is_removed_before_the_next_message(self) -> None:
+        server = self.begin()
+        self.killed_once("before add")
+        self.assertEqual(len(self.leftovers()), 5)
+        self.assertOnce(server)
+        self.assertEqual(self.leftovers(), [])
+
 
 class SpoolCrashTests(CrashTestCase):
     """
@@ -182,6 +188,17 @@ class SpoolCrashTests(CrashTestCase):
         self.killed_once("before add")
         self.assertOnce(server)
         self.assertEqual(sorted(self.app.contents), MAIL)
+
+    def test_what_a_crash_left_behind_is_removed_before_the_next_message(self) -> None:
+        for moment in ("before add", "before delivering", "after delivering"):
+            self.setUp()
+            server = self.begin()
+            self.killed_once(moment)
+            self.assertNotEqual(self.leftovers(), [])
+            self.assertOnce(server)
+            server.deliver(message(6))
+            self.once()
+            self.assertEqual(self.leftovers(), [], moment)
 
     def test_row_retrieved_and_file_lost_is_fetched_again(self) -> None:
         server = self.begin()
