@@ -972,13 +972,14 @@ class CollectService(MultiService):
         single: _Single,
     ) -> None:
         """Look at several accounts, as many at a time as is allowed."""
+        rows = {row.name: row for row in await self._journal.accounts(names)}
         everywhere = DeferredSemaphore(self._config.sessions)
         servers: defaultdict[str, DeferredSemaphore] = defaultdict(
             lambda: DeferredSemaphore(self._config.sessions_per_server)
         )
 
         def look(name: str) -> Deferred[None]:
-            one = Deferred.fromCoroutine(self._one_once(name, outcomes, single))
+            one = Deferred.fromCoroutine(self._one_once(rows[name], outcomes, single))
             return one.addErrback(failed, name)
 
         def failed(failure: Failure, name: str) -> None:
@@ -995,15 +996,15 @@ class CollectService(MultiService):
 
     async def _one_once(
         self,
-        name: str,
+        row: AccountRow,
         outcomes: dict[str, Outcome],
         single: _Single,
     ) -> None:
+        name = row.name
         outcome = outcomes.setdefault(name, Outcome(name))
         if single.over:
             return
         settings = self._settings[name]
-        (row,) = await self._journal.accounts([name])
         if row.state is AccountState.HELD:
             outcome.error = HeldError(
                 f"the account is held; run: pop3connect accounts release {name}",
@@ -1053,14 +1054,14 @@ class CollectService(MultiService):
 
     async def _count(self, outcomes: Mapping[str, Outcome]) -> None:
         """Count what waits and what is bad, as it is now."""
-        for row in await self._journal.accounts(list(outcomes)):
-            outcome = outcomes[row.name]
-            waiting = await self._journal.deliveries(row)
-            outcome.waiting = len({each.message_id for each in waiting})
+        counts = await self._journal.counts()
+        for name, outcome in outcomes.items():
+            states = counts.get(self._ids[name], {})
+            outcome.waiting = states.get(MessageState.RETRIEVED, 0)
             if outcome.before is None:
                 # The look has read no rows, because nothing has changed.
-                aside = await self._journal.messages(row, {MessageState.SET_ASIDE})
-                outcome.bad = sum(each.missing_since is None for each in aside)
+                outcome.bad = states.get(MessageState.SUSPECT, 0)
+                outcome.bad += states.get(MessageState.SET_ASIDE, 0)
 
     async def plan(self, name: str) -> Plan:
         """
