@@ -70,7 +70,7 @@ class Outcome:
     :ivar waiting: messages that were retrieved and wait for a destination.
     :ivar bad: messages that cannot be retrieved.
     :ivar left: messages that would have been retrieved, and are not yet.
-    :ivar before: messages of the first listing that had been delivered before;
+    :ivar before: messages of the first listing that were delivered, or on disk, before;
         ``None``: there was no listing.
     :ivar passed_over: messages that rules leave on the server, known ones too: how many
         for each reason.

@@ -531,6 +531,7 @@ class Session:
                 wanted.append(self._want(number, row))
             else:
                 there += 1
+                before += 1
         self._outcome.there, self._outcome.bad = there, bad
         if self._alone is None:
             self._outcome.passed_over = passed_over
