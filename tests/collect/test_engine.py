@@ -78,6 +78,23 @@ class MaildirTests(EngineTestCase):
         self.assertEqual(server.count("TOP"), 5)
         self.assertEqual(server.messages, [message(6)])
 
+    def test_other_message_with_the_same_unique_id_and_size_is_not_deleted(
+        self,
+    ) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete after 10 days")
+        self.once()
+        other = MAIL[1].replace(b"number 2", b"number X").replace(b"<2@", b"<X@")
+        self.assertEqual(len(other), len(MAIL[1]))
+        server._drop.messages[1] = (server._drop.messages[1][0], other)
+        self.pass_time(11 * 86400, 86400)
+        outcome = self.once()
+        self.assertIsNone(outcome.error)
+        self.assertEqual((outcome.new, outcome.deleted), (1, 4))
+        self.assertEqual(server.messages, [other])
+        self.assertEqual(self.mail(), sorted([*MAIL, other]))
+
     def test_rule_that_changes_deletes_what_was_kept(self) -> None:
         server = self.serve(*MAIL)
         self.maildir()
