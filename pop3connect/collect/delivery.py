@@ -84,7 +84,7 @@ class Target:
 
 class KnownPlaces:
     """
-    The Maildirs and mboxes that have received mail, one in each line of a file.
+    The Maildirs and mboxes that mail was brought to, one in each line of a file.
 
     One of them that is missing is not made again: its file system is not mounted.
     """
@@ -541,6 +541,7 @@ class Courier:
             self.in_trouble(target, error, list(dues.values()))
             return
         try:
+            await self._owner.note_place(target)
             rows = await self._tools.journal.delivering(
                 [
                     attrs.evolve(dues[mail.key].delivery, witness=witness)
@@ -584,7 +585,6 @@ class Courier:
         if done:
             self._took(target)
             await self._done(done)
-            await self._owner.note_place(target)
         for due, row, error, path in failed:
             await self._failed(target, due, row, error, path)
 
@@ -951,7 +951,11 @@ class Deliveries:
             self._underway -= ids
 
     async def note_place(self, target: Target) -> None:
-        """Note a Maildir or an mbox that took its first message."""
+        """
+        Note a Maildir or an mbox that is about to take its first message.
+
+        Before a row names it: after a crash, mail is looked for there.
+        """
         destination = target.destination
         path = getattr(destination, "folder", None) or getattr(
             destination, "path", None

@@ -823,6 +823,7 @@ class Session:
             )
         prepared = await effects(target.destination.prepare, mails)
         try:
+            await self._look.deliveries.note_place(target)
             for _, error in prepared.refused:
                 raise error
             each = [
