@@ -45,13 +45,14 @@ class LoopbackTests(TestCase):
     def serve(self, *messages: bytes, name: str = "a", **options: Any) -> FaultyServer:
         server = FaultyServer(messages)
         port = server.listen(reactor)
+        address: Any = port.getHost()
         self.addCleanup(port.stopListening)
         self.servers.append(server)
         options.setdefault("to", ("box",))
         self.accounts.append(
             AccountSettings(
                 name=name,
-                server=f"127.0.0.1:{port.getHost().port}",
+                server=f"127.0.0.1:{address.port}",
                 user="ada",
                 password="lovelace",
                 secure="none",

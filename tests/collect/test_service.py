@@ -5,12 +5,14 @@ The service: schedule, limits, several accounts, holding, stopping.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 
 from pop3connect.collect import session
+from pop3connect.collect.journal import Journal
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
 from pop3connect.destinations.maildir import Maildir
@@ -304,6 +306,29 @@ class LifeTests(Running):
         self.pass_time(200)
         self.assertEqual(self.mail(), MAIL)
         self.assertEqual(server.messages, [])
+
+    def test_no_quit_after_the_account_was_lost_or_held(self) -> None:
+        changes: list[Callable[[Journal], Deferred[Any]]] = [
+            lambda journal: journal.reset("a"),
+            lambda journal: journal.hold(["a"]),
+        ]
+        for change in changes:
+            self.setUp()
+            server = self.serve(*MAIL)
+            self.account(after="delete")
+
+            def changed(
+                connection: Any, change: Callable[[Journal], Any] = change
+            ) -> bool:
+                self.read(change)
+                return False
+
+            server.faults["DELE 5"] = changed
+            outcome = self.once()
+            self.assertIsNotNone(outcome.error)
+            self.assertEqual(server.count("DELE"), 5)
+            self.assertEqual(server.count("QUIT"), 0)
+            self.assertEqual(server.messages, MAIL)
 
     def test_lease_that_is_lost_ends_the_look_without_quit(self) -> None:
         server = self.serve(*MAIL)
