@@ -139,7 +139,8 @@ class Identified(Generic[RowT]):
         message could not be read before: pass its content to `compared` when it is.
     :ivar new: the numbers of messages that have no row, in order.
     :ivar absent: the rows that are not in this listing, also those of deleted messages.
-        Only a complete listing proves that they are missing.
+        Only a complete listing proves that they are missing.  A row that an `unread`
+        message may belong to is neither here nor in `known`: keep it as it is.
     :ivar renamed: the known ones whose row takes another unique-id, the one in
         `Inventory.uids`.
     :ivar resized: the known ones whose row takes another size, the one in
@@ -405,7 +406,7 @@ class _Comparison(Generic[RowT]):
                 if row.uid and first.setdefault(row.uid, index) != index:
                     others.setdefault(row.uid, []).append(index)
                 if row.header_hash in headers:
-                    # What is left in the set was met in no row yet.
+                    # The set keeps those that no row had so far.
                     headers.remove(row.header_hash)
                     met.add(row.header_hash)
                 elif row.header_hash in met:
@@ -610,7 +611,7 @@ class _Comparison(Generic[RowT]):
         Match messages with rows that have the same header.
 
         :param by_header: whether the header is enough if it has a Message-ID.
-        :return: the messages that are none of these rows.
+        :return: the messages that have none of these rows.
         """
         if not numbers or not indices:
             return numbers
