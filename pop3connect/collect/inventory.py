@@ -128,6 +128,9 @@ def take_inventory_steps(
     if stat is not None and stat.count == 0 and _is_empty(sizes) and _is_empty(uids):
         return Inventory({}, {}, complete=True, digest=hashlib.sha256().hexdigest())
     if isinstance(sizes, POP3Error):
+        if isinstance(uids, POP3Error) and not isinstance(uids, CommandError):
+            # A session that ends in UIDL has no answer to LIST either.
+            raise _no_uids(uids) from uids
         raise ListingRefusedError(
             "the messages cannot be listed in this session", refusal=sizes
         ) from sizes
@@ -191,9 +194,13 @@ def _uid_rows(
         )
         if never or uidl_given_up(account, now):
             return None
-    raise ListingRefusedError(
-        "the unique-ids cannot be listed in this session", refusal=uids
-    ) from uids
+    raise _no_uids(uids) from uids
+
+
+def _no_uids(refusal: POP3Error) -> ListingRefusedError:
+    return ListingRefusedError(
+        "the unique-ids cannot be listed in this session", refusal=refusal
+    )
 
 
 def _believed(

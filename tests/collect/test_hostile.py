@@ -1,0 +1,417 @@
+"""
+What the collector must withstand: sessions cut at every byte, replies that are refused
+once, destinations that fail alone or for an hour or never answer, bad accounts among
+good ones, and headers that are made to be slow.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from pop3connect.collect.records import DeliveryState, MessageState
+from pop3connect.destinations import Later, Mail
+
+from .engine import (
+    Collecting,
+    FaultyServer,
+    close,
+    hang,
+    message,
+    say,
+    say_and_close,
+    times,
+)
+from .test_delivery import Running
+
+MAIL = [message(number) for number in range(1, 7)]
+
+
+class CutTests(Running):
+    """
+    A session that ends after any number of bytes from the server.
+    """
+
+    def test_session_cut_at_every_byte_delivers_each_message_once(self) -> None:
+        server = self.serve()
+        self.maildir()
+        self.account(after="delete")
+        wanted = cuts = 0
+        cut = 90
+        whole = False
+        while not whole:
+            cut += 1
+            if not server.messages:
+                wanted += 1
+                server.deliver(message(wanted, 20))
+            server.drop_after = cut
+            server.heard.clear()
+            outcome = self.once()
+            server.drop_after = None
+            if "STAT" not in server.heard:
+                # Before the listing, all is the same.
+                continue
+            cuts += 1
+            whole = outcome.error is None and outcome.quit is None
+            if cut > 380:
+                # A message that could not be retrieved alone waits for a while.
+                self.pass_time(3600, 3600)
+                outcome = self.once()
+                self.assertIsNone(outcome.error, cut)
+                self.assertEqual(server.messages, [], cut)
+            self.assertEqual(len(self.mail()), wanted - len(server.messages), cut)
+        self.assertEqual(len(set(self.mail())), wanted)
+        # The listing, the message, and the answers to DELE and QUIT.
+        self.assertGreater(cuts, 150)
+        self.assertEqual(self.leftovers(), [])
+
+    def test_listing_cut_at_every_byte_fetches_nothing_again(self) -> None:
+        server = self.serve(*MAIL[:2])
+        self.maildir()
+        self.account()
+        self.once()
+        server.heard.clear()
+        uids = b"".join(
+            b"%d %s\r\n" % (n, uid.encode()) for n, uid in enumerate(server.uids, 1)
+        )
+        sizes = b"".join(
+            b"%d %d\r\n" % (n, len(content)) for n, content in enumerate(MAIL[:2], 1)
+        )
+        for verb, listing in (("UIDL", uids), ("LIST", sizes)):
+            whole = b"+OK\r\n" + listing + b".\r\n"
+            for cut in range(len(whole)):
+                server.faults[verb] = times(1, say_and_close(whole[:cut]))
+                self.once()
+                server.faults.clear()
+        # Also those that end too soon in order, as if there were fewer messages.
+        lines = [b"+OK\r\n", *uids.splitlines(keepends=True)]
+        for cut in range(1, len(lines)):
+            server.faults["UIDL"] = times(1, say(b"".join(lines[:cut]) + b".\r\n"))
+            self.once()
+        server.faults.clear()
+        self.assertEqual(self.once().there, 2)
+        self.assertEqual(server.count("RETR"), 0)
+        self.assertEqual(self.states(), [MessageState.DELIVERED] * 2)
+        self.assertEqual(self.mail(), MAIL[:2])
+
+    def test_uidl_that_is_cut_for_a_day_is_given_up(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        server.faults["UIDL"] = say_and_close(b"+OK\r\n1 ab")
+        server.deliver(message(9))
+        for _ in range(5):
+            self.assertIn("UIDL", str(self.once().error))
+            self.pass_time(6 * 3600, 3600)
+        self.assertEqual(len(self.mail()), 6)
+        outcome = self.once()
+        self.assertIsNone(outcome.error)
+        self.assertEqual((outcome.new, outcome.there), (1, 6))
+        self.assertEqual(len(self.mail()), 7)
+
+    def test_each_listing_refused_once_fetches_and_forgets_nothing(self) -> None:
+        for verb in ("STAT", "LIST", "UIDL"):
+            for text in (
+                b"-ERR\r\n",
+                b"-ERR [SYS/TEMP] later\r\n",
+                b"-ERR [IN-USE]\r\n",
+            ):
+                with self.subTest(verb=verb, text=text):
+                    self.setUp()
+                    server = self.serve(*MAIL)
+                    self.maildir()
+                    self.account(after="delete after 1 h")
+                    self.once()
+                    self.pass_time(4000, 1000)
+                    server.heard.clear()
+                    server.faults[verb] = times(1, say(text))
+                    self.once()
+                    self.pass_time(4000, 1000)
+                    self.once()
+                    self.assertEqual(server.count("RETR"), 0)
+                    self.assertEqual(self.mail(), MAIL)
+                    self.assertEqual(server.messages, [])
+                    self.assertEqual(self.states(), [MessageState.DELETED] * 6)
+
+
+class DestinationsTests(Running):
+    """
+    One of several destinations fails, or never answers.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        for name in ("one", "two", "three", "four"):
+            self.objects[name] = Collecting()
+
+    def test_destination_down_for_an_hour_while_three_others_work(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(to=tuple(self.objects), after="delete", interval=60)
+
+        def down(mail: Mail) -> None:
+            raise Later(reason="down", whole_destination=True)
+
+        self.objects["two"].fail = down
+        self.begin()
+        for number in range(60):
+            self.pass_time(60, 5)
+            if number % 10 == 0:
+                server.deliver(message(100 + number))
+        good = [self.objects[name] for name in ("one", "three", "four")]
+        for each in good:
+            self.assertEqual(len(each.got), 12)
+        # What is not delivered everywhere stays on the server.
+        self.assertEqual(len(server.messages), 12)
+        self.assertLess(len(self.objects["two"].attempts), 20)
+        self.objects["two"].fail = lambda mail: None
+        self.pass_time(700, 5)
+        for each in self.objects.values():
+            self.assertEqual(sorted(each.contents), sorted(good[0].contents))
+            self.assertEqual(len(set(each.contents)), 12)
+        self.assertEqual(server.messages, [])
+        self.assertEqual(self.leftovers(), [])
+
+    def test_two_destinations_that_fail_for_one_message_each(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(to=("one", "two"), after="delete", interval=60)
+
+        def refuses(content: bytes) -> Any:
+            def fail(mail: Mail) -> None:
+                if mail.read() == content:
+                    raise ValueError("not this one")
+
+            return fail
+
+        self.objects["one"].fail = refuses(MAIL[1])
+        self.objects["two"].fail = refuses(MAIL[4])
+        self.begin()
+        for number in range(5):
+            # It counts only while the destination takes other messages.
+            self.pass_time(3600, 60)
+            server.deliver(message(50 + number))
+        self.pass_time(3600, 60)
+        one, two = self.objects["one"].contents, self.objects["two"].contents
+        self.assertEqual(len(one), 10)
+        self.assertEqual(len(two), 10)
+        self.assertNotIn(MAIL[1], one)
+        self.assertIn(MAIL[1], two)
+        self.assertIn(MAIL[4], one)
+        self.assertNotIn(MAIL[4], two)
+        # Those two are left on the server, and copies are kept.
+        self.assertEqual(server.messages, [MAIL[1], MAIL[4]])
+        aside = self.root / "state" / "aside"
+        self.assertEqual(
+            sorted(file.read_bytes() for file in aside.iterdir()), [MAIL[1], MAIL[4]]
+        )
+
+    def test_destination_that_never_answers_holds_up_nobody(self) -> None:
+        server = self.serve(*MAIL)
+        other = self.serve(*MAIL, name="b")
+
+        class Hanging:
+            async def deliver(self, mail: Mail) -> None:
+                await Deferred()
+
+        self.objects["two"] = Hanging()
+        self.account(to=("one", "two"), after="delete", interval=60)
+        self.account("b", to=("three",), after="delete", interval=60)
+        self.begin()
+        self.pass_time(40)
+        self.assertEqual(sorted(self.objects["one"].contents), MAIL)
+        self.assertEqual(sorted(self.objects["three"].contents), MAIL)
+        self.assertEqual(other.messages, [])
+        self.assertEqual(server.messages, MAIL)
+        self.assertFalse(server.in_use)
+        other.deliver(message(9))
+        server.deliver(message(9))
+        self.pass_time(120)
+        self.assertEqual(len(self.objects["three"].got), 7)
+        self.assertEqual(len(self.objects["one"].got), 7)
+        began = self.clock.seconds()
+        self.stop()
+        self.assertLess(self.clock.seconds() - began, 10)
+        # The attempt that was cut is repeated, and flagged.
+        self.objects["two"] = two = Collecting()
+        self.once()
+        self.assertEqual(len(set(two.contents)), 7)
+        self.assertEqual(sorted(attempt for _, attempt, _ in two.got)[-1], 2)
+        self.assertEqual(len(self.objects["one"].got), 7)
+        self.assertEqual(server.messages, [])
+
+
+class FolderTests(Running):
+    """
+    The Maildir is replaced, moved or restored while a delivery was interrupted.
+    """
+
+    def interrupted(self) -> FaultyServer:
+        """Kill the collector before it notes that messages were delivered."""
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete")
+        self.killed_once("before delivered")
+        self.assertEqual(self.mail(), MAIL)
+        return server
+
+    def test_restored_maildir_gets_again_what_it_has_not(self) -> None:
+        server = self.interrupted()
+        # An older backup: its own tmp, and without the new mail.
+        box = self.root / "mail"
+        os.rename(box, self.root / "gone")
+        for folder in ("tmp", "new", "cur"):
+            (box / folder).mkdir(parents=True, mode=0o700)
+        mark = (self.root / "gone" / ".pop3connect-id").read_bytes()
+        (box / ".pop3connect-id").write_bytes(mark)
+        (box / ".pop3connect-id").chmod(0o600)
+        self.once()
+        self.once()
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_maildir_moved_to_another_path_gets_nothing_twice(self) -> None:
+        server = self.interrupted()
+        os.rename(self.root / "mail", self.root / "elsewhere")
+        self.destinations.clear()
+        self.maildir(path="elsewhere")
+        self.once()
+        self.once()
+        self.assertEqual(self.mail("elsewhere"), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_maildir_that_is_not_mounted_deletes_nothing(self) -> None:
+        server = self.interrupted()
+        os.rename(self.root / "mail", self.root / "unmounted")
+        for _ in range(3):
+            self.once()
+            self.pass_time(700, 100)
+        self.assertEqual(server.messages, MAIL)
+        self.assertFalse((self.root / "mail").exists())
+        os.rename(self.root / "unmounted", self.root / "mail")
+        self.once()
+        self.once()
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+
+
+class FiftyAccountsTests(Running):
+    """
+    Three bad accounts among fifty.
+    """
+
+    def test_bad_accounts_do_not_delay_the_others(self) -> None:
+        names = [f"m{number:02}" for number in range(50)]
+        self.destinations.clear()
+        for name in names:
+            self.serve(*MAIL[:2], name=name)
+            self.maildir(name, name)
+            self.account(name, to=(name,), interval=60, after="delete")
+        down, wrong, slow = (self.servers[name] for name in names[:3])
+        for verb in ("CAPA", "USER", "AUTH", "STLS"):
+            down.faults[verb] = close
+        for verb in ("PASS", "AUTH", "APOP"):
+            wrong.faults[verb] = say(b"-ERR [AUTH] wrong\r\n")
+        slow.faults["RETR"] = trickle
+        self.options["sessions_per_server"] = 10
+        self.begin()
+        self.pass_time(30, 5)
+        for name in names[3:]:
+            self.assertEqual(len(self.mail(name)), 2, name)
+        for number in range(4):
+            for name in names[3:]:
+                self.servers[name].deliver(message(100 + number))
+            # The interval, jitter, and the session.
+            self.pass_time(70, 5)
+            for name in names[3:]:
+                self.assertEqual(len(self.mail(name)), 3 + number, name)
+                self.assertEqual(self.servers[name].messages, [], name)
+        tries = wrong.count("PASS") + wrong.count("AUTH")
+        self.assertLessEqual(tries, 2, wrong.heard)
+        self.assertLess(down.sessions, 15)
+        self.flushLoggedErrors()
+
+
+def trickle(connection: Any) -> bool:
+    """Send a message a byte at a time, and never end."""
+    connection.deaf = True
+    connection.transport.write(b"+OK\r\n")
+    clock = connection._server.clock
+
+    def more() -> None:
+        if connection.transport is not None and not connection.transport.disconnecting:
+            connection.transport.write(b"x")
+            clock.callLater(5, more)
+
+    clock.callLater(5, more)
+    return True
+
+
+class SlowHeadersTests(Running):
+    """
+    Headers that are made to be slow, or are megabytes long.
+    """
+
+    def test_sender_of_four_thousand_quotes_costs_little(self) -> None:
+        quotes = b'"' * 4000
+        slow = [
+            b"From: %s <a%d@example.org>\r\nSubject: =?utf-8?q?%s?=\r\n\r\nx\r\n"
+            % (quotes, number, b"=22" * 1000)
+            for number in range(40)
+        ]
+        self.serve(*slow)
+        self.account(to=("one",), match=("From: *nobody*", "Subject: *"))
+        self.objects["one"] = one = Collecting()
+        began = time.perf_counter()
+        self.once()
+        seconds = time.perf_counter() - began
+        self.assertEqual(sorted(one.contents), sorted(slow))
+        # One of them parsed by email.headerregistry takes 0.4 s.
+        self.assertLess(seconds, 8)
+
+    def test_headers_of_megabytes_are_delivered(self) -> None:
+        large = (
+            b"Message-ID: <1@example.org>\r\n"
+            + b"".join(b"Received: from %d\r\n" % n for n in range(150_000))
+            + b"Subject: at the end\r\n\r\nx\r\n"
+        )
+        server = self.serve(*MAIL, large)
+        self.account(to=("one",), after="delete", match=("Subject: *",))
+        self.objects["one"] = one = Collecting()
+        self.once()
+        self.once()
+        self.assertEqual(len(set(one.contents)), len(one.contents))
+        for content in MAIL:
+            self.assertIn(content, one.contents)
+        self.assertIn(server.messages, ([], [large]))
+
+
+class HangingTests(Running):
+    """
+    A server that does not answer in the middle of things.
+    """
+
+    def test_each_command_that_hangs_once_loses_and_repeats_nothing(self) -> None:
+        for verb in ("USER", "STAT", "LIST", "UIDL", "RETR 2", "DELE 2", "QUIT"):
+            for fault in (hang, close):
+                with self.subTest(verb=verb, fault=fault.__name__):
+                    self.setUp()
+                    server = self.serve(*MAIL)
+                    self.maildir()
+                    self.account(after="delete")
+                    server.faults[verb] = times(1, fault)
+                    self.once()
+                    self.pass_time(3600, 600)
+                    self.once()
+                    self.assertEqual(self.mail(), MAIL)
+                    self.assertEqual(server.messages, [])
+                    self.assertEqual(self.leftovers(), [])
+                    waiting = self.read(
+                        lambda journal: journal.deliveries(
+                            self.successResultOf(journal.accounts(["a"]))[0]
+                        )
+                    )
+                    states = {row.state for row in waiting}
+                    self.assertLessEqual(states, {DeliveryState.DELIVERED})
