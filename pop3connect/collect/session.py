@@ -494,7 +494,9 @@ class Session:
     async def _candidates(self, found: Identified[MessageRow]) -> list[Wanted]:
         """Return the messages that may have to be retrieved, in order."""
         look = self._look
-        wanted = [self._want(number) for number in found.new if self._is_chosen(number)]
+        wanted: list[Wanted] = []
+        async for part in self._slices(found.new):
+            wanted += [self._want(n) for n in part if self._is_chosen(n)]
         there = bad = before = 0
         kept = []
         passed_over: Counter[str] = Counter()
@@ -544,6 +546,8 @@ class Session:
         if self._outcome.before is None:
             self._outcome.before = before
         wanted.sort(key=lambda each: each.number)
+        if not look.passed:
+            return wanted
         return [each for each in wanted if each.mark not in look.passed]
 
     async def _missing(self, rows: Sequence[MessageRow]) -> set[int]:
