@@ -308,6 +308,40 @@ class BadMessageTests(FetchTestCase):
         self.assertDone(await self.get("--delete"), 1, 0, 1)
         self.assertEqual(self.kept(), lines(messages))
 
+    async def test_numbers_mean_the_same_messages_in_a_later_session(self) -> None:
+        messages = [message(number) for number in range(1, 5)]
+        server = self.serve(*messages)
+
+        def deliver(connection: Any) -> bool:
+            # Another program deletes a message meanwhile.
+            server._drop.messages.pop(0)
+            return close(connection)
+
+        server.faults["RETR 3"] = times(1, deliver)
+        result = await self.run_command(
+            "fetch", "--delete", str(self.target), "2-3", server=self.address
+        )
+        self.assertDone(result, 2, 0, 2)
+        self.assertEqual(self.kept(), lines(messages[1:3]))
+        self.assertEqual(server.messages, messages[3:])
+
+    async def test_many_bad_messages_leave_the_rest_for_the_next_run(self) -> None:
+        messages = [message(number) for number in range(1, 8)]
+        server = self.serve(*messages)
+        for number in range(2, 8):
+            server.faults[f"RETR {number}"] = close
+        result = await self.get()
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.REFUSED, "fetched: 1, there already: 0, deleted: 0\n"),
+        )
+        told = said(result)
+        self.assertEqual(
+            told[-1], "3 messages not fetched; the same command again continues"
+        )
+        for number, text in zip((2, 3, 7), told[:-1], strict=True):
+            self.assertTrue(text.startswith(f"RETR {number}: the connection"), text)
+
     async def test_message_that_was_bad_before_is_named_by_each_run(self) -> None:
         server = self.serve(ONE, TWO)
         server.faults["RETR 2"] = say(b"-ERR broken\r\n")
@@ -533,6 +567,32 @@ class InterruptedTests(FetchTestCase):
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute(statement)
                 connection.commit()
+
+    async def test_maildir_that_disappears_keeps_the_mail_on_the_server(self) -> None:
+        server = self.serve(ONE, TWO)
+        elsewhere = self.target.with_name("elsewhere")
+
+        def unmount(connection: Any) -> bool:
+            self.target.rename(elsewhere)
+            return False
+
+        server.faults["RETR 1"] = times(1, unmount)
+        result = await self.get("--delete")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
+        self.assertIn("mount it", result.stderr)
+        self.assertEqual(server.messages, [ONE, TWO])
+        elsewhere.rename(self.target)
+        self.assertDone(await self.get("--delete"), 2, 0, 2)
+
+    async def test_lost_session_names_the_messages_that_failed_before(self) -> None:
+        server = self.serve(ONE, TWO)
+        server.faults["RETR 1"] = say(b"-ERR broken\r\n")
+        server.faults["DELE 2"] = close
+        result = await self.get("--delete")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOST, ""))
+        self.assertIn("RETR 1: the server refused: broken", said(result))
+        self.assertIn("1 message is on disk", result.stderr)
+        self.assertEqual(server.messages, [ONE, TWO])
 
     async def test_server_that_ends_each_session_is_left_with_the_rest(self) -> None:
         messages = [message(number, 3000) for number in range(1, 9)]

@@ -192,6 +192,19 @@ class ProgramTests(ProgramTestCase):
             ended = await program.ended
             self.assertIn(ended, (Exit.INTERRUPTED, -signal.SIGINT), program.errors)
 
+    async def test_sigterm_ends_the_wait_for_a_locked_mbox(self) -> None:
+        target = Path(self.mktemp()).absolute()
+        lock = target.with_name(f"{target.name}.lock")
+        lock.write_bytes(b"")
+        program = self.command("fetch", str(target), "--format", "mbox")
+        await deferLater(reactor, 2.0)
+        self.assertFalse(program.ended.called)
+        assert program.transport is not None
+        program.transport.signalProcess("TERM")
+        self.assertEqual(await program.ended, 128 + signal.SIGTERM, program.errors)
+        self.assertTrue(lock.exists())
+        self.assertEqual(len(self.factory.drops[USER].messages), 3)
+
     async def test_two_runs_at_once_fetch_each_message_once(self) -> None:
         for kind in ("maildir", "mbox"):
             target = Path(self.mktemp()).absolute()
