@@ -155,6 +155,15 @@ class RefusedTests(SynchronousTestCase):
             self.refusal(sized(500), cut, account)
             self.refusal([], cut, account)
 
+    def test_session_that_ends_in_uidl_counts_as_uidl_refused(self) -> None:
+        # LIST, which was sent after it, fails with the same session.
+        uids = ConnectionLostError("cut", verb="UIDL")
+        raised = self.refusal(ConnectionLostError("cut", verb="LIST"), uids)
+        self.assertEqual((raised.verb, raised.refusal), ("UIDL", uids))
+        # Both answered: it is LIST that ends the look.
+        raised = self.refusal(refused("LIST"), refused("UIDL"))
+        self.assertEqual(raised.verb, "LIST")
+
     def test_list_cut_in_an_empty_mailbox_ends_the_look(self) -> None:
         self.refusal(ConnectionLostError("cut", verb="LIST"), [], count=0)
 
