@@ -683,6 +683,14 @@ class Courier:
         self, target: Target, due: DueDelivery, mail: Mail, error: Exception
     ) -> None:
         """Note that a message could not be prepared, as an attempt that failed."""
+        try:
+            (path,) = await self._tools.files(self._find, target, [due])
+        except (Later, OSError):
+            path = mail.path
+        if path is None:
+            # Its file went meanwhile.
+            await self._lost(due)
+            return
         for row in await self._tools.journal.delivering([due.delivery]):
             await self._failed(target, due, row, error, mail.path)
 

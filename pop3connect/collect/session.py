@@ -1188,4 +1188,8 @@ class Session:
 
 
 def _hash(arrived: Arrived) -> str:
-    return hashlib.sha256(arrived.incoming.head).hexdigest()
+    """Return what tells a message that is too short from a longer part of it."""
+    body = "" if arrived.content is None else arrived.content.body
+    digest = hashlib.sha256(arrived.incoming.head)
+    digest.update(f"{arrived.incoming.received} {body}".encode("ascii"))
+    return digest.hexdigest()

@@ -13,10 +13,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from pop3connect.collect.records import DeliveryState, MessageState
+from pop3connect.collect.settings import DestinationSettings
 from pop3connect.destinations import Later, Mail
+from pop3connect.destinations.mbox import Mbox
 
 from .engine import (
     Collecting,
+    Fault,
     FaultyServer,
     close,
     hang,
@@ -386,6 +389,68 @@ class SlowHeadersTests(Running):
         for content in MAIL:
             self.assertIn(content, one.contents)
         self.assertIn(server.messages, ([], [large]))
+
+
+class ShortTests(Running):
+    """
+    Messages that are cut off, and files that disappear.
+    """
+
+    def test_different_parts_of_a_large_message_are_not_the_same(self) -> None:
+        large = message(1, 700_000)
+        server = self.serve(large)
+        self.maildir()
+        self.account(after="delete")
+        for size in (400_000, 500_000):
+            part = b"+OK\r\n" + large[:size].rpartition(b"\r\n")[0] + b"\r\n.\r\n"
+            # In the first session of the look, and in the one for it alone.
+            second = b"+OK\r\n" + large[: size + 50_000] + b"\r\n.\r\n"
+            server.faults["RETR 1"] = _in_turn(say(part), say(second))
+            self.once()
+            self.assertEqual(self.mail(), [])
+            self.pass_time(4 * 3600, 3600)
+        server.faults.clear()
+        self.once()
+        self.assertEqual(self.mail(), [large])
+        self.assertEqual(server.messages, [])
+
+    def test_file_that_goes_before_it_is_copied_is_fetched_again(self) -> None:
+        self.destinations.append(
+            DestinationSettings(name="box", kind="mbox", path=self.root / "inbox")
+        )
+        server = self.serve(*MAIL)
+        self.account(after="delete")
+        prepare = Mbox.prepare
+
+        def late(mbox: Mbox, mails: Any) -> Any:
+            for mail in mails:
+                if MAIL[2] == mail.read():
+                    self.patch(Mbox, "prepare", prepare)
+                    mail.path.unlink()
+            return prepare(mbox, mails)
+
+        self.patch(Mbox, "prepare", late)
+        self.begin()
+        self.pass_time(10)
+        self.stop()
+        self.once()
+        self.flushLoggedErrors()
+        text = (self.root / "inbox").read_bytes()
+        for number in range(1, 7):
+            self.assertEqual(text.count(b"Message-ID: <%d@" % number), 1)
+        self.assertEqual(server.messages, [])
+        self.assertEqual(server.count("RETR"), 7)
+        self.assertEqual(self.states(), [MessageState.DELETED] * 6)
+
+
+def _in_turn(*faults: Fault) -> Fault:
+    """Let one fault happen after the other, and then none."""
+    left = list(faults)
+
+    def fault(connection: Any) -> bool:
+        return bool(left) and left.pop(0)(connection)
+
+    return fault
 
 
 class HangingTests(Running):
