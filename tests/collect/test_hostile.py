@@ -419,7 +419,6 @@ class ShortTests(Running):
             DestinationSettings(name="box", kind="mbox", path=self.root / "inbox")
         )
         server = self.serve(*MAIL)
-        self.account(after="delete")
         prepare = Mbox.prepare
 
         def late(mbox: Mbox, mails: Any) -> Any:
@@ -430,10 +429,9 @@ class ShortTests(Running):
             return prepare(mbox, mails)
 
         self.patch(Mbox, "prepare", late)
+        self.account(after="delete", interval=3600)
         self.begin()
         self.pass_time(10)
-        self.stop()
-        self.once()
         self.flushLoggedErrors()
         text = (self.root / "inbox").read_bytes()
         for number in range(1, 7):
