@@ -81,9 +81,9 @@ SLICE = 5_000
 HEADERS = 2 * 1024 * 1024
 """Bytes of headers that are kept, so that they are not read twice in one session."""
 
-FULL_LISTING = 50
+FULL_LISTING = range(50, 1000)
 """New messages in a listing that has no others, as a server lists them that shows a
-part of the mailbox in each session; then there may be more."""
+part of the mailbox in each session; then there may be more.  Gmail shows 250."""
 
 SHORT = "shorter than LIST says, twice the same: left on the server"
 """The reason of a message that was delivered although it looks cut off."""
@@ -1131,7 +1131,7 @@ class Session:
         look.memory.dirty = not whole
         look.memory.delete_at = await self._next_deletion(found)
         outcome.again = bool(left and look.limit == math.inf) or (
-            outcome.new >= FULL_LISTING and outcome.new == len(inventory.sizes)
+            outcome.new in FULL_LISTING and outcome.new == len(inventory.sizes)
         )
         partial = not self._fetch or self._chosen is not None
         if partial or not look.may_retrieve() or look.winding_down:
