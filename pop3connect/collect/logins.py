@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from ..connector import Connector
 from ..errors import POP3Error
 from .passwords import password_for
-from .settings import AccountSettings, Config
+from .settings import AccountSettings, Config, Connectors
 
 __all__ = ["try_logins"]
 
@@ -39,9 +39,9 @@ async def try_logins(
         lambda: DeferredSemaphore(config.sessions_per_server)
     )
 
-    def begin(account: AccountSettings) -> Deferred[Exception | None]:
-        made = connector or (lambda account: account.connector(reactor))
+    made = connector or Connectors(reactor)
 
+    def begin(account: AccountSettings) -> Deferred[Exception | None]:
         def log_in() -> Deferred[Exception | None]:
             return Deferred.fromCoroutine(_log_in(config, account, made, reactor))
 

@@ -60,7 +60,7 @@ from .records import (
 )
 from .rules import Rules
 from .schedule import ClockWatch, ServerHealth, must_wait
-from .settings import AccountSettings, Config, Password
+from .settings import AccountSettings, Config, Connectors, Password
 from .spool import Spool
 from .tools import Threads, Tools, ended, sleep
 from .wording import words
@@ -198,8 +198,8 @@ class CollectService(MultiService):
         self._config = config
         self._objects = dict(destinations or {})
         self._died = died or self._stop_for
-        self._make_connector: Callable[[AccountSettings], Connects] = connector or (
-            lambda each: each.connector(reactor)
+        self._make_connector: Callable[[AccountSettings], Connects] = (
+            connector or Connectors(reactor)
         )
         self._wall = wall
         self._chance = chance

@@ -12,13 +12,16 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Hashable,
     Iterable,
     Mapping,
     Sequence,
 )
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -35,6 +38,7 @@ __all__ = [
     "PASSWORDS",
     "AccountSettings",
     "Config",
+    "Connectors",
     "DestinationSettings",
     "Password",
     "PasswordSource",
@@ -429,8 +433,7 @@ class AccountSettings:
     @property
     def address(self) -> ServerAddress:
         """Host and port: what `sessions_per_server` counts by."""
-        port = POP3S_PORT if self.secure is Secure.TLS else POP3_PORT
-        return ServerAddress.parse(self.server, port)
+        return _address(self.server, self.secure)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -458,6 +461,40 @@ class AccountSettings:
         :raises UsageError: an option cannot be used.
         """
         return Connector(self.server, reactor=reactor, **self.options)
+
+
+class Connectors:
+    """
+    The connectors of accounts: one for all that have the same server and options.
+
+    Each may hold a store of certificates; it is kept for as long as one of its callers
+    keeps it.
+
+    :param reactor: default: the global one.
+    """
+
+    def __init__(self, reactor: Any = None) -> None:
+        self._reactor = reactor
+        self._kept: WeakValueDictionary[Hashable, Connector] = WeakValueDictionary()
+
+    def __call__(self, account: AccountSettings) -> Connector:
+        """
+        Return the connector of an account.
+
+        :raises UsageError: an option cannot be used.
+        """
+        key = (account.server, *account.options.values())
+        connector = self._kept.get(key)
+        if connector is None:
+            connector = self._kept[key] = account.connector(self._reactor)
+        return connector
+
+
+# Each look asks for it several times, and many accounts have the same server.
+@lru_cache(1000)
+def _address(server: str, secure: Secure) -> ServerAddress:
+    port = POP3S_PORT if secure is Secure.TLS else POP3_PORT
+    return ServerAddress.parse(server, port)
 
 
 # -- destinations

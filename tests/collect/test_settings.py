@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from pop3connect.collect.rules import HeaderPattern
 from pop3connect.collect.settings import (
     AccountSettings,
     Config,
+    Connectors,
     DestinationSettings,
     PasswordSource,
 )
@@ -96,6 +99,41 @@ class AccountTests(SynchronousTestCase):
         [(host, port, *_)] = reactor.tcpClients
         self.assertEqual((host, port), ("192.0.2.1", 1100))
         failed.addErrback(lambda _: None).cancel()
+
+    def test_accounts_with_equal_options_share_a_connector(self) -> None:
+        connectors = Connectors(MemoryReactorClock())
+        first = connectors(account(name="ann", user="ann"))
+        self.assertIs(connectors(account(name="bob", user="bob", to="box")), first)
+
+    def test_accounts_with_other_servers_or_options_have_other_connectors(
+        self,
+    ) -> None:
+        connectors = Connectors(MemoryReactorClock())
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        others: list[dict[str, Any]] = [
+            {"server": "pop.example.net"},
+            {"server": "pop.example.com:1995"},
+            {"secure": "stls"},
+            {"verify": False},
+            {"auth": "PLAIN"},
+            {"timeout": 7},
+            {"connect_timeout": 7},
+            {"pipeline": False},
+            {"allow_cleartext": False},
+            {"cacerts": folder},
+            {"cacerts": folder, "system_trust": True},
+            {"client_certificate": "/etc/ssl/ann.pem"},
+            {"capa": False},
+        ]
+        made = [connectors(account(**options)) for options in [{}, *others]]
+        self.assertEqual(len(set(map(id, made))), len(made))
+
+    def test_connector_that_no_account_needs_is_dropped(self) -> None:
+        connectors = Connectors(MemoryReactorClock())
+        dropped = weakref.ref(connectors(account()))
+        gc.collect()
+        self.assertIsNone(dropped())
 
     def test_every_option_of_a_connector_is_a_setting(self) -> None:
         ours = {*account().options, "server", "reactor"}
