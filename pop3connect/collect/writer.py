@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -40,8 +41,8 @@ class Worker:
     A thread with a connection of its own.
 
     Each operation of a group runs in a savepoint, so that one that fails does not fail
-    the others.  If the database itself fails, the whole group does, and nothing of it
-    is kept.
+    the others; one that is alone needs none.  If the database itself fails, the whole
+    group does, and nothing of it is kept.
 
     :param connect: opens the connection.
     :param reactor: in whose thread the Deferreds fire; ``None``: there is no thread,
@@ -146,26 +147,38 @@ class Worker:
             self._connection = self._connect()
         connection = self._connection
         outcomes: list[object] = []
+        names = list(dict.fromkeys(job.name for job in group))
         with connection.begin() as transaction:
-            for job in group:
-                outcomes.append(self._attempt(connection, job))
-            names = list(dict.fromkeys(job.name for job in group))
+            if len(group) == 1:
+                undo = transaction.rollback
+                outcomes.append(self._attempt(connection, group[0], undo))
+            else:
+                outcomes += [self._in_savepoint(connection, job) for job in group]
+            if not transaction.is_active:
+                return outcomes
             self._call_hook("before", names)
             transaction.commit()
         self._call_hook("after", names)
         return outcomes
 
-    def _attempt(self, connection: sa.Connection, job: _Job) -> object:
-        connection.exec_driver_sql("SAVEPOINT operation")
+    def _in_savepoint(self, connection: sa.Connection, job: _Job) -> object:
+        execute = connection.exec_driver_sql
+        execute("SAVEPOINT operation")
+        undo = partial(execute, "ROLLBACK TO SAVEPOINT operation")
+        outcome = self._attempt(connection, job, undo)
+        execute("RELEASE SAVEPOINT operation")
+        return outcome
+
+    def _attempt(
+        self, connection: sa.Connection, job: _Job, undo: Callable[[], object]
+    ) -> object:
         try:
-            outcome: object = job.operation(connection)
+            return job.operation(connection)
         except Exception as error:
             if self._explain(error) is not None:
                 raise
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
-            outcome = Failure()
-        connection.exec_driver_sql("RELEASE SAVEPOINT operation")
-        return outcome
+            undo()
+            return Failure()
 
     def _call_hook(self, moment: str, names: list[str]) -> None:
         if self._hook is not None:
