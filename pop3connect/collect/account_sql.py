@@ -270,18 +270,21 @@ def claim_now(
     connection: sa.Connection, me: str, name: str, lease: float
 ) -> AccountRow | None:
     """Claim an account whether it is due or not."""
-    row = connection.execute(
-        sa.update(account)
-        .where(
-            account.c.name == name,
-            account.c.state == fixed(AccountState.OK),
-            sa.or_(account.c.owner == "", account.c.due_at <= now()),
-        )
-        .values(_CLAIMED)
-        .returning(*ACCOUNT),
-        {"me": me, "lease": lease},
-    ).one_or_none()
+    found = connection.execute(_CLAIM_NOW, {"me": me, "lease": lease, "wanted": name})
+    row = found.one_or_none()
     return None if row is None else account_row(row)
+
+
+_CLAIM_NOW = (
+    sa.update(account)
+    .where(
+        account.c.name == sa.bindparam("wanted", type_=sa.Text),
+        account.c.state == fixed(AccountState.OK),
+        sa.or_(account.c.owner == "", account.c.due_at <= now()),
+    )
+    .values(_CLAIMED)
+    .returning(*ACCOUNT)
+)
 
 
 def renew(

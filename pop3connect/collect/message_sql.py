@@ -170,12 +170,19 @@ def open_deliveries(connection: sa.Connection, owner: AccountRow) -> list[Delive
 
 def has_work(connection: sa.Connection, me: str, owner: AccountRow) -> bool:
     """Return whether rows must be read although the listing is the same."""
-    mine = sa.select(message.c.id).where(message.c.account_id == owner.id)
+    return bool(connection.execute(_HAS_WORK, {"number": owner.id, "me": me}).scalar())
+
+
+def _has_work() -> sa.Select[tuple[bool]]:
+    mine = sa.select(message.c.id).where(
+        message.c.account_id == sa.bindparam("number", type_=sa.BigInteger)
+    )
     kinds = (
         mine.where(
             _OPEN,
             sa.or_(
-                message.c.state == fixed(MessageState.SUSPECT), message.c.machine != me
+                message.c.state == fixed(MessageState.SUSPECT),
+                message.c.machine != sa.bindparam("me", type_=sa.Text),
             ),
         ),
         mine.where(
@@ -188,8 +195,11 @@ def has_work(connection: sa.Connection, me: str, owner: AccountRow) -> bool:
             message.c.missing_since.is_(None),
         ),
     )
-    found = sa.or_(*(kind.exists() for kind in kinds))
-    return bool(connection.execute(sa.select(found)).scalar())
+    return sa.select(sa.or_(*(kind.exists() for kind in kinds)))
+
+
+# Made once: every look needs it.
+_HAS_WORK = _has_work()
 
 
 def find_messages(
