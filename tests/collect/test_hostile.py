@@ -367,9 +367,9 @@ class SlowHeadersTests(Running):
         self.serve(*slow)
         self.account(to=("one",), match=("From: *nobody*", "Subject: *"))
         self.objects["one"] = one = Collecting()
-        began = time.perf_counter()
+        began = time.process_time()
         self.once()
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         self.assertEqual(sorted(one.contents), sorted(slow))
         # One of them parsed by email.headerregistry takes 0.4 s.
         self.assertLess(seconds, 8)
