@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from .database import JournalError, LostLeaseError
@@ -30,6 +30,9 @@ from .tables import (
     message,
     now,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "accounts",
@@ -68,6 +71,9 @@ def inserted(
     """Return an INSERT that can say what to do about a row that exists."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
+    # Not at the top: a start with SQLite does not wait for it.
+    from sqlalchemy.dialects import postgresql
+
     return postgresql.insert(table)
 
 
@@ -81,7 +87,7 @@ def one_of(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
         names = sa.bindparam("names", type_=sa.Text)
         each = sa.func.json_each(names).table_valued("value")
         return column.in_(sa.select(each.c.value))
-    array = sa.bindparam("names", type_=postgresql.ARRAY(sa.Text))
+    array = sa.bindparam("names", type_=sa.ARRAY(sa.Text))
     return column == sa.any_(array)
 
 
