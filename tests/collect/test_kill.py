@@ -10,6 +10,7 @@ The long form has more rounds::
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -30,11 +31,33 @@ TWISTD = "from twisted.scripts.twistd import run; run()"
 
 ROUNDS = int(os.environ.get("POP3CONNECT_KILLS", "20"))
 
+HOOKED = """
+import os, signal, sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from pop3connect.collect.config import read_config
+from pop3connect.collect.service import CollectService
+
+def hook(moment):
+    os.write(1, f"{moment}\\n".encode())
+    if moment == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def main(reactor):
+    config = read_config(Path(sys.argv[1]))
+    service = CollectService(config, reactor=reactor, hook=hook)
+    return Deferred.fromCoroutine(service.run_once())
+
+react(main)
+"""
+"""A collector that prints each commit, and kills itself at one of them."""
+
 CHECKED = 50
 """Rounds between two runs that are not killed, after which everything is compared."""
 
 
-class KillTests(LoopbackTestCase):
+class KillTestCase(LoopbackTestCase):
     """A Maildir, an mbox, and a Maildir with a command, all at once."""
 
     timeout = 60 + 6 * ROUNDS
@@ -85,13 +108,90 @@ class KillTests(LoopbackTestCase):
             *("pop3connect", "collect", "--config", str(self.file), *options),
         )
 
-    async def test_killed_at_random_nothing_is_lost_twice_or_deleted_too_soon(
-        self,
-    ) -> None:
+    def take_mail(self) -> MailProgram:
+        """Start the mail program."""
         mail = MailProgram()
         command = mail_program(*self.places.maildirs.values())
         reactor.spawnProcess(mail, command[0], command, env=dict(os.environ))
         self.addCleanup(mail.kill)
+        return mail
+
+    async def compare(self) -> None:
+        """Let the collector finish its work, and compare."""
+        post, places = self.post, self.places
+        post.kind = True
+        output = ""
+        for _ in range(4):
+            program = self.collect("--once")
+            status = await program.ended
+            output = f"seed {self.seed}: {program.output}{program.errors}"
+            if post.empty and status == 0:
+                break
+        self.assertEqual(status, 0, output)
+        self.assertTrue(post.empty, output)
+        self.assertEqual(post.complaints, [], output)
+        for name, destinations in ACCOUNTS.items():
+            for destination in destinations:
+                if destination != "desk":
+                    self.assertEqual(
+                        _differences(post.wanted[name], places.numbers(destination)),
+                        {},
+                        f"{destination}; {output}",
+                    )
+        self.compare_commands(output)
+        self.assertEqual(places.leftovers(self.folder / "state"), [], output)
+        post.kind = False
+
+    def compare_commands(self, output: str) -> None:
+        """Each message at least once, each key and attempt once at most."""
+        keys: dict[int, set[str]] = {}
+        runs = self.places.runs()
+        for number, key, _ in runs:
+            keys.setdefault(number, set()).add(key)
+        distinct = {number: len(each) for number, each in keys.items()}
+        self.assertEqual(
+            _differences(self.post.wanted["both"], Counter(distinct)), {}, output
+        )
+        attempts = Counter((key, attempt) for _, key, attempt in runs)
+        self.assertEqual([e for e, n in attempts.items() if n > 1], [], output)
+
+
+class CommitTests(KillTestCase):
+    """The process is killed just before and just after each commit."""
+
+    async def test_killed_at_each_commit_nothing_is_lost_twice_or_deleted_too_soon(
+        self,
+    ) -> None:
+        mail = self.take_mail()
+        self.post.kind = True
+        moments = await self.kill_at("")
+        # Some come only where there is something to recover.
+        self.assertGreater(len(moments), 10)
+        for moment in moments:
+            await self.kill_at(moment)
+            self.assertEqual(self.post.complaints, [], f"{self.seed}: {moment}")
+        await self.compare()
+        self.assertFalse(mail.gone.called, mail.errors)
+
+    async def kill_at(self, moment: str) -> list[str]:
+        """Let mail arrive, and kill the collector; return the commits before."""
+        for name in ACCOUNTS:
+            self.post.arrive(name, 3)
+        program = self.start("-c", HOOKED, str(self.file), moment)
+        status = await program.ended
+        text = f"{moment}: {program.output}{program.errors}"
+        self.assertEqual(status, -signal.SIGKILL if moment else 0, text)
+        moments = dict.fromkeys(program.output.splitlines())
+        return [each for each in moments if each.startswith(("before ", "after "))]
+
+
+class KillTests(KillTestCase):
+    """The process is killed at any time."""
+
+    async def test_killed_at_random_nothing_is_lost_twice_or_deleted_too_soon(
+        self,
+    ) -> None:
+        mail = self.take_mail()
         killed = 0
         for number in range(1, ROUNDS + 1):
             killed += await self.round()
@@ -148,45 +248,6 @@ class KillTests(LoopbackTestCase):
         killed = not program.ended.called
         await program.kill()
         return killed
-
-    async def compare(self) -> None:
-        """Let the collector finish its work, and compare."""
-        post, places = self.post, self.places
-        post.kind = True
-        output = ""
-        for _ in range(4):
-            program = self.collect("--once")
-            status = await program.ended
-            output = f"seed {self.seed}: {program.output}{program.errors}"
-            if post.empty and status == 0:
-                break
-        self.assertEqual(status, 0, output)
-        self.assertTrue(post.empty, output)
-        self.assertEqual(post.complaints, [], output)
-        for name, destinations in ACCOUNTS.items():
-            for destination in destinations:
-                if destination != "desk":
-                    self.assertEqual(
-                        _differences(post.wanted[name], places.numbers(destination)),
-                        {},
-                        f"{destination}; {output}",
-                    )
-        self.compare_commands(output)
-        self.assertEqual(places.leftovers(self.folder / "state"), [], output)
-        post.kind = False
-
-    def compare_commands(self, output: str) -> None:
-        """Each message at least once, each key and attempt once at most."""
-        keys: dict[int, set[str]] = {}
-        runs = self.places.runs()
-        for number, key, _ in runs:
-            keys.setdefault(number, set()).add(key)
-        distinct = {number: len(each) for number, each in keys.items()}
-        self.assertEqual(
-            _differences(self.post.wanted["both"], Counter(distinct)), {}, output
-        )
-        attempts = Counter((key, attempt) for _, key, attempt in runs)
-        self.assertEqual([e for e, n in attempts.items() if n > 1], [], output)
 
 
 def _differences(wanted: Counter[int], found: Counter[int]) -> dict[int, str]:
