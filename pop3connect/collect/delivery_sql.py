@@ -67,6 +67,9 @@ class Settled:
     forgotten: tuple[str, ...] = ()
 
 
+_OPEN = (DeliveryState.WAITING, DeliveryState.DELIVERING)
+
+
 def _joined() -> sa.Select[Any]:
     return (
         sa.select(*DELIVERY, *MESSAGE, account.c.name.label("account_name"))
@@ -146,7 +149,7 @@ def _current(
         ):
             there = delivery_row(values)
             row = wanted.get((there.message_id, there.destination))
-            open_ = there.state in (DeliveryState.WAITING, DeliveryState.DELIVERING)
+            open_ = there.state in _OPEN
             if row is not None and open_ and row.attempt == there.attempt:
                 found.append((row, there))
     return found
@@ -208,13 +211,30 @@ def delivered(
     delete_waits: Mapping[int, float | None],
 ) -> Settled:
     """Note that deliveries have succeeded."""
-    done = [
-        attrs.evolve(
-            there, state=delivery_after(there.state, DeliveryEvent.DONE), reason=""
-        )
-        for _, there in _current(connection, rows)
-    ]
+    if not rows:
+        return Settled()
+    connection.execute(
+        _DELIVERED,
+        [
+            {
+                "number": row.message_id,
+                "target": row.destination,
+                "begun": row.attempt,
+            }
+            for row in rows
+        ],
+    )
+    state = DeliveryState.DELIVERED
+    done = [attrs.evolve(row, state=state, reason="") for row in rows]
     return _settle(connection, done, delete_waits)
+
+
+# All but those of older attempts, without reading them first: every message is
+# delivered, and few deliveries fail.
+_DELIVERED = _WRITE.where(
+    delivery.c.attempt == sa.bindparam("begun", type_=sa.BigInteger),
+    delivery.c.state.in_([fixed(state) for state in _OPEN]),
+).values(state=fixed(DeliveryState.DELIVERED), reason="")
 
 
 def failed(
@@ -263,6 +283,7 @@ def set_aside(
         connection,
         [{"number": number, "spool": name} for number, name in copied.items()],
     )
+    _write(connection, given_up)
     settled = _settle(connection, given_up, {})
     # Another delivery of the message may use the first file; the next start removes it.
     forgotten = [
@@ -278,20 +299,35 @@ def _settle(
     rows: Sequence[DeliveryRow],
     delete_waits: Mapping[int, float | None],
 ) -> Settled:
-    """Write rows, and change the messages that are final with them."""
-    _write(connection, rows)
-    ids = {row.message_id for row in rows}
+    """
+    Change the messages that are final with deliveries.
+
+    :param rows: as they were written; those of older attempts were not.
+    """
     states: dict[int, list[DeliveryState]] = {}
     reasons: dict[int, str] = {}
-    for chunk in chunks(ids):
-        for number, state, reason in connection.execute(
-            sa.select(delivery.c.message_id, delivery.c.state, delivery.c.reason).where(
-                delivery.c.message_id.in_(chunk)
-            )
+    there: set[tuple[int, str, DeliveryState, int]] = set()
+    for chunk in chunks({row.message_id for row in rows}):
+        for number, destination, text, attempt, reason in connection.execute(
+            sa.select(
+                delivery.c.message_id,
+                delivery.c.destination,
+                delivery.c.state,
+                delivery.c.attempt,
+                delivery.c.reason,
+            ).where(delivery.c.message_id.in_(chunk))
         ):
-            states.setdefault(number, []).append(DeliveryState(state))
-            if state == DeliveryState.SET_ASIDE.value:
+            state = DeliveryState(text)
+            there.add((number, destination, state, attempt))
+            states.setdefault(number, []).append(state)
+            if state is DeliveryState.SET_ASIDE:
                 reasons.setdefault(number, reason)
+    written = tuple(
+        row
+        for row in rows
+        if (row.message_id, row.destination, row.state, row.attempt) in there
+    )
+    ids = {row.message_id for row in written}
     time = time_of(connection)
     final = []
     forgotten = []
@@ -327,7 +363,7 @@ def _settle(
             for row in final
         ],
     )
-    return Settled(tuple(rows), tuple(final), tuple(forgotten))
+    return Settled(written, tuple(final), tuple(forgotten))
 
 
 def deliver_to_inbox(
@@ -360,4 +396,5 @@ def deliver_to_inbox(
         attempt=there.attempt + 1,
         reason="",
     )
+    _write(connection, [done])
     return _settle(connection, [done], {due.message.id: delete_wait})
