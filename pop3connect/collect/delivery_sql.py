@@ -317,10 +317,10 @@ def _settle(
                 delivery.c.reason,
             ).where(delivery.c.message_id.in_(chunk))
         ):
-            state = DeliveryState(text)
-            there.add((number, destination, state, attempt))
-            states.setdefault(number, []).append(state)
-            if state is DeliveryState.SET_ASIDE:
+            reached = DeliveryState(text)
+            there.add((number, destination, reached, attempt))
+            states.setdefault(number, []).append(reached)
+            if reached is DeliveryState.SET_ASIDE:
                 reasons.setdefault(number, reason)
     written = tuple(
         row
@@ -336,18 +336,19 @@ def _settle(
         # One whose file was lost is retrieved again.
         if event is None or row.state is not MessageState.RETRIEVED:
             continue
-        row = attrs.evolve(row, state=message_after(row.state, event))
+        state = message_after(row.state, event)
         if event is MessageEvent.DELIVERED:
             wait = delete_waits.get(number)
             forgotten += [row.spool] if row.spool else []
             row = attrs.evolve(
                 row,
+                state=state,
                 delivered_at=time,
                 delete_after=None if wait is None else time + wait,
                 spool="",
             )
         else:
-            row = attrs.evolve(row, reason=reasons[number])
+            row = attrs.evolve(row, state=state, reason=reasons[number])
         final.append(row)
     update_messages(
         connection,
