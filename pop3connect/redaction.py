@@ -168,7 +168,7 @@ class _Fingerprints:
     def add(self, secret: bytes) -> None:
         digest = self._digest(secret)
         if secret and not any(digest == mark[3] for mark in self._known):
-            place = min(range(len(secret)), key=lambda at: _frequency(secret[at]))
+            place = secret.index(min(secret, key=_FREQUENCY.__getitem__))
             mark = (len(secret), place, secret[place : place + 1], digest)
             self._known = tuple(
                 sorted((*self._known, mark), key=lambda mark: mark[0], reverse=True)
@@ -202,10 +202,10 @@ class _Fingerprints:
 
 _COMMON = b" etaoinsrhldcumfpgwybvkxjqz0123456789"
 
-
-def _frequency(byte: int) -> int:
-    """Return a rank that is higher for bytes which are common in a server's text."""
-    return len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0
+_FREQUENCY = bytes(
+    len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0 for byte in range(256)
+)
+"""For each byte a rank that is higher if it is common in a server's text."""
 
 
 def _is_word(text: bytes, start: int, end: int) -> bool:
@@ -247,7 +247,8 @@ class Transcript:
         a status line is shown without the blanks behind it.
         """
         for value in values:
-            for form in (value, value.lstrip(), value.rstrip(), value.strip()):
+            # Most of them have no blanks there, and count once.
+            for form in {value, value.lstrip(), value.rstrip(), value.strip()}:
                 self._secrets.add(form)
 
     def mask(self, text: bytes) -> bytes:

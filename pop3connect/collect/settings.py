@@ -17,7 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -688,7 +688,8 @@ def _destinations(
     return MappingProxyType({one.name: one for one in each})
 
 
-@attrs.frozen(kw_only=True)
+# Without slots, so that a property can be cached.
+@attrs.frozen(kw_only=True, slots=False)
 class Config:
     """
     A whole configuration.
@@ -738,7 +739,7 @@ class Config:
         """The folder of the file, where programs run; without a file, the current."""
         return Path.cwd() if self.file is None else self.file.absolute().parent
 
-    @property
+    @cached_property
     def secret_variables(self) -> frozenset[str]:
         """The environment variables that have passwords in them."""
         sources = (account.password for account in self.accounts)
