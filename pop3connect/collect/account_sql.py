@@ -9,7 +9,7 @@ raises the fence, and whoever has an older fence is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +85,16 @@ def one_of(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
     """
     if dialect == "sqlite":
         names = sa.bindparam("names", type_=sa.Text)
+        # Numbers, too: their own type is in the JSON.
         each = sa.func.json_each(names).table_valued("value")
         return column.in_(sa.select(each.c.value))
-    array = sa.bindparam("names", type_=sa.ARRAY(sa.Text))
+    array = sa.bindparam("names", type_=sa.ARRAY(column.type))
     return column == sa.any_(array)
 
 
-def as_names(connection: sa.Connection, names: Collection[str]) -> dict[str, Any]:
+def as_names(
+    connection: sa.Connection, names: Iterable[str] | Iterable[int]
+) -> dict[str, Any]:
     """Return the parameter ``names``."""
     every = list(names)
     sqlite_ = connection.dialect.name == "sqlite"

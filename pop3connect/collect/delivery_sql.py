@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
-from .account_sql import inserted
-from .message_sql import chunks, rows_of, time_of, update_messages
+from .account_sql import as_names, inserted, one_of
+from .message_sql import rows_of, time_of, update_messages
 from .records import DeliveryRow, DeliveryState, DueDelivery, MessageRow, MessageState
 from .states import (
     DeliveryEvent,
@@ -139,19 +139,19 @@ def _current(
     Return the rows whose attempt is still the last one: as given, and as they are.
     """
     wanted = {(row.message_id, row.destination): row for row in rows}
+    ids = {row.message_id for row in rows}
     found = []
-    for chunk in chunks({row.message_id for row in rows}):
-        for values in connection.execute(
-            sa.select(*DELIVERY)
-            .where(delivery.c.message_id.in_(chunk))
-            .order_by(delivery.c.message_id, delivery.c.destination)
-            .with_for_update()
-        ):
-            there = delivery_row(values)
-            row = wanted.get((there.message_id, there.destination))
-            open_ = there.state in _OPEN
-            if row is not None and open_ and row.attempt == there.attempt:
-                found.append((row, there))
+    for values in connection.execute(
+        sa.select(*DELIVERY)
+        .where(one_of(connection.dialect.name, delivery.c.message_id))
+        .order_by(delivery.c.message_id, delivery.c.destination)
+        .with_for_update(),
+        as_names(connection, ids),
+    ).all():
+        there = delivery_row(values)
+        row = wanted.get((there.message_id, there.destination))
+        if row is not None and there.state in _OPEN and row.attempt == there.attempt:
+            found.append((row, there))
     return found
 
 
@@ -307,21 +307,21 @@ def _settle(
     states: dict[int, list[DeliveryState]] = {}
     reasons: dict[int, str] = {}
     there: set[tuple[int, str, DeliveryState, int]] = set()
-    for chunk in chunks({row.message_id for row in rows}):
-        for number, destination, text, attempt, reason in connection.execute(
-            sa.select(
-                delivery.c.message_id,
-                delivery.c.destination,
-                delivery.c.state,
-                delivery.c.attempt,
-                delivery.c.reason,
-            ).where(delivery.c.message_id.in_(chunk))
-        ):
-            reached = DeliveryState(text)
-            there.add((number, destination, reached, attempt))
-            states.setdefault(number, []).append(reached)
-            if reached is DeliveryState.SET_ASIDE:
-                reasons.setdefault(number, reason)
+    for number, destination, text, attempt, reason in connection.execute(
+        sa.select(
+            delivery.c.message_id,
+            delivery.c.destination,
+            delivery.c.state,
+            delivery.c.attempt,
+            delivery.c.reason,
+        ).where(one_of(connection.dialect.name, delivery.c.message_id)),
+        as_names(connection, {row.message_id for row in rows}),
+    ).all():
+        reached = DeliveryState(text)
+        there.add((number, destination, reached, attempt))
+        states.setdefault(number, []).append(reached)
+        if reached is DeliveryState.SET_ASIDE:
+            reasons.setdefault(number, reason)
     written = tuple(
         row
         for row in rows

@@ -5,6 +5,7 @@ What the journal does with messages.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -96,14 +97,16 @@ def rows_of(
     connection: sa.Connection, ids: Iterable[int], owner: AccountRow | None = None
 ) -> dict[int, MessageRow]:
     """Return messages by id, and keep others from changing them until the commit."""
-    found = {}
-    for chunk in chunks(ids):
-        query = sa.select(*MESSAGE).where(message.c.id.in_(chunk))
-        if owner is not None:
-            query = query.where(message.c.account_id == owner.id)
-        for row in connection.execute(query.with_for_update()):
-            found[row.id] = message_row(row)
-    return found
+    query = _rows(connection.dialect.name)
+    if owner is not None:
+        query = query.where(message.c.account_id == owner.id)
+    rows = connection.execute(query, as_names(connection, ids)).all()
+    return {row.id: message_row(row) for row in rows}
+
+
+@lru_cache
+def _rows(dialect: str) -> sa.Select[Any]:
+    return sa.select(*MESSAGE).where(one_of(dialect, message.c.id)).with_for_update()
 
 
 def update_messages(
@@ -274,14 +277,11 @@ def add(
         raise JournalError(
             f"a message of the account {owner.name} is in the journal already"
         ) from error
-    rows = {}
-    for chunk in chunks(each.key for each in new):
-        for row in connection.execute(
-            sa.select(*MESSAGE).where(
-                message.c.account_id == owner.id, message.c.key.in_(chunk)
-            )
-        ):
-            rows[row.key] = message_row(row)
+    added = connection.execute(
+        _added(connection.dialect.name),
+        {"owner": owner.id, **as_names(connection, [each.key for each in new])},
+    )
+    rows = {row.key: message_row(row) for row in added.all()}
     deliveries = [
         _new_delivery(rows[each.key].id, me, each_delivery, time)
         for each in new
@@ -290,6 +290,14 @@ def add(
     if deliveries:
         connection.execute(sa.insert(delivery), deliveries)
     return [rows[each.key] for each in new]
+
+
+@lru_cache
+def _added(dialect: str) -> sa.Select[Any]:
+    return sa.select(*MESSAGE).where(
+        message.c.account_id == sa.bindparam("owner", type_=sa.BigInteger),
+        one_of(dialect, message.c.key),
+    )
 
 
 def _new(owner: AccountRow, me: str, new: NewMessage, time: float) -> dict[str, Any]:
