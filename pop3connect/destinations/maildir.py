@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import secrets
 import time
@@ -45,12 +46,14 @@ class _Opened:
     """
     The folders of a Maildir, open.
 
+    :ivar inode: that of ``tmp``.
     :ivar mark: the content of its file with the id.
     """
 
     tmp: Folder
     new: Folder
     cur: Folder
+    inode: int
     mark: str
 
     def __enter__(self) -> _Opened:
@@ -66,9 +69,8 @@ class _Opened:
             folder.close()
 
     def witness(self, name: str) -> Witness:
-        return Witness(
-            path=str(self.tmp.path / name), inode=self.tmp.status.st_ino, mark=self.mark
-        )
+        path = os.path.join(self.tmp.path, name)
+        return Witness(path=path, inode=self.inode, mark=self.mark)
 
     def is_there(self, name: str) -> bool:
         """Return whether the file has been moved, and not removed since."""
@@ -155,7 +157,7 @@ class Maildir:
             if any(top.stat(name) is None for name in _FOLDERS):
                 self._make_folders(top)
             tmp, new, cur = (stack.enter_context(top.folder(name)) for name in _FOLDERS)
-            opened = _Opened(tmp, new, cur, self._mark(top))
+            opened = _Opened(tmp, new, cur, tmp.status.st_ino, self._mark(top))
             stack.pop_all()
         top.close()
         return opened
@@ -453,7 +455,7 @@ class _Prepared:
             if only is not None and mail.key not in only:
                 results.append(Later(reason="it was not to be delivered"))
                 continue
-            name = Path(witness.path).name
+            name = os.path.basename(witness.path)
             try:
                 self.opened.tmp.rename(name, self.opened.new, name)
             except OSError as error:
