@@ -444,10 +444,13 @@ class _Comparison(Generic[RowT]):
         alive = [index for index in indices if rows[index].deleted_at is None]
         likely = [index for index in alive if rows[index].size == size]
         if content is None:
-            if len(likely) == 1:
+            readable = any(rows[index].header_hash for index in indices)
+            # A row whose message could not be read may be any of the others.
+            told = not readable or any(rows[index].header_hash for index in likely)
+            if len(likely) == 1 and (told or number in self._basis.no_body):
                 self._match(number, likely[0])
                 return True
-            if any(rows[index].header_hash for index in indices):
+            if readable:
                 self._ask_header(number)
                 return True
         else:

@@ -255,10 +255,14 @@ class Look:
             row
             for row in rows
             if suspect_due(row, now)
+            and row.missing_since is None
             and self._is_chosen(row)
             and row.key not in self.resting
         ]
-        due.sort(key=lambda row: memory.turns.get(row.id, -math.inf))
+        # A single run remembers no turns, and the same few may fail each time.
+        due.sort(
+            key=lambda row: (memory.turns.get(row.id, -math.inf), self.tools.random())
+        )
         memory.turns = {r.id: memory.turns[r.id] for r in rows if r.id in memory.turns}
         for row in due[:most]:
             if self.winding_down or self.outcome.new >= self.limit:

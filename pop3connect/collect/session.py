@@ -147,6 +147,10 @@ class Session:
         # Whether nothing is ever deleted.
         self._kept = look.rules.delete_after(0.0) is None
         self._keys: set[str] = set()
+        # Suspects of which nothing was read yet, by unique-id and size.
+        self._unread: dict[tuple[str, int], MessageRow] = {}
+        # Known messages whose headers are being read to prove them.
+        self._proving: set[int] = set()
         # Headers that were read in this session.
         self._headers: dict[int, bytes] = {}
         self._headers_size = 0
@@ -168,6 +172,11 @@ class Session:
         :raises BrokenError: a message ended the session.
         """
         self._keys = {row.key for row in rows}
+        self._unread = {
+            (row.uid, row.size): row
+            for row in rows
+            if row.state is MessageState.SUSPECT and row.uid and not row.header_hash
+        }
         look, outcome = self._look, self._outcome
         try:
             found = await self._decide(rows)
@@ -243,10 +252,12 @@ class Session:
             if not unproven:
                 return found
             tried.update(unproven)
+            self._proving.update(unproven)
             read = await self._read(unproven, ())
             refused = [number for number, content in read.items() if content is None]
             if refused:
                 read.update(await self._read((), refused))
+            self._proving.clear()
             proofs = {number: c for number, c in read.items() if c is not None}
             if not proofs:
                 return found
@@ -279,6 +290,11 @@ class Session:
     ) -> dict[int, Content | None]:
         """Read headers by TOP, and messages whole; ``None``: it could not be read."""
         contents: dict[int, Content | None] = {}
+        alone = {number for number in headers if self._is_alone(number)}
+        if alone:
+            # TOP may be what the server fails at, and the message is retrieved anyway.
+            headers = set(headers) - alone
+            bodies = {*bodies, *alone}
         asked = [number for number in sorted(headers) if not self._passes(number)]
         async for number, header in self._tops(asked):
             contents[number] = None if header is None else content_of(header)
@@ -288,6 +304,11 @@ class Session:
         for number in (*headers, *bodies):
             contents.setdefault(number, None)
         return contents
+
+    def _is_alone(self, number: int) -> bool:
+        """Return whether this session is for this message."""
+        uid = self._inventory.uids.get(number, "")
+        return self._alone is not None and uid != "" and uid == self._alone.uid
 
     def _passes(self, number: int) -> bool:
         """Return whether a message is passed over, because it ended a session."""
@@ -932,8 +953,12 @@ class Session:
             look.memory.doubted.update(self._retrieved)
         wanted = self._wanted.pop(number, None) or self._want(number)
         look.passed.add(wanted.mark)
-        if self._alone is not None:
-            wanted.row = wanted.row or self._alone
+        if number in self._proving:
+            # It was delivered before, and only stays on the server for now.
+            self._outcome.error = self._outcome.error or error
+            return BrokenError(number, error, received)
+        if wanted.row is None:
+            wanted.row = self._alone or self._unread.get((wanted.uid, wanted.size))
         await self._could_not(wanted, error, received=received)
         return BrokenError(number, error, received)
 

@@ -441,6 +441,84 @@ class ShortTests(Running):
         self.assertEqual(self.states(), [MessageState.DELETED] * 6)
 
 
+class ReadingTests(Running):
+    """
+    The session ends while a header is read that says which message it is.
+    """
+
+    def test_known_message_of_another_size_is_not_delivered_again(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        # The server begins to count otherwise, or adds a field.
+        listed = [
+            (uid, content.replace(b"\r\n\r\n", b"\r\nX-Seen: yes\r\n\r\n", 1))
+            for uid, content in server._drop.messages
+        ]
+        server._drop.messages = list(listed)
+        for fault in (close, hang):
+            server.faults["TOP 2 0"] = times(1, fault)
+            for _ in range(3):
+                self.once()
+                self.pass_time(4 * 3600, 3600)
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(self.states()[:6], [MessageState.DELIVERED] * 6)
+        self.assertEqual(server.messages, [content for _, content in listed])
+
+    def test_known_message_that_is_to_be_deleted_is_no_suspect(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete after 1 h")
+        self.once()
+        self.pass_time(4000, 1000)
+        server.faults["TOP 2 0"] = times(2, close)
+        outcome = self.once()
+        self.assertIsNotNone(outcome.error)
+        self.once()
+        self.assertEqual(server.messages, [])
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(self.states(), [MessageState.DELETED] * 6)
+
+    def test_new_message_with_a_used_unique_id_arrives(self) -> None:
+        for fault in (close, hang):
+            for count in (1, 20):
+                with self.subTest(fault=fault.__name__, count=count):
+                    self.setUp()
+                    server = self.serve(*MAIL)
+                    self.maildir()
+                    self.account(after="delete")
+                    uids = server.uids
+                    self.once()
+                    server.deliver(*[message(n) for n in range(11, 14)], uids=uids[:3])
+                    server.faults["TOP 2 0"] = times(count, fault)
+                    for _ in range(3):
+                        self.once()
+                        self.pass_time(4 * 3600, 3600)
+                    # TOP fails: RETR brings the header.
+                    self.assertEqual(len(self.mail()), 9)
+                    rows = [r for r in self.rows() if r.uid == uids[1]]
+                    self.assertEqual(len(rows), 2)
+                    self.assertEqual(server.messages, [])
+
+    def test_suspects_that_are_gone_do_not_take_the_turn_of_others(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete")
+        server.faults["RETR"] = say(b"-ERR [SYS/TEMP] not now\r\n")
+        self.once()
+        server._drop.messages = server._drop.messages[4:]
+        self.once()
+        server.faults.clear()
+        server.heard.clear()
+        self.pass_time(4 * 3600, 3600)
+        self.once()
+        self.assertEqual(self.mail(), MAIL[4:])
+        self.assertEqual(server.messages, [])
+        # One session for the others, and one for each of these two.
+        self.assertEqual(server.count("QUIT"), 3)
+
+
 def _in_turn(*faults: Fault) -> Fault:
     """Let one fault happen after the other, and then none."""
     left = list(faults)
