@@ -809,6 +809,25 @@ class UnreadableTests(IdentityTestCase):
         found = self.read(found.compared({1: A.content}), mails)
         self.assert_found(found, {1: A.unreadable, 2: twin.row})
 
+    def test_used_uid_is_compared_with_the_others_that_had_it(self) -> None:
+        # Whether it is the known one with another size, or a new one, is not known.
+        used = C.but(uid="u1")
+        for rows in ([A.row, used.unreadable], [A.deleted, used.unreadable]):
+            found = self.look([used], rows)
+            self.assert_found(found, {1: rows[1]}, absent=rows[:1])
+            self.assert_read(headers={1})
+            found = self.look([A.but(size=used.size)], rows)
+            self.assert_found(found, {1: rows[0]}, absent=rows[1:])
+            self.assert_read(headers={1})
+
+    def test_used_uid_that_still_cannot_be_read_takes_its_row(self) -> None:
+        used = C.but(uid="u1")
+        rows = [A.row, used.unreadable]
+        found = identify(inventory_of(used), rows, ACCOUNT)
+        for _ in range(2):
+            found = found.compared({1: None})
+        self.assert_found(found, {1: rows[1]}, absent=rows[:1])
+
 
 class MessageNumberTests(IdentityTestCase):
     """UIDs that equal the message numbers throughout."""
