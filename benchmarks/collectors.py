@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from benchmarks.clients import HOST
@@ -51,8 +52,15 @@ class Job:
         return sum(1 for _ in self.folder.glob("mail/*/new/*"))
 
     def make(self) -> None:
-        """Make the folder again, with empty Maildirs and nothing else."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """
+        Make the folder again, with empty Maildirs and nothing else.
+
+        The one before is put aside and not deleted: ext4 passes over the inodes of
+        deleted files for minutes, and takes ten times as long to create a file.
+        """
+        if self.folder.exists():
+            used = (self.folder.with_name(f"{self.folder.name}-{n}") for n in count(1))
+            self.folder.rename(next(name for name in used if not name.exists()))
         for account in self.accounts:
             for name in ("cur", "new", "tmp"):
                 (self.maildir(account) / name).mkdir(parents=True)

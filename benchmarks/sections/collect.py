@@ -159,7 +159,6 @@ def hold(
         for race in races:
             if traced:
                 race.trace()
-            shutil.rmtree(race.folder, ignore_errors=True)
 
 
 class Race:
