@@ -569,7 +569,11 @@ class _Comparison(Generic[RowT]):
                 if not any(number in self._uids for number in numbers):
                     by_header = group not in gone
                 numbers = self._pair(numbers, alive.of(group), by_header=by_header)
-                numbers = self._pair(numbers, gone.of(group), by_header=False)
+                # One that has a row was listed before its equal twin was deleted: it
+                # has not been restored.
+                kept = [number for number in numbers if number in self._otherwise]
+                numbers = [number for number in numbers if number not in kept]
+                numbers = self._pair(numbers, gone.of(group), by_header=False) + kept
                 for number in numbers:
                     if self._may_differ(number, moved):
                         left.setdefault(group[0], []).append(number)

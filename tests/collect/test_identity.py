@@ -820,6 +820,12 @@ class UnreadableTests(IdentityTestCase):
             self.assert_found(found, {1: rows[0]}, absent=rows[1:])
             self.assert_read(headers={1})
 
+    def test_equal_twin_of_a_deleted_message_is_not_a_restored_one(self) -> None:
+        used = C.but(uid="u1")
+        rows = [A.deleted, used.unreadable, used.but(uid="u4").deleted]
+        found = self.look([used], rows)
+        self.assert_found(found, {1: rows[1]}, absent=[rows[0], rows[2]])
+
     def test_used_uid_that_still_cannot_be_read_takes_its_row(self) -> None:
         used = C.but(uid="u1")
         rows = [A.row, used.unreadable]
