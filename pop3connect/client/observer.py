@@ -27,8 +27,8 @@ class OneShot(Generic[T]):
     def __init__(self) -> None:
         # In a tuple, so that None is a value too.
         self._outcome: tuple[T | Failure] | None = None
-        # A tuple: few wait, and an idle session has two of these.
-        self._waiting: tuple[Deferred[T], ...] = ()
+        # A list: few wait, and an idle session has two of these.
+        self._waiting: list[Deferred[T]] = []
 
     @property
     def fired(self) -> bool:
@@ -42,9 +42,7 @@ class OneShot(Generic[T]):
         self._outcome = (outcome,)
         # One by one: a callback may cancel a Deferred that has not fired yet.
         while self._waiting:
-            first, *others = self._waiting
-            self._waiting = tuple(others)
-            first.callback(outcome)
+            self._waiting.pop(0).callback(outcome)
 
     def when_fired(self) -> Deferred[T]:
         """
@@ -54,10 +52,10 @@ class OneShot(Generic[T]):
         """
         deferred: Deferred[T] = Deferred(self._forget)
         if self._outcome is None:
-            self._waiting += (deferred,)
+            self._waiting.append(deferred)
         else:
             deferred.callback(self._outcome[0])
         return deferred
 
     def _forget(self, deferred: Deferred[T]) -> None:
-        self._waiting = tuple(one for one in self._waiting if one is not deferred)
+        self._waiting.remove(deferred)

@@ -136,9 +136,10 @@ class Dialogue:
         self.progress = False
         self.answered = False
         self.broken: Broken | None = None
-        # Lists, which are cut at the front for many commands at once: an idle session
-        # does not have to hold the room that a deque has for more.
-        self._queued: list[Exchange] = []
+        # A program may queue a command for each of 250,000 messages.
+        self._queued: deque[Exchange] = deque()
+        # A list: it is never longer than the window, and an idle session does not
+        # have to hold the room that a deque has for more.
         self._sent: list[Exchange] = []
         # How many commands may be unanswered, and at how many more are sent.
         self._window = 1
@@ -224,13 +225,11 @@ class Dialogue:
             return b""
         lines = []
         listening, window = self.listening, self._window
-        taken = 0
-        for exchange in queued:
-            if len(sent) >= window:
-                break
+        while queued and len(sent) < window:
+            exchange = queued[0]
             command = exchange.command
             if exchange.dropped:
-                taken += 1
+                queued.popleft()
                 continue
             if isinstance(command, Stls):
                 if sent:
@@ -239,12 +238,11 @@ class Dialogue:
                 self._upgrade = exchange
                 # And nothing is sent behind it.
                 window = 1
-            taken += 1
+            queued.popleft()
             sent.append(exchange)
             lines.append(command.line())
             if listening:
                 self.events.append((Kind.SENT, exchange, None))
-        del queued[:taken]
         return b"".join(lines)
 
     def allow_pipelining(self, allowed: bool = True) -> None:
