@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from benchmarks.clients import BARE, CLIENTS, POP3CLIENT, POPLIB, Client, Target
 from benchmarks.helpers import Identity
 from benchmarks.loads import LOADS, QUICK_LOADS, SHAPES, Load
+from benchmarks.pace import Pace
 from benchmarks.quiet import Pressure
-from benchmarks.report import Table, number, say, times
+from benchmarks.report import Table, number, times
 from benchmarks.results import Results
 from benchmarks.runner import Run, run
 
@@ -38,13 +39,14 @@ class Bench:
 
     identity: Identity
     scratch: Path
-    rounds: int
+    pace: Pace
     quick: bool = False
     loads: tuple[str, ...] = tuple(LOADS)
     shapes: tuple[str, ...] = SHAPES
     transports: tuple[str, ...] = ("plain", "tls")
     clients: tuple[str, ...] = ()
     results: Results = field(default_factory=Results)
+    tables: list[Table] = field(default_factory=list)
 
     def load(self, key: str) -> Load:
         """The load, in its size for this run."""
@@ -89,19 +91,27 @@ class Contest:
         """Where the figures lie."""
         return (self.server, self.load.key, self.shape, self.transport)
 
-    def hold(self, names: Iterable[str]) -> None:
+    def hold(self, table: Table, names: Sequence[str]) -> None:
+        """All rounds, then their rows, also when the rounds were cut off."""
+        try:
+            self.rounds(names)
+        finally:
+            self.rows(table, names)
+
+    def rounds(self, names: Sequence[str]) -> None:
         """All rounds; the slow ones are in the first only."""
         clients = [CLIENTS[n] for n in names if self.bench.takes_part(CLIENTS[n])]
-        say(f"{' '.join(self.key)}: {', '.join(c.name for c in clients)}")
-        failed: set[str] = set()
-        for turn in range(self.bench.rounds):
+        title, failed = " ".join(self.key), set[str]()
+        for turn in self.bench.pace.rounds(title):
             for client in clients:
                 if (client.slow and turn) or client.name in failed:
+                    continue
+                if not self.bench.pace.has_time(f"{title}, {client.name}"):
                     continue
                 result = self.once(client)
                 if result.error is not None:
                     failed.add(client.name)
-                    error = f"{' '.join(self.key)}, {client.name}: {result.error}"
+                    error = f"{title}, {client.name}: {result.error}"
                     self.bench.results.errors.append(error)
 
     def warm(self, name: str) -> None:
@@ -146,7 +156,7 @@ class Contest:
                 figures["busy"] = (after - before) / got["wall"]
         return result, figures
 
-    def rows(self, table: Table, names: Iterable[str]) -> None:
+    def rows(self, table: Table, names: Sequence[str]) -> None:
         """The medians, one row a client."""
         results = self.bench.results
         work = f"{self.load.title} {self.shape} {self.transport}"

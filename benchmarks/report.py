@@ -77,7 +77,7 @@ def times(value: float | None) -> str | None:
     return None if value is None else f"{value:.3g}"
 
 
-def conditions(rounds: int, company: str) -> str:
+def conditions(rounds: Sequence[int], company: str) -> str:
     """When, where and with what."""
     names = ("Twisted", "pyOpenSSL", "cryptography")
     parts = [
@@ -87,8 +87,10 @@ def conditions(rounds: int, company: str) -> str:
         ssl.OPENSSL_VERSION,
         f"{platform.system()} {platform.machine()}",
     ]
+    least, most = min(rounds, default=0), max(rounds, default=0)
+    count = f"{most}" if least == most else f"{least} to {most}"
     return (
-        f"{', '.join(parts)}. Medians of {rounds} round(s), each client in turn in "
+        f"{', '.join(parts)}. Medians of {count} round(s), each client in turn in "
         "each round, each run a fresh process; server and client on a core each, over "
         "the loopback. Wall is time.perf_counter; RETR CPU is time.process_time of the "
         "client; process CPU is user and system time of it and its children (wait4). "

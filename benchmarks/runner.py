@@ -99,10 +99,16 @@ def run(command: Command, answers: bool = True, peak: bool = False) -> Run:
         memory = Memory(process.pid)
         if peak:
             memory.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        timer.cancel()
-        memory.ended.set()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            wall = time.perf_counter() - start
+            timer.cancel()
+            memory.ended.set()
         process.returncode = os.waitstatus_to_exitcode(status)
         for file in (output, complaint):
             file.seek(0)

@@ -99,16 +99,18 @@ def cases(quick: bool) -> list[Case]:
     ]
 
 
-def run(bench: Bench, plan: Sequence[Case] = ()) -> list[Table]:
+def run(bench: Bench, plan: Sequence[Case] = ()) -> None:
     """The same Dovecot and the same disk for all, each with a folder of its own."""
     reason = dovecot.why_unavailable()
     if reason is not None:
         say(f"collect: {reason}")
-        return []
+        return
     contestants, untraced = takers(bench), why_no_strace()
     if untraced is not None:
         say(f"collect: fsyncs are not counted: {untraced}")
-    tables = []
+    wanted = plan or cases(bench.quick)
+    bench.pace.expect(len(wanted))
+    common_notes = common(disk() or gettempdir(), contestants)
     with (
         dovecot.Dovecot("mdbox", mechanisms=("plain",)) as server,
         TemporaryDirectory(prefix="pop3bench-", dir=disk()) as folder,
@@ -116,7 +118,7 @@ def run(bench: Bench, plan: Sequence[Case] = ()) -> list[Table]:
         place = Path(folder)
         place.chmod(0o755)  # getmail runs as another user when we are root
         known: list[Account] = []
-        for case in plan or cases(bench.quick):
+        for case in wanted:
             if case.new:
                 accounts = fill(server, case.accounts, case.new)
             else:
@@ -126,19 +128,20 @@ def run(bench: Bench, plan: Sequence[Case] = ()) -> list[Table]:
                 for number, each in enumerate(contestants)
                 if case.accounts == 1 or not each.single
             ]
-            say(f"collect, {case.title}: {', '.join(r.collector.name for r in races)}")
-            hold(case, races, server.port, bench.rounds, traced=untraced is None)
-            table = summary(bench, case, [each.collector for each in races])
+            table = Table(f"({case.key}) {case.title}", HEADER, notes=list(case.notes))
             if untraced is not None:
                 table.notes.append(f"fsyncs were not counted: {untraced}")
-            tables.append(table)
-    if tables:
-        tables[0].notes += common(disk() or gettempdir(), contestants)
-    return tables
+            if case is wanted[0]:
+                table.notes += common_notes
+            bench.tables.append(table)
+            try:
+                hold(bench, case, races, server.port, traced=untraced is None)
+            finally:
+                rows(bench, case, [each.collector for each in races], table)
 
 
 def hold(
-    case: Case, races: Sequence["Race"], port: int, rounds: int, traced: bool
+    bench: Bench, case: Case, races: Sequence["Race"], port: int, traced: bool
 ) -> None:
     """Make everything known that is to be known; then all rounds, in turn."""
     with ExitStack() as stack:
@@ -153,7 +156,7 @@ def hold(
         else:
             for race in races:
                 race.prepare(port)
-        for turn in range(rounds):
+        for turn in bench.pace.rounds(case.title):
             for race in races:
                 race.once(turn)
         for race in races:
@@ -266,9 +269,10 @@ def why_no_strace() -> str | None:
     return (tried.stderr.strip() or "strace fails") if tried.returncode else None
 
 
-def summary(bench: Bench, case: Case, collectors: Sequence[Collector]) -> Table:
+def rows(
+    bench: Bench, case: Case, collectors: Sequence[Collector], table: Table
+) -> None:
     """The medians, one row a collector."""
-    table = Table(f"({case.key}) {case.title}", HEADER, notes=list(case.notes))
     results = bench.results
     ours = ("collect", case.key, OURS, "wall")
     for collector in collectors:
@@ -293,7 +297,6 @@ def summary(bench: Bench, case: Case, collectors: Sequence[Collector]) -> Table:
             number(peak / 1e6) if peak else None,
             times(results.ratio((*key, "wall"), ours)),
         )
-    return table
 
 
 def common(folder: str, collectors: Sequence[Collector]) -> list[str]:

@@ -20,25 +20,41 @@ PIPELINED = [MESSAGES, DEFERREDS, STREAMED, BARE, "mpop"]
 ONE_BY_ONE = [LOCKSTEP, POP3CLIENT, POPLIB]
 
 
-def run(bench: Bench) -> list[Table]:
+def run(bench: Bench) -> None:
     """All messages where requests overlap; a sample, scaled, where they don't."""
     load, sample = bench.load("small"), 10 if bench.quick else 100
     pipelined = [MESSAGES, BARE, "mpop"] if bench.quick else PIPELINED
     table = Table(
         "5,000 x 4 KB base64 plain with 50 ms of added round trip",
         ("Client", "Fetched", "RETR s", "process s", "s for 5,000", "of pop3client"),
+        notes=[
+            f"The line delays each direction by {ONE_WAY * 1e3:.0f} ms and has no rate "
+            "limit; its connect is not delayed. All times are perf_counter wall.",
+            f"Clients that send one request at a time fetched {sample} messages: their "
+            "RETR time is scaled to 5,000, login and start are counted once.",
+        ],
     )
+    bench.tables.append(table)
+    bench.pace.expect(2)
     with (
         Helper("server", count=load.count, size=load.size, shape="base64") as server,
         Helper("delay", target=server.hello["plain"], seconds=ONE_WAY) as line,
     ):
         target = bench.target(line.hello["plain"], "plain", load.count)
         whole = Contest(bench, "delay", load, "base64", "plain", target)
-        whole.hold(pipelined)
-        part = replace(target, count=sample)
-        few = Contest(bench, "delay", load, "base64", "plain", part)
-        few.hold(ONE_BY_ONE)
-    results = bench.results
+        few = replace(whole, target=replace(target, count=sample))
+        try:
+            whole.rounds(pipelined)
+            few.rounds(ONE_BY_ONE)
+        finally:
+            rows(bench, whole, pipelined, sample, table)
+
+
+def rows(
+    bench: Bench, whole: Contest, pipelined: list[str], sample: int, table: Table
+) -> None:
+    """The medians, and what they come to for all messages."""
+    load, results = whole.load, bench.results
     for name in (*pipelined, *ONE_BY_ONE):
         process = results.get(*whole.key, name, "process")
         if process is None:
@@ -63,10 +79,3 @@ def run(bench: Bench) -> list[Table]:
             number(results.get(*key, "total"), 2),
             None if share is None else f"{share:.2%}",
         )
-    table.notes = [
-        f"The line delays each direction by {ONE_WAY * 1e3:.0f} ms and has no rate "
-        "limit; its connect is not delayed. All times are perf_counter wall.",
-        f"Clients that send one request at a time fetched {sample} messages: their "
-        "RETR time is scaled to 5,000, login and start are counted once.",
-    ]
-    return [table]

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from benchmarks.contest import Bench, have_ours
 from benchmarks.helpers import CHECKOUT
-from benchmarks.report import Table, number, say
+from benchmarks.report import Table, number
 from benchmarks.runner import Command
 from benchmarks.runner import run as run_command
 
@@ -25,6 +25,10 @@ CASES = [
     ("pop3connect, after Twisted with ssl", TLS, OURS),
     ("pop3connect with its TLS part, after both", TLS, f"{OURS}, pop3connect.TLSInfo"),
 ]
+NOTES = [
+    "Each in a fresh process with compiled modules on disk; wall and CPU are "
+    "perf_counter and process_time around the import, process is start to end.",
+]
 _CODE = """{first}
 import time, json
 cpu, wall = time.process_time(), time.perf_counter()
@@ -33,11 +37,23 @@ wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 print(json.dumps(dict(wall=wall, cpu=cpu)))"""
 
 
-def run(bench: Bench) -> list[Table]:
+def run(bench: Bench) -> None:
     """Fresh processes, in turn; then where our own time goes."""
-    say("imports")
-    table = Table("Import time", ("Import", "wall ms", "CPU ms", "process ms"))
-    for _ in range(3 if bench.quick else 4 * bench.rounds):
+    table = Table(
+        "Import time", ("Import", "wall ms", "CPU ms", "process ms"), notes=NOTES
+    )
+    bench.tables.append(table)
+    try:
+        measure(bench)
+    finally:
+        rows(bench, table)
+    if have_ours():
+        bench.tables.append(packages())
+
+
+def measure(bench: Bench) -> None:
+    """Every round, in turn."""
+    for _ in bench.pace.rounds("all of them"):
         for title, first, then in CASES:
             if "pop3connect" in then and not have_ours():
                 continue
@@ -48,6 +64,10 @@ def run(bench: Bench) -> list[Table]:
                 continue
             figures = {**result.figures, "process": result.process_wall}
             bench.results.add("imports", title, **figures)
+
+
+def rows(bench: Bench, table: Table) -> None:
+    """The medians, one row an import."""
     for title, *_ in CASES:
         cells = [
             bench.results.get("imports", title, name)
@@ -55,14 +75,9 @@ def run(bench: Bench) -> list[Table]:
         ]
         if cells[0] is not None:
             table.add(title, *[number(c * 1e3, 1) for c in cells if c is not None])
-    table.notes = [
-        "Each in a fresh process with compiled modules on disk; wall and CPU are "
-        "perf_counter and process_time around the import, process is start to end.",
-    ]
-    return [table, *(packages() if have_ours() else [])]
 
 
-def packages() -> list[Table]:
+def packages() -> Table:
     """The packages that importing us loads after Twisted, by ``-X importtime``."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", f"{TWISTED}\nimport zlib\n{OURS}"],
@@ -90,7 +105,7 @@ def packages() -> list[Table]:
     for name, parts in sorted(total.items(), key=lambda item: -sum(item[1]))[:12]:
         table.add(name, len(parts), number(sum(parts) / 1e3, 1))
     table.notes = ["-X importtime, one run; the tracing itself adds to it."]
-    return [table]
+    return table
 
 
 def _importtime(text: str) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from benchmarks.contest import Bench, have_ours
 from benchmarks.helpers import Helper
-from benchmarks.report import Table, number, say
+from benchmarks.report import Table, number
 from benchmarks.runner import run as run_command
 from benchmarks.runner import worker
 
@@ -23,10 +23,29 @@ CASES = [
     ("TLS, resumed", "ours", "ours", "", "tls", 0.5),
     ("TLS, resumed", HANDED_ON, "peer_pop3client", "resumed", "tls", 0.5),
 ]  # fmt: skip
+NOTES = [
+    "Connect, greeting, USER and PASS (ours asks for CAPA too), QUIT, one session "
+    "after another. Logins a second are wall time (perf_counter) and include the "
+    "server's; CPU is the client's process_time. The first of each are not timed.",
+]
 
 
-def run(bench: Bench) -> list[Table]:
+def run(bench: Bench) -> None:
     """Several rounds, each client in turn, against the fast server."""
+    table = Table(
+        "Logins",
+        ("Kind", "Client", "logins/s", "CPU ms/login", "resumed", "server busy"),
+        notes=NOTES,
+    )
+    bench.tables.append(table)
+    try:
+        measure(bench)
+    finally:
+        rows(bench, table)
+
+
+def measure(bench: Bench) -> None:
+    """Every round, in turn."""
     usual, warm = (100, 10) if bench.quick else (1000, 20)
     with Helper(
         "server",
@@ -35,8 +54,7 @@ def run(bench: Bench) -> list[Table]:
         shape="base64",
         identity=str(bench.identity.server),
     ) as server:
-        for turn in range(bench.rounds):
-            say(f"logins, round {turn + 1}")
+        for _ in bench.pace.rounds("all kinds"):
             for kind, who, module, mode, port, share in CASES:
                 if module == "ours" and not have_ours():
                     continue
@@ -61,10 +79,10 @@ def run(bench: Bench) -> list[Table]:
                     resumed=(after["resumed"] - before["resumed"]) / done,
                     busy=(after["cpu"] - before["cpu"]) / result.process_wall,
                 )
-    table = Table(
-        "Logins",
-        ("Kind", "Client", "logins/s", "CPU ms/login", "resumed", "server busy"),
-    )
+
+
+def rows(bench: Bench, table: Table) -> None:
+    """The medians, one row a client."""
     last = ""
     for kind, who, *_ in CASES:
         key = ("logins", kind, who)
@@ -83,9 +101,3 @@ def run(bench: Bench) -> list[Table]:
             f"{busy:.0%}",
         )
         last = kind
-    table.notes = [
-        "Connect, greeting, USER and PASS (ours asks for CAPA too), QUIT, one session "
-        "after another. Logins a second are wall time (perf_counter) and include the "
-        "server's; CPU is the client's process_time. The first of each are not timed.",
-    ]
-    return [table]

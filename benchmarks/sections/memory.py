@@ -5,7 +5,7 @@ from dataclasses import asdict
 from benchmarks.clients import POP3CLIENT, POPLIB
 from benchmarks.contest import Bench, have_ours
 from benchmarks.helpers import Helper
-from benchmarks.report import Table, number, say
+from benchmarks.report import Table, number
 from benchmarks.runner import run as run_command
 from benchmarks.runner import worker
 
@@ -14,15 +14,22 @@ WHO = [
     (POP3CLIENT, "peer_pop3client", "retrieve"),
     (POPLIB, "peer_poplib", "retrieve"),
 ]
+NOTES = [
+    "VmRSS of the process with an idle session, then its peak, VmHWM; one run; a "
+    "MB is 1,000,000 octets."
+]
 
 
-def run(bench: Bench) -> list[Table]:
+def run(bench: Bench) -> None:
     """Ours streams; the peers have no way but whole messages by default."""
     load, results = bench.load("huge"), bench.results
     table = Table(
         "Peak memory with one message of 100 MB",
         ("Transport", "Client", "idle session MB", "peak MB", "more MB"),
+        notes=NOTES,
     )
+    bench.tables.append(table)
+    bench.pace.expect(len(bench.transports) * len(WHO))
     with Helper(
         "server",
         count=load.count,
@@ -34,23 +41,20 @@ def run(bench: Bench) -> list[Table]:
             for who, module, task_name in WHO:
                 if not have_ours() if module == "ours" else bench.quick:
                     continue
-                say(f"memory, {transport}, {who}")
-                target = bench.target(server.hello[transport], transport, load.count)
-                task = {**asdict(target), "task": task_name, "mode": "reused"}
-                result = run_command(worker(module, **task))
-                if result.error is not None:
-                    results.errors.append(f"memory {who}: {result.error}")
-                    continue
-                peak, before = result.figures["peak"], result.figures.get("before")
-                more = None if before is None else peak - before
-                if more is not None:
-                    results.add("memory", transport, who, more=more)
-                table.add(transport, who, *map(megabytes, (before, peak, more)))
-    table.notes = [
-        "VmRSS of the process with an idle session, then its peak, VmHWM; one run; a "
-        "MB is 1,000,000 octets."
-    ]
-    return [table]
+                for _ in bench.pace.rounds(f"{transport}, {who}", most=1):
+                    port = server.hello[transport]
+                    target = bench.target(port, transport, load.count)
+                    task = {**asdict(target), "task": task_name, "mode": "reused"}
+                    result = run_command(worker(module, **task))
+                    if result.error is not None:
+                        results.errors.append(f"memory {who}: {result.error}")
+                        continue
+                    peak = result.figures["peak"]
+                    before = result.figures.get("before")
+                    more = None if before is None else peak - before
+                    if more is not None:
+                        results.add("memory", transport, who, more=more)
+                    table.add(transport, who, *map(megabytes, (before, peak, more)))
 
 
 def megabytes(octets: float | None) -> str | None:

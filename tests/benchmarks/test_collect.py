@@ -8,6 +8,7 @@ The full one is ``python -m benchmarks collect``.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,6 +27,7 @@ from benchmarks.collectors import (
 )
 from benchmarks.contest import Bench
 from benchmarks.helpers import Identity
+from benchmarks.pace import Pace
 from benchmarks.runner import Command
 from benchmarks.runner import run as run_command
 from benchmarks.sections.collect import (
@@ -41,6 +43,12 @@ from benchmarks.targets import table as targets
 from tests.support import dovecot
 
 ACCOUNTS = (Account("ada", "secret1"), Account("bob", "secret2"))
+
+
+def pace() -> Pace:
+    """One round of everything."""
+    return Pace("collect", 60.0, 1)
+
 
 # As strace 6.1 writes it.
 SUMMARY = """\
@@ -59,6 +67,9 @@ class SectionTests(SynchronousTestCase):
     skip = dovecot.skip_reason()
     timeout = 180
 
+    def setUp(self) -> None:
+        self.said: list[str] = []
+
     def bench(self, *clients: str) -> Bench:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
@@ -66,12 +77,15 @@ class SectionTests(SynchronousTestCase):
             # The section puts this process on one core.
             cores = os.sched_getaffinity(0)
             self.addCleanup(os.sched_setaffinity, 0, cores)
-        return Bench(Identity(folder), folder, 1, quick=True, clients=clients)
+        for module in ("pace", "sections.collect"):
+            self.patch(sys.modules[f"benchmarks.{module}"], "say", self.said.append)
+        return Bench(Identity(folder), folder, pace(), quick=True, clients=clients)
 
     def test_ours_has_every_figure(self) -> None:
         bench = self.bench("ours")
         plan = [Case("a", "nothing new", 2), Case("c", "new mail", 1, 3)]
-        idle, fresh = run(bench, plan)
+        run(bench, plan)
+        idle, fresh = bench.tables
         self.assertEqual(bench.results.errors, [])
         self.assertEqual([row[0] for row in idle.rows], [OURS])
         self.assertEqual([row[0] for row in fresh.rows], [OURS, FETCH])
@@ -96,7 +110,7 @@ class RaceTests(SynchronousTestCase):
 
     def test_collector_that_delivers_too_little_has_failed(self) -> None:
         folder = Path(self.mktemp()).absolute()
-        bench = Bench(None, folder, 1)  # type: ignore[arg-type]
+        bench = Bench(None, folder, pace())  # type: ignore[arg-type]
         lazy = Collector("lazy", lambda job: Command(["true"]))
         for case, each in ((Case("a", "known", 2), 5), (Case("c", "new", 2, 3), 3)):
             race = Race(bench, case, lazy, ACCOUNTS, folder / case.key)
@@ -151,7 +165,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_unpacked_peers_take_part_and_missing_ones_do_not(self) -> None:
         folder = self.root / "scratch"
-        bench = Bench(None, folder, 1, clients=(MPOP, FETCHMAIL))  # type: ignore[arg-type]
+        bench = Bench(None, folder, pace(), clients=(MPOP, FETCHMAIL))  # type: ignore[arg-type]
         self.assertEqual([each.name for each in takers(bench)], [MPOP, FETCHMAIL])
         (self.root / "usr/bin/procmail").unlink()
         os.environ["PATH"] = str(self.root)
