@@ -136,6 +136,7 @@ class PeersTests(SynchronousTestCase):
                 (programs / name).write_text("#!/bin/sh\nexit 1\n")
                 (programs / name).chmod(0o755)
         self.patch(os, "environ", {**os.environ, PEERS: str(self.root)})
+        self.patch(sys.modules["benchmarks.sections.collect"], "say", list)
 
     def job(self, *accounts: Account) -> Job:
         job = Job(1100, accounts, Path(self.mktemp()).absolute())
