@@ -1,7 +1,7 @@
 """The command: ``python -m benchmarks [NAME]... [--quick] [--rst FILE]``.
 
-A section takes five minutes at most: rounds that do not fit are left out.  A run that is
-cut off (Ctrl-C, SIGTERM, ``timeout``) prints what was measured.
+A section takes five minutes at most; rounds that do not fit are left out.  A run that
+is cut off (Ctrl-C, SIGTERM, ``timeout``) prints what was measured.
 
 ``python -m benchmarks collect`` is a section that takes part only where it is named: it
 starts other collectors of mail, and takes a quarter of an hour.
