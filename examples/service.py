@@ -8,48 +8,46 @@ import os
 
 from twisted.application.service import Application, Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from pop3connect import POP3Error, Secure, connect
+from pop3connect import Connector, POP3Error, Secure
 
 
 class FetchService(Service):
     """
     Takes in mail at an interval; never twice at a time.
 
+    :param sessions: as `Connector.sessions` makes them; called at each start.
     :param take_in: called with each message; may return a Deferred.  What it raises
         leaves that message on the server.
     """
 
     log = Logger()
 
-    def __init__(self, account, take_in, interval=300, clock=None):
-        self.account = account
+    def __init__(self, sessions, take_in):
+        self.sessions = sessions
         self.take_in = take_in
-        self.interval = interval
-        self.loop = LoopingCall(self.look)
-        if clock is not None:
-            self.loop.clock = clock
-        self.looking = None
 
     def startService(self):
         super().startService()
-        self.loop.start(self.interval)
+        self.loop = Deferred.fromCoroutine(self.run())
+        self.loop.addErrback(self.failed)
 
-    async def stopService(self):
+    def stopService(self):
         super().stopService()
-        self.loop.stop()
-        if self.looking is not None:
-            self.looking.cancel()
+        self.loop.cancel()
+        return self.loop
 
-    def look(self):
-        self.looking = Deferred.fromCoroutine(self.fetch())
-        # The loop waits for it, and goes on whatever comes of it.
-        return self.looking.addErrback(self.failed)
+    async def run(self):
+        async for handle in self.sessions():
+            try:
+                await self.fetch(handle)
+            except POP3Error as error:
+                # The session broke; the next one goes on.
+                self.log.warn("{error}", error=error)
 
-    async def fetch(self):
-        async with await connect(**self.account) as handle:
+    async def fetch(self, handle):
+        async with handle:
             async for message in handle.messages():
                 if message.error is not None:
                     self.log.warn("{error}", error=message.error)
@@ -64,10 +62,8 @@ class FetchService(Service):
                     handle.delete(message.number)
 
     def failed(self, failure):
-        if failure.check(POP3Error):
-            self.log.warn("{error}", error=failure.value)
-        elif not failure.check(CancelledError):
-            self.log.failure("not fetched", failure)
+        if not failure.check(CancelledError):
+            self.log.failure("no mail is taken in any more", failure)
 
 
 async def take_in(content):
@@ -77,12 +73,7 @@ async def take_in(content):
 
 if "POP3_SERVER" in os.environ:
     application = Application("mail")
-    FetchService(
-        {
-            "server": os.environ["POP3_SERVER"],
-            "username": os.environ["POP3_USER"],
-            "password": os.environ["POP3_PASSWORD"],
-            "secure": Secure.TLS,
-        },
-        take_in,
-    ).setServiceParent(application)
+    connector = Connector(os.environ["POP3_SERVER"], secure=Secure.TLS)
+    account = os.environ["POP3_USER"], os.environ["POP3_PASSWORD"]
+    service = FetchService(lambda: connector.sessions(*account), take_in)
+    service.setServiceParent(application)

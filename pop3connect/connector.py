@@ -5,7 +5,7 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from .remedies import USE_TLS, Option
 from .results import Capabilities
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
+from .sessions import log_failure, sessions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
@@ -164,6 +165,51 @@ class Connector:
             return fail(error.with_traceback(None))
         opening.connect(self._endpoint)
         return opening.result
+
+    def sessions(
+        self,
+        username: str,
+        password: Password,
+        stsproc: StatusProcedure | None = None,
+        *,
+        interval: float = 300.0,
+        backoff: Callable[[int], float] | None = None,
+        failed: Callable[[POP3Error, float], object] | None = None,
+    ) -> AsyncGenerator[Handle, None]:
+        """
+        Open one session after the other, for as long as the program wants.
+
+        ::
+
+            async for handle in connector.sessions("ada", "secret"):
+                async with handle:
+                    async for message in handle.messages():
+                        ...
+
+        :param interval: seconds from the end of a session to the next one.  It is
+            longer if the server wants a longer LOGIN-DELAY (RFC 2449 section 6.5).
+        :param backoff: returns the seconds to wait after so many failures in a row,
+            as `twisted.application.internet.backoffPolicy` makes it.  Default: the
+            interval, doubled with each failure, to an hour.  What the server itself
+            asks for (`CommandError.retry_after`) is always waited for.
+        :param failed: called with the error and the seconds of the wait when a session
+            could not be opened.  Default: that is logged.
+        :return: an async generator of handles.  Cancelling the Deferred of the
+            coroutine that iterates ends a wait, or the opening of a session, at once.
+
+        Raised, because trying again would not help or could lock the account:
+        `UsageError`, a refused login (`LoginError`, unless it is ``.transient``),
+        `VerificationError`, `STLSUnavailableError`, an error of the callable that
+        returns the password.
+        """
+        return sessions(
+            partial(self.connect, username, hidden(password), stsproc),
+            self._reactor,
+            str(self.server),
+            interval=_seconds("interval", interval),
+            backoff=backoff,
+            failed=failed or log_failure,
+        )
 
     def opening(
         self,

@@ -40,7 +40,14 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from pop3connect import ConnectError, LoginError, UsageError, connect
+from pop3connect import (
+    ConnectError,
+    ConnectionLostError,
+    Connector,
+    LoginError,
+    UsageError,
+    connect,
+)
 from pop3connect.collect import AccountSettings
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
@@ -550,23 +557,20 @@ class ServiceTests(ExampleTestCase):
     The service, in memory, with a clock.
     """
 
-    def start(self, server: Any, take_in: Any) -> Any:
+    def start(self, server: Any, take_in: Any, endpoint: Any = None) -> Any:
         module = load("service")
-        clock = server.clock
-        account = {
-            "server": NAME,
-            "username": USER,
-            "password": PASSWORD,
-            "endpoint": server.endpoint,
-            "reactor": clock,
-        }
-        service = module.FetchService(account, take_in, interval=300, clock=clock)
+        connector = Connector(
+            NAME, endpoint=endpoint or server.endpoint, reactor=server.clock
+        )
+        service = module.FetchService(
+            lambda: connector.sessions(USER, PASSWORD, interval=300), take_in
+        )
         service.startService()
         server.flush()
         return service
 
     def stop(self, server: Any, service: Any) -> None:
-        stopping = Deferred.fromCoroutine(service.stopService())
+        stopping = service.stopService()
         server.flush()
         self.successResultOf(stopping)
         # The delayed calls that are left belong to the server, not to the service.
@@ -609,9 +613,42 @@ class ServiceTests(ExampleTestCase):
             service = self.start(server, take_in)
         warnings = [one for one in logs if one["log_level"] is LogLevel.warn]
         self.assertIsInstance(warnings[0]["error"], LoginError)
-        server.advance(300)
+        # The interval, which varies a little after a failure.
+        server.advance(315)
         server.check()
         self.stop(server, service)
+
+    def test_refused_password_ends_it_and_is_logged(self) -> None:
+        refused = Script().greet().expect("CAPA").reply(lines=["USER"])
+        refused.expect(f"USER {USER}").reply().expect(f"PASS {PASSWORD}")
+        server = ScriptedServer(refused.reply("-ERR [AUTH] no").quit())
+        service = self.start(server, None)
+        self.assertEqual(len(self.flushLoggedErrors(LoginError)), 1)
+        server.check()
+        self.stop(server, service)
+
+    def test_session_that_breaks_is_logged_and_the_next_goes_on(self) -> None:
+        broken = Script().greet().log_in().expect("LIST").close()
+        good = MailboxServer(MAIL)
+        taken: list[bytes] = []
+
+        async def take_in(content: bytes) -> None:
+            taken.append(content)
+
+        server = ScriptedServer(broken, clock=good.clock)
+        endpoints = iter([server.endpoint, good.endpoint])
+
+        class Endpoint:
+            def connect(self, factory: Any) -> Any:
+                return next(endpoints).connect(factory)
+
+        with capturedLogs() as logs:
+            service = self.start(server, take_in, Endpoint())
+        errors = [one["error"] for one in logs if "error" in one]
+        self.assertIsInstance(errors[0], ConnectionLostError)
+        good.advance(300)
+        self.assertEqual(taken, MAIL)
+        self.stop(good, service)
 
     def test_stopping_while_taking_in_leaves_mail_on_server(self) -> None:
         stuck: list[Deferred[None]] = []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cryptography.x509 import Certificate
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
@@ -27,6 +28,7 @@ from pop3connect import (
     Capabilities,
     CommandError,
     Committed,
+    Connector,
     Handle,
     Listing,
     LoginError,
@@ -111,6 +113,19 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
     assert_type(await handle.disconnect(), Committed)
     assert_type(handle.abort(), Deferred[None])
     assert_type(handle.when_closed(), Deferred[None])
+
+
+async def polls(connector: Connector) -> None:
+    """One session after the other."""
+    async for handle in connector.sessions("ada", "lovelace", interval=60):
+        async with handle:
+            assert_type(await handle.stat(), Stat)
+    policy = backoffPolicy()
+    connector.sessions("ada", "lovelace", backoff=policy, failed=not_opened)
+
+
+def not_opened(error: POP3Error, seconds: float) -> None:
+    """Count it."""
 
 
 async def looked_at(opening: Deferred[Handle]) -> None:

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..handle import Handle
 from ..results import Stat
+from ..waits import classify
 from .delivery import Deliveries, Target, Watcher
 from .inventory import (
     Inventory,
@@ -38,7 +39,7 @@ from .outcome import EndedError, HeldError, Memory, Outcome, Plan
 from .records import AccountRow, AccountState, MessageRow, MessageState
 from .retrieval import BrokenError
 from .rules import Rules
-from .schedule import after_failure, after_look, classify, suspect_due
+from .schedule import after_failure, after_look, suspect_due
 from .session import Session
 from .settings import AccountSettings
 from .tools import Tools, sleep

@@ -7,27 +7,16 @@ values come out.
 
 from __future__ import annotations
 
-import enum
 import math
 
 import attrs
 
-from ..errors import (
-    CommandError,
-    ConnectError,
-    ConnectionLostError,
-    LoginError,
-    ProtocolError,
-    TimedOutError,
-    TLSError,
-    UsageError,
-)
+from ..waits import JITTER, MAX_DELAY, MAX_WAIT, FailureClass, doubled, jittered
 from .records import AccountRow, AccountState, DeliveryRow, MessageRow
 
 __all__ = [
     "ClockWatch",
     "DestinationHealth",
-    "FailureClass",
     "NextDelivery",
     "NextLook",
     "NextRetrieval",
@@ -37,7 +26,6 @@ __all__ = [
     "after_look",
     "after_refused_delivery",
     "believed",
-    "classify",
     "must_wait",
     "suspect_due",
 ]
@@ -45,18 +33,9 @@ __all__ = [
 Interval = tuple[float, float]
 """The shortest and the longest time between two looks, in seconds."""
 
-JITTER = 0.05
-"""The part of a wait by which it varies, so that accounts do not march in step."""
-
 HOUR = 3600.0
 
 DAY = 24 * HOUR
-
-MAX_DELAY = 7 * DAY
-"""The longest LOGIN-DELAY that is honoured."""
-
-MAX_WAIT = HOUR
-"""The longest wait for a server that cannot be reached; a longer interval stays."""
 
 REFUSED_WAIT = 900.0
 """
@@ -68,46 +47,6 @@ MAX_REFUSED_WAIT = 6 * HOUR
 
 MAX_REFUSALS = 5
 """Logins refused in a row after which the account needs a person."""
-
-
-class FailureClass(str, enum.Enum):
-    """Why a look failed, as far as the schedule is concerned."""
-
-    CONNECTION = "connection"
-    """The server could not be reached, or the connection was lost."""
-
-    TLS = "tls"
-    BUSY = "busy"
-    """``[IN-USE]``, ``[SYS/TEMP]`` or ``[LOGIN-DELAY]``."""
-
-    LOGIN = "login"
-    """The login was refused."""
-
-    SERVER = "server"
-    """Anything else that the server refused, or said wrongly."""
-
-    LOCAL = "local"
-    """Ours: no password was found, or the disk is full; the server is not to blame."""
-
-
-def classify(error: BaseException) -> FailureClass:
-    """Return the class of the error that ended a look."""
-    if isinstance(error, UsageError) or isinstance(error.__cause__, UsageError):
-        # As the cause: the error of a password that was not found.
-        return FailureClass.LOCAL
-    if isinstance(error, CommandError):
-        if error.transient:
-            return FailureClass.BUSY
-        # Servers without response codes refuse a wrong password like anything else.
-        login = isinstance(error, LoginError) and error.mechanism is not None
-        return FailureClass.LOGIN if login else FailureClass.SERVER
-    if isinstance(error, TLSError):
-        return FailureClass.TLS
-    if isinstance(error, (ConnectError, ConnectionLostError, TimedOutError)):
-        return FailureClass.CONNECTION
-    if isinstance(error, ProtocolError):
-        return FailureClass.SERVER
-    return FailureClass.LOCAL
 
 
 @attrs.frozen
@@ -148,7 +87,7 @@ def after_look(
         for it, but no earlier than the shortest interval.
     """
     shortest, _ = interval
-    wait = 0.0 if at_once else _jittered(_rhythm(account, interval, now), random)
+    wait = 0.0 if at_once else jittered(_rhythm(account, interval, now), random)
     if delete_at is not None:
         wait = min(wait, max(shortest, delete_at - now))
     state = account.state
@@ -188,7 +127,7 @@ def after_failure(
         # Counted apart: after a night without a server, its first refusal is still a
         # first one.
         refusals += 1
-        wait = _doubled(REFUSED_WAIT, refusals, MAX_REFUSED_WAIT)
+        wait = doubled(REFUSED_WAIT, refusals, MAX_REFUSED_WAIT)
         if refusals >= MAX_REFUSALS and state is AccountState.OK:
             state = AccountState.PERSON
             alert = (
@@ -198,8 +137,8 @@ def after_failure(
             )
     else:
         failures += 1
-        wait = _doubled(shortest, failures, MAX_WAIT)
-    wait = _jittered(max(wait, shortest), random)
+        wait = doubled(shortest, failures, MAX_WAIT)
+    wait = jittered(max(wait, shortest), random)
     wanted = min(retry_after or 0.0, MAX_DELAY)
     return NextLook(
         due_at=now + max(wait, wanted, _login_delay(account)),
@@ -228,16 +167,6 @@ def must_wait(account: AccountRow, now: float) -> float:
 
 def _login_delay(account: AccountRow) -> float:
     return min(account.login_delay, MAX_DELAY)
-
-
-def _jittered(wait: float, random: float) -> float:
-    return wait * (1 + JITTER * (2 * random - 1))
-
-
-def _doubled(seconds: float, times: int, most: float) -> float:
-    """Return how long to wait after this number of failures in a row."""
-    # Bounded, because the power grows although the result does not.
-    return min(seconds * math.ldexp(1.0, min(times - 1, 30)), most)
 
 
 def _rest(until: float, now: float, longest: float) -> float:
@@ -289,7 +218,7 @@ class ServerHealth:
         if not self.waits and len(failed) < SERVER_FAILURES:
             return attrs.evolve(self, failed=failed)
         waits = self.waits + 1
-        wait = _jittered(_doubled(SERVER_WAIT, waits, MAX_WAIT), random)
+        wait = jittered(doubled(SERVER_WAIT, waits, MAX_WAIT), random)
         return ServerHealth(waits=waits, until=now + wait)
 
     def after_success(self) -> ServerHealth:
@@ -412,7 +341,7 @@ class DestinationHealth:
         troubles = self.troubles + 1
         if retry_after is None:
             most = MAX_REFUSED_PAUSE if refused else MAX_TROUBLE_WAIT
-            wait = _jittered(_doubled(TROUBLE_WAIT, troubles, most), random)
+            wait = jittered(doubled(TROUBLE_WAIT, troubles, most), random)
         else:
             wait = _asked(retry_after)
         return attrs.evolve(self, troubles=troubles, until=now + wait)
@@ -464,7 +393,7 @@ def after_refused_delivery(
     else:
         first = REFUSED_MESSAGE_WAIT if counts else TROUBLE_WAIT
         times = max(row.attempt, 1)
-        wait = _jittered(_doubled(first, times, MAX_TROUBLE_WAIT), random)
+        wait = jittered(doubled(first, times, MAX_TROUBLE_WAIT), random)
     return NextDelivery(
         next_try=now + wait,
         refusals=refusals,

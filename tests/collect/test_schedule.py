@@ -15,12 +15,10 @@ from pop3connect.collect.records import (
     MessageRow,
 )
 from pop3connect.collect.schedule import (
-    MAX_DELAY,
     MAX_MESSAGE_REFUSALS,
     MAX_REFUSALS,
     ClockWatch,
     DestinationHealth,
-    FailureClass,
     NextDelivery,
     NextLook,
     NextRetrieval,
@@ -30,22 +28,10 @@ from pop3connect.collect.schedule import (
     after_look,
     after_refused_delivery,
     believed,
-    classify,
     must_wait,
     suspect_due,
 )
-from pop3connect.errors import (
-    CommandError,
-    ConnectError,
-    ConnectionLostError,
-    LoginError,
-    POP3Error,
-    ProtocolError,
-    STLSUnavailableError,
-    TimedOutError,
-    UsageError,
-    VerificationError,
-)
+from pop3connect.waits import MAX_DELAY, FailureClass
 
 NOW = 1_700_000_000.0
 
@@ -60,33 +46,6 @@ MIDDLE = 0.5
 def account(**more: Any) -> AccountRow:
     values = {"looked_at": NOW - 300, **more}
     return AccountRow(1, "ann", "pop.example.org", "ann", **values)
-
-
-class ClassTests(SynchronousTestCase):
-    def test_each_error_has_its_class(self) -> None:
-        no_password = POP3Error("no password")
-        no_password.__cause__ = UsageError("password_file: not there")
-        for error, kind in (
-            (ConnectError("refused"), FailureClass.CONNECTION),
-            (ConnectionLostError("lost"), FailureClass.CONNECTION),
-            (TimedOutError("late", phase="reply", seconds=60), FailureClass.CONNECTION),
-            (VerificationError("another name"), FailureClass.TLS),
-            (STLSUnavailableError("not offered"), FailureClass.TLS),
-            (ProtocolError("no reply"), FailureClass.SERVER),
-            (CommandError("no"), FailureClass.SERVER),
-            (CommandError("no", code="SYS/PERM"), FailureClass.SERVER),
-            (CommandError("no", code="IN-USE"), FailureClass.BUSY),
-            (LoginError("no", mechanism="USER", code="AUTH"), FailureClass.LOGIN),
-            (LoginError("no", mechanism="USER"), FailureClass.LOGIN),
-            (LoginError("no", mechanism="USER", code="SYS/TEMP"), FailureClass.BUSY),
-            (LoginError("no", mechanism="USER", code="LOGIN-DELAY"), FailureClass.BUSY),
-            (LoginError("too many connections"), FailureClass.SERVER),
-            (UsageError("no"), FailureClass.LOCAL),
-            (no_password, FailureClass.LOCAL),
-            (OSError(28, "disk full"), FailureClass.LOCAL),
-            (ZeroDivisionError(), FailureClass.LOCAL),
-        ):
-            self.assertIs(classify(error), kind, error)
 
 
 class LookTests(SynchronousTestCase):
