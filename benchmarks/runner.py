@@ -95,11 +95,13 @@ def run(command: Command, answers: bool = True, peak: bool = False) -> Run:
             **as_other,
         )
         timer = threading.Timer(LIMIT, process.kill)
-        timer.start()
+        # Nobody waits for it when this run is cut off in the next few lines.
+        timer.daemon = True
         memory = Memory(process.pid)
-        if peak:
-            memory.start()
         try:
+            timer.start()
+            if peak:
+                memory.start()
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:
             process.kill()
