@@ -5,7 +5,7 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.account import Account, Password
 from .auth.login import HungUp, log_in
-from .auth.policy import NO_PASSWORD, check_auth
+from .auth.policy import NO_PASSWORD, check_auth, check_authorize_as
 from .client.closing import abandon, leave
 from .client.establish import connect_error, establish
 from .client.observer import OneShot
@@ -31,18 +31,22 @@ from .errors import (
     TLSError,
     UsageError,
 )
+from .events import EventProcedure
 from .handle import Handle
 from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
 from .redaction import StatusProcedure, hidden
-from .remedies import USE_TLS, Option
+from .remedies import USE_TLS, Option, Remedy
 from .results import Capabilities
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
+from .tls.options import TLSOptions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
-    from .tls.context import ClientCertificate, ClientContext, ContextKeeper
+    from .tls.client_key import ClientCertificate
+    from .tls.context import ClientContext, ContextKeeper
+    from .tls.trust import CACerts
 
 __all__ = ["Connector"]
 
@@ -61,8 +65,9 @@ class Connector:
         STLS there is no fallback to plain text.
     :param verify: whether the server has to prove its identity; without, TLS still
         encrypts, for whatever machine answered.
-    :param cacerts: the folder with the certificates to trust; default: the
-        environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
+    :param cacerts: the folder or file with the certificates to trust, the contents of
+        such a file as bytes, or a trust root of Twisted; default: the folder or file in
+        the environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
@@ -83,6 +88,14 @@ class Connector:
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
     :param capa: ``False``: do not send CAPA; some servers close the connection at it.
         Then nothing is pipelined, and USER is used unless ``auth`` says otherwise.
+    :param tls: a `TLSOptions`: versions, ciphers, the client key's password, a CRL.
+    :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
+        must match: in addition to the certificate's chain and name, or, with
+        ``verify=False``, instead of them.
+    :param authorize_as: whose mailbox to open with the name and password of another
+        user, such as a master user.
+    :param events: called with each event of a session, see `pop3connect.events`; for
+        metrics and traces.  It must not block.
     :raises UsageError: an option cannot be used.
     """
 
@@ -92,7 +105,7 @@ class Connector:
         *,
         secure: int | Secure = Secure.NONE,
         verify: bool = True,
-        cacerts: str | os.PathLike[str] | None = None,
+        cacerts: CACerts | None = None,
         system_trust: bool = False,
         reactor: IReactorTime | None = None,
         endpoint: IStreamClientEndpoint | None = None,
@@ -106,6 +119,10 @@ class Connector:
         allow_cleartext: bool = True,
         utf8: bool = False,
         capa: bool = True,
+        tls: TLSOptions | None = None,
+        pins: Sequence[str] | None = None,
+        authorize_as: str | None = None,
+        events: EventProcedure | None = None,
     ) -> None:
         try:
             self._secure = _secure(secure)
@@ -120,8 +137,12 @@ class Connector:
                 _count("max_message_size", max_message_size, "bytes")
             self._max_listing = _count("max_listing", max_listing, "rows")
             self._endpoint = _endpoint(endpoint)
+            self._events = _events(events)
             self._certificate = client_certificate
-            self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
+            self._keeper = self._make_keeper(
+                verify, cacerts, bool(system_trust), tls, pins
+            )
+            self._authorize_as = self._authorization(authorize_as)
             self._reactor = _reactor(reactor, self.server, endpoint)
         except POP3Error as error:
             known = getattr(self, "server", None)
@@ -144,6 +165,9 @@ class Connector:
         username: str,
         password: Password,
         stsproc: StatusProcedure | None = None,
+        *,
+        authorize_as: str | None = None,
+        events: EventProcedure | None = None,
     ) -> Deferred[Handle]:
         """
         Open a session and log in.
@@ -151,6 +175,8 @@ class Connector:
         :param password: or a callable that returns one, a Deferred of one, or a
             coroutine; called when the password is needed.
         :param stsproc: called with each protocol message, secrets masked.
+        :param authorize_as: used for this session instead of that of the connector.
+        :param events: likewise.
         :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
         It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
@@ -158,7 +184,7 @@ class Connector:
         `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
         """
         try:
-            opening = self.opening(username, password, stsproc)
+            opening = self.opening(username, password, stsproc, events, authorize_as)
         except POP3Error as error:
             # The local variables in a traceback would show the password.
             return fail(error.with_traceback(None))
@@ -170,6 +196,8 @@ class Connector:
         username: str,
         password: Password,
         stsproc: StatusProcedure | None = None,
+        events: EventProcedure | None = None,
+        authorize_as: str | None = None,
     ) -> Opening:
         """
         Return an attempt to open a session, for a factory that makes the connection.
@@ -180,8 +208,10 @@ class Connector:
         password = hidden(password)
         try:
             return Opening(
-                self._settings(stsproc),
-                self._account(username, password),
+                self._settings(
+                    stsproc, self._events if events is None else _events(events)
+                ),
+                self._account(username, password, authorize_as),
                 self._shared,
             )
         except POP3Error as error:
@@ -199,7 +229,15 @@ class Connector:
             last = self._capabilities = capabilities
         return last
 
-    def _account(self, username: str, password: Password) -> Account:
+    def _authorization(self, authorize_as: str | None) -> str:
+        if authorize_as is None:
+            return ""
+        check_authorize_as(authorize_as, self._auth)
+        return authorize_as
+
+    def _account(
+        self, username: str, password: Password, authorize_as: str | None
+    ) -> Account:
         if username != "" or self._auth not in NO_PASSWORD:
             # Without a name, the certificate says it all (RFC 4422 appendix A).
             check_text("user name", username)
@@ -214,9 +252,12 @@ class Connector:
             capa=self._capa,
             allow_cleartext=self._allow_cleartext,
             certificate=self._certificate is not None,
+            authorize_as=self._authorization(authorize_as) or self._authorize_as,
         )
 
-    def _settings(self, stsproc: StatusProcedure | None) -> Settings:
+    def _settings(
+        self, stsproc: StatusProcedure | None, events: EventProcedure | None
+    ) -> Settings:
         return Settings(
             server=self.server,
             clock=self._reactor,
@@ -228,24 +269,47 @@ class Connector:
             max_message_size=self._max_message_size,
             max_listing=self._max_listing,
             pipeline=self._pipeline,
+            events=events,
         )
 
     def _make_keeper(
-        self, verify: bool, cacerts: Any, system_trust: bool
+        self, verify: bool, cacerts: Any, system_trust: bool, tls: Any, pins: Any
     ) -> ContextKeeper | None:
+        if tls is not None and not isinstance(tls, TLSOptions):
+            raise UsageError(
+                f" must be a TLSOptions, or None, not {type(tls).__name__}",
+                option=Option("tls"),
+            )
         if self._secure is Secure.NONE:
-            if self._certificate is not None:
-                raise UsageError(
-                    " is of no use without TLS",
-                    option=Option("client_certificate"),
-                    remedy=USE_TLS,
-                )
+            for name, value in (
+                ("client_certificate", self._certificate),
+                ("tls", tls),
+                ("pins", pins),
+            ):
+                if value is not None:
+                    raise UsageError(
+                        " is of no use without TLS",
+                        option=Option(name),
+                        remedy=USE_TLS,
+                    )
             return None
         from .tls.context import ContextKeeper
+        from .tls.pins import check_pins
         from .tls.trust import Trust
 
-        trust = Trust.choose(cacerts, system_trust, os.environ) if verify else None
-        return ContextKeeper(trust, self._certificate)
+        options = tls or TLSOptions()
+        if options.crl is not None and not verify:
+            raise UsageError(
+                " is of no use where certificates are not verified",
+                option=Option("crl"),
+                remedy=Remedy("leave out {}", (Option("verify", False),)),
+            )
+        return ContextKeeper(
+            Trust.choose(cacerts, system_trust, os.environ) if verify else None,
+            self._certificate,
+            options,
+            () if pins is None else check_pins(pins),
+        )
 
     def _context(self) -> ClientContext | None:
         return None if self._keeper is None else self._keeper.current()
@@ -485,6 +549,12 @@ def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
     raise UsageError(
         f"stsproc must be a callable, or None, not {type(stsproc).__name__}"
     )
+
+
+def _events(events: EventProcedure | None) -> EventProcedure | None:
+    if events is None or callable(events):
+        return events
+    raise UsageError(f"events must be a callable, or None, not {type(events).__name__}")
 
 
 def _seconds(name: str, value: float) -> float:

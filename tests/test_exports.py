@@ -78,6 +78,16 @@ MODULES = {
         "take_inventory",
         "whole_content_of",
     ],
+    "events": [
+        "Closed",
+        "CommandSent",
+        "Connected",
+        "Event",
+        "EventProcedure",
+        "MessageReceived",
+        "ReplyReceived",
+        "Secured",
+    ],
     "omnis": [
         "Code",
         "MailSplit",
@@ -110,7 +120,7 @@ SIGNATURE = (
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
     "max_message_size=None, max_listing=2000000, pipeline=True, "
     "client_certificate=None, "
-    "allow_cleartext=True, utf8=False, capa=True)"
+    "allow_cleartext=True, utf8=False, capa=True, events=None)"
 )
 
 METHODS = {

@@ -27,6 +27,8 @@ class _SessionFactory(Factory):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        #: What was built last.
+        self.built: POP3ClientProtocol | None = None
         #: Whether a caller still waits for the connection.
         self.wanted = True
 
@@ -34,7 +36,7 @@ class _SessionFactory(Factory):
         """Build a protocol; none, which closes the connection, if it comes too late."""
         if not self.wanted:
             return None
-        protocol = POP3ClientProtocol(self._settings)
+        protocol = self.built = POP3ClientProtocol(self._settings)
         protocol.factory = self
         return protocol
 
@@ -62,7 +64,12 @@ async def establish(
         # Noted here: what an endpoint makes of it can look like any other failure.
         nonlocal cancelled
         cancelled = True
-        connecting.cancel()
+        if factory.built is None or not factory.built.connected:
+            connecting.cancel()
+        else:
+            # By the program, which is told of the connection just now.  An endpoint
+            # that has connected cannot be stopped.
+            factory.built.end("connect() was cancelled")
 
     if endpoint is None:
         connecting = tcp_endpoint(settings).connect(factory)
@@ -70,12 +77,20 @@ async def establish(
         # The caller's code: what it raises is treated as a failure to connect.
         connecting = maybeDeferred(endpoint.connect, _upgradable(factory, settings))
     outcome: Deferred[Any] = Deferred(cancel)
-    connecting.addCallbacks(outcome.callback, outcome.errback)
+
+    def hand_over(result: Any) -> None:
+        # It may have been cancelled as the connection was made.
+        if not outcome.called:
+            outcome.callback(result)
+
+    connecting.addBoth(hand_over)
     timer = settings.clock.callLater(settings.connect_timeout, expire)
     try:
         connected = await outcome
     except Exception as error:
         if cancelled:
+            if factory.built is not None and factory.built.connected:
+                await factory.built.when_closed()
             raise CancelledError() from error
         raise connect_error(settings, error, expired=expired) from error
     finally:

@@ -31,7 +31,7 @@ from ..errors import (
     TLSError,
     UsageError,
 )
-from ..redaction import SecretBytes, Transcript
+from ..redaction import Listener, SecretBytes, Transcript
 from ..sansio.commands import Command, Shape, message_number
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
@@ -42,6 +42,7 @@ from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
 from .protection import Protection
+from .reporting import Reporter
 from .settings import Settings
 from .streaming import Feeder
 from .unawaited import UnawaitedDeferred
@@ -99,8 +100,16 @@ class POP3ClientProtocol(LineReceiver):
         self._dialogue = Dialogue(
             max_message_size=settings.max_message_size,
             max_listing=settings.max_listing,
-            listening=self.transcript.listening,
+            listening=self.transcript.listening or settings.events is not None,
         )
+        self._reporter: Reporter | None = None
+        if settings.events is not None:
+            self._reporter = Reporter(
+                Listener(settings.events, "the function for events", log),
+                str(settings.server),
+                settings.clock,
+                self._failures.status,
+            )
         self._deadline = Deadline(settings.clock, self._too_late)
         # Why the session has ended, or must.
         self._end: POP3Error | None = None
@@ -109,6 +118,8 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder = Feeder(self)
         self._paused = False
         self._held = False
+        # Whether QUIT has ended the session.
+        self._left = False
 
     # -- facts
 
@@ -267,7 +278,10 @@ class POP3ClientProtocol(LineReceiver):
         self.break_off(self._end)
 
     def _happened_sent(self, exchange: Exchange, _: None) -> None:
-        self.transcript.client(exchange.command.shown())
+        if self.transcript.listening:
+            self.transcript.client(exchange.command.shown())
+        if self._reporter is not None:
+            self._reporter.sent(exchange.command)
 
     def _happened_line(self, exchange: Exchange | None, line: bytes) -> None:
         challenge = (
@@ -280,9 +294,14 @@ class POP3ClientProtocol(LineReceiver):
             self.transcript.challenge()
         else:
             self.transcript.server(line)
+        if self._reporter is not None:
+            command = None if exchange is None else exchange.command
+            self._reporter.line(command, line)
 
-    def _happened_body(self, _: Exchange, octets: int) -> None:
+    def _happened_body(self, exchange: Exchange, octets: int) -> None:
         self.transcript.body(octets)
+        if self._reporter is not None:
+            self._reporter.body(exchange.command, octets)
 
     def _happened_blank(self, *_: object) -> None:
         log.warn(
@@ -416,6 +435,11 @@ class POP3ClientProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
+        if self._reporter is not None:
+            peer = self.transport.getPeer()  # type: ignore[union-attr]
+            self.after_delivery(partial(self._reporter.connected, peer))
+            if self._end is not None:
+                return
         if self.settings.tls_at_once:
             self._start_tls()
         else:
@@ -441,10 +465,14 @@ class POP3ClientProtocol(LineReceiver):
         if self.settings.tls_at_once:
             self._deadline.start("greeting", self.settings.timeout)
         verified = "verified" if tls.verified else "NOT verified"
+        if tls.verified_by == "pin":
+            verified += " by its pin"
         told = f"{tls.version}, {tls.cipher}, the server's certificate is {verified}"
         dialogue = self._dialogue
         idle = not dialogue.events
         dialogue.call_later(partial(self.transcript.tls, told))
+        if self._reporter is not None:
+            dialogue.call_later(partial(self._reporter.secured, tls))
         dialogue.started_tls()
         if idle:
             self._deliver()
@@ -463,7 +491,12 @@ class POP3ClientProtocol(LineReceiver):
         """Fail all that is pending, with the reason."""
         if not self._dialogue.closed:
             self._finish(self._end or self._loss(reason.value))
-        self.after_delivery(partial(self._lost.fire, None))
+        self.after_delivery(self._gone)
+
+    def _gone(self) -> None:
+        if self._reporter is not None:
+            self._reporter.closed(None if self._left else self._end)
+        self._lost.fire(None)
 
     def _loss(self, reason: BaseException | None) -> POP3Error:
         shaking_hands = (
@@ -517,6 +550,7 @@ class POP3ClientProtocol(LineReceiver):
         :return: fires when it is gone, after `CLOSE_SECONDS` by force.
         """
         if not self._dialogue.closed:
+            self._left = True
             self._finish(
                 self._failures.ended("the session has been ended by disconnect()")
             )

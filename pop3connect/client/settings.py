@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ..address import ServerAddress
+from ..events import EventProcedure
 from ..redaction import StatusProcedure
 from ..sansio.readers import MAX_LISTING
 
@@ -32,6 +33,7 @@ class Settings:
     :ivar max_message_size: bytes; ``None``: no limit.
     :ivar max_listing: rows of LIST and UIDL.
     :ivar pipeline: whether commands may be pipelined where the server offers it.
+    :ivar events: takes the typed events; ``None``: there are none.
     """
 
     server: ServerAddress
@@ -44,3 +46,4 @@ class Settings:
     max_message_size: int | None = None
     max_listing: int = MAX_LISTING
     pipeline: bool = True
+    events: EventProcedure | None = None
