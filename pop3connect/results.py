@@ -185,19 +185,30 @@ class TLSInfo:
     :ivar version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
     :ivar cipher: OpenSSL's name of the cipher suite.
     :ivar verified: whether the server has proven who it is.
+    :ivar verified_by: what proved it: ``"chain"``, the certificate's chain and name;
+        or ``"pin"``, its key alone, with ``verify=False`` and ``pins``; else ``None``.
     """
 
     version: str
     cipher: str
     verified: bool
+    verified_by: str | None = None
     _certificate: Callable[[], x509.Certificate] | None = attrs.field(
         default=None, repr=False, eq=False
     )
 
     @property
     def peer_certificate(self) -> x509.Certificate | None:
-        """The server's certificate."""
+        """
+        The server's certificate.
+
+        ``None`` if cryptography cannot parse it: with ``verify=False`` a server may
+        show any bytes that OpenSSL accepts.
+        """
         # Made when asked for: most sessions never ask.
         if self._certificate is None:
             return None
-        return self._certificate()
+        try:
+            return self._certificate()
+        except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
+            return None

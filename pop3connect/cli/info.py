@@ -14,8 +14,9 @@ import click
 
 from ..address import Secure
 from ..results import Capabilities, LoginInfo
+from ..tls.pins import pin_of
 from .access import Access, access_options
-from .certificates import CertificateFacts, facts_of, pin
+from .certificates import CertificateFacts, facts_of
 from .exits import Exit, words
 from .look import Seen, look, why_not_trusted
 from .opening import log_in
@@ -54,17 +55,17 @@ def info_command(access: Access, as_json: bool) -> None:
 
     --user is optional; with it, info also logs in if the server is trusted.
     """
-    if access.user is not None and not access.verify:
+    if access.user is not None and not access.checks:
         raise click.UsageError(
             "info logs in only to servers that are verified: leave out --user or "
-            "--no-verify"
+            "--no-verify, or give a --pin"
         )
     password = None if access.user is None else read_password(access)
 
     async def work(reactor: Any) -> int:
         report = _Report(await look(access, reactor))
         try:
-            if report.seen.tls is not None and access.verify:
+            if report.seen.tls is not None and access.checks:
                 reason = await why_not_trusted(access, reactor)
                 report.trusted = reason is None
                 report.reason = None if reason is None else words(reason)
@@ -91,7 +92,7 @@ def _status(access: Access, report: _Report) -> int:
 
 def _show(access: Access, report: _Report, as_json: bool) -> None:
     chain = [facts_of(certificate) for certificate in report.seen.chain]
-    key = pin(report.seen.chain[0]) if chain else None
+    key = pin_of(report.seen.chain[0]) if chain else None
     if as_json:
         echo_json(_json(access, report, chain, key))
     else:
@@ -115,7 +116,8 @@ def _json(
         },
         "tls": tls,
         "certificates": [attrs.asdict(one) for one in chain],
-        "spki_sha256": key,
+        "spki_sha256": None if key is None else key.removeprefix("sha256//"),
+        "pin": key,
         "trusted": report.trusted,
         "reason": report.reason,
         "login": None if report.login is None else attrs.asdict(report.login),
@@ -149,7 +151,7 @@ def _print(
         _line("", f"valid from {_day(one.not_before)} to {_day(one.not_after)}")
         _line("", f"SHA-256 {one.sha256}")
     if key is not None:
-        _line("key", f"pin-sha256 {key}")
+        _line("pin", key)
     if seen.tls is not None:
         _line("trusted", _verdict(report))
     _capabilities("under TLS", seen.under)

@@ -46,9 +46,13 @@ from pop3connect.collect.lock import InUseError
 from pop3connect.collect.outcome import EndedError, HeldError
 from pop3connect.destinations.base import Later
 from pop3connect.remedies import USE_TLS, Option, Remedy, literal
+from pop3connect.tls.options import TLSOptions
 
 from ..support.loopback import ROOT
 from ..test_api import Reactor, Resolver
+
+PIN = f"sha256//{'A' * 43}="
+OTHER_PIN = f"sha256//{'B' * 42}A="
 
 
 def access(*arguments: str, server: str = "pop.example.com") -> Access:
@@ -170,9 +174,12 @@ class AccessTests(SynchronousTestCase):
     def test_all_options_reach_the_library(self) -> None:
         options = self.passed_on(
             "host",
-            *("--auth", "APOP", "--timeout", "7", "--cacerts", "folder"),
+            *("--auth", "SCRAM-SHA-1", "--timeout", "7", "--cacerts", "folder"),
             *("--system-trust", "--no-pipeline", "--no-capa", "--no-verify"),
             *("--client-certificate", "ours.pem"),
+            *("--pin", PIN, "--pin", OTHER_PIN, "--authorize-as", "bob"),
+            *("--tls-minimum-version", "TLSv1.3", "--tls-ciphers", "ECDHE+AESGCM"),
+            *("--crl", "revoked.pem"),
         )
         del options["reactor"]
         self.assertIsNone(options.pop("endpoint"))
@@ -183,7 +190,7 @@ class AccessTests(SynchronousTestCase):
                 "account": ("ada", "secret", None),
                 "secure": Secure.TLS,
                 "verify": False,
-                "auth": "APOP",
+                "auth": "SCRAM-SHA-1",
                 "timeout": 7.0,
                 "connect_timeout": 30.0,
                 "cacerts": "folder",
@@ -192,6 +199,11 @@ class AccessTests(SynchronousTestCase):
                 "capa": False,
                 "client_certificate": "ours.pem",
                 "allow_cleartext": False,
+                "pins": (PIN, OTHER_PIN),
+                "authorize_as": "bob",
+                "tls": TLSOptions(
+                    minimum_version="TLSv1.3", ciphers="ECDHE+AESGCM", crl="revoked.pem"
+                ),
             },
         )
 

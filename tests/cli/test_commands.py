@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
 
-from pop3connect.cli.certificates import facts_of, pin
+from pop3connect.cli.certificates import facts_of
 from pop3connect.cli.exits import Exit
 from pop3connect.testing import MailboxServer, Script
+from pop3connect.tls.pins import pin_of
 
 from ..support.certificates import (
     ServerTLS,
@@ -327,6 +328,7 @@ class InfoTests(ScriptedTestCase):
         self.assertEqual(
             base64.b64decode(told["spki_sha256"]), hashlib.sha256(spki).digest()
         )
+        self.assertEqual(told["pin"], f"sha256//{told['spki_sha256']}")
 
     async def test_certificate_chain_with_intermediate_is_shown_whole(self) -> None:
         chain = (certificate_of(intermediate()),)
@@ -390,7 +392,7 @@ class InfoTests(ScriptedTestCase):
             self.assertRegex(result.stdout, "issued by .*Our CA")
             self.assertIn("to 2999-01-01", result.stdout)
             self.assertIn(f"SHA-256 {hashlib.sha256(der).hexdigest()}", result.stdout)
-            self.assertIn("key           pin-sha256 ", result.stdout)
+            self.assertIn("pin           sha256//", result.stdout)
             self.assertIn("trusted       NO: ", result.stdout)
 
     async def test_certificate_that_cannot_be_parsed_has_a_problem_in_json(
@@ -412,7 +414,7 @@ class InfoTests(ScriptedTestCase):
         self.assertIn(curve, self.shown.der)
         der = self.shown.der.replace(curve, curve[:-1] + b"\x77")
         odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
-        self.assertIsNone(pin(odd))
+        self.assertIsNone(pin_of(odd))
         self.assertIn("localhost", facts_of(odd).names)
 
     async def test_client_certificate_logs_in_with_external(self) -> None:
