@@ -35,6 +35,7 @@ from .results import (
     Stat,
     TLSInfo,
 )
+from .tls.options import TLSOptions
 
 __all__ = [
     "UID",
@@ -59,6 +60,7 @@ __all__ = [
     "Stat",
     "TLSError",
     "TLSInfo",
+    "TLSOptions",
     "TimedOutError",
     "UsageError",
     "VerificationError",

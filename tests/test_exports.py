@@ -44,6 +44,7 @@ NAMES = [
     "Stat",
     "TLSError",
     "TLSInfo",
+    "TLSOptions",
     "TimedOutError",
     "UsageError",
     "VerificationError",
@@ -120,7 +121,8 @@ SIGNATURE = (
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
     "max_message_size=None, max_listing=2000000, pipeline=True, "
     "client_certificate=None, "
-    "allow_cleartext=True, utf8=False, capa=True, events=None)"
+    "allow_cleartext=True, utf8=False, capa=True, tls=None, pins=None, "
+    "authorize_as=None, events=None)"
 )
 
 METHODS = {

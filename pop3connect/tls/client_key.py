@@ -78,7 +78,7 @@ _KEY = re.compile(
 
 
 def use_certificate(
-    context: SSL.Context, certificate: ClientCertificate, password: str | None
+    context: SSL.Context, certificate: ClientCertificate | None, password: str | None
 ) -> None:
     """
     Let the connections of a context show a certificate when they are asked for one.

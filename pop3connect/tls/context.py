@@ -117,7 +117,7 @@ class ClientContext:
         context.set_options(SSL.OP_NO_COMPRESSION)
         context.set_options(getattr(SSL, "OP_NO_RENEGOTIATION", 0))
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        if certificate is not None:
+        if certificate is not None or options.client_key_password is not None:
             use_certificate(context, certificate, options.client_key_password)
         if trust is None and not pins:
             context.set_verify(SSL.VERIFY_NONE)
