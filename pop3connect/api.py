@@ -48,7 +48,7 @@ def connect(
     cacerts: CACerts | None = None,
     system_trust: bool = False,
     reactor: IReactorTime | None = None,
-    endpoint: IStreamClientEndpoint | None = None,
+    endpoint: IStreamClientEndpoint | str | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
     connect_timeout: float = 30.0,
@@ -61,6 +61,7 @@ def connect(
     capa: bool = True,
     tls: TLSOptions | None = None,
     pins: Sequence[str] | None = None,
+    proxy: str | None = None,
     authorize_as: str | None = None,
     events: EventProcedure | None = None,
 ) -> Deferred[Handle]:
@@ -84,8 +85,10 @@ def connect(
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
-    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
-        The server still has to prove that it is ``server``.
+    :param endpoint: used instead of TCP to ``server``: a tunnel, a UNIX socket.  It may
+        be a description such as ``"unix:/run/pop3.sock"``, see
+        `twisted.internet.endpoints.clientFromString`.  The server still has to prove
+        that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
         mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
@@ -104,6 +107,9 @@ def connect(
     :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
         must match: in addition to the certificate's chain and name, or, with
         ``verify=False``, instead of them.
+    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, which also
+        looks up the server's name.  It needs the package socksio:
+        ``pip install 'pop3connect[proxy]'``.
     :param authorize_as: whose mailbox to open with the name and password of another
         user, such as a master user.
     :param events: called with each event of a session, see `pop3connect.events`; for
@@ -120,6 +126,8 @@ def connect(
     `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
     """
     password = hidden(password)
+    # It may hold a password as well.
+    proxy = hidden(proxy)
     try:
         connector = _connector(
             server,
@@ -142,6 +150,7 @@ def connect(
             tls=tls,
             # A program writes the list at each call.
             pins=tuple(pins) if isinstance(pins, list) else pins,
+            proxy=proxy,
         )
     except POP3Error as error:
         # The local variables in a traceback would show the password.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -33,6 +34,7 @@ from .errors import (
 )
 from .events import EventProcedure
 from .handle import Handle
+from .proxy import ProxyAddress
 from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option, Remedy
@@ -72,8 +74,10 @@ class Connector:
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
-    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
-        The server still has to prove that it is ``server``.
+    :param endpoint: used instead of TCP to ``server``: a tunnel, a UNIX socket.  It may
+        be a description such as ``"unix:/run/pop3.sock"``, see
+        `twisted.internet.endpoints.clientFromString`.  The server still has to prove
+        that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
         mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
@@ -92,6 +96,9 @@ class Connector:
     :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
         must match: in addition to the certificate's chain and name, or, with
         ``verify=False``, instead of them.
+    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, which also
+        looks up the server's name.  It needs the package socksio:
+        ``pip install 'pop3connect[proxy]'``.
     :param authorize_as: whose mailbox to open with the name and password of another
         user, such as a master user.
     :param events: called with each event of a session, see `pop3connect.events`; for
@@ -108,7 +115,7 @@ class Connector:
         cacerts: CACerts | None = None,
         system_trust: bool = False,
         reactor: IReactorTime | None = None,
-        endpoint: IStreamClientEndpoint | None = None,
+        endpoint: IStreamClientEndpoint | str | None = None,
         auth: str | IClientAuthentication = "auto",
         timeout: float = 60.0,
         connect_timeout: float = 30.0,
@@ -121,6 +128,7 @@ class Connector:
         capa: bool = True,
         tls: TLSOptions | None = None,
         pins: Sequence[str] | None = None,
+        proxy: str | None = None,
         authorize_as: str | None = None,
         events: EventProcedure | None = None,
     ) -> None:
@@ -136,19 +144,21 @@ class Connector:
             if max_message_size is not None:
                 _count("max_message_size", max_message_size, "bytes")
             self._max_listing = _count("max_listing", max_listing, "rows")
-            self._endpoint = _endpoint(endpoint)
+            self._proxy = _proxy(proxy, endpoint, self.server)
+            first = self.server if self._proxy is None else self._proxy.address
+            self._reactor = _reactor(reactor, first, endpoint)
+            self._endpoint = _endpoint(endpoint, self._reactor)
             self._events = _events(events)
             self._certificate = client_certificate
             self._keeper = self._make_keeper(
                 verify, cacerts, bool(system_trust), tls, pins
             )
             self._authorize_as = self._authorization(authorize_as)
-            self._reactor = _reactor(reactor, self.server, endpoint)
         except POP3Error as error:
             known = getattr(self, "server", None)
             error.server = error.server or (str(known) if known else _shown(server))
             # A URL may hold a password, and a traceback shows local variables.
-            del server
+            del server, proxy
             raise
         self._pipeline = bool(pipeline)
         self._allow_cleartext = bool(allow_cleartext)
@@ -269,6 +279,7 @@ class Connector:
             max_message_size=self._max_message_size,
             max_listing=self._max_listing,
             pipeline=self._pipeline,
+            proxy=self._proxy,
             events=events,
         )
 
@@ -531,13 +542,60 @@ def _authenticator(auth: Any) -> Any:
     return check_auth(auth)
 
 
-def _endpoint(endpoint: Any) -> Any:
+def _proxy(
+    url: str | None, endpoint: object, server: ServerAddress
+) -> ProxyAddress | None:
+    if url is None:
+        return None
+    try:
+        proxy = ProxyAddress.parse(url)
+    finally:
+        # A traceback shows local variables.
+        del url
+    if endpoint is not None:
+        raise UsageError(
+            " cannot be used with an endpoint: the endpoint leads to the server",
+            option=Option("proxy"),
+        )
+    if "%" in server.host:
+        raise UsageError(
+            f" cannot lead to {server.host}: a zone is known to this computer only",
+            option=Option("proxy"),
+        )
+    if find_spec("socksio") is None:
+        raise UsageError(
+            " needs the package socksio: pip install 'pop3connect[proxy]'",
+            option=Option("proxy"),
+        )
+    return proxy
+
+
+def _endpoint(endpoint: Any, reactor: Any) -> Any:
+    if isinstance(endpoint, str):
+        return _described(endpoint, reactor)
     connects = callable(getattr(endpoint, "connect", None))
     if endpoint is None or (connects and not isinstance(endpoint, type)):
         return endpoint
     raise UsageError(
-        f"endpoint must be an IStreamClientEndpoint, not {type(endpoint).__name__}"
+        "endpoint must be an IStreamClientEndpoint or a description such as "
+        f"'unix:/run/pop3.sock', not {type(endpoint).__name__}"
     )
+
+
+def _described(description: str, reactor: Any) -> Any:
+    """Return the endpoint of a description, as `clientFromString` has them."""
+    from twisted.internet.endpoints import clientFromString
+
+    try:
+        return clientFromString(reactor, description)
+    except Exception as error:
+        # A plugin may raise anything; for a wrong port it is ValueError, for a missing
+        # argument TypeError.
+        raise UsageError(
+            f"the endpoint {description!r:.200} cannot be used: {error}; "
+            "give a description such as 'unix:/run/pop3.sock' or "
+            "'tcp:host=192.0.2.1:port=110'"
+        ) from error
 
 
 def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:

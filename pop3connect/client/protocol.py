@@ -69,12 +69,32 @@ class _Cancellable(Exchange):
     """
     A command whose caller has a Deferred, which may be cancelled.
 
+    Once it has an outcome it keeps nothing alive.
+
     :ivar protocol: the session.
+    :ivar owner: is kept until then.
     """
 
-    __slots__ = ("protocol",)
+    __slots__ = ("owner", "protocol")
 
     protocol: POP3ClientProtocol
+    owner: object
+
+    def succeed(self, result: object) -> None:
+        """Deliver the parsed reply."""
+        super().succeed(result)
+        self._release()
+
+    def fail(self, error: object) -> None:
+        """Deliver an error."""
+        super().fail(error)
+        self._release()
+
+    def _release(self) -> None:
+        # The Deferred keeps this object, because it may cancel it.
+        self.reply = NOBODY
+        self.noted = self.owner = None
+        self.refused = nobody
 
     def cancel(self, _: object) -> None:
         """Leave a defined state behind when the reply is not wanted any more."""
@@ -95,6 +115,9 @@ class POP3ClientProtocol(LineReceiver):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.transcript = Transcript(settings.status_procedure, log)
+        if settings.proxy is not None:
+            # Whoever plays the server may have it from the proxy.
+            self.transcript.keep_secret(*settings.proxy.secrets)
         self.protection = Protection()
         self._failures = Failures(str(settings.server), self.transcript)
         self._dialogue = Dialogue(
@@ -334,13 +357,13 @@ class POP3ClientProtocol(LineReceiver):
         """
         Pass the exception of a consumer to the caller.
 
-        If the message is still in transfer, the session ends: the rest would have to be
-        read.
+        If the message is still in transfer, the session ends unless the exchange is
+        expendable: the rest would have to be read.
         """
         reply = exchange.reply
         in_transfer = self._dialogue.in_transfer(exchange)
         self.forget(exchange)
-        if in_transfer:
+        if in_transfer and not exchange.expendable:
             self.break_off(
                 self._failures.ended(
                     "the consumer of a message failed, which ends the session",
@@ -358,6 +381,7 @@ class POP3ClientProtocol(LineReceiver):
         noted: Callable[[T], object] | None = None,
         refused: Callable[[POP3Error], object] = nobody,
         silent: tuple[type[POP3Error], ...] = (),
+        owner: object = None,
     ) -> Deferred[T]:
         """
         Send a command when its turn comes.
@@ -367,10 +391,12 @@ class POP3ClientProtocol(LineReceiver):
         :param refused: takes the error of ``-ERR`` in the same way.
         :param silent: kinds of errors that are not reported if nothing is ever attached
             to the Deferred.
+        :param owner: is kept alive until there is a reply.
         :return: fires with the parsed reply.
         """
         exchange = _Cancellable(command, NOBODY, sink, noted, refused)
         exchange.protocol = self
+        exchange.owner = owner
         cancel = exchange.cancel
         reply: Deferred[T]
         reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
@@ -378,7 +404,7 @@ class POP3ClientProtocol(LineReceiver):
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
-            reply.errback(error)
+            exchange.fail(error)
         return reply
 
     def enqueue(self, verb: str, exchanges: Collection[Exchange]) -> None:
@@ -592,8 +618,11 @@ class POP3ClientProtocol(LineReceiver):
                 self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def abandon_body(self) -> None:
-        """End the session: the rest of the message would have to be read."""
-        self.end("the consumer of a message stopped, which ends the session")
+        """End the session, unless the rest of the body may be read and dropped."""
+        if self._feeder.expendable:
+            self.resume_body()
+        else:
+            self.end("the consumer of a message stopped, which ends the session")
 
     def hold(self) -> None:
         """Read no more until `release`, or until a command is submitted."""
