@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,7 +33,7 @@ from .errors import (
 )
 from .events import EventProcedure
 from .handle import Handle
-from .proxy import ProxyAddress
+from .proxy import ProxyAddress, proxy_for
 from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option, Remedy
@@ -548,23 +547,13 @@ def _proxy(
     if url is None:
         return None
     try:
-        proxy = ProxyAddress.parse(url)
+        proxy = proxy_for(server, url)
     finally:
         # A traceback shows local variables.
         del url
     if endpoint is not None:
         raise UsageError(
             " cannot be used with an endpoint: the endpoint leads to the server",
-            option=Option("proxy"),
-        )
-    if "%" in server.host:
-        raise UsageError(
-            f" cannot lead to {server.host}: a zone is known to this computer only",
-            option=Option("proxy"),
-        )
-    if find_spec("socksio") is None:
-        raise UsageError(
-            " needs the package socksio: pip install 'pop3connect[proxy]'",
             option=Option("proxy"),
         )
     return proxy

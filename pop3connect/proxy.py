@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -19,13 +20,10 @@ from .errors import UsageError
 from .redaction import SecretBytes
 from .remedies import Option
 
-__all__ = ["ENVIRONMENT", "ProxyAddress", "from_environment"]
+__all__ = ["ProxyAddress", "from_environment", "proxy_for"]
 
 SOCKS_PORT = 1080
 """RFC 1928 section 3."""
-
-ENVIRONMENT = "env"
-"""The command line's word for the proxy that the environment names."""
 
 _VARIABLES = ("ALL_PROXY", "all_proxy")
 """As curl has them; both spellings are common."""
@@ -126,6 +124,30 @@ def _refuse(problem: str) -> UsageError:
         f"'socks5://user:password@proxy.example.com'{problem}",
         option=Option("proxy"),
     )
+
+
+def proxy_for(server: ServerAddress, url: str) -> ProxyAddress:
+    """
+    Return the proxy of a URL, if it can lead to a server.
+
+    :raises UsageError: it cannot, the URL cannot be used, or socksio is not installed.
+    """
+    try:
+        proxy = ProxyAddress.parse(url)
+    finally:
+        # A traceback shows local variables.
+        del url
+    if "%" in server.host:
+        raise UsageError(
+            f" cannot lead to {server.host}: a zone is known to this computer only",
+            option=Option("proxy"),
+        )
+    if find_spec("socksio") is None:
+        raise UsageError(
+            " needs the package socksio: pip install 'pop3connect[proxy]'",
+            option=Option("proxy"),
+        )
+    return proxy
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> str:

@@ -18,6 +18,8 @@ from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
 from ..connector import MAX_SECONDS, Connector
 from ..errors import UsageError
+from ..proxy import ProxyAddress, from_environment
+from ..redaction import hidden
 from ..tls.options import VERSIONS, TLSOptions
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["KEY_PASSWORD_VARIABLE", "Access", "access_options"]
 
 KEY_PASSWORD_VARIABLE = "POP3CONNECT_CLIENT_KEY_PASSWORD"  # noqa: S105 - its name
+
+FROM_ENVIRONMENT = "env"
+"""The value of --proxy for the proxy that the environment names."""
 
 _WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
 
@@ -52,6 +57,7 @@ class Access:
     minimum_version: str
     ciphers: str | None
     authorize_as: str | None
+    proxy: str | None
     password_command: str | None
     keyring: bool
     trace: bool
@@ -125,6 +131,7 @@ class Access:
             tls=None if tls == TLSOptions() else tls,
             pins=self.pins or None,
             authorize_as=self.authorize_as,
+            proxy=self.proxy,
             **options,
         )
 
@@ -157,6 +164,22 @@ def _pins(
         except UsageError as error:
             raise click.BadParameter(error.message.lstrip(": ")) from None
     return value
+
+
+def _proxy(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    if value is None:
+        return None
+    problem = ""
+    try:
+        url = hidden(from_environment() if value == FROM_ENVIRONMENT else value)
+        ProxyAddress.parse(url)
+    except UsageError as error:
+        problem = error.message
+    if problem:
+        raise click.BadParameter(f"it{problem}")
+    return url
 
 
 def _timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -236,6 +259,13 @@ _OPTIONS = (
         "--authorize-as",
         metavar="NAME",
         help="Whose mailbox to open, with the password of --user (a master user).",
+    ),
+    click.option(
+        "--proxy",
+        callback=_proxy,
+        metavar="URL",
+        help="A SOCKS5 proxy: socks5://[user:password@]host[:port], or "
+        f"{FROM_ENVIRONMENT}: what the variable ALL_PROXY has.",
     ),
     click.option(
         "--timeout",

@@ -129,6 +129,7 @@ _FLAGS: Mapping[str, str] = {
     "minimum_version": "--tls-minimum-version",
     "pins": "--pin",
     "timeout": "--timeout",
+    "proxy": "--proxy",
 }
 
 

@@ -19,6 +19,7 @@ from ..client.establish import establish
 from ..client.protocol import POP3ClientProtocol
 from ..client.settings import Settings
 from ..errors import CommandError, VerificationError
+from ..proxy import proxy_for
 from ..results import Capabilities, TLSInfo
 from ..sansio.commands import Capa, Stls
 from ..tls.context import ClientContext
@@ -68,7 +69,8 @@ async def look(access: Access, reactor: Any) -> Seen:
     """
     Look at a server without verifying it; STLS is used if it is offered.
 
-    :raises POP3Error: it cannot be reached, or the TLS handshake failed.
+    :raises POP3Error: it cannot be reached, the TLS handshake failed, or an option
+        cannot be used.
     """
     context = None
     if access.secure is not Secure.NONE:
@@ -128,6 +130,7 @@ async def _greeted(
         context=context,
         tls_at_once=access.secure is Secure.TLS,
         timeout=access.timeout,
+        proxy=None if access.proxy is None else proxy_for(access.address, access.proxy),
     )
     return await establish(settings)
 

@@ -77,7 +77,6 @@ _PATHS = frozenset({"state", "path", "cacerts", "client_certificate", "password_
 
 _LATER = {
     "status": "the status page does not exist in this version: remove [status]",
-    "proxy": "a proxy cannot be used in this version: remove the key",
     "pins": "certificates cannot be pinned in this version: use cacerts",
 }
 """Keys of a later version."""

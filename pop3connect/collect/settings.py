@@ -29,6 +29,7 @@ from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from ..auth.policy import NO_PASSWORD, check_auth
 from ..connector import Connector
 from ..errors import UsageError
+from ..proxy import ProxyAddress
 from ..redaction import Secret
 from .rules import HeaderPattern
 from .units import read_bytes, read_seconds, show_seconds
@@ -244,6 +245,19 @@ def _client_certificate(value: Path | str | None) -> Path | None:
     return None if value is None else _path("client_certificate", value)
 
 
+def _proxy(value: str | None) -> str | None:
+    if value is None:
+        return None
+    problem = ""
+    try:
+        ProxyAddress.parse(value)
+    except UsageError as error:
+        problem = error.message
+    if problem:
+        raise UsageError(f"proxy{problem}")
+    return Secret(value)
+
+
 def _allow_cleartext(value: bool) -> bool:
     return _flag("allow_cleartext", value)
 
@@ -401,6 +415,7 @@ class AccountSettings:
         default=None, converter=_client_certificate
     )
     auth: str = attrs.field(default="auto", converter=_auth)
+    proxy: str | None = attrs.field(default=None, converter=_proxy)
     allow_cleartext: bool = attrs.field(default=True, converter=_allow_cleartext)
     capa: bool = attrs.field(default=True, converter=_capa)
     pipeline: bool = attrs.field(default=True, converter=_pipeline)
@@ -449,6 +464,7 @@ class AccountSettings:
             "connect_timeout": self.connect_timeout,
             "pipeline": self.pipeline,
             "client_certificate": None if certificate is None else str(certificate),
+            "proxy": self.proxy,
             "allow_cleartext": self.allow_cleartext,
             "capa": self.capa,
         }

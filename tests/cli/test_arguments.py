@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from typing import Any
+from unittest import mock
 
 import click
 import keyring
@@ -179,7 +181,7 @@ class AccessTests(SynchronousTestCase):
             *("--client-certificate", "ours.pem"),
             *("--pin", PIN, "--pin", OTHER_PIN, "--authorize-as", "bob"),
             *("--tls-minimum-version", "TLSv1.3", "--tls-ciphers", "ECDHE+AESGCM"),
-            *("--crl", "revoked.pem"),
+            *("--crl", "revoked.pem", "--proxy", "socks5://eve:SECRET@proxy"),
         )
         del options["reactor"]
         self.assertIsNone(options.pop("endpoint"))
@@ -201,11 +203,47 @@ class AccessTests(SynchronousTestCase):
                 "allow_cleartext": False,
                 "pins": (PIN, OTHER_PIN),
                 "authorize_as": "bob",
+                "proxy": "socks5://eve:SECRET@proxy",
                 "tls": TLSOptions(
                     minimum_version="TLSv1.3", ciphers="ECDHE+AESGCM", crl="revoked.pem"
                 ),
             },
         )
+
+    def test_proxy_of_the_environment_is_used_on_request_only(self) -> None:
+        url = "socks5h://eve:SECRET@proxy"
+        with mock.patch.dict(os.environ, ALL_PROXY=url):
+            self.assertIsNone(access().proxy)
+            given = access("--proxy", "env")
+        self.assertEqual(given.proxy, url)
+        self.assertNotIn("SECRET", repr(given))
+
+    def test_bad_proxy_is_a_usage_error_that_does_not_repeat_it(self) -> None:
+        command = click.command("x")(access_options(lambda access: None))
+        environment = {"ALL_PROXY": "http://eve:SECRET@proxy", "all_proxy": None}
+        for value, problem in (
+            ("eve:SECRET@proxy", "must be a URL such as 'socks5://"),
+            ("http://eve:SECRET@proxy", "http proxies are not supported"),
+            ("env", "http proxies are not supported"),
+        ):
+            result = CliRunner(env=environment).invoke(
+                command, ["host", "--proxy", value]
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertNotIn("SECRET", result.output)
+            self.assertIn(problem, " ".join(result.output.split()))
+        environment = {"ALL_PROXY": None, "all_proxy": None}
+        result = CliRunner(env=environment).invoke(command, ["host", "--proxy", "env"])
+        self.assertIn("ALL_PROXY is not set", " ".join(result.output.split()))
+
+    def test_name_of_the_server_is_not_looked_up_with_a_proxy(self) -> None:
+        """So the password may be sent in the clear on request only."""
+        reactor = Reactor(["127.0.0.1"])
+        through = ("--secure", "none", "--proxy", "socks5://127.0.0.1")
+        options = self.passed_on("mail.localhost", *through, reactor=reactor)
+        self.assertEqual(reactor.resolver.asked, [])
+        self.assertIs(options["allow_cleartext"], False)
+        self.assertIsNone(options["endpoint"])
 
 
 def from_keyring(service: str, user: str) -> str | None:

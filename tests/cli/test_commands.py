@@ -32,8 +32,11 @@ from ..support.certificates import (
 )
 from ..support.command import USER, CommandTestCase, told
 from ..support.loopback import MESSAGES, PASSWORD
+from ..support.socks import SocksProxy
 
 reactor: Any = global_reactor
+
+NAME = "pop.only-the-proxy.invalid"
 
 LETTER = (
     b"From: =?utf-8?q?Zo=C3=AB?= <zoe@example.org>\r\n"
@@ -496,3 +499,54 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("or refuses it", result.stdout)
         self.assertIn("the server does not know CAPA", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+
+class ProxyTests(ScriptedTestCase):
+    """
+    Commands through a SOCKS5 proxy, with a name that only the proxy can look up.
+    """
+
+    def through(self, credentials: Any = None) -> str:
+        port = int(self.server.rpartition(":")[2])
+        self.proxy = SocksProxy(reactor, {NAME: port}, credentials)
+        listening = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return f"127.0.0.1:{listening.getHost().port}"
+
+    async def test_stat_and_info_reach_the_server_through_the_proxy(self) -> None:
+        at = self.through((b"eve", b"hunter2"))
+        environment = {"ALL_PROXY": f"socks5://eve:hunter2@{at}"}
+        for command, shown in (("stat", "3 messages"), ("info", "greeting")):
+            result = await self.run_command(
+                command,
+                *("--allow-cleartext", "--proxy", "env"),
+                server=NAME,
+                environment=environment,
+            )
+            self.assertEqual(result.exit_code, 0, result.stderr)
+            self.assertIn(shown, result.stdout)
+        # info looks first, and then logs in.
+        self.assertEqual(self.proxy.asked, [(NAME, 110)] * 3)
+
+    async def test_refusal_by_the_proxy_is_told_with_the_option(self) -> None:
+        at = self.through((b"eve", b"hunter2"))
+        for command in ("stat", "info"):
+            result = await self.run_command(
+                *(command, "--allow-cleartext", "--proxy", f"socks5://eve:SECRET@{at}"),
+                server=NAME,
+            )
+            self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
+            self.assertEqual(
+                result.stderr,
+                f"pop3connect: {NAME}:110: the proxy socks5://{at} refused the user "
+                "name and password; check the user name and password in --proxy\n",
+            )
+
+    async def test_address_with_a_zone_is_a_usage_error(self) -> None:
+        for command in ("stat", "info"):
+            result = await self.run_command(
+                *(command, "--allow-cleartext", "--proxy", "socks5://127.0.0.1"),
+                server="fe80::1%eth0",
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertIn("--proxy cannot lead to fe80::1%eth0", result.stderr)
