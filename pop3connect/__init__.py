@@ -14,6 +14,7 @@ from .errors import (
     CommandError,
     ConnectError,
     ConnectionLostError,
+    DestinationError,
     LoginError,
     POP3Error,
     ProtocolError,
@@ -33,6 +34,7 @@ from .results import (
     Message,
     Refused,
     Stat,
+    Stored,
     TLSInfo,
 )
 from .tls.options import TLSOptions
@@ -45,6 +47,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLostError",
     "Connector",
+    "DestinationError",
     "Handle",
     "Listing",
     "LoginError",
@@ -58,6 +61,7 @@ __all__ = [
     "STLSUnavailableError",
     "Secure",
     "Stat",
+    "Stored",
     "TLSError",
     "TLSInfo",
     "TLSOptions",

@@ -2,8 +2,8 @@
 Every exception, on one page: what went wrong, whose fault it is, what to do.
 
 ``UsageError`` is the caller's fault and nothing was sent.  ``CommandError`` is
-the server's word (``-ERR``) and the session goes on.  Everything else ends the
-session.  The exception of the layer below, where there was one, is the
+the server's word (``-ERR``) and the session goes on, as it does after
+``DestinationError``.  Everything else ends the session.  The exception of the layer below, where there was one, is the
 ``__cause__``.  No message holds a password, a digest or a token.
 """
 
@@ -23,6 +23,7 @@ __all__ = [
     "CommandError",
     "ConnectError",
     "ConnectionLostError",
+    "DestinationError",
     "LoginError",
     "POP3Error",
     "ProtocolError",
@@ -226,6 +227,15 @@ class CommandError(POP3Error):
         if levels[0] == "AUTH" or levels[:2] == ["SYS", "PERM"]:
             return False
         return None
+
+
+class DestinationError(POP3Error):
+    """
+    A message could not be written to the destination that ``into`` chose for it.
+
+    The session goes on.  The exception of the destination, or of ``into``, is the
+    ``__cause__``.
+    """
 
 
 class LoginError(CommandError):

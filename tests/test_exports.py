@@ -29,6 +29,7 @@ NAMES = [
     "ConnectError",
     "ConnectionLostError",
     "Connector",
+    "DestinationError",
     "Handle",
     "Listing",
     "LoginError",
@@ -42,6 +43,7 @@ NAMES = [
     "STLSUnavailableError",
     "Secure",
     "Stat",
+    "Stored",
     "TLSError",
     "TLSInfo",
     "TLSOptions",
@@ -136,16 +138,18 @@ METHODS = {
     "delete": "(self, number)",
     "reset": "(self)",
     "noop": "(self)",
-    "messages": "(self, numbers=None, ahead=...)",
+    "messages": "(self, numbers=None, ahead=..., into=None, progress=None)",
+    "headers": "(self, numbers=None, lines=0)",
     "capa": "(self)",
     "lang": "(self, tag=None)",
     "utf8": "(self)",
+    "command": "(self, verb, *arguments, multiline=False)",
     "disconnect": "(self)",
     "abort": "(self)",
     "when_closed": "(self)",
 }
 
-PROPERTIES = ["capabilities", "greeting", "login", "server", "tls"]
+PROPERTIES = ["capabilities", "greeting", "is_open", "login", "server", "tls"]
 
 
 def signature(function: object) -> str:
@@ -313,6 +317,7 @@ class ResultTests(SynchronousTestCase):
             (pop3connect.UID, ("number", "uid")),
             (pop3connect.Message, ("number", "content", "error")),
             (pop3connect.Refused, ("number", "content", "error")),
+            (pop3connect.Stored, ("number", "size", "destination", "error")),
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 
