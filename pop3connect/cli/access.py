@@ -76,6 +76,11 @@ class Access:
             raise click.UsageError(str(error)) from error
 
     @property
+    def mailbox(self) -> str | None:
+        """Whose mailbox it is: that of --authorize-as, or of --user."""
+        return self.authorize_as or self.user
+
+    @property
     def checks(self) -> bool:
         """Whether the server must prove its identity."""
         return self.verify or bool(self.pins)

@@ -22,6 +22,9 @@ from pop3connect.collect.settings import (
     PasswordSource,
 )
 
+PIN = f"sha256//{'A' * 43}="
+OTHER_PIN = f"sha256//{'B' * 42}A="
+
 
 def account(**more: Any) -> AccountSettings:
     values = {
@@ -124,6 +127,11 @@ class AccountTests(SynchronousTestCase):
             {"cacerts": folder},
             {"cacerts": folder, "system_trust": True},
             {"client_certificate": "/etc/ssl/ann.pem"},
+            {"pins": [PIN]},
+            {"pins": [PIN, OTHER_PIN]},
+            {"tls_minimum_version": "TLSv1.3"},
+            {"tls_ciphers": "ECDHE+AESGCM"},
+            {"crl": "/etc/ssl/crl.pem"},
             {"capa": False},
             {"proxy": "socks5://proxy"},
             {"proxy": "socks5://ada:hunter2@proxy"},
@@ -141,6 +149,8 @@ class AccountTests(SynchronousTestCase):
         ours = {*account().options, "server", "reactor"}
         # What the collector decides itself.
         others = {"endpoint", "max_message_size", "max_listing", "utf8", "events"}
+        # Those that a master user opens share a connector.
+        others.add("authorize_as")
         self.assertEqual(ours | others, {*inspect.signature(Connector).parameters})
         settings = account(client_certificate="ann.pem", timeout="1 min", verify=False)
         self.assertEqual(settings.options["client_certificate"], "ann.pem")
