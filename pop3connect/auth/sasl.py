@@ -248,6 +248,8 @@ class Scram(Mechanism):
             # its data; OpenSSL can.  So the name is put in place afterwards.
             kind, data = who.binding
             stand_in = ("tls-server-end-point", data)
+        flag = f"p={kind}" if self._bound else "n" if who.binding is None else "y"
+        header = f"{flag},,"
         try:
             client = ScramClient(
                 [self.name],
@@ -257,16 +259,14 @@ class Scram(Mechanism):
                 channel_binding=stand_in,
                 c_nonce=who.nonce,
             )
-        except ScramException:
-            client = None
-        if client is not None:
-            flag = f"p={kind}" if self._bound else "n" if who.binding is None else "y"
-            header = f"{flag},,"
-            if self._bound:
-                client.gs2_header.cb_name = kind
             if who.authorize_as:
                 header = f"{flag},a={_saslname(who.authorize_as)},"
                 client.gs2_header = _gs2_header(client.gs2_header, header)
+        except ScramException:
+            client = None
+        if client is not None:
+            if self._bound:
+                client.gs2_header.cb_name = kind
             if str(client.gs2_header) != header:
                 client = None
         if client is not None:

@@ -161,7 +161,7 @@ class DialogueTests(Dialogue):
             said = b64(f"{who or ''}\0user\0pencil")
             self.server.expect(b"AUTH PLAIN " + said, b"+OK\r\n")
             self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
-            self.result(opening)
+            self.result(opening).abort()
             self.anew()
 
 
