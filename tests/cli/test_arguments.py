@@ -40,6 +40,7 @@ from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import main, pop3connect
 from pop3connect.cli.exits import Exit, NotFoundError, exit_status, words
+from pop3connect.cli.fetching import _account
 from pop3connect.cli.numbers import NUMBERS, WholeNumber, choose
 from pop3connect.cli.output import counted
 from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
@@ -244,6 +245,26 @@ class AccessTests(SynchronousTestCase):
         self.assertEqual(reactor.resolver.asked, [])
         self.assertIs(options["allow_cleartext"], False)
         self.assertIsNone(options["endpoint"])
+
+    def test_pin_or_version_that_cannot_be_used_is_a_usage_error(self) -> None:
+        for arguments, wanted in (
+            (("--pin", "abc"), "'abc' is not a pin; write 'sha256//'"),
+            (("--pin", PIN, "--pin", ""), "'' is not a pin"),
+            (("--tls-minimum-version", "TLSv1.1"), "'TLSv1.2', 'TLSv1.3'"),
+        ):
+            result = CliRunner().invoke(pop3connect, ["info", "host", *arguments])
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertIn(wanted, result.output)
+
+    def test_each_mailbox_of_a_master_user_has_a_journal_of_its_own(self) -> None:
+        """Else the messages of one would be taken for those of another."""
+        accounts = {
+            _account(access("--user", "boss", *more))
+            for more in ((), ("--authorize-as", "bob"), ("--authorize-as", "eve"))
+        }
+        self.assertEqual(
+            accounts, {f"{who}@pop.example.com" for who in ("boss", "bob", "eve")}
+        )
 
 
 def from_keyring(service: str, user: str) -> str | None:

@@ -10,10 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
 from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
 
+from pop3connect.cli.access import KEY_PASSWORD_VARIABLE
 from pop3connect.cli.certificates import facts_of
 from pop3connect.cli.exits import Exit
 from pop3connect.testing import MailboxServer, Script
@@ -26,6 +32,7 @@ from ..support.certificates import (
     certificate_of,
     client_identity,
     intermediate,
+    key,
     leaf,
     odd_certificates,
     unknown_ca,
@@ -33,6 +40,7 @@ from ..support.certificates import (
 from ..support.command import USER, CommandTestCase, told
 from ..support.loopback import MESSAGES, PASSWORD
 from ..support.socks import SocksProxy
+from ..tls.test_options import revocation_list
 
 reactor: Any = global_reactor
 
@@ -378,6 +386,95 @@ class InfoTests(ScriptedTestCase):
             "info", self.server, "--no-verify", "--user", USER
         )
         self.assertEqual(result.exit_code, Exit.USAGE)
+
+    async def test_pin_that_info_shows_verifies_the_server_without_its_chain(
+        self,
+    ) -> None:
+        server = self.under_tls(leaf("other.example.com"), tls_at_once=True)
+        result = await self.run_click("info", server, "--no-verify", "--json")
+        told = json.loads(result.stdout)
+        self.assertIsNone(told["trusted"])
+        for command in ("info", "stat"):
+            result = await self.run_click(
+                command, server, "--no-verify", "--pin", told["pin"], "--user", USER
+            )
+            self.assertEqual(result.exit_code, 0, result.output)
+        self.assertIn("trusted       yes", (await self.pinned(server, told["pin"])))
+
+    async def pinned(self, server: str, pin: str) -> str:
+        result = await self.run_click("info", server, "--no-verify", "--pin", pin)
+        return result.stdout
+
+    async def test_other_pin_exits_not_trusted_with_the_pin_seen(self) -> None:
+        server = self.under_tls(self.shown, tls_at_once=True)
+        own = pin_of(crypto.X509.from_cryptography(self.shown.certificate))
+        other = f"sha256//{'A' * 43}="
+        for command in ("info", "stat"):
+            result = await self.run_click(
+                *(command, server, "--cacerts", self.folder),
+                *("--pin", other, "--user", USER),
+            )
+            self.assertEqual(result.exit_code, Exit.NOT_TRUSTED, result.output)
+            self.assertIn(f"has the pin {own}", result.output)
+        self.assertIn("add its pin to --pin", result.stderr)
+        self.assertIn("trusted       NO: ", await self.pinned(server, other))
+
+    async def test_file_of_certificates_is_trusted_and_revoked_one_refused(
+        self,
+    ) -> None:
+        server = self.under_tls(self.shown, tls_at_once=True)
+        file = str(Path(self.folder) / "ca.pem")
+        result = await self.run_click("stat", server, "--cacerts", file, "--user", USER)
+        self.assertEqual(result.exit_code, 0, result.output)
+        crl = Path(self.folder) / "crl.pem"
+        for revoked, status in (((), 0), ((self.shown,), Exit.NOT_TRUSTED)):
+            crl.write_bytes(revocation_list(*revoked))
+            result = await self.run_click(
+                *("stat", server, "--cacerts", file, "--user", USER),
+                *("--crl", str(crl)),
+            )
+            self.assertEqual(result.exit_code, status, result.output)
+
+    async def test_encrypted_client_key_needs_its_variable(self) -> None:
+        ours = client_identity(USER)
+        encrypted = key().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"horse")
+        )
+        file = Path(self.mktemp())
+        file.write_bytes(ours.pem + encrypted)
+        server = self.under_tls(self.shown, tls_at_once=True)
+        arguments = ("stat", server, "--cacerts", self.folder, "--user", USER)
+        for password, words in (
+            ("", f"{KEY_PASSWORD_VARIABLE} is missing"),
+            ("cow", f"{KEY_PASSWORD_VARIABLE} does not decrypt"),
+            ("horse", ""),
+        ):
+            result = await self.run_click(
+                *arguments,
+                *("--client-certificate", str(file)),
+                environment={KEY_PASSWORD_VARIABLE: password},
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE if words else 0)
+            self.assertIn(words, result.stderr)
+            self.assertNotIn("cow", result.output)
+        # It may be there for other commands.
+        result = await self.run_click(
+            *arguments, environment={KEY_PASSWORD_VARIABLE: "horse"}
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+
+    async def test_authorize_as_reaches_the_server(self) -> None:
+        """This server lets nobody act for somebody else."""
+        server = self.under_tls(self.shown, tls_at_once=True)
+        arguments = ("stat", server, "--cacerts", self.folder, "--user", USER)
+        result = await self.run_click(*arguments, "--authorize-as", "bob")
+        self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED)
+        self.assertIn("nobody may act for somebody else", result.stderr)
+        result = await self.run_click(
+            *arguments, "--authorize-as", "bob", "--auth", "LOGIN"
+        )
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn("--authorize-as cannot be used with LOGIN", result.stderr)
 
     async def test_certificate_that_cannot_be_parsed_is_shown_as_such(self) -> None:
         for what, der in odd_certificates(self.shown).items():
