@@ -10,6 +10,7 @@ from .api import connect
 from .client.factory import POP3ClientFactory
 from .client.protocol import POP3ClientProtocol
 from .connector import Connector
+from .discovery import Candidate, discover
 from .errors import (
     CommandError,
     ConnectError,
@@ -41,6 +42,7 @@ from .tls.options import TLSOptions
 
 __all__ = [
     "UID",
+    "Candidate",
     "Capabilities",
     "CommandError",
     "Committed",
@@ -70,4 +72,5 @@ __all__ = [
     "VerificationError",
     "__version__",
     "connect",
+    "discover",
 ]

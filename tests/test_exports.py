@@ -23,6 +23,7 @@ from pop3connect.client.prefetch import Messages
 
 NAMES = [
     "UID",
+    "Candidate",
     "Capabilities",
     "CommandError",
     "Committed",
@@ -52,6 +53,7 @@ NAMES = [
     "VerificationError",
     "__version__",
     "connect",
+    "discover",
 ]
 
 MODULES = {
