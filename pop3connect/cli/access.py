@@ -187,7 +187,8 @@ def _proxy(
     return url
 
 
-def _timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
+def seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Check a time limit."""
     if 0 < value <= MAX_SECONDS:
         return value
     raise click.BadParameter(
@@ -274,7 +275,7 @@ _OPTIONS = (
     ),
     click.option(
         "--timeout",
-        callback=_timeout,
+        callback=seconds,
         type=float,
         default=60.0,
         show_default=True,
@@ -321,15 +322,23 @@ _OPTIONS = (
 )
 
 
-def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the common options to a command, whose first argument is the `Access`."""
+def access_options(
+    function: Callable[..., Any], *, instead: Callable[[str], bool] | None = None
+) -> Callable[..., Any]:
+    """
+    Add the common options to a command, whose first argument is the `Access`.
+
+    :param instead: returns whether a text stands for something else than a server,
+        which the command understands.
+    """
 
     def command(**values: Any) -> Any:
         values["secure"] = _WAYS[values["secure"]]
         known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
         access = Access(**known)
-        # Checked here, before a password is asked for.
-        _ = access.address
+        if instead is None or not instead(access.server):
+            # Checked here, before a password is asked for.
+            _ = access.address
         return function(access, **values)
 
     # click keeps the parameters that were added already on the function.

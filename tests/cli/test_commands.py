@@ -38,6 +38,7 @@ from ..support.certificates import (
     unknown_ca,
 )
 from ..support.command import USER, CommandTestCase, told
+from ..support.dns import Answers, serve, srv
 from ..support.loopback import MESSAGES, PASSWORD
 from ..support.socks import SocksProxy
 from ..tls.test_options import revocation_list
@@ -45,6 +46,9 @@ from ..tls.test_options import revocation_list
 reactor: Any = global_reactor
 
 NAME = "pop.only-the-proxy.invalid"
+
+TLS = "_pop3s._tcp.example.com"
+STLS = "_pop3._tcp.example.com"
 
 LETTER = (
     b"From: =?utf-8?q?Zo=C3=AB?= <zoe@example.org>\r\n"
@@ -647,3 +651,112 @@ class ProxyTests(ScriptedTestCase):
             )
             self.assertEqual(result.exit_code, Exit.USAGE)
             self.assertIn("--proxy cannot lead to fe80::1%eth0", result.stderr)
+
+
+class DiscoverTests(ScriptedTestCase):
+    """
+    ``discover``, and ``info`` with a mail address.
+    """
+
+    def dns(self, tls: Any = (), stls: Any = ()) -> tuple[str, str]:
+        """Return the options that lead to a DNS server with these records."""
+        port, listening = serve(reactor, Answers({TLS: tls, STLS: stls}))
+        for each in listening:
+            self.addCleanup(each.stopListening)
+        return "--dns", f"127.0.0.1:{port}"
+
+    def answering(self) -> str:
+        """Return a server that says what it can do, without STLS."""
+        script = Script().greet("ready").expect("CAPA").reply("+OK", lines=["TOP"])
+        return self.scripted(script.quit())
+
+    async def test_servers_are_printed_with_their_options(self) -> None:
+        result = await self.run_click(
+            *("discover", "ada@example.com"),
+            *self.dns(
+                [srv(TLS, "pop.example.com")], [srv(STLS, "mail.example.com", 1100)]
+            ),
+        )
+        self.assertEqual(
+            result.stdout,
+            "pop.example.com:995    --secure tls   --user ada@example.com\n"
+            "mail.example.com:1100  --secure stls  --user ada@example.com\n",
+        )
+        self.assertEqual((result.stderr, result.exit_code), ("", 0))
+
+    async def test_server_of_another_domain_is_pointed_out(self) -> None:
+        result = await self.run_click(
+            *("discover", "ada@example.com"),
+            *self.dns([srv(TLS, "pop.hoster.example")]),
+        )
+        self.assertIn(
+            "not in the domain example.com: pop.hoster.example; ask", result.stderr
+        )
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_json_prints_one_line_per_server(self) -> None:
+        result = await self.run_click(
+            *("discover", "--json", "ada@example.com"),
+            *self.dns([srv(TLS, "pop.hoster.example", 1995)]),
+        )
+        self.assertEqual(
+            json.loads(result.stdout),
+            {
+                "host": "pop.hoster.example",
+                "port": 1995,
+                "secure": "tls",
+                "domain": "example.com",
+                "usernames": ["ada@example.com", "ada"],
+                "in_domain": False,
+            },
+        )
+
+    async def test_domain_without_servers_ends_with_no_connection(self) -> None:
+        for command in ("discover", "info"):
+            result = await self.run_click(command, "ada@example.com", *self.dns())
+            self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
+            self.assertEqual(
+                result.stderr,
+                "pop3connect: example.com: the DNS names no POP3 server for this "
+                "domain; ask the provider of the mailbox for the name of its server\n",
+            )
+
+    async def test_bad_arguments_are_usage_errors(self) -> None:
+        for arguments, problem in (
+            (("discover", "ada"), "must be like 'ada@example.com'"),
+            (("discover", "ada@example.com", "--dns", "dns.example.com"), "IP address"),
+            (("discover", "ada@example.com", "--dns", "1.2.3.4:x"), "is not a port"),
+            (("discover", "ada@example.com", "--timeout", "0"), "above 0"),
+            (("info", "pop.example.com", "--dns", "127.0.0.1"), "--dns is for"),
+            (("info", "ada@example.com", "--user", "ada"), "does not log in"),
+            (("info", "ada@example.com", "--secure", "tls"), "the DNS says which"),
+            (("info", "ada@e.com", "--proxy", "socks5://h"), "not through --proxy"),
+            (("info", "ada@example.com", "--client-certificate", "x"), "not log in"),
+            (("stat", "ada@example.com", "--user", "ada"), "a host or host:port"),
+        ):
+            result = await self.run_click(*arguments)
+            self.assertEqual(result.exit_code, Exit.USAGE, arguments)
+            self.assertIn(problem, " ".join(result.stderr.split()))
+
+    async def test_info_shows_the_first_server(self) -> None:
+        server = self.answering()
+        port = int(server.rpartition(":")[2])
+        dns = self.dns([], [srv(STLS, "localhost", port), srv(STLS, "b.example", 1, 9)])
+        result = await self.run_click("info", "ada@example.com", *dns)
+        self.assertEqual(result.exit_code, Exit.NO_TLS, result.stderr)
+        self.assertEqual(
+            result.stdout.splitlines()[:3],
+            [
+                f"server        localhost:{port}",
+                " " * 14 + "proposed by the DNS for ada@example.com, the first of 2; "
+                "it is NOT in the domain example.com",
+                "greeting      ready",
+            ],
+        )
+        server = self.answering()
+        port = int(server.rpartition(":")[2])
+        dns = self.dns([], [srv(STLS, "localhost", port)])
+        result = await self.run_click("info", "ada@example.com", "--json", *dns)
+        shown = json.loads(result.stdout)
+        self.assertEqual(shown["server"], f"localhost:{port}")
+        self.assertEqual([each["host"] for each in shown["candidates"]], ["localhost"])
