@@ -34,7 +34,7 @@ from .errors import (
 from .events import EventProcedure
 from .handle import Handle
 from .proxy import ProxyAddress, proxy_for
-from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
+from .reactors import CONNECTS, RESOLVES, check_reactor, check_thread, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option, Remedy
 from .results import Capabilities
@@ -216,6 +216,7 @@ class Connector:
         # A traceback shows local variables.
         password = hidden(password)
         try:
+            check_thread(self._reactor)
             return Opening(
                 self._settings(
                     stsproc, self._events if events is None else _events(events)

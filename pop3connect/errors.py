@@ -3,8 +3,9 @@ Every exception, on one page: what went wrong, whose fault it is, what to do.
 
 ``UsageError`` is the caller's fault and nothing was sent.  ``CommandError`` is
 the server's word (``-ERR``) and the session goes on, as it does after
-``DestinationError``.  Everything else ends the session.  The exception of the layer below, where there was one, is the
-``__cause__``.  No message holds a password, a digest or a token.
+``DestinationError``.  Everything else ends the session.  The exception of the layer
+below, where there was one, is the ``__cause__``.  No message holds a password, a digest
+or a token.
 """
 
 from __future__ import annotations

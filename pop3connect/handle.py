@@ -521,7 +521,8 @@ class Handle:
         :param arguments: each without CR, LF and NUL; the whole line may have 255
             octets (RFC 2449 section 4).
         :param multiline: whether a body follows ``+OK`` (RFC 1939 section 3).  If that
-            is wrong, the session ends or waits until its time limit.
+            is wrong, the next reply cannot be read, or none comes, and the session
+            ends.
         :return: the text behind ``+OK``, printable; with ``multiline`` the body, with
             CRLF, and bounded by ``max_message_size`` as a message is.
         """

@@ -19,7 +19,11 @@ seconds for a parameter list of this length, and 20 seconds for one of 1 MB."""
 
 
 class SafePolicy(EmailPolicy):
-    """`email.policy.default`, but a field that cannot be parsed is a plain `str`."""
+    """
+    `email.policy.default`, but a field that cannot be parsed is text only.
+
+    Such a field has the attributes of an empty one: no addresses, no parameters.
+    """
 
     def header_fetch_parse(self, name: str, value: str) -> Any:
         """Return the value of a field, parsed if that is possible."""
@@ -27,7 +31,12 @@ class SafePolicy(EmailPolicy):
             # RecursionError, IndexError and others, by the version of Python.
             with suppress(Exception):
                 return super().header_fetch_parse(name, value)
-        return "".join(str(value)[:MAX_PARSED].splitlines())
+        empty = super().header_fetch_parse(name, "")
+        text = "".join(value[:MAX_PARSED].splitlines())
+        # A header is a str that knows what was read in it.
+        field = str.__new__(type(empty), text)
+        vars(field).update(vars(empty))
+        return field
 
 
 _POLICY = SafePolicy()

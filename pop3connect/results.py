@@ -193,8 +193,9 @@ class Message(NamedTuple):
         Return the message as the standard library represents mail.
 
         The policy is `email.policy.default`, with two exceptions for hostile mail.  A
-        field that the standard library cannot parse, or of more than 32 KiB, is a plain
-        `str`.  A message whose parts cannot be parsed is not split into parts.
+        field that the standard library cannot parse, or of more than 32 KiB, is text
+        only: it has no addresses and no parameters.  A message whose parts cannot be
+        parsed is not split into parts.
         """
         from .parsing import parse
 

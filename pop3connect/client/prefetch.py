@@ -411,7 +411,8 @@ class FetchInto(Fetch):
 
     def _failed(self, reason: BaseException) -> DestinationError:
         error = DestinationError(
-            f"its destination failed: {escape(safe_str(reason))}",
+            f"its destination failed: {type(reason).__name__}: "
+            f"{escape(safe_str(reason))}",
             server=str(self._protocol.settings.server),
             verb=Retrieve.verb,
             number=self._coming[0].command.number,
