@@ -42,8 +42,11 @@ from twisted.web.server import Site
 
 from pop3connect import ConnectError, LoginError, UsageError, connect
 from pop3connect.collect import AccountSettings
+from pop3connect.events import Closed
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
+from pop3connect.tls.pins import pin_of
 
+from .support.dns import Answers, srv
 from .support.loopback import ROOT, Program
 
 try:
@@ -58,6 +61,7 @@ reactor: Any = global_reactor
 
 NAME = "pop.example.com"
 USER, PASSWORD = "ada", "lovelace"
+OTHER_PIN = f"sha256//{'A' * 43}="
 
 MAIL = [
     b"From: bob@example.com\r\nSubject: one\r\n\r\nfirst\r\n",
@@ -193,6 +197,40 @@ class ScriptTests(ExampleTestCase):
         output = await self.printed("own_ca", self.server, USER, folder)
         self.assertIn("verified=True", output)
 
+    async def test_pinned_server_is_verified_by_its_key(self) -> None:
+        pin = pin_of(self.certificate.original)
+        output = await self.printed("pinned", self.server, USER, OTHER_PIN, str(pin))
+        self.assertIn("verified_by='pin'", output)
+
+    async def test_pinned_names_the_pin_of_another_key(self) -> None:
+        output = await self.printed("pinned", self.server, USER, OTHER_PIN)
+        self.assertIn(str(pin_of(self.certificate.original)), output)
+
+    async def test_vault_trusts_a_certificate_from_the_environment(self) -> None:
+        with mock.patch.dict(
+            os.environ, CA_PEM=(self.cacerts / "ca.pem").read_text("ascii")
+        ):
+            output = await self.printed("vault", self.server, USER)
+        self.assertIn("TLSv1.3", output)
+        self.assertIn("verified_by='chain'", output)
+
+    async def test_master_user_opens_mailboxes_and_goes_on_after_a_refusal(
+        self,
+    ) -> None:
+        def script(user: str) -> Script:
+            said = base64.b64encode(f"{user}\0boss\0{PASSWORD}".encode()).decode()
+            begun = Script().start_tls(self.certificate).greet()
+            begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
+            return begun.expect(f"AUTH PLAIN {said}")
+
+        refused = script("ada").reply("-ERR not yours").quit()
+        opened = script("bob").reply().expect("CAPA").reply(lines=["SASL PLAIN"])
+        opened = opened.expect("STAT").reply("+OK 3 99").quit()
+        server = self.serve(ScriptedServer(refused, opened))
+        output = await self.printed("master_user", self.server, "boss", "ada", "bob")
+        self.assertEqual(output, "ada not yours\nbob 3\n")
+        server.check()
+
     @skipIf(shutil.which("openssl") is None, "there is no openssl to make a CA with")
     async def test_make_ca_creates_certificate_that_own_ca_verifies(self) -> None:
         folder = Path(self.mktemp()).absolute()
@@ -285,6 +323,37 @@ class ScriptTests(ExampleTestCase):
         self.addCleanup(listening.stopListening)
         output = await self.printed("unix_socket", path, USER)
         self.assertIn("Stat(count=2, size=", output)
+
+    async def test_metrics_counts_replies_and_octets(self) -> None:
+        output = await self.printed("metrics", self.server, USER)
+        self.assertIn('pop3_replies{verb="greeting",ok="True"} 1\n', output)
+        self.assertIn('pop3_replies{verb="RETR",ok="True"} 2\n', output)
+        self.assertIn(f"pop3_octets {sum(map(len, MAIL))}\n", output)
+        self.assertNotIn("pop3_losses", output)
+
+    def test_metrics_counts_sessions_that_were_lost(self) -> None:
+        metrics = load("metrics").Metrics()
+        error = ConnectError("of the test")
+        metrics(Closed("0" * 16, "pop.example.com:995", error, 1.0))
+        metrics(Closed("1" * 16, "pop.example.com:995", None, 1.0))
+        self.assertEqual(metrics.losses, {"ConnectError": 1})
+
+    async def test_find_server_logs_in_where_the_user_has_confirmed(self) -> None:
+        service = "_pop3s._tcp.example.com"
+        names = {service: [srv(service, "localhost", self.port)]}
+        example = load("find_server")
+        asked = []
+
+        def confirmed(candidate: Any) -> bool:
+            asked.append(candidate.host)
+            return len(asked) > 1
+
+        example.confirmed = confirmed
+        for said in ("no server was confirmed", "Stat(count=2"):
+            with redirect_stdout(StringIO()) as output:
+                await example.main(reactor, "ada@example.com", Answers(names))
+            self.assertIn(said, output.getvalue())
+        self.assertEqual(asked, ["localhost"] * 2)
 
     async def test_leave_on_server_prints_each_new_message_once(self) -> None:
         file = str(Path(self.mktemp()).absolute())

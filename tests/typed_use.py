@@ -7,9 +7,11 @@ Whoever has ``mypy --strict`` should need neither a cast nor an ignore.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
+from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
@@ -27,6 +29,7 @@ from pop3connect import (
     Capabilities,
     CommandError,
     Committed,
+    Connector,
     Handle,
     Listing,
     LoginError,
@@ -38,6 +41,7 @@ from pop3connect import (
     Stat,
     TimedOutError,
     TLSInfo,
+    TLSOptions,
     connect,
     omnis,
 )
@@ -72,6 +76,22 @@ def opened(endpoint: HostnameEndpoint, show: Callable[[str], None]) -> None:
     connect("pop.example.com", "ada", token, auth="XOAUTH2", timeout=5)
     connect("pop.example.com", "ada", lambda: "secret", max_message_size=10**6)
     connect("pop.example.com", "", "", auth="EXTERNAL", client_certificate="ada.pem")
+    own = ssl.Certificate.loadPEM(b"")
+    for trusted in (b"pem", Path("ca.pem"), own, ssl.platformTrust()):
+        connect("pop.example.com", "ada", "secret", secure=2, cacerts=trusted)
+    root = ssl.trustRootFromCertificates([own])
+    connect("pop.example.com", "ada", "secret", secure=2, cacerts=root)
+    options = TLSOptions(
+        minimum_version="TLSv1.3",
+        ciphers="ECDHE+AESGCM",
+        client_key_password=b"secret",
+        crl=Path("revoked.pem"),
+    )
+    assert_type(options.crl, Path | None)
+    connect("pop.example.com", "ada", "secret", secure=1, tls=options, pins=["x"])
+    connect("pop.example.com", "boss", "secret", pins=("x", "y"), authorize_as="bob")
+    connector = Connector("pop.example.com", tls=options, authorize_as="bob")
+    assert_type(connector.connect("a", "b", authorize_as="eve"), Deferred[Handle])
 
 
 async def session(handle: Handle, consumer: IConsumer) -> None:
@@ -125,6 +145,7 @@ async def looked_at(opening: Deferred[Handle]) -> None:
         if handle.tls is not None:
             assert_type(handle.tls, TLSInfo)
             assert_type(handle.tls.verified, bool)
+            assert_type(handle.tls.verified_by, str | None)
             assert_type(handle.tls.peer_certificate, Certificate | None)
 
 
