@@ -147,6 +147,19 @@ class InsteadOfChainTests(TLSTestCase):
         self.assertIsNone(handle.tls.verified_by)
 
 
+class StlsTests(TLSTestCase):
+    def test_other_key_after_stls_is_refused_before_the_login(self) -> None:
+        opening = self.server.open(secure=2, verify=False, pins=[OTHER_PIN])
+        self.server.say(b"+OK\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nSTLS\r\n.\r\n")
+        self.server.expect(b"STLS", b"+OK\r\n")
+        self.server.start_tls(ServerTLS())
+        error = self.error(opening, VerificationError)
+        self.assertSays(error, pin(key()))
+        self.assertEqual(error.verb, "STLS")
+        self.assertEqual(self.server.heard(), b"")
+
+
 class ResumptionTests(TLSTestCase):
     """
     TLS sessions are kept per pins, and the key of a resumed one is checked as well.

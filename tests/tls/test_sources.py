@@ -10,6 +10,7 @@ from typing import Any
 
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from OpenSSL import SSL
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -37,6 +38,7 @@ from ..support.certificates import (
     unknown_ca,
     wrong_host,
 )
+from ..support.memory import Latest
 
 BAD_PEM = (
     b"-----BEGIN CERTIFICATE-----\n"
@@ -232,6 +234,20 @@ class TrustRootTests(SourceTestCase):
             self.addCleanup(os.environ.pop, name, None)
             os.environ[name] = value
         self.accepts(right(), cacerts=platformTrust())
+
+    def test_session_with_a_trust_root_is_resumed(self) -> None:
+        """Twisted turns the cache of its contexts off; ours is another."""
+        root = self.root(authority())
+        for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            server = ServerTLS(newest=newest)
+            endpoint = Latest(self)
+            ended = self.log_in(server, cacerts=root, endpoint=endpoint).disconnect()
+            self.server.expect(b"QUIT", b"+OK\r\n")
+            self.server.lose()
+            self.successResultOf(ended)
+            # If it were not resumed, this would be refused.
+            server.show(expired())
+            self.accepts(server, cacerts=root, endpoint=endpoint)
 
     def test_two_sets_of_options_with_one_trust_root_stay_apart(self) -> None:
         """A context of Twisted is changed here, so that each needs its own."""
