@@ -126,8 +126,8 @@ class TimedOutError(POP3Error):
     """
     Something took too long.
 
-    :ivar phase: ``"connecting"``, ``"TLS handshake"``, ``"greeting"`` or
-        ``"reply"``.
+    :ivar phase: ``"looking up"`` (of `discover`), ``"connecting"``,
+        ``"TLS handshake"``, ``"greeting"`` or ``"reply"``.
     :ivar seconds: the limit that was passed.
     """
 

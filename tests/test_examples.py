@@ -93,7 +93,7 @@ class ExampleTestCase(TestCase):
 
     def setUp(self) -> None:
         ca = trustme.CA()
-        issued = ca.issue_cert("127.0.0.1", NAME)
+        issued = ca.issue_cert("127.0.0.1", "localhost", NAME)
         self.authority = ca.cert_pem.bytes()
         self.certificate = PrivateCertificate.loadPEM(
             issued.private_key_and_cert_chain_pem.bytes()

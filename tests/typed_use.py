@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTCP,
     IReactorTime,
+    IResolver,
 )
 from twisted.internet.task import Clock
 from typing_extensions import assert_type
@@ -26,6 +27,7 @@ from typing_extensions import assert_type
 import pop3connect.blocking
 from pop3connect import (
     UID,
+    Candidate,
     Capabilities,
     CommandError,
     Committed,
@@ -43,9 +45,11 @@ from pop3connect import (
     TLSInfo,
     TLSOptions,
     connect,
+    discover,
     omnis,
 )
 from pop3connect.blocking import BlockingHandle
+from pop3connect.events import Closed, Event, MessageReceived, ReplyReceived
 from pop3connect.omnis import (
     Code,
     Omnis,
@@ -92,6 +96,46 @@ def opened(endpoint: HostnameEndpoint, show: Callable[[str], None]) -> None:
     connect("pop.example.com", "boss", "secret", pins=("x", "y"), authorize_as="bob")
     connector = Connector("pop.example.com", tls=options, authorize_as="bob")
     assert_type(connector.connect("a", "b", authorize_as="eve"), Deferred[Handle])
+
+
+def observed(endpoint: HostnameEndpoint) -> None:
+    """
+    Events, proxies and descriptions.
+    """
+
+    def count(event: Event) -> None:
+        match event:
+            case ReplyReceived(verb=verb, seconds=seconds):
+                assert_type(verb, str | None)
+                assert_type(seconds, float)
+            case MessageReceived(number=number, octets=octets):
+                assert_type(number + octets, int)
+            case Closed():
+                assert_type(event.error, POP3Error | None)
+        assert_type(event.session + event.server, str)
+
+    told: list[Event] = []
+    connect("pop.example.com", "ada", "secret", events=count, endpoint="unix:/pop3")
+    connect("pop.example.com", "ada", "secret", events=told.append)
+    connect("pop.example.com", "ada", "secret", proxy="socks5://proxy")
+    connect("pop.example.com", "ada", "secret", proxy=1080)  # type: ignore[arg-type]
+    connector = Connector("pop.example.com", events=count, proxy=None)
+    assert_type(connector.connect("ada", "secret", events=count), Deferred[Handle])
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", events=count)
+
+
+async def found(resolver: IResolver, clock: IReactorTime) -> None:
+    """
+    Discovery.
+    """
+    assert_type(discover("ada@example.com"), Deferred[list[Candidate]])
+    for candidate in await discover(
+        "ada@example.com", timeout=5, resolver=resolver, reactor=clock
+    ):
+        assert_type(candidate.secure, Secure)
+        assert_type(candidate.usernames, tuple[str, ...])
+        assert_type(candidate.in_domain, bool)
+        connect(candidate.server, candidate.usernames[0], "secret", None, 1)
 
 
 async def session(handle: Handle, consumer: IConsumer) -> None:

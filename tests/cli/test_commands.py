@@ -667,7 +667,7 @@ class DiscoverTests(ScriptedTestCase):
 
     def answering(self) -> str:
         """Return a server that says what it can do, without STLS."""
-        script = Script().greet("ready").expect("CAPA").reply("+OK", lines=["TOP"])
+        script = Script().greet("+OK ready").expect("CAPA").reply("+OK", lines=["TOP"])
         return self.scripted(script.quit())
 
     async def test_servers_are_printed_with_their_options(self) -> None:
