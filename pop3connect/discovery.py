@@ -35,8 +35,8 @@ _SERVICES = (("_pop3s._tcp", Secure.TLS), ("_pop3._tcp", Secure.STLS))
 section 3)."""
 
 MAX_RECORDS = 64
-"""Records of one answer that are looked at: no provider has so many servers, and an
-answer over TCP can have 2,000, which take time to order."""
+"""Records of one answer that are looked at: providers have fewer servers, and an answer
+of 2,000 records takes time to order."""
 
 MAX_CANDIDATES = 16
 """Servers that are returned: a program may try all, one after the other."""
@@ -152,7 +152,7 @@ def discover(
     :param timeout: seconds for all answers.
     :param resolver: an ``IResolver``; default: that of
         `twisted.names.client.getResolver`, which asks the DNS servers of the system.
-    :param reactor: for the time limit; default: the global one.
+    :param reactor: used for the time limit; default: the global one.
     :return: fires with the servers in the order in which to try them: TLS at once
         before STLS, then by priority, then at random by weight (RFC 2782).  Each is a
         proposal, see `Candidate`.  Nothing is sent to the servers.
@@ -218,7 +218,7 @@ def _records(answers: Sequence[RRHeader], name: str) -> list[Any]:
     """
     Return the SRV records for a name, also under the names it is an alias for.
 
-    An answer may have records of any name and type; they are not what was asked for.
+    An answer may have records of any name and type; the others are ignored.
     """
     from twisted.names import dns
 
@@ -253,7 +253,7 @@ def _usable(record: Any) -> tuple[str, str]:
 
 
 def _host(text: str) -> str:
-    """Return a host name in ASCII; empty: it is none."""
+    """Return a host name in ASCII; an empty text if it cannot be one."""
     if re.search(r"[:\s]", text):
         # A port, an IPv6 address, or blanks around the name.
         return ""
@@ -292,7 +292,7 @@ def ordered(
 
 def _check(mailbox: MailAddress, failure: Failure, timeout: float) -> None:
     """
-    Raise the error of a failed look-up; return if it says that there are no records.
+    Raise the error of a failed look-up, unless it says that no records exist.
 
     One failure is enough: a server may be missing from the rest.
     """

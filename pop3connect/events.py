@@ -99,11 +99,12 @@ class ReplyReceived(Event):
     :ivar verb: of the command; ``None``: it is the greeting.
     :ivar number: of the message, as in `CommandSent`.
     :ivar ok: ``True`` for ``+OK``, ``False`` for ``-ERR``; ``None`` for a SASL
-        challenge, or if the line is none of these and the session ends.
+        challenge, or for any other line, which ends the session.
     :ivar code: the response code of ``-ERR``, such as ``"IN-USE"``, as in
         `CommandError.code`.
-    :ivar seconds: since the command was sent; for the greeting, since the connection
-        was made or secured.  With pipelining, the time of earlier replies is included.
+    :ivar seconds: since the command was sent, or before the greeting since the
+        connection was made or secured.  With pipelining, this includes the time of
+        earlier replies.  The status line of a short message is read with its end.
     """
 
     verb: str | None

@@ -46,7 +46,7 @@ class ProxyAddress:
     A SOCKS5 proxy (RFC 1928), and what to log in to it with (RFC 1929).
 
     :ivar address: where the proxy is.
-    :ivar credentials: user name and password in UTF-8; ``None``: there is no login.
+    :ivar credentials: user name and password in UTF-8; ``None`` without a login.
     """
 
     address: ServerAddress

@@ -35,7 +35,7 @@ class Settings:
     :ivar max_listing: rows of LIST and UIDL.
     :ivar pipeline: whether commands may be pipelined where the server offers it.
     :ivar proxy: leads to the server, unless there is an endpoint.
-    :ivar events: takes the typed events; ``None``: there are none.
+    :ivar events: takes the typed events.
     """
 
     server: ServerAddress

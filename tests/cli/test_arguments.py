@@ -540,7 +540,11 @@ class ExitTests(SynchronousTestCase):
                     self.assertIn(f"\n``pop3connect {name} {each}", administration)
                     self.assertOptions(part, administration)
             else:
-                self.assertIn(f"\n``{name} SERVER", text)
+                first = next(
+                    each for each in command.params if isinstance(each, click.Argument)
+                )
+                assert first.name is not None
+                self.assertIn(f"\n``{name} {first.name.upper()}", text)
                 self.assertOptions(command, text)
 
     def assertOptions(self, command: click.Command, text: str) -> None:
