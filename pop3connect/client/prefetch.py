@@ -12,15 +12,13 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.reflect import safe_str
 
 from ..errors import CommandError, DestinationError, POP3Error, ProtocolError
-from ..redaction import escape
 from ..results import Message, Refused, Stored
 from ..sansio.commands import Retrieve, Top
 from ..sansio.exchange import Exchange, Reply
 from .protocol import POP3ClientProtocol
-from .streaming import Chosen, Into, Progress
+from .streaming import Chosen, Into, Progress, destination_failed
 
 __all__ = [
     "AHEAD",
@@ -406,19 +404,10 @@ class FetchInto(Fetch):
             if not isinstance(reason, Exception):
                 # SystemExit, for example: not about this message alone.
                 self._refused(reason)
-            error = self._failed(reason)
+            server = str(self._protocol.settings.server)
+            number = self._coming[0].command.number
+            error = destination_failed(server, number, reason)
         super().errback(error)
-
-    def _failed(self, reason: BaseException) -> DestinationError:
-        error = DestinationError(
-            f"its destination failed: {type(reason).__name__}: "
-            f"{escape(safe_str(reason))}",
-            server=str(self._protocol.settings.server),
-            verb=Retrieve.verb,
-            number=self._coming[0].command.number,
-        )
-        error.__cause__ = reason
-        return error
 
 
 class Messages(Generic[T]):

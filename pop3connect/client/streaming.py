@@ -14,13 +14,25 @@ from functools import partial
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 from zope.interface import implementer
 
-from ..errors import UsageError
+from ..errors import DestinationError, UsageError
 from ..files import Writable, write_all
+from ..redaction import escape
+from ..sansio.commands import Retrieve
 from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["Chosen", "Feeder", "Into", "Progress", "Streamed", "Written", "sink_for"]
+__all__ = [
+    "Chosen",
+    "Feeder",
+    "Into",
+    "Progress",
+    "Streamed",
+    "Written",
+    "destination_failed",
+    "sink_for",
+]
 
 log = Logger()
 
@@ -52,6 +64,20 @@ def sink_for(destination: object) -> Sink:
         "destination must be an IConsumer or a file open for writing in binary mode, "
         f"not {what}"
     )
+
+
+def destination_failed(
+    server: str, number: int, reason: BaseException
+) -> DestinationError:
+    """Return the error of a message whose destination raised an exception."""
+    error = DestinationError(
+        f"its destination failed: {type(reason).__name__}: {escape(safe_str(reason))}",
+        server=server,
+        verb=Retrieve.verb,
+        number=number,
+    )
+    error.__cause__ = reason
+    return error
 
 
 class Written:
