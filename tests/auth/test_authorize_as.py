@@ -149,6 +149,17 @@ class DialogueTests(Dialogue):
         for text in (str(error), "".join(self.status)):
             self.assertNotIn(said.decode(), text)
 
+    def test_response_with_it_is_masked_before_it_was_sent(self) -> None:
+        """The server may know it from elsewhere."""
+        said = b64("bob\0user\0pencil")
+        opening = self.begin(
+            "PLAIN", auth="PLAIN", authorize_as="bob", greeting=b"+OK " + said
+        )
+        self.server.expect(b"AUTH PLAIN " + said, b"+OK\r\n")
+        handle = self.end(opening, "PLAIN")
+        for text in (handle.greeting, "".join(self.status)):
+            self.assertNotIn(said.decode(), text)
+
     def test_one_connector_opens_the_mailboxes_of_several(self) -> None:
         """So that a thousand mailboxes of a master user share one TLS context."""
         connector = Connector(

@@ -24,6 +24,7 @@ from ..support.certificates import (
     ServerTLS,
     TLSTestCase,
     authority,
+    behind_intermediate,
     client_identity,
     expired,
     key,
@@ -108,6 +109,14 @@ class InsteadOfChainTests(TLSTestCase):
             handle = self.accepts(shown, verify=False, pins=[pin(key())])
             assert handle.tls is not None
             self.assertEqual(handle.tls.verified_by, "pin")
+
+    def test_keys_of_the_cas_that_the_server_sends_do_not_count(self) -> None:
+        shown = behind_intermediate(sent=True)
+        self.accepts(shown, verify=False, pins=[pin(key())])
+        (above,) = shown.chain
+        own = cast(str, pin_of(crypto.X509.from_cryptography(above)))
+        error = self.refuses(shown, verify=False, pins=[own])
+        self.assertSays(error, pin(key()))
 
     def test_status_line_says_verified_by_its_pin(self) -> None:
         self.accepts(self_signed(), verify=False, pins=[pin(key())])
