@@ -184,7 +184,8 @@ class OptionsTests(SessionTestCase):
             self.server.expect(b"USER ada", b"+OK\r\n")
             self.server.expect(b"PASS lovelace", b"+OK\r\n")
             self.server.expect(b"CAPA", said)
-            seen.append(self.result(opening).capabilities)
+            handle = self.result(opening)
+            seen.append(handle.capabilities)
             self.server.lose()
         self.assertIs(seen[0], seen[1])
         # In the order of each server.
@@ -205,7 +206,7 @@ class OptionsTests(SessionTestCase):
         self.server.say(b"+OK\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
-        self.result(second)
+        self.result(second).abort()
 
 
 class TicketTests(TLSTestCase):
