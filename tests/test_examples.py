@@ -293,6 +293,44 @@ class ScriptTests(ExampleTestCase):
         self.assertFalse((folder / "62.eml").exists())
         server.check()
 
+    async def test_save_fast_writes_files_and_leaves_the_mailbox(self) -> None:
+        folder = Path(self.mktemp())
+        for _ in range(2):
+            output = await self.printed("save_fast", self.server, USER, str(folder))
+            self.assertEqual(output, "done\n")
+        self.assertEqual(sorted(p.read_bytes() for p in folder.iterdir()), sorted(MAIL))
+        self.assertEqual({path.suffix for path in folder.iterdir()}, {".eml"})
+        self.assertEqual(len(self.mailbox.messages), len(MAIL))
+        # The second time they were all there.
+        self.assertEqual(self.mailbox.heard.count("RETR 1"), 1)
+
+    async def test_save_fast_goes_on_after_a_message_that_was_refused(self) -> None:
+        self.serve(
+            ScriptedServer(
+                Script()
+                .start_tls(self.certificate)
+                .greet()
+                .log_in()
+                .expect("UIDL")
+                .reply(lines=["1 a", "2 b"])
+                .expect("RETR 1")
+                .reply("-ERR it is broken")
+                .expect("RETR 2")
+                .reply(lines=["Subject: b", ""])
+                .quit()
+            )
+        )
+        folder = Path(self.mktemp())
+        output = await self.printed("save_fast", self.server, USER, str(folder))
+        self.assertIn("left there:", output)
+        self.assertEqual([path.name for path in folder.iterdir()], ["62.eml"])
+
+    async def test_list_mail_prints_decoded_headers(self) -> None:
+        output = await self.printed("list_mail", self.server, USER)
+        self.assertEqual(output.count("\n"), len(MAIL))
+        self.assertIn(" | zw\xf6lf\n", output)
+        self.assertNotIn("RETR", str(self.mailbox.heard))
+
     async def test_save_messages_syncs_files_and_folder_before_quit(self) -> None:
         module = load("save_messages")
         synced: list[tuple[bool, bool]] = []

@@ -7,6 +7,8 @@ Whoever has ``mypy --strict`` should need neither a cast nor an ignore.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from email.message import EmailMessage
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from pop3connect import (
     CommandError,
     Committed,
     Connector,
+    DestinationError,
     Handle,
     Listing,
     LoginError,
@@ -41,6 +44,7 @@ from pop3connect import (
     Refused,
     Secure,
     Stat,
+    Stored,
     TimedOutError,
     TLSInfo,
     TLSOptions,
@@ -168,6 +172,25 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
         if isinstance(message, Refused):
             assert_type(message.error, POP3Error)
         assert_type(message.number, int)
+    async for item in handle.messages(into=lambda _: BytesIO()):
+        assert_type(item, Stored | Refused)
+        if item.error is None:
+            assert_type(item, Stored)
+            assert_type(item.size, int)
+            item.destination.close()
+        elif isinstance(item.error, DestinationError):
+            assert_type(item.error.number, int | None)
+    handle.messages([1], into=lambda _: consumer, progress=lambda n, done, of: None)
+    handle.messages(into="folder")  # type: ignore[call-overload]
+    async for header in handle.headers([1], lines=5):
+        assert_type(header, Message | Refused)
+        if header.error is None:
+            assert_type(header.subject + header.sender + header.date, str)
+            mail: EmailMessage = header.parse()
+            mail.get_content()
+    assert_type(await handle.command("XTND", "A"), str)
+    assert_type(await handle.command("XLIST", multiline=True), bytes)
+    assert_type(handle.is_open, bool)
     stored: list[bytes] = [
         message.content async for message in handle.messages() if message.error is None
     ]
@@ -225,6 +248,12 @@ def blocked() -> None:
             assert_type(message, Message | Refused)
             if message.error is None:
                 assert_type(message.content, bytes)
+        for item in handle.messages(into=lambda _: BytesIO()):
+            assert_type(item, Stored | Refused)
+        for header in handle.headers():
+            assert_type(header, Message | Refused)
+        assert_type(handle.command("XTND"), str)
+        assert_type(handle.command("XLIST", multiline=True), bytes)
         assert_type(handle.disconnect(), Committed)
 
 
