@@ -377,6 +377,7 @@ class ScriptTests(ExampleTestCase):
         self.assertEqual(metrics.losses, {"ConnectError": 1})
 
     async def test_find_server_logs_in_where_the_user_has_confirmed(self) -> None:
+        self.serve(self.secure_mailbox(username="ada@example.com"))
         service = "_pop3s._tcp.example.com"
         names = {service: [srv(service, "localhost", self.port)]}
         example = load("find_server")

@@ -126,7 +126,7 @@ SIGNATURE = (
     "max_message_size=None, max_listing=2000000, pipeline=True, "
     "client_certificate=None, "
     "allow_cleartext=True, utf8=False, capa=True, tls=None, pins=None, "
-    "authorize_as=None, events=None)"
+    "proxy=None, authorize_as=None, events=None)"
 )
 
 METHODS = {
