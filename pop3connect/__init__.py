@@ -10,10 +10,12 @@ from .api import connect
 from .client.factory import POP3ClientFactory
 from .client.protocol import POP3ClientProtocol
 from .connector import Connector
+from .discovery import Candidate, discover
 from .errors import (
     CommandError,
     ConnectError,
     ConnectionLostError,
+    DestinationError,
     LoginError,
     POP3Error,
     ProtocolError,
@@ -33,17 +35,21 @@ from .results import (
     Message,
     Refused,
     Stat,
+    Stored,
     TLSInfo,
 )
+from .tls.options import TLSOptions
 
 __all__ = [
     "UID",
+    "Candidate",
     "Capabilities",
     "CommandError",
     "Committed",
     "ConnectError",
     "ConnectionLostError",
     "Connector",
+    "DestinationError",
     "Handle",
     "Listing",
     "LoginError",
@@ -57,11 +63,14 @@ __all__ = [
     "STLSUnavailableError",
     "Secure",
     "Stat",
+    "Stored",
     "TLSError",
     "TLSInfo",
+    "TLSOptions",
     "TimedOutError",
     "UsageError",
     "VerificationError",
     "__version__",
     "connect",
+    "discover",
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -15,14 +16,17 @@ from .address import Secure
 from .auth.account import Password
 from .connector import Connector
 from .errors import POP3Error
+from .events import EventProcedure
 from .handle import Handle
 from .redaction import StatusProcedure, hidden
 from .sansio.readers import MAX_LISTING
+from .tls.options import TLSOptions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
-    from .tls.context import ClientCertificate
+    from .tls.client_key import ClientCertificate
+    from .tls.trust import CACerts
 
 __all__ = ["connect"]
 
@@ -41,10 +45,10 @@ def connect(
     secure: int | Secure = Secure.NONE,
     verify: bool = True,
     *,
-    cacerts: str | os.PathLike[str] | None = None,
+    cacerts: CACerts | None = None,
     system_trust: bool = False,
     reactor: IReactorTime | None = None,
-    endpoint: IStreamClientEndpoint | None = None,
+    endpoint: IStreamClientEndpoint | str | None = None,
     auth: str | IClientAuthentication = "auto",
     timeout: float = 60.0,
     connect_timeout: float = 30.0,
@@ -55,6 +59,11 @@ def connect(
     allow_cleartext: bool = True,
     utf8: bool = False,
     capa: bool = True,
+    tls: TLSOptions | None = None,
+    pins: Sequence[str] | None = None,
+    proxy: str | None = None,
+    authorize_as: str | None = None,
+    events: EventProcedure | None = None,
 ) -> Deferred[Handle]:
     """
     Open a POP3 session and log in.
@@ -69,14 +78,17 @@ def connect(
         STLS there is no fallback to plain text.
     :param verify: whether the server has to prove its identity; without, TLS still
         encrypts, for whatever machine answered.
-    :param cacerts: the folder with the certificates to trust; default: the
-        environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
+    :param cacerts: the folder or file with the certificates to trust, the contents of
+        such a file as bytes, or a trust root of Twisted; default: the folder or file in
+        the environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
-    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
-        The server still has to prove that it is ``server``.
+    :param endpoint: used instead of TCP to ``server``: a tunnel, a UNIX socket.  It may
+        be a description such as ``"unix:/run/pop3.sock"``, see
+        `twisted.internet.endpoints.clientFromString`.  The server still has to prove
+        that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
         mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
@@ -91,6 +103,17 @@ def connect(
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
     :param capa: ``False``: do not send CAPA; some servers close the connection at it.
         Then nothing is pipelined, and USER is used unless ``auth`` says otherwise.
+    :param tls: a `TLSOptions`: versions, ciphers, the client key's password, a CRL.
+    :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
+        must match: in addition to the certificate's chain and name, or, with
+        ``verify=False``, instead of them.
+    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, which also
+        looks up the server's name.  It needs the package socksio:
+        ``pip install 'pop3connect[proxy]'``.
+    :param authorize_as: whose mailbox to open with the name and password of another
+        user, such as a master user.
+    :param events: called with each event of a session, see `pop3connect.events`; for
+        metrics and traces.  It must not block.
     :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
     A coroutine that asyncio runs cannot await the result; asyncio raises
@@ -103,6 +126,8 @@ def connect(
     `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
     """
     password = hidden(password)
+    # It may hold a password as well.
+    proxy = hidden(proxy)
     try:
         connector = _connector(
             server,
@@ -122,11 +147,18 @@ def connect(
             allow_cleartext=allow_cleartext,
             utf8=utf8,
             capa=capa,
+            tls=tls,
+            # A program writes the list at each call.
+            pins=tuple(pins) if isinstance(pins, list) else pins,
+            proxy=proxy,
         )
     except POP3Error as error:
         # The local variables in a traceback would show the password.
         return fail(error.with_traceback(None))
-    return connector.connect(username, password, stsproc)
+    # Not options of the connector: they may be others each time.
+    return connector.connect(
+        username, password, stsproc, authorize_as=authorize_as, events=events
+    )
 
 
 def _connector(server: str, **options: Any) -> Connector:
@@ -174,7 +206,9 @@ def _working_directory() -> str | None:
 
 def _key(value: object) -> tuple[type, object]:
     """Return the key of an option: simple values count as such, objects by identity."""
-    if isinstance(value, (str, int, float, bytes, type(None))):
+    if isinstance(value, (str, int, float, bytes, type(None), TLSOptions)):
         return type(value), value
+    if isinstance(value, tuple):
+        return tuple, tuple(map(_key, value))
     # The connector keeps the object, so that no other can take its place.
     return type(value), id(value)

@@ -5,7 +5,7 @@ Options held once for the sessions with one server, and what is remembered betwe
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.account import Account, Password
 from .auth.login import HungUp, log_in
-from .auth.policy import NO_PASSWORD, check_auth
+from .auth.policy import NO_PASSWORD, check_auth, check_authorize_as
 from .client.closing import abandon, leave
 from .client.establish import connect_error, establish
 from .client.observer import OneShot
@@ -31,19 +31,24 @@ from .errors import (
     TLSError,
     UsageError,
 )
+from .events import EventProcedure
 from .handle import Handle
-from .reactors import CONNECTS, RESOLVES, check_reactor, in_its_turn
+from .proxy import ProxyAddress, proxy_for
+from .reactors import CONNECTS, RESOLVES, check_reactor, check_thread, in_its_turn
 from .redaction import StatusProcedure, hidden
-from .remedies import USE_TLS, Option
+from .remedies import USE_TLS, Option, Remedy
 from .results import Capabilities
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
 from .sessions import log_failure, sessions
+from .tls.options import TLSOptions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
-    from .tls.context import ClientCertificate, ClientContext, ContextKeeper
+    from .tls.client_key import ClientCertificate
+    from .tls.context import ClientContext, ContextKeeper
+    from .tls.trust import CACerts
 
 __all__ = ["Connector"]
 
@@ -62,14 +67,17 @@ class Connector:
         STLS there is no fallback to plain text.
     :param verify: whether the server has to prove its identity; without, TLS still
         encrypts, for whatever machine answered.
-    :param cacerts: the folder with the certificates to trust; default: the
-        environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
+    :param cacerts: the folder or file with the certificates to trust, the contents of
+        such a file as bytes, or a trust root of Twisted; default: the folder or file in
+        the environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
     :param system_trust: with ``cacerts``: the platform's store counts as well.
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
-    :param endpoint: used instead of TCP to ``server``: a proxy, a UNIX socket.
-        The server still has to prove that it is ``server``.
+    :param endpoint: used instead of TCP to ``server``: a tunnel, a UNIX socket.  It may
+        be a description such as ``"unix:/run/pop3.sock"``, see
+        `twisted.internet.endpoints.clientFromString`.  The server still has to prove
+        that it is ``server``.
     :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
         mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
@@ -84,6 +92,17 @@ class Connector:
     :param utf8: ask for UTF-8 mode (RFC 6856) before the login.
     :param capa: ``False``: do not send CAPA; some servers close the connection at it.
         Then nothing is pipelined, and USER is used unless ``auth`` says otherwise.
+    :param tls: a `TLSOptions`: versions, ciphers, the client key's password, a CRL.
+    :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
+        must match: in addition to the certificate's chain and name, or, with
+        ``verify=False``, instead of them.
+    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, which also
+        looks up the server's name.  It needs the package socksio:
+        ``pip install 'pop3connect[proxy]'``.
+    :param authorize_as: whose mailbox to open with the name and password of another
+        user, such as a master user.
+    :param events: called with each event of a session, see `pop3connect.events`; for
+        metrics and traces.  It must not block.
     :raises UsageError: an option cannot be used.
     """
 
@@ -93,10 +112,10 @@ class Connector:
         *,
         secure: int | Secure = Secure.NONE,
         verify: bool = True,
-        cacerts: str | os.PathLike[str] | None = None,
+        cacerts: CACerts | None = None,
         system_trust: bool = False,
         reactor: IReactorTime | None = None,
-        endpoint: IStreamClientEndpoint | None = None,
+        endpoint: IStreamClientEndpoint | str | None = None,
         auth: str | IClientAuthentication = "auto",
         timeout: float = 60.0,
         connect_timeout: float = 30.0,
@@ -107,6 +126,11 @@ class Connector:
         allow_cleartext: bool = True,
         utf8: bool = False,
         capa: bool = True,
+        tls: TLSOptions | None = None,
+        pins: Sequence[str] | None = None,
+        proxy: str | None = None,
+        authorize_as: str | None = None,
+        events: EventProcedure | None = None,
     ) -> None:
         try:
             self._secure = _secure(secure)
@@ -120,15 +144,21 @@ class Connector:
             if max_message_size is not None:
                 _count("max_message_size", max_message_size, "bytes")
             self._max_listing = _count("max_listing", max_listing, "rows")
-            self._endpoint = _endpoint(endpoint)
+            self._proxy = _proxy(proxy, endpoint, self.server)
+            first = self.server if self._proxy is None else self._proxy.address
+            self._reactor = _reactor(reactor, first, endpoint)
+            self._endpoint = _endpoint(endpoint, self._reactor)
+            self._events = _events(events)
             self._certificate = client_certificate
-            self._keeper = self._make_keeper(verify, cacerts, bool(system_trust))
-            self._reactor = _reactor(reactor, self.server, endpoint)
+            self._keeper = self._make_keeper(
+                verify, cacerts, bool(system_trust), tls, pins
+            )
+            self._authorize_as = self._authorization(authorize_as)
         except POP3Error as error:
             known = getattr(self, "server", None)
             error.server = error.server or (str(known) if known else _shown(server))
             # A URL may hold a password, and a traceback shows local variables.
-            del server
+            del server, proxy
             raise
         self._pipeline = bool(pipeline)
         self._allow_cleartext = bool(allow_cleartext)
@@ -145,6 +175,9 @@ class Connector:
         username: str,
         password: Password,
         stsproc: StatusProcedure | None = None,
+        *,
+        authorize_as: str | None = None,
+        events: EventProcedure | None = None,
     ) -> Deferred[Handle]:
         """
         Open a session and log in.
@@ -152,6 +185,8 @@ class Connector:
         :param password: or a callable that returns one, a Deferred of one, or a
             coroutine; called when the password is needed.
         :param stsproc: called with each protocol message, secrets masked.
+        :param authorize_as: used for this session instead of that of the connector.
+        :param events: likewise.
         :return: fires with the `Handle`.  Cancelling it closes what was opened.
 
         It fails with `UsageError` (an argument; nothing was sent), `ConnectError`,
@@ -159,7 +194,7 @@ class Connector:
         `STLSUnavailableError`, `LoginError`, `ConnectionLostError`, `ProtocolError`.
         """
         try:
-            opening = self.opening(username, password, stsproc)
+            opening = self.opening(username, password, stsproc, events, authorize_as)
         except POP3Error as error:
             # The local variables in a traceback would show the password.
             return fail(error.with_traceback(None))
@@ -216,6 +251,8 @@ class Connector:
         username: str,
         password: Password,
         stsproc: StatusProcedure | None = None,
+        events: EventProcedure | None = None,
+        authorize_as: str | None = None,
     ) -> Opening:
         """
         Return an attempt to open a session, for a factory that makes the connection.
@@ -225,9 +262,12 @@ class Connector:
         # A traceback shows local variables.
         password = hidden(password)
         try:
+            check_thread(self._reactor)
             return Opening(
-                self._settings(stsproc),
-                self._account(username, password),
+                self._settings(
+                    stsproc, self._events if events is None else _events(events)
+                ),
+                self._account(username, password, authorize_as),
                 self._shared,
             )
         except POP3Error as error:
@@ -245,7 +285,15 @@ class Connector:
             last = self._capabilities = capabilities
         return last
 
-    def _account(self, username: str, password: Password) -> Account:
+    def _authorization(self, authorize_as: str | None) -> str:
+        if authorize_as is None:
+            return ""
+        check_authorize_as(authorize_as, self._auth)
+        return authorize_as
+
+    def _account(
+        self, username: str, password: Password, authorize_as: str | None
+    ) -> Account:
         if username != "" or self._auth not in NO_PASSWORD:
             # Without a name, the certificate says it all (RFC 4422 appendix A).
             check_text("user name", username)
@@ -260,9 +308,12 @@ class Connector:
             capa=self._capa,
             allow_cleartext=self._allow_cleartext,
             certificate=self._certificate is not None,
+            authorize_as=self._authorization(authorize_as) or self._authorize_as,
         )
 
-    def _settings(self, stsproc: StatusProcedure | None) -> Settings:
+    def _settings(
+        self, stsproc: StatusProcedure | None, events: EventProcedure | None
+    ) -> Settings:
         return Settings(
             server=self.server,
             clock=self._reactor,
@@ -274,24 +325,48 @@ class Connector:
             max_message_size=self._max_message_size,
             max_listing=self._max_listing,
             pipeline=self._pipeline,
+            proxy=self._proxy,
+            events=events,
         )
 
     def _make_keeper(
-        self, verify: bool, cacerts: Any, system_trust: bool
+        self, verify: bool, cacerts: Any, system_trust: bool, tls: Any, pins: Any
     ) -> ContextKeeper | None:
+        if tls is not None and not isinstance(tls, TLSOptions):
+            raise UsageError(
+                f" must be a TLSOptions, or None, not {type(tls).__name__}",
+                option=Option("tls"),
+            )
         if self._secure is Secure.NONE:
-            if self._certificate is not None:
-                raise UsageError(
-                    " is of no use without TLS",
-                    option=Option("client_certificate"),
-                    remedy=USE_TLS,
-                )
+            for name, value in (
+                ("client_certificate", self._certificate),
+                ("tls", tls),
+                ("pins", pins),
+            ):
+                if value is not None:
+                    raise UsageError(
+                        " is of no use without TLS",
+                        option=Option(name),
+                        remedy=USE_TLS,
+                    )
             return None
         from .tls.context import ContextKeeper
+        from .tls.pins import check_pins
         from .tls.trust import Trust
 
-        trust = Trust.choose(cacerts, system_trust, os.environ) if verify else None
-        return ContextKeeper(trust, self._certificate)
+        options = tls or TLSOptions()
+        if options.crl is not None and not verify:
+            raise UsageError(
+                " is of no use where certificates are not verified",
+                option=Option("crl"),
+                remedy=Remedy("leave out {}", (Option("verify", False),)),
+            )
+        return ContextKeeper(
+            Trust.choose(cacerts, system_trust, os.environ) if verify else None,
+            self._certificate,
+            options,
+            () if pins is None else check_pins(pins),
+        )
 
     def _context(self) -> ClientContext | None:
         return None if self._keeper is None else self._keeper.current()
@@ -513,13 +588,50 @@ def _authenticator(auth: Any) -> Any:
     return check_auth(auth)
 
 
-def _endpoint(endpoint: Any) -> Any:
+def _proxy(
+    url: str | None, endpoint: object, server: ServerAddress
+) -> ProxyAddress | None:
+    if url is None:
+        return None
+    try:
+        proxy = proxy_for(server, url)
+    finally:
+        # A traceback shows local variables.
+        del url
+    if endpoint is not None:
+        raise UsageError(
+            " cannot be used with an endpoint: the endpoint leads to the server",
+            option=Option("proxy"),
+        )
+    return proxy
+
+
+def _endpoint(endpoint: Any, reactor: Any) -> Any:
+    if isinstance(endpoint, str):
+        return _described(endpoint, reactor)
     connects = callable(getattr(endpoint, "connect", None))
     if endpoint is None or (connects and not isinstance(endpoint, type)):
         return endpoint
     raise UsageError(
-        f"endpoint must be an IStreamClientEndpoint, not {type(endpoint).__name__}"
+        "endpoint must be an IStreamClientEndpoint or a description such as "
+        f"'unix:/run/pop3.sock', not {type(endpoint).__name__}"
     )
+
+
+def _described(description: str, reactor: Any) -> Any:
+    """Return the endpoint of a description, as `clientFromString` has them."""
+    from twisted.internet.endpoints import clientFromString
+
+    try:
+        return clientFromString(reactor, description)
+    except Exception as error:
+        # A plugin may raise anything; for a wrong port it is ValueError, for a missing
+        # argument TypeError.
+        raise UsageError(
+            f"the endpoint {description!r:.200} cannot be used: {error}; "
+            "give a description such as 'unix:/run/pop3.sock' or "
+            "'tcp:host=192.0.2.1:port=110'"
+        ) from error
 
 
 def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
@@ -531,6 +643,12 @@ def _procedure(stsproc: StatusProcedure | None) -> StatusProcedure | None:
     raise UsageError(
         f"stsproc must be a callable, or None, not {type(stsproc).__name__}"
     )
+
+
+def _events(events: EventProcedure | None) -> EventProcedure | None:
+    if events is None or callable(events):
+        return events
+    raise UsageError(f"events must be a callable, or None, not {type(events).__name__}")
 
 
 def _seconds(name: str, value: float) -> float:

@@ -2,9 +2,10 @@
 Every exception, on one page: what went wrong, whose fault it is, what to do.
 
 ``UsageError`` is the caller's fault and nothing was sent.  ``CommandError`` is
-the server's word (``-ERR``) and the session goes on.  Everything else ends the
-session.  The exception of the layer below, where there was one, is the
-``__cause__``.  No message holds a password, a digest or a token.
+the server's word (``-ERR``) and the session goes on, as it does after
+``DestinationError``.  Everything else ends the session.  The exception of the layer
+below, where there was one, is the ``__cause__``.  No message holds a password, a digest
+or a token.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "CommandError",
     "ConnectError",
     "ConnectionLostError",
+    "DestinationError",
     "LoginError",
     "POP3Error",
     "ProtocolError",
@@ -124,8 +126,8 @@ class TimedOutError(POP3Error):
     """
     Something took too long.
 
-    :ivar phase: ``"connecting"``, ``"TLS handshake"``, ``"greeting"`` or
-        ``"reply"``.
+    :ivar phase: ``"looking up"`` (of `discover`), ``"connecting"``,
+        ``"TLS handshake"``, ``"greeting"`` or ``"reply"``.
     :ivar seconds: the limit that was passed.
     """
 
@@ -226,6 +228,15 @@ class CommandError(POP3Error):
         if levels[0] == "AUTH" or levels[:2] == ["SYS", "PERM"]:
             return False
         return None
+
+
+class DestinationError(POP3Error):
+    """
+    A message could not be written to the destination that ``into`` chose for it.
+
+    The session goes on.  The exception of the destination, or of ``into``, is the
+    ``__cause__``.
+    """
 
 
 class LoginError(CommandError):

@@ -4,10 +4,11 @@ The handle: one method per command, each returning a Deferred of a typed value.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+import warnings
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
@@ -15,12 +16,26 @@ from twisted.internet.interfaces import IConsumer
 from .address import ServerAddress
 from .auth.login import Session
 from .client.observer import OneShot
-from .client.prefetch import AHEAD, Budget, Fetch, Messages
+from .client.prefetch import (
+    AHEAD,
+    Budget,
+    Fetch,
+    FetchHeaders,
+    FetchInto,
+    Largest,
+    Messages,
+)
 from .client.protocol import POP3ClientProtocol
-from .client.streaming import sink_for
-from .errors import ConnectionLostError, ProtocolError, TimedOutError, UsageError
+from .client.streaming import Into, Progress, sink_for
+from .errors import (
+    ConnectionLostError,
+    ProtocolError,
+    TimedOutError,
+    UsageError,
+)
 from .files import Writable
-from .reactors import in_its_turn
+from .reactors import check_thread, in_its_turn
+from .remedies import Remedy
 from .results import (
     UID,
     Capabilities,
@@ -30,10 +45,13 @@ from .results import (
     Message,
     Refused,
     Stat,
+    Stored,
 )
 from .sansio.commands import (
     Capa,
     Command,
+    Custom,
+    CustomBody,
     Dele,
     Lang,
     LangList,
@@ -77,14 +95,18 @@ class Handle:
 
     Every method returns at once, with a Deferred; commands are carried out in the
     order of the calls.  They may be called from any coroutine or callback of the
-    reactor's thread.  Each Deferred can fail with:
+    reactor's thread; in another thread they fail with `UsageError`, and
+    `pop3connect.blocking` works.  Each Deferred can fail with:
 
     - `CommandError`: the server answered ``-ERR``; the session goes on;
     - `UsageError`: the arguments; nothing was sent;
     - `ConnectionLostError`, `TimedOutError`, `ProtocolError`: the session has
       ended, and nothing was deleted unless `disconnect` says so.
 
-    A handle must be closed, by `disconnect` or `abort`; ``async with`` does it.
+    A handle must be closed, by `disconnect` or `abort`; ``async with`` does it.  A
+    handle that is forgotten while its session is open is aborted, with a
+    `ResourceWarning`.  Pending commands and the iterators of `messages` and `headers`
+    keep it alive, so ``await (await connect(...)).stat()`` works.
     """
 
     def __init__(self, protocol: POP3ClientProtocol, session: Session) -> None:
@@ -96,7 +118,28 @@ class Handle:
         self._resets = 0
         self._ending: OneShot[Committed] | None = None
         self._budget = Budget()
+        self._largest = Largest()
         self._aborted = False
+
+    def __del__(self) -> None:
+        """Abort a session that no code can end any more."""
+        if not self.is_open:
+            return
+        # In any thread, and in the middle of anything.
+        protocol = self._protocol
+        try:
+            self._in_its_turn(
+                partial(protocol.end, "the session's handle was forgotten")
+            )
+        finally:
+            # Where warnings are errors, this raises.
+            warnings.warn(
+                f"{self.server}: a handle was forgotten while its session was open; "
+                "use 'async with', or await disconnect() or abort()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     def __repr__(self) -> str:
         """Show where it leads and whether it is open."""
@@ -108,6 +151,11 @@ class Handle:
     def server(self) -> ServerAddress:
         """The server, as it was given to `connect`."""
         return self._protocol.settings.server
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent; not after `disconnect` or the end."""
+        return self._protocol.state is State.TRANSACTION
 
     @property
     def greeting(self) -> str:
@@ -205,28 +253,104 @@ class Handle:
         """
         return self._submit(Top, number, lines)
 
+    @overload
     def messages(
-        self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> Messages:
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        into: None = None,
+        progress: None = None,
+    ) -> Messages[Message | Refused]: ...
+
+    @overload
+    def messages(
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        *,
+        into: Into,
+        progress: Progress | None = None,
+    ) -> Messages[Stored | Refused]: ...
+
+    def messages(
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        into: Into | None = None,
+        progress: Progress | None = None,
+    ) -> Messages[Any]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param ahead: how many are fetched, at most, before they are wanted.
+        :param into: called with the number of each message when the server has begun to
+            send it; returns where it is written, as ``destination`` of `retrieve`.
+            Such messages do not count as bytes.  At most 64 are fetched before they are
+            wanted, because their files are open.
+        :param progress: with ``into``: called after each piece with the number of the
+            message, the bytes written of it, and its size, as LIST says, or ``None`` if
+            LIST was not read because ``numbers`` was given.
         :return: an async iterator.  Messages asked for and not yet taken stay below
             16 MiB plus one message, for all iterators of a session together.
 
         The items are `Message`, or `Refused` if the server refuses one; after
         ``if item.error is None`` a type checker knows that ``item.content`` is bytes.
+        With ``into`` they are `Stored` instead of `Message`.  What ``into`` returned is
+        left open.  An exception that it, the destination or ``progress`` raises makes
+        the message `Refused`, with a `DestinationError`, and the next ones follow.
+
         An error that ends the session is raised after the messages that came before it.
         If the loop is left early, the session goes on: nothing more is asked for, and
         messages on their way are read and dropped.
         """
-        return Messages(self._messages(numbers, ahead))
+        self._check_thread()
+        problem = _problem(into, progress)
+        begin: Callable[..., Fetch] = self._fetch
+        if into is not None:
+            begin = partial(self._fetch_into, into, progress)
+        return Messages(self._items(numbers, ahead, begin, problem))
 
-    async def _messages(
-        self, numbers: Iterable[int] | None, ahead: int
-    ) -> AsyncGenerator[Message | Refused, None]:
+    def headers(
+        self, numbers: Iterable[int] | None = None, lines: int = 0
+    ) -> Messages[Message | Refused]:
+        """
+        Iterate over the headers of messages in order, as `messages` does (TOP).
+
+        :param numbers: which ones; ``None``: all that LIST names.
+        :param lines: how many lines of the text follow each header.
+        :return: an async iterator; the bounds are those of `messages`.  Its items are
+            `Message`, whose ``content`` is the header, or `Refused`.
+
+        It fails with `UsageError`, and nothing is sent, if the server does not offer
+        TOP (RFC 2449 section 6.1).  If what it offers is not known, TOP is tried.
+        """
+        self._check_thread()
+        problem = None
+        try:
+            Top(1, lines)
+        except UsageError as error:
+            problem = error
+            problem.number = None
+        if self._capabilities.known and Top.verb not in self._capabilities:
+            problem = UsageError(
+                "the server does not offer TOP, which fetches headers",
+                verb=Top.verb,
+                remedy=Remedy("use messages() or retrieve()"),
+            )
+        begin = partial(self._fetch_top, lines)
+        return Messages(self._items(numbers, AHEAD, begin, problem))
+
+    async def _items(
+        self,
+        numbers: Iterable[int] | None,
+        ahead: int,
+        begin: Callable[[Iterator[int], int, Mapping[int, int]], Fetch],
+        problem: UsageError | None,
+    ) -> AsyncGenerator[Any, None]:
+        if problem is not None:
+            problem.server = str(self.server)
+            raise problem
         if type(ahead) is not int or ahead < 1:
             raise UsageError(
                 f"ahead must be an int from 1, not {ahead!r}", server=str(self.server)
@@ -243,10 +367,10 @@ class Handle:
                 f"{type(numbers).__name__}",
                 server=str(self.server),
             ) from None
-        fetch = Fetch(self._protocol, self._budget, drawn, ahead, sizes)
+        fetch = begin(drawn, ahead, sizes)
         # They may be the caller's code, and end where the run is stopped: this frame
         # may be cleared in another thread.
-        del numbers, drawn
+        del numbers, drawn, begin
         stop: Callable[[], object] = fetch.stop
         try:
             while (message := fetch.ready() or await fetch.next()) is not None:
@@ -257,6 +381,26 @@ class Handle:
         finally:
             stop()
 
+    def _fetch(
+        self, numbers: Iterator[int], ahead: int, sizes: Mapping[int, int]
+    ) -> Fetch:
+        return Fetch(self._protocol, self._budget, self._largest, numbers, ahead, sizes)
+
+    def _fetch_into(
+        self,
+        into: Into,
+        progress: Progress | None,
+        numbers: Iterator[int],
+        ahead: int,
+        sizes: Mapping[int, int],
+    ) -> Fetch:
+        return FetchInto(self._protocol, numbers, ahead, sizes, into, progress)
+
+    def _fetch_top(
+        self, lines: int, numbers: Iterator[int], ahead: int, sizes: Mapping[int, int]
+    ) -> Fetch:
+        return FetchHeaders(self._protocol, self._budget, numbers, ahead, lines)
+
     def delete(self, number: int) -> Deferred[None]:
         """
         Mark a message as deleted (DELE, RFC 1939 section 5).
@@ -266,6 +410,7 @@ class Handle:
         error.  A refusal is.
         """
         try:
+            self._check_thread()
             command = self._command(Dele, number)
         except UsageError as error:
             return fail(error)
@@ -276,6 +421,7 @@ class Handle:
             noted=lambda _: self._marked(number),
             refused=lambda _: self._not_marked(number),
             silent=_SILENT,
+            owner=self,
         )
 
     def _marked(self, number: int) -> None:
@@ -352,6 +498,38 @@ class Handle:
             )
         )
 
+    @overload
+    def command(
+        self, verb: str, *arguments: str, multiline: Literal[False] = False
+    ) -> Deferred[str]: ...
+
+    @overload
+    def command(
+        self, verb: str, *arguments: str, multiline: Literal[True]
+    ) -> Deferred[bytes]: ...
+
+    def command(
+        self, verb: str, *arguments: str, multiline: bool = False
+    ) -> Deferred[str] | Deferred[bytes]:
+        """
+        Send a command of a provider's extension, such as ``XTND``.
+
+        Verbs that have a method, that change the state of the session or that carry a
+        secret fail with `UsageError`.  The arguments are not secrets: the status
+        procedure shows them.
+
+        :param arguments: each without CR, LF and NUL; the whole line may have 255
+            octets (RFC 2449 section 4).
+        :param multiline: whether a body follows ``+OK`` (RFC 1939 section 3).  If that
+            is wrong, the next reply cannot be read, or none comes, and the session
+            ends.
+        :return: the text behind ``+OK``, printable; with ``multiline`` the body, with
+            CRLF, and bounded by ``max_message_size`` as a message is.
+        """
+        if multiline:
+            return self._submit(CustomBody, verb, *arguments)
+        return self._submit(Custom, verb, *arguments)
+
     def _learn(self, capabilities: Capabilities) -> None:
         self._capabilities = capabilities
 
@@ -365,6 +543,10 @@ class Handle:
             if a message was marked and QUIT was not answered: then it is not known
             what was deleted.  If none was marked, a missing reply is not an error.
         """
+        try:
+            self._check_thread()
+        except UsageError as error:
+            return fail(error)
         if self._ending is None:
             self._ending = OneShot()
             Deferred.fromCoroutine(self._disconnect()).addBoth(self._ending.fire)
@@ -394,12 +576,20 @@ class Handle:
 
         :return: fires when it is gone.
         """
+        try:
+            self._check_thread()
+        except UsageError as error:
+            return fail(error)
         self._aborted = True
         self._protocol.end("the session has been ended by abort()")
         return self._protocol.when_closed()
 
     def when_closed(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection is gone, however."""
+        try:
+            self._check_thread()
+        except UsageError as error:
+            return fail(error)
         return self._protocol.when_closed()
 
     async def __aenter__(self) -> Self:
@@ -425,6 +615,13 @@ class Handle:
 
     def _in_its_turn(self, call: Callable[[], object]) -> None:
         in_its_turn(self._protocol.settings.clock, call)
+
+    def _check_thread(self) -> None:
+        try:
+            check_thread(self._protocol.settings.clock)
+        except UsageError as error:
+            error.server = str(self.server)
+            raise
 
     # -- building commands
 
@@ -452,10 +649,11 @@ class Handle:
         noted: Callable[[T], object] | None = None,
     ) -> Deferred[T]:
         try:
+            self._check_thread()
             command = self._command(kind, *arguments)
         except UsageError as error:
             return fail(error)
-        return self._protocol.submit(command, sink, noted)
+        return self._protocol.submit(command, sink, noted, owner=self)
 
 
 def top_into(handle: Handle, number: int, destination: Writable) -> Deferred[int]:
@@ -465,6 +663,18 @@ def top_into(handle: Handle, number: int, destination: Writable) -> Deferred[int
     For the collector: a header that does not end must not fill the memory.
     """
     return handle._submit(cast(Any, Top), number, 0, sink=sink_for(destination))
+
+
+def _problem(into: object, progress: object) -> UsageError | None:
+    """Return what is wrong with two arguments of `Handle.messages`."""
+    for name, value in (("into", into), ("progress", progress)):
+        if value is not None and not callable(value):
+            return UsageError(
+                f"{name} must be a function, not {type(value).__name__}",
+            )
+    if progress is not None and into is None:
+        return UsageError("progress is of no use without into")
+    return None
 
 
 def _size(listing: Listing) -> int:

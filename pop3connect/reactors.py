@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.python import runtime
+from twisted.python import runtime, threadable
 
 from .errors import UsageError
 
@@ -19,6 +20,7 @@ __all__ = [
     "RESOLVES",
     "THREADS",
     "check_reactor",
+    "check_thread",
     "in_its_turn",
     "steady_time",
 ]
@@ -64,6 +66,26 @@ def check_reactor(
                 f"has no {' and no '.join(missing)}; pass a reactor that provides "
                 f"{interfaces}, or leave it out to use the global one{more}"
             )
+
+
+def check_thread(reactor: object) -> None:
+    """
+    Check that this is the reactor's thread, where it is known.
+
+    A `twisted.internet.task.Clock` has no thread.
+
+    :raises UsageError: it is another thread.
+    """
+    reactors = threadable.ioThread
+    if (
+        reactors is not None
+        and reactors != get_ident()
+        and hasattr(reactor, "callFromThread")
+    ):
+        raise UsageError(
+            "called in another thread than the reactor's, which is not possible; use "
+            "pop3connect.blocking in other threads"
+        )
 
 
 def in_its_turn(reactor: IReactorTime, call: Callable[[], object]) -> None:

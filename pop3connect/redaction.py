@@ -14,10 +14,11 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable
-from typing import Protocol, TextIO, TypeVar
+from typing import Generic, Protocol, TextIO, TypeVar
 
 __all__ = [
     "MASK",
+    "Listener",
     "Secret",
     "SecretBytes",
     "StatusProcedure",
@@ -213,6 +214,36 @@ def _is_word(text: bytes, start: int, end: int) -> bool:
     return not (before.isalnum() or after.isalnum())
 
 
+class Listener(Generic[T]):
+    """
+    Calls a function of the program, whose exceptions do not disturb a session.
+
+    :param function: called with each value.  The first exception in it is logged.
+    :param name: what the log calls the function.
+    """
+
+    __slots__ = ("_failed", "_function", "_log", "_name")
+
+    def __init__(self, function: Callable[[T], object], name: str, log: _Log) -> None:
+        self._function = function
+        self._name = name
+        self._log = log
+        self._failed = False
+
+    def __call__(self, value: T) -> None:
+        """Call the function."""
+        try:
+            self._function(value)
+        except Exception:  # noqa: BLE001 - whatever it is, the session goes on
+            if not self._failed:
+                # Once: it may fail for each of a hundred thousand values.
+                self._failed = True
+                self._log.failure(
+                    f"{self._name} failed; further failures in this session are "
+                    "not logged"
+                )
+
+
 class Transcript:
     """
     Tells one session's status procedure what happens.
@@ -222,7 +253,7 @@ class Transcript:
     :param max_hashes: how much work may go into finding secrets in the server's text.
     """
 
-    __slots__ = ("_log", "_logged", "_procedure", "_secrets", "listening")
+    __slots__ = ("_listener", "_secrets", "listening")
 
     def __init__(
         self,
@@ -231,12 +262,12 @@ class Transcript:
         *,
         max_hashes: int = MAX_HASHES,
     ) -> None:
-        self._procedure = procedure
         #: Whether there is a status procedure; check it before building a line in a
         #: hot path.
         self.listening = procedure is not None
-        self._log = log
-        self._logged = False
+        self._listener: Listener[str] | None = None
+        if procedure is not None:
+            self._listener = Listener(procedure, "the status procedure", log)
         self._secrets = _Fingerprints(max_hashes)
 
     def keep_secret(self, *values: bytes) -> None:
@@ -281,7 +312,7 @@ class Transcript:
 
     def server(self, line: bytes) -> None:
         """Tell a status line or a continuation of the server."""
-        if self._procedure is not None:
+        if self.listening:
             self._tell(f"S: {self.clean(line)}")
 
     def challenge(self) -> None:
@@ -301,15 +332,5 @@ class Transcript:
         self._tell(f"Warning: {text}")
 
     def _tell(self, line: str) -> None:
-        if self._procedure is None:
-            return
-        try:
-            self._procedure(line)
-        except Exception:  # noqa: BLE001 - whatever it is, the session goes on
-            if not self._logged:
-                # Once: it may fail for each of a hundred thousand lines.
-                self._logged = True
-                self._log.failure(
-                    "the status procedure failed; further failures in this session are "
-                    "not logged"
-                )
+        if self._listener is not None:
+            self._listener(line)

@@ -12,7 +12,7 @@ __all__ = ["USE_TLS", "Option", "Remedy", "literal"]
 
 class Option(NamedTuple):
     """
-    An option of `connect`, and the value that an error is about.
+    An option of `connect` or of `TLSOptions`, and the value that an error is about.
 
     The value is any object; an empty tuple stands for none.
     """

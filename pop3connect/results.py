@@ -5,14 +5,18 @@ Every value that a user receives: what the commands of a `Handle` return, and it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
 from .errors import POP3Error
 
 if TYPE_CHECKING:
+    from email.message import EmailMessage
+
     from cryptography import x509
+
+    from .headers import Summary
 
 __all__ = [
     "UID",
@@ -23,6 +27,7 @@ __all__ = [
     "Message",
     "Refused",
     "Stat",
+    "Stored",
     "TLSInfo",
 ]
 
@@ -152,7 +157,12 @@ class Committed:
 
 
 class Message(NamedTuple):
-    """A message (RFC 1939, RETR); `Refused` is its counterpart."""
+    """
+    A message (RFC 1939, RETR), or its header (TOP); `Refused` is its counterpart.
+
+    Anybody can write to a mailbox, so a message may hold any bytes at all.  Nothing
+    here raises.
+    """
 
     number: int
     """The message number, from 1."""
@@ -163,9 +173,47 @@ class Message(NamedTuple):
     error: None
     """Always ``None``: the server did not refuse the message."""
 
+    @property
+    def subject(self) -> str:
+        """The field Subject: decoded, printable, one line; empty if there is none."""
+        return self._summary().subject
+
+    @property
+    def sender(self) -> str:
+        """The field From, likewise."""
+        return self._summary().sender
+
+    @property
+    def date(self) -> str:
+        """The field Date in ISO 8601; the decoded text of one that is not a date."""
+        return self._summary().date
+
+    def parse(self) -> EmailMessage:
+        """
+        Return the message as the standard library represents mail.
+
+        The policy is `email.policy.default`, with two exceptions for hostile mail.  A
+        field that the standard library cannot parse, or of more than 32 KiB, is text
+        only: it has no addresses and no parameters.  A message whose parts cannot be
+        parsed is not split into parts.
+        """
+        from .parsing import parse
+
+        return parse(self.content)
+
+    def _summary(self) -> Summary:
+        from .headers import summary
+
+        return summary(self.content)
+
 
 class Refused(NamedTuple):
-    """A message that the server refused to send (RFC 1939, ``-ERR`` to RETR)."""
+    """
+    A message that was not received.
+
+    The server refused to send it (RFC 1939, ``-ERR`` to RETR or TOP), or it could not
+    be written to the destination that ``into`` chose for it.
+    """
 
     number: int
     """The message number, from 1."""
@@ -174,7 +222,23 @@ class Refused(NamedTuple):
     """Always ``None``."""
 
     error: POP3Error
-    """Why the server refused it."""
+    """Why: a `CommandError` if the server refused it, else a `DestinationError`."""
+
+
+class Stored(NamedTuple):
+    """A message that was written to a destination; `Refused` is its counterpart."""
+
+    number: int
+    """The message number, from 1."""
+
+    size: int
+    """Bytes that were written."""
+
+    destination: Any
+    """What ``into`` returned for it; a file is still open."""
+
+    error: None
+    """Always ``None``: all of the message was written."""
 
 
 @attrs.frozen
@@ -185,19 +249,30 @@ class TLSInfo:
     :ivar version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
     :ivar cipher: OpenSSL's name of the cipher suite.
     :ivar verified: whether the server has proven who it is.
+    :ivar verified_by: what proved it: ``"chain"``, the certificate's chain and name;
+        or ``"pin"``, its key alone, with ``verify=False`` and ``pins``; else ``None``.
     """
 
     version: str
     cipher: str
     verified: bool
+    verified_by: str | None = None
     _certificate: Callable[[], x509.Certificate] | None = attrs.field(
         default=None, repr=False, eq=False
     )
 
     @property
     def peer_certificate(self) -> x509.Certificate | None:
-        """The server's certificate."""
+        """
+        The server's certificate.
+
+        ``None`` if cryptography cannot parse it: with ``verify=False`` a server may
+        show any bytes that OpenSSL accepts.
+        """
         # Made when asked for: most sessions never ask.
         if self._certificate is None:
             return None
-        return self._certificate()
+        try:
+            return self._certificate()
+        except Exception:  # noqa: BLE001 - cryptography raises exceptions of many types
+            return None

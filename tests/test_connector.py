@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 from typing import Any, cast
 
+from OpenSSL import crypto
 from twisted.internet.defer import CancelledError, Deferred
 
 from pop3connect import (
@@ -25,6 +26,8 @@ from pop3connect import (
     connect,
 )
 from pop3connect.client.protocol import POP3ClientProtocol
+from pop3connect.tls.options import TLSOptions
+from pop3connect.tls.pins import pin_of
 from pop3connect.tls.trust import CACERTS_VARIABLE
 
 from .support.certificates import (
@@ -35,9 +38,13 @@ from .support.certificates import (
     client_identity,
     expired,
     leaf,
+    right,
     unknown_ca,
 )
 from .support.memory import Latest, Server, SessionTestCase
+
+PIN = pin_of(crypto.X509.from_cryptography(right().certificate)) or ""
+OTHER_PIN = f"sha256//{'A' * 43}="
 
 
 def described(thing: object, parameter: str) -> list[str]:
@@ -177,7 +184,8 @@ class OptionsTests(SessionTestCase):
             self.server.expect(b"USER ada", b"+OK\r\n")
             self.server.expect(b"PASS lovelace", b"+OK\r\n")
             self.server.expect(b"CAPA", said)
-            seen.append(self.result(opening).capabilities)
+            handle = self.result(opening)
+            seen.append(handle.capabilities)
             self.server.lose()
         self.assertIs(seen[0], seen[1])
         # In the order of each server.
@@ -198,7 +206,7 @@ class OptionsTests(SessionTestCase):
         self.server.say(b"+OK\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
-        self.result(second)
+        self.result(second).abort()
 
 
 class TicketTests(TLSTestCase):
@@ -380,7 +388,7 @@ class CacheTests(TLSTestCase):
             for name in ("one", "two"):
                 os.chdir(above / name)
                 cacerts = put("certs")
-                folder = self.context(cacerts=cacerts).trust.folder
+                folder = self.context(cacerts=cacerts).trust.source.path
                 self.assertEqual(folder, above / name / "certs")
 
     def test_path_where_no_path_belongs_is_still_a_usage_error(self) -> None:
@@ -413,6 +421,11 @@ class CacheTests(TLSTestCase):
             {"pipeline": False},
             {"client_certificate": file},
             {"allow_cleartext": False},
+            {"cacerts": authority().cert_pem.bytes()},
+            {"pins": [PIN]},
+            {"pins": [PIN, OTHER_PIN]},
+            {"tls": TLSOptions(ciphers="ECDHE+AESGCM")},
+            {"tls": TLSOptions(minimum_version="TLSv1.3")},
         )
         seen = [self.context()]
         for options in others:
@@ -421,6 +434,32 @@ class CacheTests(TLSTestCase):
             self.assertIs(self.context(**options), context, options)
             seen.append(context)
         self.assertIs(self.context(), seen[0])
+
+    def test_equal_lists_of_pins_and_tls_options_find_the_same_connector(self) -> None:
+        """A program makes them again for each call."""
+        for make in (
+            lambda: {"pins": [PIN, OTHER_PIN]},
+            lambda: {"tls": TLSOptions(ciphers="ECDHE+AESGCM")},
+        ):
+            self.assertIs(self.context(**make()), self.context(**make()))
+
+    def test_authorization_identity_is_no_option_of_the_connector(self) -> None:
+        """The mailboxes of a master user share a connector."""
+        first = self.context()
+        self.server = Server(self.clock)
+        opening = self.server.open(
+            HOST,
+            secure=1,
+            cacerts=self.there,
+            endpoint=self.endpoint,
+            authorize_as="bob",
+        )
+        self.server.start_tls(ServerTLS())
+        client: Any = self.server.client
+        while not isinstance(client, POP3ClientProtocol):
+            client = client.wrappedProtocol
+        self.assertIs(client.settings.context, first)
+        opening.addErrback(lambda _: None).cancel()
 
     def test_values_that_are_equal_but_of_different_types_are_kept_apart(self) -> None:
         # 1 == True == 1.0: one of them is not a size.
@@ -463,7 +502,7 @@ class CacheTests(TLSTestCase):
         self.put_variable(other)
         second = self.context(cacerts=None)
         self.assertIsNot(second, first)
-        self.assertEqual(second.trust.folder, other)
+        self.assertEqual(second.trust.source.path, other)
         self.put_variable(self.there)
         self.assertIs(self.context(cacerts=None), first)
 
@@ -500,4 +539,4 @@ class CacheTests(TLSTestCase):
             )
             self.error(opening, UsageError)
         shutil.copytree(self.folder([authority()]), missing)
-        self.assertEqual(self.context(cacerts=missing).trust.folder, missing)
+        self.assertEqual(self.context(cacerts=missing).trust.source.path, missing)

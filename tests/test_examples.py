@@ -49,8 +49,11 @@ from pop3connect import (
     connect,
 )
 from pop3connect.collect import AccountSettings
+from pop3connect.events import Closed
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
+from pop3connect.tls.pins import pin_of
 
+from .support.dns import Answers, srv
 from .support.loopback import ROOT, Program
 
 try:
@@ -65,6 +68,7 @@ reactor: Any = global_reactor
 
 NAME = "pop.example.com"
 USER, PASSWORD = "ada", "lovelace"
+OTHER_PIN = f"sha256//{'A' * 43}="
 
 MAIL = [
     b"From: bob@example.com\r\nSubject: one\r\n\r\nfirst\r\n",
@@ -96,7 +100,7 @@ class ExampleTestCase(TestCase):
 
     def setUp(self) -> None:
         ca = trustme.CA()
-        issued = ca.issue_cert("127.0.0.1", NAME)
+        issued = ca.issue_cert("127.0.0.1", "localhost", NAME)
         self.authority = ca.cert_pem.bytes()
         self.certificate = PrivateCertificate.loadPEM(
             issued.private_key_and_cert_chain_pem.bytes()
@@ -200,6 +204,40 @@ class ScriptTests(ExampleTestCase):
         output = await self.printed("own_ca", self.server, USER, folder)
         self.assertIn("verified=True", output)
 
+    async def test_pinned_server_is_verified_by_its_key(self) -> None:
+        pin = pin_of(self.certificate.original)
+        output = await self.printed("pinned", self.server, USER, OTHER_PIN, str(pin))
+        self.assertIn("verified_by='pin'", output)
+
+    async def test_pinned_names_the_pin_of_another_key(self) -> None:
+        output = await self.printed("pinned", self.server, USER, OTHER_PIN)
+        self.assertIn(str(pin_of(self.certificate.original)), output)
+
+    async def test_vault_trusts_a_certificate_from_the_environment(self) -> None:
+        with mock.patch.dict(
+            os.environ, CA_PEM=(self.cacerts / "ca.pem").read_text("ascii")
+        ):
+            output = await self.printed("vault", self.server, USER)
+        self.assertIn("TLSv1.3", output)
+        self.assertIn("verified_by='chain'", output)
+
+    async def test_master_user_opens_mailboxes_and_goes_on_after_a_refusal(
+        self,
+    ) -> None:
+        def script(user: str) -> Script:
+            said = base64.b64encode(f"{user}\0boss\0{PASSWORD}".encode()).decode()
+            begun = Script().start_tls(self.certificate).greet()
+            begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
+            return begun.expect(f"AUTH PLAIN {said}")
+
+        refused = script("ada").reply("-ERR not yours").quit()
+        opened = script("bob").reply().expect("CAPA").reply(lines=["SASL PLAIN"])
+        opened = opened.expect("STAT").reply("+OK 3 99").quit()
+        server = self.serve(ScriptedServer(refused, opened))
+        output = await self.printed("master_user", self.server, "boss", "ada", "bob")
+        self.assertEqual(output, "ada not yours\nbob 3\n")
+        server.check()
+
     @skipIf(shutil.which("openssl") is None, "there is no openssl to make a CA with")
     async def test_make_ca_creates_certificate_that_own_ca_verifies(self) -> None:
         folder = Path(self.mktemp()).absolute()
@@ -262,6 +300,44 @@ class ScriptTests(ExampleTestCase):
         self.assertFalse((folder / "62.eml").exists())
         server.check()
 
+    async def test_save_fast_writes_files_and_leaves_the_mailbox(self) -> None:
+        folder = Path(self.mktemp())
+        for _ in range(2):
+            output = await self.printed("save_fast", self.server, USER, str(folder))
+            self.assertEqual(output, "done\n")
+        self.assertEqual(sorted(p.read_bytes() for p in folder.iterdir()), sorted(MAIL))
+        self.assertEqual({path.suffix for path in folder.iterdir()}, {".eml"})
+        self.assertEqual(len(self.mailbox.messages), len(MAIL))
+        # The second time they were all there.
+        self.assertEqual(self.mailbox.heard.count("RETR 1"), 1)
+
+    async def test_save_fast_goes_on_after_a_message_that_was_refused(self) -> None:
+        self.serve(
+            ScriptedServer(
+                Script()
+                .start_tls(self.certificate)
+                .greet()
+                .log_in()
+                .expect("UIDL")
+                .reply(lines=["1 a", "2 b"])
+                .expect("RETR 1")
+                .reply("-ERR it is broken")
+                .expect("RETR 2")
+                .reply(lines=["Subject: b", ""])
+                .quit()
+            )
+        )
+        folder = Path(self.mktemp())
+        output = await self.printed("save_fast", self.server, USER, str(folder))
+        self.assertIn("left there:", output)
+        self.assertEqual([path.name for path in folder.iterdir()], ["62.eml"])
+
+    async def test_list_mail_prints_decoded_headers(self) -> None:
+        output = await self.printed("list_mail", self.server, USER)
+        self.assertEqual(output.count("\n"), len(MAIL))
+        self.assertIn(" | zw\xf6lf\n", output)
+        self.assertNotIn("RETR", str(self.mailbox.heard))
+
     async def test_save_messages_syncs_files_and_folder_before_quit(self) -> None:
         module = load("save_messages")
         synced: list[tuple[bool, bool]] = []
@@ -292,6 +368,38 @@ class ScriptTests(ExampleTestCase):
         self.addCleanup(listening.stopListening)
         output = await self.printed("unix_socket", path, USER)
         self.assertIn("Stat(count=2, size=", output)
+
+    async def test_metrics_counts_replies_and_octets(self) -> None:
+        output = await self.printed("metrics", self.server, USER)
+        self.assertIn('pop3_replies{verb="greeting",ok="True"} 1\n', output)
+        self.assertIn('pop3_replies{verb="RETR",ok="True"} 2\n', output)
+        self.assertIn(f"pop3_octets {sum(map(len, MAIL))}\n", output)
+        self.assertNotIn("pop3_losses", output)
+
+    def test_metrics_counts_sessions_that_were_lost(self) -> None:
+        metrics = load("metrics").Metrics()
+        error = ConnectError("of the test")
+        metrics(Closed("0" * 16, "pop.example.com:995", error, 1.0))
+        metrics(Closed("1" * 16, "pop.example.com:995", None, 1.0))
+        self.assertEqual(metrics.losses, {"ConnectError": 1})
+
+    async def test_find_server_logs_in_where_the_user_has_confirmed(self) -> None:
+        self.serve(self.secure_mailbox(username="ada@example.com"))
+        service = "_pop3s._tcp.example.com"
+        names = {service: [srv(service, "localhost", self.port)]}
+        example = load("find_server")
+        asked = []
+
+        def confirmed(candidate: Any) -> bool:
+            asked.append(candidate.host)
+            return len(asked) > 1
+
+        example.confirmed = confirmed
+        for said in ("no server was confirmed", "Stat(count=2"):
+            with redirect_stdout(StringIO()) as output:
+                await example.main(reactor, "ada@example.com", Answers(names))
+            self.assertIn(said, output.getvalue())
+        self.assertEqual(asked, ["localhost"] * 2)
 
     async def test_leave_on_server_prints_each_new_message_once(self) -> None:
         file = str(Path(self.mktemp()).absolute())

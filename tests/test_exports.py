@@ -23,12 +23,14 @@ from pop3connect.client.prefetch import Messages
 
 NAMES = [
     "UID",
+    "Candidate",
     "Capabilities",
     "CommandError",
     "Committed",
     "ConnectError",
     "ConnectionLostError",
     "Connector",
+    "DestinationError",
     "Handle",
     "Listing",
     "LoginError",
@@ -42,13 +44,16 @@ NAMES = [
     "STLSUnavailableError",
     "Secure",
     "Stat",
+    "Stored",
     "TLSError",
     "TLSInfo",
+    "TLSOptions",
     "TimedOutError",
     "UsageError",
     "VerificationError",
     "__version__",
     "connect",
+    "discover",
 ]
 
 MODULES = {
@@ -77,6 +82,16 @@ MODULES = {
         "read_config",
         "take_inventory",
         "whole_content_of",
+    ],
+    "events": [
+        "Closed",
+        "CommandSent",
+        "Connected",
+        "Event",
+        "EventProcedure",
+        "MessageReceived",
+        "ReplyReceived",
+        "Secured",
     ],
     "omnis": [
         "Code",
@@ -110,7 +125,8 @@ SIGNATURE = (
     "endpoint=None, auth='auto', timeout=60.0, connect_timeout=30.0, "
     "max_message_size=None, max_listing=2000000, pipeline=True, "
     "client_certificate=None, "
-    "allow_cleartext=True, utf8=False, capa=True)"
+    "allow_cleartext=True, utf8=False, capa=True, tls=None, pins=None, "
+    "proxy=None, authorize_as=None, events=None)"
 )
 
 METHODS = {
@@ -124,16 +140,18 @@ METHODS = {
     "delete": "(self, number)",
     "reset": "(self)",
     "noop": "(self)",
-    "messages": "(self, numbers=None, ahead=...)",
+    "messages": "(self, numbers=None, ahead=..., into=None, progress=None)",
+    "headers": "(self, numbers=None, lines=0)",
     "capa": "(self)",
     "lang": "(self, tag=None)",
     "utf8": "(self)",
+    "command": "(self, verb, *arguments, multiline=False)",
     "disconnect": "(self)",
     "abort": "(self)",
     "when_closed": "(self)",
 }
 
-PROPERTIES = ["capabilities", "greeting", "login", "server", "tls"]
+PROPERTIES = ["capabilities", "greeting", "is_open", "login", "server", "tls"]
 
 
 def signature(function: object) -> str:
@@ -301,6 +319,7 @@ class ResultTests(SynchronousTestCase):
             (pop3connect.UID, ("number", "uid")),
             (pop3connect.Message, ("number", "content", "error")),
             (pop3connect.Refused, ("number", "content", "error")),
+            (pop3connect.Stored, ("number", "size", "destination", "error")),
         ]:
             self.assertEqual(vars(kind)["_fields"], fields)
 

@@ -11,7 +11,7 @@ import click
 from twisted.trial.unittest import SynchronousTestCase
 
 import pop3connect
-from pop3connect import CommandError, ProtocolError, connect
+from pop3connect import CommandError, ProtocolError, TLSOptions, connect
 from pop3connect.cli import exits
 from pop3connect.cli.access import access_options
 from pop3connect.omnis import words as omnis
@@ -49,7 +49,10 @@ class RemedyTests(SynchronousTestCase):
         self.assertEqual(str(error), "h:110: odd; set secure=1 or secure=2")
 
     def test_each_option_in_an_error_is_an_option_of_connect(self) -> None:
-        known = inspect.signature(connect).parameters
+        known = {
+            *inspect.signature(connect).parameters,
+            *inspect.signature(TLSOptions).parameters,
+        }
         found = set(named_options())
         self.assertIn(Option("secure", 1), found)
         self.assertIn(Option("pipeline", False), found)

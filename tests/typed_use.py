@@ -7,10 +7,14 @@ Whoever has ``mypy --strict`` should need neither a cast nor an ignore.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from email.message import EmailMessage
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from cryptography.x509 import Certificate
 from twisted.application.internet import backoffPolicy
+from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
@@ -18,6 +22,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IReactorTCP,
     IReactorTime,
+    IResolver,
 )
 from twisted.internet.task import Clock
 from typing_extensions import assert_type
@@ -25,10 +30,12 @@ from typing_extensions import assert_type
 import pop3connect.blocking
 from pop3connect import (
     UID,
+    Candidate,
     Capabilities,
     CommandError,
     Committed,
     Connector,
+    DestinationError,
     Handle,
     Listing,
     LoginError,
@@ -38,12 +45,16 @@ from pop3connect import (
     Refused,
     Secure,
     Stat,
+    Stored,
     TimedOutError,
     TLSInfo,
+    TLSOptions,
     connect,
+    discover,
     omnis,
 )
 from pop3connect.blocking import BlockingHandle
+from pop3connect.events import Closed, Event, MessageReceived, ReplyReceived
 from pop3connect.omnis import (
     Code,
     Omnis,
@@ -74,6 +85,62 @@ def opened(endpoint: HostnameEndpoint, show: Callable[[str], None]) -> None:
     connect("pop.example.com", "ada", token, auth="XOAUTH2", timeout=5)
     connect("pop.example.com", "ada", lambda: "secret", max_message_size=10**6)
     connect("pop.example.com", "", "", auth="EXTERNAL", client_certificate="ada.pem")
+    own = ssl.Certificate.loadPEM(b"")
+    for trusted in (b"pem", Path("ca.pem"), own, ssl.platformTrust()):
+        connect("pop.example.com", "ada", "secret", secure=2, cacerts=trusted)
+    root = ssl.trustRootFromCertificates([own])
+    connect("pop.example.com", "ada", "secret", secure=2, cacerts=root)
+    options = TLSOptions(
+        minimum_version="TLSv1.3",
+        ciphers="ECDHE+AESGCM",
+        client_key_password=b"secret",
+        crl=Path("revoked.pem"),
+    )
+    assert_type(options.crl, Path | None)
+    connect("pop.example.com", "ada", "secret", secure=1, tls=options, pins=["x"])
+    connect("pop.example.com", "boss", "secret", pins=("x", "y"), authorize_as="bob")
+    connector = Connector("pop.example.com", tls=options, authorize_as="bob")
+    assert_type(connector.connect("a", "b", authorize_as="eve"), Deferred[Handle])
+
+
+def observed(endpoint: HostnameEndpoint) -> None:
+    """
+    Events, proxies and descriptions.
+    """
+
+    def count(event: Event) -> None:
+        match event:
+            case ReplyReceived(verb=verb, seconds=seconds):
+                assert_type(verb, str | None)
+                assert_type(seconds, float)
+            case MessageReceived(number=number, octets=octets):
+                assert_type(number + octets, int)
+            case Closed():
+                assert_type(event.error, POP3Error | None)
+        assert_type(event.session + event.server, str)
+
+    told: list[Event] = []
+    connect("pop.example.com", "ada", "secret", events=count, endpoint="unix:/pop3")
+    connect("pop.example.com", "ada", "secret", events=told.append)
+    connect("pop.example.com", "ada", "secret", proxy="socks5://proxy")
+    connect("pop.example.com", "ada", "secret", proxy=1080)  # type: ignore[arg-type]
+    connector = Connector("pop.example.com", events=count, proxy=None)
+    assert_type(connector.connect("ada", "secret", events=count), Deferred[Handle])
+    pop3connect.blocking.connect("pop.example.com", "ada", "secret", events=count)
+
+
+async def found(resolver: IResolver, clock: IReactorTime) -> None:
+    """
+    Discovery.
+    """
+    assert_type(discover("ada@example.com"), Deferred[list[Candidate]])
+    for candidate in await discover(
+        "ada@example.com", timeout=5, resolver=resolver, reactor=clock
+    ):
+        assert_type(candidate.secure, Secure)
+        assert_type(candidate.usernames, tuple[str, ...])
+        assert_type(candidate.in_domain, bool)
+        connect(candidate.server, candidate.usernames[0], "secret", None, 1)
 
 
 async def session(handle: Handle, consumer: IConsumer) -> None:
@@ -106,6 +173,25 @@ async def session(handle: Handle, consumer: IConsumer) -> None:
         if isinstance(message, Refused):
             assert_type(message.error, POP3Error)
         assert_type(message.number, int)
+    async for item in handle.messages(into=lambda _: BytesIO()):
+        assert_type(item, Stored | Refused)
+        if item.error is None:
+            assert_type(item, Stored)
+            assert_type(item.size, int)
+            item.destination.close()
+        elif isinstance(item.error, DestinationError):
+            assert_type(item.error.number, int | None)
+    handle.messages([1], into=lambda _: consumer, progress=lambda n, done, of: None)
+    handle.messages(into="folder")  # type: ignore[call-overload]
+    async for header in handle.headers([1], lines=5):
+        assert_type(header, Message | Refused)
+        if header.error is None:
+            assert_type(header.subject + header.sender + header.date, str)
+            mail: EmailMessage = header.parse()
+            mail.get_content()
+    assert_type(await handle.command("XTND", "A"), str)
+    assert_type(await handle.command("XLIST", multiline=True), bytes)
+    assert_type(handle.is_open, bool)
     stored: list[bytes] = [
         message.content async for message in handle.messages() if message.error is None
     ]
@@ -140,6 +226,7 @@ async def looked_at(opening: Deferred[Handle]) -> None:
         if handle.tls is not None:
             assert_type(handle.tls, TLSInfo)
             assert_type(handle.tls.verified, bool)
+            assert_type(handle.tls.verified_by, str | None)
             assert_type(handle.tls.peer_certificate, Certificate | None)
 
 
@@ -175,6 +262,12 @@ def blocked() -> None:
             assert_type(message, Message | Refused)
             if message.error is None:
                 assert_type(message.content, bytes)
+        for item in handle.messages(into=lambda _: BytesIO()):
+            assert_type(item, Stored | Refused)
+        for header in handle.headers():
+            assert_type(header, Message | Refused)
+        assert_type(handle.command("XTND"), str)
+        assert_type(handle.command("XLIST", multiline=True), bytes)
         assert_type(handle.disconnect(), Committed)
 
 

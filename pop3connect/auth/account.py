@@ -33,6 +33,7 @@ class Account:
         Twisted.
     :ivar allow_cleartext: whether a password may be sent without TLS.
     :ivar capa: whether CAPA may be asked.
+    :ivar authorize_as: whose mailbox to open; ``""``: that of ``username``.
     :ivar certificate: whether a client certificate was given.
     """
 
@@ -44,10 +45,13 @@ class Account:
     allow_cleartext: bool = True
     certificate: bool = False
     capa: bool = True
+    authorize_as: str = ""
 
     def secrets(self, password: str) -> list[bytes]:
         """Return the forms in which a server may repeat a password."""
-        return forms(Credentials(self.username, Secret(password)))
+        return forms(
+            Credentials(self.username, Secret(password), authorize_as=self.authorize_as)
+        )
 
     async def ask_password(self, *, refresh: bool) -> Secret:
         """

@@ -83,6 +83,7 @@ class Attempting:
 
     :ivar timestamp: of the greeting, for APOP; ``None`` if it has no timestamp.
     :ivar authenticator: the caller's ``IClientAuthentication``, if there is one.
+    :ivar authorize_as: whose mailbox to open; ``""``: that of ``username``.
     :ivar exposed: whether the last attempt has sent something made of the password.
     """
 
@@ -91,6 +92,7 @@ class Attempting:
     capabilities: Capabilities
     timestamp: bytes | None = None
     authenticator: Any = None
+    authorize_as: str = ""
     exposed: bool = attrs.field(default=False, init=False)
 
     async def make(self, attempt: Attempt, secret: Secret) -> Outcome:
@@ -109,6 +111,7 @@ class Attempting:
             host=server.host,
             port=server.port,
             binding=attempt.binding,
+            authorize_as=self.authorize_as,
         )
         details: dict[str, str] = {}
         try:

@@ -28,6 +28,7 @@ from ..sansio.commands import Capa, Stls, Utf8, check_text
 from .account import Account
 from .attempt import Attempting, plugged_name
 from .policy import (
+    AUTHORIZING,
     NO_PASSWORD,
     Attempt,
     Outcome,
@@ -239,6 +240,7 @@ class _Authentication:
             self._capabilities,
             self._timestamp,
             None if isinstance(self._account.auth, str) else self._account.auth,
+            self._account.authorize_as,
         )
         known = self._protocol.protection.known_binding()
         tried = [] if before is None else before.tried
@@ -308,6 +310,7 @@ class _Authentication:
                 bindable=bool(self._bindings),
                 challenge=self._timestamp is not None,
                 certificate=account.certificate,
+                authorizes=bool(account.authorize_as),
             )
         if not names:
             raise self._nothing_in_common()
@@ -339,6 +342,15 @@ class _Authentication:
 
     def _nothing_in_common(self) -> UsageError:
         offered = self._capabilities.sasl
+        if self._account.authorize_as:
+            return self._usage(
+                " needs a mechanism that carries an authorization identity, which are "
+                f"{', '.join(AUTHORIZING)}; the server offers SASL "
+                f"{' '.join(offered) or 'with no mechanism'}, and none of them can be "
+                "used here",
+                None if self._protocol.protection.info is not None else USE_TLS,
+                Option("authorize_as"),
+            )
         text = (
             "the server and this client have no login mechanism in common; the server "
             f"offers SASL {' '.join(offered) or 'with no mechanism'}"

@@ -14,14 +14,17 @@ import attrs
 from ..errors import CommandError, UsageError
 from ..remedies import Option
 from ..results import Capabilities
+from ..sansio.commands import check_text
 from .sasl import BAD_CREDENTIALS, MECHANISMS, SCRAM, SCRAM_PLUS, ChannelBinding
 
 __all__ = [
+    "AUTHORIZING",
     "NO_PASSWORD",
     "Attempt",
     "Outcome",
     "Verdict",
     "check_auth",
+    "check_authorize_as",
     "choose",
     "names_cyrus",
     "next_attempt",
@@ -32,6 +35,9 @@ __all__ = [
 
 NO_PASSWORD = ("EXTERNAL", "ANONYMOUS")
 """Mechanisms that use no password."""
+
+AUTHORIZING = ("PLAIN", "SCRAM", "EXTERNAL", "OAUTHBEARER")
+"""The mechanisms that carry an authorization identity, for people."""
 
 
 @attrs.frozen
@@ -117,6 +123,7 @@ def choose(
     bindable: bool,
     challenge: bool,
     certificate: bool,
+    authorizes: bool = False,
 ) -> list[str]:
     """
     Return the mechanisms to try, the best first; an empty list if none is common.
@@ -126,9 +133,25 @@ def choose(
     :param bindable: whether there is a channel to bind to.
     :param challenge: whether the greeting had a timestamp, for APOP.
     :param certificate: whether a client certificate was given.
+    :param authorizes: whether an authorization identity must be carried.
     """
     if auth != "auto":
         return [auth]
+    names = _choose_freely(capabilities, protected, bindable, challenge, certificate)
+    return [name for name in names if not authorizes or _authorizes(name)]
+
+
+def _authorizes(name: str) -> bool:
+    return name in MECHANISMS and MECHANISMS[name].authorizes
+
+
+def _choose_freely(
+    capabilities: Capabilities,
+    protected: bool,
+    bindable: bool,
+    challenge: bool,
+    certificate: bool,
+) -> list[str]:
     offered = capabilities.sasl
     if not protected:
         # Mechanisms that prove knowledge of the password come before USER, which sends
@@ -181,6 +204,24 @@ def check_auth(auth: Any) -> str:
             option=Option("auth", auth),
         )
     return name
+
+
+def check_authorize_as(authorize_as: str, auth: Any) -> None:
+    """
+    Check an authorization identity.
+
+    :param auth: as `check_auth` returns it, or an ``IClientAuthentication``.
+    :raises UsageError: it cannot be sent, or not by this mechanism.
+    """
+    check_text("authorization identity (authorize_as)", authorize_as)
+    if auth == "auto" or (isinstance(auth, str) and _authorizes(auth)):
+        return
+    mechanism = auth if isinstance(auth, str) else "a mechanism of your own"
+    raise UsageError(
+        f" cannot be used with {mechanism}, which carries no authorization identity; "
+        f"use 'auto', {', '.join(AUTHORIZING)}",
+        option=Option("authorize_as"),
+    )
 
 
 # -- channel bindings

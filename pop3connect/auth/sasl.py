@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -76,6 +76,7 @@ class Credentials:
         the flag ``y`` if there is one ("this client could bind"), else ``n`` (RFC 5802
         section 6).
     :ivar nonce: of SCRAM, where it must be known before; else a random one.
+    :ivar authorize_as: whose mailbox to open; ``""``: that of ``username``.
     """
 
     username: str
@@ -84,6 +85,12 @@ class Credentials:
     port: int = 0
     binding: ChannelBinding | None = attrs.field(default=None, repr=False)
     nonce: str | None = None
+    authorize_as: str = ""
+
+
+def _saslname(name: str) -> str:
+    """Return a name as it stands between commas (RFC 5802 section 5.1)."""
+    return name.replace("=", "=3D").replace(",", "=2C")
 
 
 def _octets(text: str) -> SecretBytes:
@@ -109,6 +116,7 @@ class Mechanism:
     :cvar needs_tls: whether it must not be used without TLS at all.
     :cvar oauth: whether the password is a token.
     :cvar early: whether the initial response may go with the AUTH command.
+    :cvar authorizes: whether it carries an authorization identity.
     :ivar tentative: whether nothing made of the password has been sent yet, and a
         server may refuse because it does not understand what was sent.
     """
@@ -118,6 +126,7 @@ class Mechanism:
     needs_tls = False
     oauth = False
     early = True
+    authorizes = False
     tentative = False
 
     def __init__(self, credentials: Credentials) -> None:
@@ -156,12 +165,12 @@ class Plain(Mechanism):
     """PLAIN (RFC 4616)."""
 
     name = "PLAIN"
-    cleartext = True
+    cleartext = authorizes = True
 
     def initial(self) -> bytes:
         """Return the only message."""
         who = self.credentials
-        return _octets(f"\0{who.username}\0{who.password}")
+        return _octets(f"{who.authorize_as}\0{who.username}\0{who.password}")
 
 
 class Login(Mechanism):
@@ -217,6 +226,8 @@ _ERRORS = (
 class Scram(Mechanism):
     """SCRAM (RFC 5802, 7677), with channel binding where its name ends in -PLUS."""
 
+    authorizes = True
+
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
         self._bound = self.name.endswith("-PLUS")
@@ -237,6 +248,8 @@ class Scram(Mechanism):
             # its data; OpenSSL can.  So the name is put in place afterwards.
             kind, data = who.binding
             stand_in = ("tls-server-end-point", data)
+        flag = f"p={kind}" if self._bound else "n" if who.binding is None else "y"
+        header = f"{flag},,"
         try:
             client = ScramClient(
                 [self.name],
@@ -246,11 +259,15 @@ class Scram(Mechanism):
                 channel_binding=stand_in,
                 c_nonce=who.nonce,
             )
+            if who.authorize_as:
+                header = f"{flag},a={_saslname(who.authorize_as)},"
+                client.gs2_header = _gs2_header(client.gs2_header, header)
         except ScramException:
             client = None
-        if client is not None and self._bound:
-            client.gs2_header.cb_name = kind
-            if str(client.gs2_header) != f"p={kind},,":
+        if client is not None:
+            if self._bound:
+                client.gs2_header.cb_name = kind
+            if str(client.gs2_header) != header:
                 client = None
         if client is not None:
             return client
@@ -305,6 +322,16 @@ class Scram(Mechanism):
     def failure(self) -> Mapping[str, str]:
         """Return the error that the server named (RFC 5802 section 7)."""
         return self._failure
+
+
+def _gs2_header(scramps: Any, header: str) -> Any:
+    """Return a header of scramp, which has no authorization identity, with one."""
+    methods = {
+        "__str__": lambda _: header,
+        "__bytes__": lambda _: header.encode(),
+    }
+    made = type("Gs2Header", (type(scramps),), methods)
+    return made(scramps.gs2_char, scramps.cb_name)
 
 
 def _check_iterations(server_first: bytes) -> None:
@@ -376,16 +403,17 @@ class OAuthBearer(XOAuth2):
     """OAUTHBEARER (RFC 7628); the password is an access token."""
 
     name = "OAUTHBEARER"
-    early = True
+    early = authorizes = True
 
     _last_word = b"\1"
 
     def initial(self) -> bytes:
         """Return the only message."""
         who = self.credentials
-        name = who.username.replace("=", "=3D").replace(",", "=2C")
+        # RFC 7628 section 3.1: the token says who logs in, this whose mailbox it is.
+        name = who.authorize_as or who.username
         return _octets(
-            f"n,a={name},\1host={who.host}\1port={who.port}\1"
+            f"n,a={_saslname(name)},\1host={who.host}\1port={who.port}\1"
             f"auth=Bearer {who.password}\1\1"
         )
 
@@ -394,10 +422,12 @@ class External(Mechanism):
     """EXTERNAL (RFC 4422 appendix A): the client certificate proves the identity."""
 
     name = "EXTERNAL"
+    authorizes = True
 
     def initial(self) -> bytes:
-        """Return the user name."""
-        return _octets(self.credentials.username)
+        """Return the name that the certificate's owner wants to act as."""
+        who = self.credentials
+        return _octets(who.authorize_as or who.username)
 
 
 class Anonymous(Mechanism):

@@ -4,21 +4,33 @@ Hands messages from the reactor's thread to a blocking one, in bounded amounts.
 
 from __future__ import annotations
 
+import io
 import threading
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
 from ..client.prefetch import Messages
-from ..errors import POP3Error
+from ..client.streaming import Progress, destination_failed
+from ..errors import POP3Error, UsageError
 from ..files import Writable, write_all
-from ..results import Message, Refused
-from .reactor_thread import Call, ReactorThread
+from ..results import Message, Refused, Stored
+from .reactor_thread import ReactorThread
 
-__all__ = ["BATCH", "HELD", "Batches", "FileConsumer"]
+__all__ = [
+    "BATCH",
+    "HELD",
+    "Backlog",
+    "Batches",
+    "FileConsumer",
+    "Files",
+    "check_file",
+]
 
 HELD = 1024 * 1024
 """Bytes of a message that may wait to be written; beyond that the server is paused."""
@@ -26,41 +38,60 @@ HELD = 1024 * 1024
 BATCH = 1024 * 1024
 """Bytes of messages that go from one thread to the other at once."""
 
-_Item = Message | Refused
+_Item = Message | Refused | Stored
 
 
-@implementer(IConsumer)
-class FileConsumer:
+class Hand(Protocol):
+    """Lets the thread that waits run a function."""
+
+    def hand(self, work: Callable[[], object], /) -> None:
+        """Let it run this, after what it was handed before."""
+
+
+def check_file(destination: object) -> None:
     """
-    Lets the thread that waits for a message write it, piece by piece, to a file.
+    Check that this can be written to in the thread that waits.
 
-    A slow disk then pauses the server that sends the message, and blocks neither the
-    reactor nor its other sessions.
+    :raises UsageError: it is not a binary file.
+    """
+    if isinstance(destination, io.TextIOBase) or not hasattr(destination, "write"):
+        raise UsageError(
+            "destination is a file open for writing in binary mode ('wb'), not "
+            f"{type(destination).__name__}"
+        )
+
+
+class Backlog:
+    """
+    The bytes that wait to be written, of one message after another.
+
+    Pauses the producer of the current message while there are too many.
     """
 
-    def __init__(self, thread: ReactorThread, call: Call[Any], file: Writable) -> None:
+    def __init__(self, thread: ReactorThread) -> None:
         self._thread = thread
-        self._call = call
-        self._file = file
         self._producer: IPushProducer | None = None
         # Shared by both threads.
         self._lock = threading.Lock()
         self._held = 0
         self._full = False
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    # -- in the reactor's thread
+
+    def begin(self, producer: Any) -> None:
         """Remember the producer, to pause it."""
         self._producer = producer
+        if self._full:
+            producer.pauseProducing()
 
-    def unregisterProducer(self) -> None:
+    def end(self) -> None:
         """Forget the producer: the message has ended."""
         self._producer = None
 
-    def write(self, data: bytes) -> None:
-        """Hand a piece on, and pause the producer if too many bytes wait."""
-        self._call.hand(partial(self._write, data))
+    def add(self, octets: int) -> None:
+        """Count what was handed over, and pause the producer if that is too much."""
         with self._lock:
-            self._held += len(data)
+            self._held += octets
             if self._full or self._held < HELD:
                 return
             self._full = True
@@ -74,14 +105,173 @@ class FileConsumer:
 
     # -- in the thread that waits
 
-    def _write(self, data: bytes) -> None:
-        write_all(self._file, data)
+    def written(self, octets: int) -> None:
+        """Count what waits no more, and let the producer go on if that is enough."""
         with self._lock:
-            self._held -= len(data)
+            self._held -= octets
             if not self._full or self._held > HELD // 2:
                 return
             self._full = False
         self._thread.post(self._resume)
+
+
+@implementer(IConsumer)
+class FileConsumer:
+    """
+    Lets the thread that waits for a message write it, piece by piece, to a file.
+
+    A slow disk then pauses the server that sends the message, and blocks neither the
+    reactor nor its other sessions.
+
+    :param hand: hands the pieces to that thread.
+    :param backlog: counts them.
+    :ivar file: the file.
+    """
+
+    def __init__(self, hand: Hand, file: Writable, backlog: Backlog) -> None:
+        self._hand = hand
+        self._backlog = backlog
+        self.file = file
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Remember the producer, to pause it."""
+        self._backlog.begin(producer)
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer: the message has ended."""
+        self._backlog.end()
+
+    def write(self, data: bytes) -> None:
+        """Hand a piece on, and pause the producer if too many bytes wait."""
+        self._hand.hand(partial(self._write, data))
+        self._backlog.add(len(data))
+
+    # -- in the thread that waits
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_all(self.file, data)
+        finally:
+            self._backlog.written(len(data))
+
+
+class _Chosen:
+    """
+    A file that the thread which waits chooses and writes.  Nothing here raises.
+
+    An exception fails the message and no other; the rest of it is dropped.
+
+    :ivar file: what ``into`` returned.
+    :ivar error: what ``into``, the file or ``progress`` has raised.
+    """
+
+    def __init__(self, number: int, into: Callable[[int], Any]) -> None:
+        self._number = number
+        self._into = into
+        self.file: Any = None
+        self.error: BaseException | None = None
+
+    def choose(self) -> None:
+        """Call ``into``."""
+        self._try(self._choose)
+
+    def _choose(self) -> None:
+        self.file = self._into(self._number)
+        check_file(self.file)
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        self._try(lambda: write_all(self.file, data))
+
+    def report(self, progress: Progress, done: int, expected: int | None) -> None:
+        """Call ``progress``."""
+        self._try(lambda: progress(self._number, done, expected))
+
+    def _try(self, work: Callable[[], object]) -> None:
+        if self.error is not None:
+            return
+        try:
+            work()
+        except BaseException as error:
+            self.error = error
+            if not isinstance(error, Exception):
+                # Ctrl-C, which is not about this message.
+                raise
+
+
+class Files:
+    """
+    Lets the thread that takes messages write them to files, which it chooses.
+
+    It does so whenever it waits for something in the reactor's thread, whatever that
+    is: a command within its loop is answered behind the message that is being written.
+
+    :param into: see `pop3connect.Handle.messages`; so is ``progress``.
+    :ivar ident: the thread.
+    """
+
+    def __init__(
+        self,
+        thread: ReactorThread,
+        into: Callable[[int], Any],
+        progress: Progress | None,
+    ) -> None:
+        self.ident = threading.get_ident()
+        self._thread = thread
+        self._backlog = Backlog(thread)
+        self._into = into
+        self._progress = progress
+        self._queue: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._working = False
+        # The message that is being received.
+        self._current: _Chosen | None = None
+
+    # -- in the reactor's thread
+
+    def hand(self, work: Callable[[], object]) -> None:
+        """Let the thread do this, after all that was handed to it before."""
+        self._queue.put(work)
+        self._thread.wake(self)
+
+    def into(self, number: int) -> FileConsumer:
+        """Return what takes a message."""
+        chosen = self._current = _Chosen(number, self._into)
+        self.hand(chosen.choose)
+        return FileConsumer(self, chosen, self._backlog)
+
+    def progress(self, number: int, done: int, expected: int | None) -> None:
+        """Report what was written, when it was."""
+        if self._progress is not None and self._current is not None:
+            report = self._current.report
+            self.hand(partial(report, self._progress, done, expected))
+
+    # -- in the thread that takes the messages
+
+    def work(self) -> None:
+        """Write what there is to write."""
+        if self._working:
+            # ``into`` or a file calls the handle: nothing is written within that.
+            return
+        self._working = True
+        try:
+            while True:
+                self._queue.get_nowait()()
+        except Empty:
+            pass
+        finally:
+            self._working = False
+
+    def settle(self, item: Any, server: str) -> Stored | Refused:
+        """Return an item as the caller sees it, when its message was written."""
+        if not isinstance(item, Stored):
+            refused: Refused = item
+            return refused
+        self.work()
+        chosen: _Chosen = item.destination.file
+        if chosen.error is None:
+            return item._replace(destination=chosen.file)
+        error = destination_failed(server, item.number, chosen.error)
+        return Refused(item.number, None, error)
 
 
 class Batches:
@@ -91,11 +281,14 @@ class Batches:
     Each crossing costs more than reading a small message.  All methods belong to the
     reactor's thread.
 
+    :param begin: returns the messages; called when the first is taken.
     :param most: the largest number of messages in a batch.
     """
 
-    def __init__(self, messages: Messages, most: int) -> None:
-        self._messages = messages
+    def __init__(self, begin: Callable[[], Messages[Any]], most: int) -> None:
+        self._begin = begin
+        self._messages: Messages[Any] | None = None
+        self._stopped = False
         self._most = most
         # The next message, if it was requested and not taken yet.
         self._next: Deferred[_Item | None] | None = None
@@ -111,7 +304,9 @@ class Batches:
         """
         batch: list[_Item] = []
         octets = 0
-        while self._error is None:
+        if self._messages is None and not self._stopped:
+            self._messages = self._begin()
+        while self._error is None and self._messages is not None:
             coming = self._next or Deferred.fromCoroutine(_next(self._messages))
             if batch and not coming.called:
                 self._next = coming
@@ -125,7 +320,7 @@ class Batches:
             if message is None:
                 break
             batch.append(message)
-            octets += len(message.content or b"")
+            octets += len(getattr(message, "content", None) or b"")
             if len(batch) >= self._most or octets >= BATCH:
                 break
         if self._error is not None and not batch:
@@ -137,8 +332,11 @@ class Batches:
         if self._next is not None:
             self._next.addErrback(lambda _: None)
             self._next.cancel()
-        await self._messages.aclose()
+        self._stopped = True
+        if self._messages is not None:
+            await self._messages.aclose()
 
 
-async def _next(messages: Messages) -> _Item | None:
-    return await anext(messages, None)
+async def _next(messages: Messages[Any]) -> _Item | None:
+    item: _Item | None = await anext(messages, None)
+    return item

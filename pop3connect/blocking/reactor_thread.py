@@ -45,6 +45,16 @@ class Session(Protocol):
         """Return a Deferred that fires when it is closed."""
 
 
+class Worker(Protocol):
+    """Has work for one thread, whatever that thread waits for."""
+
+    ident: int
+    """Which thread; see `threading.get_ident`."""
+
+    def work(self) -> object:
+        """Do it; called in that thread."""
+
+
 class ReactorThread:
     """
     A reactor that runs in a thread, as other threads see it.
@@ -61,6 +71,10 @@ class ReactorThread:
         self._stopped = False
         self._watching = False
         self._sessions: set[Session] = set()
+        self._workers: list[Worker] = []
+        # The calls that a thread waits for: more than one if it makes one within
+        # another's work.
+        self._waiting: dict[int, list[Call[Any]]] = {}
 
     @classmethod
     def find(cls, reactor: Any = None) -> ReactorThread:
@@ -144,6 +158,36 @@ class ReactorThread:
         self._sessions.add(session)
         session.when_closed().addCallback(lambda _: self._sessions.discard(session))
 
+    def employ(self, worker: Worker) -> None:
+        """Let a thread work whenever it waits for a call, until `dismiss`."""
+        self._workers.append(worker)
+
+    def dismiss(self, worker: Worker) -> None:
+        """Do not let its thread work any more."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def wake(self, worker: Worker) -> None:
+        """Let a thread work now, if it waits for a call; else it will when it does."""
+        calls = self._waiting.get(worker.ident)
+        if calls:
+            calls[-1].hand(worker.work)
+
+    def waits(self, call: Call[Any]) -> None:
+        """Note that a thread waits for this call."""
+        self._waiting.setdefault(call.ident, []).append(call)
+        for worker in self._workers:
+            if worker.ident == call.ident:
+                call.hand(worker.work)
+
+    def waits_no_more(self, call: Call[Any]) -> None:
+        """Note that the call has ended."""
+        calls = self._waiting.get(call.ident, [])
+        if call in calls:
+            calls.remove(call)
+        if not calls:
+            self._waiting.pop(call.ident, None)
+
     def _stop(self) -> Deferred[None]:
         with self._lock:
             self._stopped = True
@@ -164,10 +208,13 @@ class Call(Generic[T]):
 
     While it waits, that thread runs the functions handed to it: those that may block,
     or belong to the caller.
+
+    :ivar ident: which thread.
     """
 
     def __init__(self, thread: ReactorThread) -> None:
         self._thread = thread
+        self.ident = threading.get_ident()
         # Functions that the waiting thread runs; None: the call has ended.
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._answer: Deferred[T] | None = None
@@ -244,6 +291,7 @@ class Call(Generic[T]):
         self._ended = True
         self._outcome = outcome
         self._thread.unregister(self)
+        self._thread.waits_no_more(self)
         self._work.put(None)
 
     def cancel(self, reason: Exception) -> None:
@@ -262,6 +310,7 @@ class Call(Generic[T]):
         if self._ended:
             return
         self._thread.watch()
+        self._thread.waits(self)
         self._answer = maybeDeferred(function)
         self._answer.addBoth(self.end)
 

@@ -12,18 +12,19 @@ The reactor runs in a thread in the background.  If none runs, crochet starts it
 from __future__ import annotations
 
 import inspect
-import io
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from twisted.internet.defer import Deferred
 
 from .. import api
 from ..address import ServerAddress
-from ..client.prefetch import AHEAD
+from ..client.prefetch import AHEAD, Messages
+from ..client.streaming import Progress
 from ..errors import UsageError
 from ..files import Writable
 from ..handle import Handle
@@ -36,8 +37,9 @@ from ..results import (
     Message,
     Refused,
     Stat,
+    Stored,
 )
-from .handover import Batches, FileConsumer
+from .handover import Backlog, Batches, FileConsumer, Files, check_file
 from .reactor_thread import Call, ReactorThread
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ def connect(given: inspect.BoundArguments) -> BlockingHandle:
     :param password: a callable is called in the thread that called this function, so
         it may block.
     :param stsproc: called in the reactor's thread; it must not block.
+    :param events: likewise.
     :param reactor: one that runs in another thread; it also has to provide
         ``IReactorCore`` and ``IReactorFromThreads``.  Default: the global one, which is
         started in the background if it does not run.
@@ -138,14 +141,15 @@ class BlockingHandle:
     the command; in the middle of a message that ends the session.
 
     A handle must be closed, by `disconnect` or `abort`; ``with`` does it.  A forgotten
-    handle is aborted when it is garbage collected, or when the program ends.
+    handle is aborted when it is garbage collected, with a `ResourceWarning`, or when
+    the program ends.
     """
 
     def __init__(self, handle: Handle, thread: ReactorThread) -> None:
         self._handle = handle
         self._thread = thread
         thread.keep(handle)
-        forgotten = weakref.finalize(self, thread.post, handle.abort)
+        forgotten = weakref.finalize(self, _forget, thread, handle)
         # By then the reactor has stopped, and has closed it.
         forgotten.atexit = False
         # A closed session needs no finalizer; a KeyboardInterrupt within one is lost.
@@ -161,6 +165,11 @@ class BlockingHandle:
     def server(self) -> ServerAddress:
         """The server, as it was given to `connect`."""
         return self._handle.server
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent; not after `disconnect` or the end."""
+        return self._handle.is_open
 
     @property
     def greeting(self) -> str:
@@ -226,25 +235,45 @@ class BlockingHandle:
         """
         if destination is None:
             return self._thread.call(self._handle.retrieve, number)
-        if isinstance(destination, io.TextIOBase) or not hasattr(destination, "write"):
-            raise UsageError(
-                f"destination is a file open for writing in binary mode ('wb'), not "
-                f"{type(destination).__name__}",
-                server=str(self.server),
-                verb="RETR",
-                number=number,
-            )
+        try:
+            check_file(destination)
+        except UsageError as error:
+            error.server = str(self.server)
+            raise error.about("RETR", number) from None
         call = Call[int](self._thread)
-        pieces = FileConsumer(self._thread, call, destination)
+        pieces = FileConsumer(call, destination, Backlog(self._thread))
         return call.run(self._handle.retrieve, number, pieces)
 
     def top(self, number: int, lines: int = 0) -> bytes:
         """Fetch the header of a message and up to ``lines`` lines of its body (TOP)."""
         return self._thread.call(self._handle.top, number, lines)
 
+    @overload
     def messages(
-        self, numbers: Iterable[int] | None = None, ahead: int = AHEAD
-    ) -> Generator[Message | Refused, None, None]:
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        into: None = None,
+        progress: None = None,
+    ) -> Generator[Message | Refused, None, None]: ...
+
+    @overload
+    def messages(
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        *,
+        into: Callable[[int], Writable],
+        progress: Progress | None = None,
+    ) -> Generator[Stored | Refused, None, None]: ...
+
+    def messages(
+        self,
+        numbers: Iterable[int] | None = None,
+        ahead: int = AHEAD,
+        into: Callable[[int], Writable] | None = None,
+        progress: Progress | None = None,
+    ) -> Generator[Any, None, None]:
         """
         Iterate over messages in order; the next ones are fetched meanwhile.
 
@@ -252,8 +281,16 @@ class BlockingHandle:
         :param ahead: the largest number of messages that are fetched before they are
             taken.  Up to 1 MiB of messages, and at most ``ahead``, are handed to this
             thread at once.
+        :param into: called with the number of each message when the server has begun to
+            send it; returns a file, as ``destination`` of `retrieve`.  It, the file
+            and ``progress`` are called in this thread, while it waits for a message or
+            for another method of the handle.  They must not use this handle.
+        :param progress: with ``into``: called after each piece with the number of the
+            message, the bytes written of it, and its size, as LIST says, or ``None`` if
+            LIST was not read because ``numbers`` was given.
 
-        The items are `Message`, or `Refused` if the server refuses one.  An error that
+        The items are `Message`, or `Refused` if the server refuses one; with ``into``
+        they are `Stored` or `Refused`, as for `Handle.messages`.  An error that
         ends the session is raised.  The loop may be left early.  Other methods may be
         called in it; their commands are sent after those for the messages that have
         been requested.  An iterator is for one thread.
@@ -261,7 +298,49 @@ class BlockingHandle:
         if numbers is not None:
             # The iterable may block, so not in the reactor's thread.
             numbers = tuple(numbers)
-        batches = Batches(self._handle.messages(numbers, ahead), ahead)
+        if not callable(into):
+            # What is not a function is refused there.
+            begin = partial(
+                self._handle.messages, numbers, ahead, into=into, progress=progress
+            )
+            yield from self._taken(begin, ahead)
+            return
+        files = Files(self._thread, into, progress)
+        begin = partial(
+            self._handle.messages,
+            numbers,
+            ahead,
+            into=files.into,
+            # What is not a function is refused there, too.
+            progress=files.progress if callable(progress) else progress,
+        )
+        server = str(self.server)
+        self._thread.post(self._thread.employ, files)
+        try:
+            for item in self._taken(begin, ahead):
+                yield files.settle(item, server)
+        finally:
+            self._thread.post(self._thread.dismiss, files)
+
+    def headers(
+        self, numbers: Iterable[int] | None = None, lines: int = 0
+    ) -> Generator[Message | Refused, None, None]:
+        """
+        Iterate over the headers of messages in order, as `messages` does (TOP).
+
+        :param numbers: which ones; ``None``: all that LIST names.
+        :param lines: how many lines of the text follow each header.
+        :raises UsageError: the server does not offer TOP (RFC 2449 section 6.1).
+        """
+        if numbers is not None:
+            numbers = tuple(numbers)
+        yield from self._taken(partial(self._handle.headers, numbers, lines), AHEAD)
+
+    def _taken(
+        self, begin: Callable[[], Messages[Any]], most: int
+    ) -> Generator[Any, None, None]:
+        """Take items from the reactor's thread, in batches."""
+        batches = Batches(begin, most)
         take = partial(_run, batches.take)
         try:
             while batch := self._thread.call(take):
@@ -311,6 +390,35 @@ class BlockingHandle:
         """Make sure that the session is in UTF-8 mode (RFC 6856 section 2)."""
         self._thread.call(self._handle.utf8)
 
+    @overload
+    def command(
+        self, verb: str, *arguments: str, multiline: Literal[False] = False
+    ) -> str: ...
+
+    @overload
+    def command(
+        self, verb: str, *arguments: str, multiline: Literal[True]
+    ) -> bytes: ...
+
+    def command(
+        self, verb: str, *arguments: str, multiline: bool = False
+    ) -> str | bytes:
+        """
+        Send a command of a provider's extension, such as ``XTND``.
+
+        :param arguments: each without CR, LF and NUL.
+        :param multiline: whether a body follows ``+OK``.
+        :return: the text behind ``+OK``, printable; with ``multiline`` the body.
+        """
+        ask: Callable[[], Any] = partial(
+            self._handle.command,
+            verb,
+            *arguments,
+            multiline=multiline,
+        )
+        answer: str | bytes = self._thread.call(ask)
+        return answer
+
     def disconnect(self) -> Committed:
         """
         End the session (QUIT): the only thing that makes deletions real.
@@ -348,6 +456,17 @@ class BlockingHandle:
             # Ctrl-C while it waited: the session must not go on in the background.
             self._thread.post(self._handle.abort)
             raise
+
+
+def _forget(thread: ReactorThread, handle: Handle) -> None:
+    """Abort a session that no code can end any more; in any thread."""
+    thread.post(handle.abort)
+    warnings.warn(
+        f"{handle.server}: a handle was forgotten while its session was open; use "
+        "'with', or call disconnect() or abort()",
+        ResourceWarning,
+        stacklevel=2,
+    )
 
 
 def _run(function: Callable[[], Any]) -> Deferred[Any]:

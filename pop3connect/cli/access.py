@@ -4,10 +4,11 @@ The options that all commands have: the server, the user and the protection.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -17,8 +18,20 @@ from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
 from ..connector import MAX_SECONDS, Connector
 from ..errors import UsageError
+from ..proxy import ProxyAddress, from_environment
+from ..redaction import hidden
+from ..tls.options import VERSIONS, TLSOptions
 
-__all__ = ["Access", "access_options"]
+if TYPE_CHECKING:
+    # Not imported for a plain session, because OpenSSL takes time.
+    from ..tls.trust import Trust
+
+__all__ = ["KEY_PASSWORD_VARIABLE", "Access", "access_options"]
+
+KEY_PASSWORD_VARIABLE = "POP3CONNECT_CLIENT_KEY_PASSWORD"  # noqa: S105 - its name
+
+FROM_ENVIRONMENT = "env"
+"""The value of --proxy for the proxy that the environment names."""
 
 _WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
 
@@ -39,6 +52,12 @@ class Access:
     capa: bool
     allow_cleartext: bool
     client_certificate: str | None
+    pins: tuple[str, ...]
+    crl: str | None
+    minimum_version: str
+    ciphers: str | None
+    authorize_as: str | None
+    proxy: str | None
     password_command: str | None
     keyring: bool
     trace: bool
@@ -56,6 +75,45 @@ class Access:
         except UsageError as error:
             raise click.UsageError(str(error)) from error
 
+    @property
+    def mailbox(self) -> str | None:
+        """Whose mailbox it is: that of --authorize-as, or of --user."""
+        return self.authorize_as or self.user
+
+    @property
+    def checks(self) -> bool:
+        """Whether the server must prove its identity."""
+        return self.verify or bool(self.pins)
+
+    @property
+    def trust(self) -> Trust | None:
+        """
+        The certificates to trust; ``None``: none are checked.
+
+        :raises pop3connect.UsageError: there is no such folder or file.
+        """
+        from ..tls.trust import Trust
+
+        if not self.verify:
+            return None
+        return Trust.choose(self.cacerts, self.system_trust, os.environ)
+
+    @property
+    def tls_options(self) -> TLSOptions:
+        """
+        How TLS is used.
+
+        :raises pop3connect.UsageError: an option cannot be used.
+        """
+        # The variable may be there for other commands.
+        password = os.environ.get(KEY_PASSWORD_VARIABLE) or None
+        return TLSOptions(
+            minimum_version=self.minimum_version,
+            ciphers=self.ciphers,
+            client_key_password=password if self.client_certificate else None,
+            crl=self.crl,
+        )
+
     def connector(self, **options: Any) -> Connector:
         """
         Return what opens sessions with the server.
@@ -63,6 +121,7 @@ class Access:
         :param options: those of `Connector` that are not among the common ones.
         :raises pop3connect.UsageError: as `Connector`.
         """
+        tls = self.tls_options
         return Connector(
             self.server,
             secure=self.secure,
@@ -74,6 +133,10 @@ class Access:
             pipeline=self.pipeline,
             capa=self.capa,
             client_certificate=self.client_certificate,
+            tls=None if tls == TLSOptions() else tls,
+            pins=self.pins or None,
+            authorize_as=self.authorize_as,
+            proxy=self.proxy,
             **options,
         )
 
@@ -95,7 +158,37 @@ def _auth(context: click.Context, parameter: click.Parameter, value: str) -> str
         raise click.BadParameter(f"{value!r} is not one of {known}") from None
 
 
-def _timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
+def _pins(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    if value:
+        from ..tls.pins import check_pins
+
+        try:
+            check_pins(value)
+        except UsageError as error:
+            raise click.BadParameter(error.message.lstrip(": ")) from None
+    return value
+
+
+def _proxy(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    if value is None:
+        return None
+    problem = ""
+    try:
+        url = hidden(from_environment() if value == FROM_ENVIRONMENT else value)
+        ProxyAddress.parse(url)
+    except UsageError as error:
+        problem = error.message
+    if problem:
+        raise click.BadParameter(f"it{problem}")
+    return url
+
+
+def seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Check a time limit."""
     if 0 < value <= MAX_SECONDS:
         return value
     raise click.BadParameter(
@@ -123,14 +216,42 @@ _OPTIONS = (
     ),
     click.option(
         "--cacerts",
-        metavar="FOLDER",
-        type=click.Path(file_okay=False),
-        help="The folder with the certificates to trust.",
+        metavar="PATH",
+        type=click.Path(),
+        help="The folder or file with the certificates to trust.",
     ),
     click.option(
         "--system-trust",
         is_flag=True,
         help="With --cacerts: trust the certificates of this system as well.",
+    ),
+    click.option(
+        "--pin",
+        "pins",
+        callback=_pins,
+        metavar="PIN",
+        multiple=True,
+        help="The server's key must have this pin, or another --pin; info shows it.",
+    ),
+    click.option(
+        "--crl",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="A file with the lists of certificates that have been revoked.",
+    ),
+    click.option(
+        "--tls-minimum-version",
+        "minimum_version",
+        type=click.Choice(VERSIONS),
+        default=VERSIONS[0],
+        show_default=True,
+        help="The oldest version of TLS to use.",
+    ),
+    click.option(
+        "--tls-ciphers",
+        "ciphers",
+        metavar="LIST",
+        help="The cipher suites of TLS 1.2 to use, as OpenSSL lists them.",
     ),
     click.option(
         "--auth",
@@ -141,8 +262,20 @@ _OPTIONS = (
         help="How to log in: USER, APOP, or a SASL mechanism.",
     ),
     click.option(
+        "--authorize-as",
+        metavar="NAME",
+        help="Whose mailbox to open, with the password of --user (a master user).",
+    ),
+    click.option(
+        "--proxy",
+        callback=_proxy,
+        metavar="URL",
+        help="A SOCKS5 proxy: socks5://[user:password@]host[:port], or "
+        f"{FROM_ENVIRONMENT}: what the variable ALL_PROXY has.",
+    ),
+    click.option(
         "--timeout",
-        callback=_timeout,
+        callback=seconds,
         type=float,
         default=60.0,
         show_default=True,
@@ -174,7 +307,10 @@ _OPTIONS = (
         "--client-certificate",
         metavar="FILE",
         type=click.Path(dir_okay=False),
-        help="A PEM file with certificate and key; --auth EXTERNAL logs in with it.",
+        help=(
+            "A PEM file with certificate and key; --auth EXTERNAL logs in with it.  "
+            f"{KEY_PASSWORD_VARIABLE} decrypts the key."
+        ),
     ),
     click.option(
         "--password-command",
@@ -186,15 +322,23 @@ _OPTIONS = (
 )
 
 
-def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the common options to a command, whose first argument is the `Access`."""
+def access_options(
+    function: Callable[..., Any], *, instead: Callable[[str], bool] | None = None
+) -> Callable[..., Any]:
+    """
+    Add the common options to a command, whose first argument is the `Access`.
+
+    :param instead: returns whether a text stands for something else than a server,
+        which the command understands.
+    """
 
     def command(**values: Any) -> Any:
         values["secure"] = _WAYS[values["secure"]]
         known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
         access = Access(**known)
-        # Checked here, before a password is asked for.
-        _ = access.address
+        if instead is None or not instead(access.server):
+            # Checked here, before a password is asked for.
+            _ = access.address
         return function(access, **values)
 
     # click keeps the parameters that were added already on the function.

@@ -10,6 +10,7 @@ from .._version import __version__
 from .accounts import accounts_group
 from .collected import messages_group
 from .database import database_group
+from .discover import discover_command
 from .exits import Exit
 from .fetch import fetch_command
 from .info import info_command
@@ -36,6 +37,7 @@ def pop3connect() -> None:
 
 for _command in (
     info_command,
+    discover_command,
     stat_command,
     list_command,
     fetch_command,

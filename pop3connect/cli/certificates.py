@@ -8,7 +8,6 @@ described by what OpenSSL prints of it.
 
 from __future__ import annotations
 
-import base64
 import datetime
 import hashlib
 import re
@@ -20,7 +19,7 @@ from OpenSSL import crypto
 
 from ..redaction import printable
 
-__all__ = ["CertificateFacts", "facts_of", "pin"]
+__all__ = ["CertificateFacts", "facts_of"]
 
 
 @attrs.frozen
@@ -111,20 +110,6 @@ def _iso(printed: bytes) -> str:
     except ValueError:
         return ""
     return naive.replace(tzinfo=datetime.timezone.utc).isoformat()
-
-
-def pin(shown: crypto.X509) -> str | None:
-    """
-    Return the hash of a certificate's public key, as RFC 7469 section 2.4 writes it.
-
-    :return: base64 of SHA-256 of the SubjectPublicKeyInfo; ``None`` for a key that
-        OpenSSL does not know.
-    """
-    try:
-        info = crypto.dump_publickey(crypto.FILETYPE_ASN1, shown.get_pubkey())
-    except crypto.Error:
-        return None
-    return base64.b64encode(hashlib.sha256(info).digest()).decode("ascii")
 
 
 def _shown(text: str) -> str:

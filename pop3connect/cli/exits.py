@@ -25,6 +25,7 @@ from ..errors import (
     VerificationError,
 )
 from ..remedies import Option
+from .access import KEY_PASSWORD_VARIABLE
 
 __all__ = ["Exit", "NotFoundError", "exit_status", "words"]
 
@@ -113,20 +114,33 @@ _VALUES: Mapping[tuple[str, object], str] = {
     ("capa", False): "--no-capa",
     ("pipeline", False): "--no-pipeline",
     ("system_trust", True): "--system-trust",
+    ("verify", False): "--no-verify",
 }
 
 
-_SAME = ("auth", "cacerts", "client_certificate", "timeout")
+_FLAGS: Mapping[str, str] = {
+    "auth": "--auth",
+    "authorize_as": "--authorize-as",
+    "cacerts": "--cacerts",
+    "ciphers": "--tls-ciphers",
+    "client_certificate": "--client-certificate",
+    "client_key_password": KEY_PASSWORD_VARIABLE,
+    "crl": "--crl",
+    "minimum_version": "--tls-minimum-version",
+    "pins": "--pin",
+    "timeout": "--timeout",
+    "proxy": "--proxy",
+}
 
 
 def _option(option: Option) -> str | None:
     """Return the command line's form of an option of `connect`, if it has one."""
     name, value = option
-    if name not in _SAME:
+    if name not in _FLAGS:
         # A value that is not hashable cannot be one of these.
         known = isinstance(value, (int, str))
         return _VALUES.get((name, value)) if known else None
-    flag = f"--{name.replace('_', '-')}"
+    flag = _FLAGS[name]
     return flag if value == () else f"{flag} {value}"
 
 

@@ -118,7 +118,7 @@ def _account(access: Access) -> str:
     """Return what the account is; the usual ports lead to the same mailbox."""
     address = access.address
     usual = address.port in (POP3_PORT, POP3S_PORT)
-    return f"{access.user}@{address.host if usual else address}"
+    return f"{access.mailbox}@{address.host if usual else address}"
 
 
 def _name(access: Access) -> str:
@@ -202,6 +202,7 @@ def _settings(job: Job, name: str, password: Secret) -> AccountSettings:
         name=name,
         server=access.server,
         user=access.user or "",
+        authorize_as=access.authorize_as,
         # `_Sessions` has it, with all that concerns the connection.
         password=lambda: password,
         secure=access.secure,
@@ -227,7 +228,9 @@ class _Sessions:
         self._password = password
         self._reactor = reactor
 
-    def connect(self, username: str, password: object) -> Deferred[Handle]:
+    def connect(
+        self, username: str, password: object, *, authorize_as: object
+    ) -> Deferred[Handle]:
         """Open a session and log in."""
         return Deferred.fromCoroutine(
             log_in(self._access, self._password, self._reactor)

@@ -7,15 +7,20 @@ server that has passed it receives the credentials.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
 import click
+from click.core import ParameterSource
 
-from ..address import Secure
+from ..address import Secure, ServerAddress
+from ..discovery import Candidate
 from ..results import Capabilities, LoginInfo
+from ..tls.pins import pin_of
 from .access import Access, access_options
-from .certificates import CertificateFacts, facts_of, pin
+from .certificates import CertificateFacts, facts_of
+from .discover import described, dns_option, find, looks_like_address
 from .exits import Exit, words
 from .look import Seen, look, why_not_trusted
 from .opening import log_in
@@ -34,6 +39,7 @@ class _Report:
     :ivar trusted: ``None`` without TLS, or if it was not checked.
     :ivar reason: why it is not trusted.
     :ivar after: its capabilities after the login.
+    :ivar candidates: what the DNS named; ``None``: it was not asked.
     """
 
     seen: Seen
@@ -41,42 +47,88 @@ class _Report:
     reason: str | None = None
     after: Capabilities | None = None
     login: LoginInfo | None = None
+    candidates: list[Candidate] | None = None
 
 
 @click.command("info")
-@access_options
+@partial(access_options, instead=looks_like_address)
+@dns_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def info_command(access: Access, as_json: bool) -> None:
+def info_command(access: Access, dns: ServerAddress | None, as_json: bool) -> None:
     """
     Show the greeting, capabilities and certificates of a server.
 
     It also says whether the server is trusted, and why not.
 
+    SERVER may be a mail address: then the first server is shown that 'pop3connect
+    discover' finds.  Nothing secret is sent to it.
+
     --user is optional; with it, info also logs in if the server is trusted.
     """
-    if access.user is not None and not access.verify:
+    if access.user is not None and not access.checks:
         raise click.UsageError(
             "info logs in only to servers that are verified: leave out --user or "
-            "--no-verify"
+            "--no-verify, or give a --pin"
         )
+    if looks_like_address(access.server):
+        _check_address_options(access)
+    elif dns is not None:
+        raise click.UsageError("--dns is for a mail address in place of a server")
     password = None if access.user is None else read_password(access)
 
     async def work(reactor: Any) -> int:
-        report = _Report(await look(access, reactor))
-        try:
-            if report.seen.tls is not None and access.verify:
-                reason = await why_not_trusted(access, reactor)
-                report.trusted = reason is None
-                report.reason = None if reason is None else words(reason)
-            if password is not None and _may_log_in(access, report):
-                async with await log_in(access, password, reactor) as handle:
-                    report.after, report.login = handle.capabilities, handle.login
-        finally:
-            # After an error, what is known so far helps most.
-            _show(access, report, as_json)
-        return _status(access, report)
+        return await _inform(access, dns, password, as_json, reactor)
 
     finish(work)
+
+
+def _check_address_options(access: Access) -> None:
+    """
+    Check that nothing is asked for that a server of the DNS's choice must not get.
+
+    :raises click.UsageError: there is such an option.
+    """
+    if access.user is not None or access.client_certificate is not None:
+        raise click.UsageError(
+            "info does not log in to a server that only the DNS names: choose one that "
+            "'pop3connect discover' shows, and give it in place of the address"
+        )
+    if access.proxy is not None:
+        raise click.UsageError(
+            "the DNS is asked by this computer, not through --proxy: give the server"
+        )
+    source = click.get_current_context().get_parameter_source("secure")
+    if source is not ParameterSource.DEFAULT:
+        raise click.UsageError(
+            "--secure cannot be used with a mail address: the DNS says which it is"
+        )
+
+
+async def _inform(
+    access: Access,
+    dns: ServerAddress | None,
+    password: str | None,
+    as_json: bool,
+    reactor: Any,
+) -> int:
+    candidates = None
+    if looks_like_address(access.server):
+        candidates = await find(access.server, dns, access.timeout, reactor)
+        first = candidates[0]
+        access = attrs.evolve(access, server=first.server, secure=first.secure)
+    report = _Report(await look(access, reactor), candidates=candidates)
+    try:
+        if report.seen.tls is not None and access.checks:
+            reason = await why_not_trusted(access, reactor)
+            report.trusted = reason is None
+            report.reason = None if reason is None else words(reason)
+        if password is not None and _may_log_in(access, report):
+            async with await log_in(access, password, reactor) as handle:
+                report.after, report.login = handle.capabilities, handle.login
+    finally:
+        # After an error, what is known so far helps most.
+        _show(access, report, as_json)
+    return _status(access, report)
 
 
 def _may_log_in(access: Access, report: _Report) -> bool:
@@ -91,7 +143,7 @@ def _status(access: Access, report: _Report) -> int:
 
 def _show(access: Access, report: _Report, as_json: bool) -> None:
     chain = [facts_of(certificate) for certificate in report.seen.chain]
-    key = pin(report.seen.chain[0]) if chain else None
+    key = pin_of(report.seen.chain[0]) if chain else None
     if as_json:
         echo_json(_json(access, report, chain, key))
     else:
@@ -115,10 +167,12 @@ def _json(
         },
         "tls": tls,
         "certificates": [attrs.asdict(one) for one in chain],
-        "spki_sha256": key,
+        "spki_sha256": None if key is None else key.removeprefix("sha256//"),
+        "pin": key,
         "trusted": report.trusted,
         "reason": report.reason,
         "login": None if report.login is None else attrs.asdict(report.login),
+        "candidates": report.candidates and [*map(described, report.candidates)],
     }
 
 
@@ -133,6 +187,8 @@ def _print(
 ) -> None:
     seen = report.seen
     _line("server", str(access.address))
+    if report.candidates is not None:
+        _line("", _origin(report.candidates))
     _line("greeting", seen.greeting)
     _capabilities("in the clear", seen.before)
     if seen.tls is not None:
@@ -149,7 +205,7 @@ def _print(
         _line("", f"valid from {_day(one.not_before)} to {_day(one.not_after)}")
         _line("", f"SHA-256 {one.sha256}")
     if key is not None:
-        _line("key", f"pin-sha256 {key}")
+        _line("pin", key)
     if seen.tls is not None:
         _line("trusted", _verdict(report))
     _capabilities("under TLS", seen.under)
@@ -159,6 +215,16 @@ def _print(
             login += ", the password went in the clear"
         _line("login", login)
         _capabilities("after login", report.after)
+
+
+def _origin(candidates: list[Candidate]) -> str:
+    first = candidates[0]
+    text = f"proposed by the DNS for {first.usernames[0]}"
+    if len(candidates) > 1:
+        text += f", the first of {len(candidates)}"
+    if not first.in_domain:
+        text += f"; it is NOT in the domain {first.domain}"
+    return text
 
 
 def _day(time: str) -> str:

@@ -7,7 +7,6 @@ that is not trusted, too.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +19,11 @@ from ..client.establish import establish
 from ..client.protocol import POP3ClientProtocol
 from ..client.settings import Settings
 from ..errors import CommandError, VerificationError
+from ..proxy import proxy_for
 from ..results import Capabilities, TLSInfo
 from ..sansio.commands import Capa, Stls
 from ..tls.context import ClientContext
 from ..tls.identity import IdentityCheck
-from ..tls.trust import Trust
 from .access import Access
 
 __all__ = ["Seen", "look", "why_not_trusted"]
@@ -70,12 +69,13 @@ async def look(access: Access, reactor: Any) -> Seen:
     """
     Look at a server without verifying it; STLS is used if it is offered.
 
-    :raises POP3Error: it cannot be reached, or the TLS handshake failed.
+    :raises POP3Error: it cannot be reached, the TLS handshake failed, or an option
+        cannot be used.
     """
     context = None
     if access.secure is not Secure.NONE:
         # Our certificate proves our identity to this server, and to no other.
-        context = _Watching(None, access.client_certificate)
+        context = _Watching(None, access.client_certificate, access.tls_options)
     protocol = await _greeted(access, context, reactor)
     try:
         greeting = protocol.transcript.clean(await protocol.when_greeted())
@@ -102,9 +102,10 @@ async def why_not_trusted(access: Access, reactor: Any) -> str | None:
     :return: why the server is not trusted; ``None`` if it is.
     :raises POP3Error: it cannot be reached, or there is no certificate to trust.
     """
-    trust = Trust.choose(access.cacerts, access.system_trust, os.environ)
     # Another context: a TLS session that is resumed is not verified again.
-    context = ClientContext(trust, access.client_certificate)
+    context = ClientContext(
+        access.trust, access.client_certificate, access.tls_options, access.pins
+    )
     protocol = await _greeted(access, context, reactor)
     try:
         await protocol.when_greeted()
@@ -129,6 +130,7 @@ async def _greeted(
         context=context,
         tls_at_once=access.secure is Secure.TLS,
         timeout=access.timeout,
+        proxy=None if access.proxy is None else proxy_for(access.address, access.proxy),
     )
     return await establish(settings)
 

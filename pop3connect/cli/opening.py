@@ -40,7 +40,8 @@ async def log_in(access: Access, password: str, reactor: Any) -> Handle:
     # A traceback that shows local variables must not show it.
     password = Secret(password)
     allow_cleartext, endpoint = access.allow_cleartext, None
-    if access.secure is Secure.NONE and not allow_cleartext:
+    if access.secure is Secure.NONE and not allow_cleartext and access.proxy is None:
+        # Beyond a proxy is a network in any case, and its names are not looked up here.
         allow_cleartext, endpoint = await _way_to(access.address, reactor)
     connector = access.connector(
         reactor=reactor,

@@ -11,6 +11,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
+from ..address import ServerAddress
 from ..errors import ConnectError, TimedOutError, UsageError
 from ..redaction import printable
 from ..remedies import Remedy
@@ -27,6 +28,8 @@ class _SessionFactory(Factory):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        #: What was built last.
+        self.built: POP3ClientProtocol | None = None
         #: Whether a caller still waits for the connection.
         self.wanted = True
 
@@ -34,7 +37,7 @@ class _SessionFactory(Factory):
         """Build a protocol; none, which closes the connection, if it comes too late."""
         if not self.wanted:
             return None
-        protocol = POP3ClientProtocol(self._settings)
+        protocol = self.built = POP3ClientProtocol(self._settings)
         protocol.factory = self
         return protocol
 
@@ -45,7 +48,8 @@ async def establish(
     """
     Connect, without waiting for the greeting.
 
-    :param endpoint: the caller's own; ``None``: TCP to the server of the settings.
+    :param endpoint: the caller's own; ``None``: TCP to the server of the settings, or
+        through their proxy.
     :raises ConnectError: the name was not found, or nothing answers there.
     :raises TimedOutError: it took longer than ``connect_timeout``.
     :raises UsageError: the endpoint has returned something else than the protocol.
@@ -62,20 +66,37 @@ async def establish(
         # Noted here: what an endpoint makes of it can look like any other failure.
         nonlocal cancelled
         cancelled = True
-        connecting.cancel()
+        if factory.built is None or not factory.built.connected:
+            connecting.cancel()
+        else:
+            # By the program, which is told of the connection just now.  An endpoint
+            # that has connected cannot be stopped.
+            factory.built.end("connect() was cancelled")
 
-    if endpoint is None:
-        connecting = tcp_endpoint(settings).connect(factory)
+    if endpoint is None and settings.proxy is None:
+        way = tcp_endpoint(settings.clock, settings.server, settings.connect_timeout)
+        connecting = way.connect(factory)
+    elif endpoint is None:
+        way = _proxy_endpoint(settings)
+        connecting = way.connect(_upgradable(factory, settings))
     else:
         # The caller's code: what it raises is treated as a failure to connect.
         connecting = maybeDeferred(endpoint.connect, _upgradable(factory, settings))
     outcome: Deferred[Any] = Deferred(cancel)
-    connecting.addCallbacks(outcome.callback, outcome.errback)
+
+    def hand_over(result: Any) -> None:
+        # It may have been cancelled as the connection was made.
+        if not outcome.called:
+            outcome.callback(result)
+
+    connecting.addBoth(hand_over)
     timer = settings.clock.callLater(settings.connect_timeout, expire)
     try:
         connected = await outcome
     except Exception as error:
         if cancelled:
+            if factory.built is not None and factory.built.connected:
+                await factory.built.when_closed()
             raise CancelledError() from error
         raise connect_error(settings, error, expired=expired) from error
     finally:
@@ -91,14 +112,20 @@ def connect_error(
 ) -> ConnectError | TimedOutError:
     """Return our error for a connection that was not made."""
     server, seconds = str(settings.server), settings.connect_timeout
-    if expired or isinstance(error, ConnectTimeoutError):
+    # Of a proxy: it says what the proxy did, or did not do.
+    told = error if isinstance(error, ConnectError) else None
+    first = error if told is None else told.__cause__
+    if expired or isinstance(first, ConnectTimeoutError):
+        what = f"could not connect within {seconds:g} seconds"
         return TimedOutError(
-            f"could not connect within {seconds:g} seconds",
+            what if told is None else f"{what}: {told.message}",
             phase="connecting",
             seconds=seconds,
             server=server,
-            remedy=_CHECK,
+            remedy=_CHECK if told is None else told.remedy,
         )
+    if told is not None:
+        return ConnectError(told.message, server=server, remedy=told.remedy)
     return ConnectError(
         f"could not connect: {printable(str(error).encode()).rstrip('.')}",
         server=server,
@@ -131,18 +158,30 @@ def _upgradable(factory: Factory, settings: Settings) -> Any:
     return StartTLSFactory(factory, settings.clock)
 
 
-def tcp_endpoint(settings: Settings) -> IStreamClientEndpoint:
-    """Return the endpoint that leads to the server of a session."""
+def _proxy_endpoint(settings: Settings) -> IStreamClientEndpoint:
+    """Return the endpoint that leads to the server through the proxy."""
+    # socksio is installed only where proxies are used.
+    from .socks import SocksEndpoint
+
+    proxy = settings.proxy
+    assert proxy is not None
+    below = tcp_endpoint(settings.clock, proxy.address, settings.connect_timeout)
+    return SocksEndpoint(below, proxy, settings.server)
+
+
+def tcp_endpoint(
+    reactor: Any, address: ServerAddress, seconds: float
+) -> IStreamClientEndpoint:
+    """Return the endpoint that leads to a host; ``seconds`` for each attempt."""
     # They import OpenSSL, which a plain session over an endpoint does not need.
     from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 
     from .names import NameEndpoint
 
-    reactor: Any = settings.clock
-    host, port = settings.server.host, settings.server.port
-    if not settings.server.is_ip:
+    host, port = address.host, address.port
+    if not address.is_ip:
         # Both families, side by side (RFC 8305).
-        return NameEndpoint(reactor, host, port, settings.connect_timeout)
+        return NameEndpoint(reactor, host, port, seconds)
     kind = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
     # Its own limit must not come before ours, which has the better words.
-    return kind(reactor, host, port, settings.connect_timeout + 1)
+    return kind(reactor, host, port, seconds + 1)

@@ -20,7 +20,7 @@ from ..redaction import Transcript
 from ..remedies import Option, Remedy
 from ..sansio.commands import Command, message_number
 from ..sansio.events import Broken
-from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, parse_status
+from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, Status, parse_status
 from ..sansio.states import State
 
 __all__ = ["Failures"]
@@ -117,17 +117,22 @@ class Failures:
             number=message_number(command),
         )
 
+    def status(self, line: bytes) -> Status | None:
+        """Return what a status line says, with no secret in its response code."""
+        status = parse_status(line)
+        if status is not None and status.code not in (None, *CODES):
+            # A code of the server's own, which may repeat a secret as any text may.
+            status = parse_status(self._transcript.mask(line)) or status
+        return status
+
     def refused(self, kind: type[E], command: Command[Any] | None, line: bytes) -> E:
         """
         Return the error for ``-ERR``.
 
         :param command: ``None``: it was the greeting.
         """
-        status = parse_status(line)
+        status = self.status(line)
         assert status is not None
-        if status.code not in (None, *CODES):
-            # A code of the server's own, which may repeat a secret as any text may.
-            status = parse_status(self._transcript.mask(line)) or status
         text = self._transcript.clean(status.text)
         shown = f"[{status.code}] {text}".strip() if status.code else text.strip()
         what = "the server refused" if command else "the server refused the session"

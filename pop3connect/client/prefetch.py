@@ -5,18 +5,32 @@ Fetches one message after another, ahead of the loop that takes them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from ..errors import CommandError, POP3Error, ProtocolError
-from ..results import Message, Refused
-from ..sansio.commands import Retrieve
-from ..sansio.exchange import Exchange
+from ..errors import CommandError, DestinationError, POP3Error, ProtocolError
+from ..results import Message, Refused, Stored
+from ..sansio.commands import Retrieve, Top
+from ..sansio.exchange import Exchange, Reply
 from .protocol import POP3ClientProtocol
+from .streaming import Chosen, Into, Progress, destination_failed
 
-__all__ = ["AHEAD", "BUDGET", "Budget", "Fetch", "Messages"]
+__all__ = [
+    "AHEAD",
+    "BUDGET",
+    "OPEN",
+    "Budget",
+    "Fetch",
+    "FetchHeaders",
+    "FetchInto",
+    "Largest",
+    "Messages",
+]
 
 log = Logger()
 
@@ -30,20 +44,37 @@ more may come: one that is larger has to be held anyway."""
 UNSEEN = 8
 """Messages that are asked for while no size is known."""
 
+OPEN = 64
+"""Destinations that are chosen before the first of them is taken.  They may be open
+files, of which some systems allow a process 256."""
+
+T = TypeVar("T")
+
 
 class Budget:
     """
     What all runs of one session may have asked for and not yet handed out.
 
     :ivar used: bytes: expected of messages that are on their way, and held.
-    :ivar largest: bytes of the largest message seen; -1: none was seen.
     """
 
-    __slots__ = ("largest", "used")
+    __slots__ = ("used",)
 
     def __init__(self) -> None:
         self.used = 0
-        self.largest = -1
+
+
+class Largest:
+    """
+    What is expected of a message whose size is not known.
+
+    :ivar octets: bytes of the largest one seen; -1: none was seen.
+    """
+
+    __slots__ = ("octets",)
+
+    def __init__(self, octets: int = -1) -> None:
+        self.octets = octets
 
 
 class _Asked(Exchange):
@@ -55,8 +86,18 @@ class _Asked(Exchange):
 
     __slots__ = ("reserved",)
 
-    command: Retrieve
+    command: Retrieve | Top
     reserved: int
+
+
+class _AskedInto(_Asked):
+    """A message that goes to a destination; others follow if that fails."""
+
+    __slots__ = ()
+
+    expendable = True
+
+    sink: Chosen
 
 
 class Fetch:
@@ -66,6 +107,7 @@ class Fetch:
     There is no Deferred for each: the messages are put on a list as they come, and only
     a caller that finds it empty waits, until the next chunk was read.
 
+    :param largest: what is known from other runs, which learn from this one.
     :param sizes: what LIST says of the messages, where it was asked.
     """
 
@@ -73,45 +115,50 @@ class Fetch:
         self,
         protocol: POP3ClientProtocol,
         budget: Budget,
+        largest: Largest,
         numbers: Iterator[int],
         ahead: int,
         sizes: Mapping[int, int],
     ) -> None:
         self._protocol = protocol
         self._budget = budget
+        self._largest = largest
         self._numbers = numbers
         self._ahead = ahead
         # At how many that were not taken more are asked for.
         self._refill = ahead // 2
         self._sizes = sizes
-        self._coming: deque[_Asked] = deque()
-        self._ready: deque[Message | Refused] = deque()
+        # What LIST says of the bytes that will be held.
+        self._expected = sizes
+        self._command: Callable[[int], Retrieve | Top] = Retrieve
+        self._exchange: Callable[[Any, Reply], _Asked] = _Asked
+        self._coming: deque[Any] = deque()
+        self._ready: deque[Any] = deque()
         # The command that was drawn when there was no room for it.
-        self._next: Retrieve | None = None
+        self._next: Retrieve | Top | None = None
         # What the error says about the last message, if it was short.
         self._short = ""
         self._warned = False
         self._waiter: Deferred[None] | None = None
         self._waking = False
         # What ends the run, raised after the messages that came before.
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         # Whether that is the end of the session.
         self._ended = False
 
-    def ready(self) -> Message | Refused | None:
+    def ready(self) -> Any:
         """Return the next message if it is here."""
         ready = self._ready
         if not ready:
             return None
         message = ready.popleft()
-        content = message.content
-        if content is not None:
-            self._budget.used -= len(content)
+        if type(message) is Message:
+            self._budget.used -= len(message.content)
         if len(self._coming) + len(ready) <= self._refill:
             self._ask()
         return message
 
-    async def next(self) -> Message | Refused | None:
+    async def next(self) -> Any:
         """
         Wait for the next message.
 
@@ -138,7 +185,7 @@ class Fetch:
             self._protocol.forget(exchange)
             self._budget.used -= exchange.reserved
         for message in self._ready:
-            if message.content is not None:
+            if type(message) is Message:
                 self._budget.used -= len(message.content)
         self._coming.clear()
         self._ready.clear()
@@ -150,8 +197,8 @@ class Fetch:
     def _ask(self) -> None:
         """Ask for as many as there is room for."""
         asked: list[_Asked] = []
-        budget, sizes = self._budget, self._sizes
-        unseen = budget.largest
+        budget, sizes, make = self._budget, self._expected, self._exchange
+        unseen = self._largest.octets
         underway = len(self._ready) + len(self._coming)
         room = self._ahead - underway
         while room > 0:
@@ -169,7 +216,7 @@ class Fetch:
                 self._next = command
                 break
             self._next = None
-            exchange = _Asked(command, self)
+            exchange = make(command, self)
             exchange.reserved = reserved
             asked.append(exchange)
             budget.used += reserved
@@ -180,18 +227,18 @@ class Fetch:
         # what is sent.
         self._coming.extend(asked)
         try:
-            self._protocol.enqueue("RETR", asked)
+            self._protocol.enqueue(asked[0].command.verb, asked)
         except POP3Error as error:
             for exchange in asked:
                 self._coming.pop()
                 budget.used -= exchange.reserved
             self._refused(error)
 
-    def _draw(self) -> Retrieve | None:
+    def _draw(self) -> Retrieve | Top | None:
         """Return the next command; ``None`` after the last one."""
         try:
             for number in self._numbers:
-                return Retrieve(number)
+                return self._command(number)
         except Exception as error:  # noqa: BLE001 - the numbers are the caller's code
             self._refused(error)
         return None
@@ -200,7 +247,7 @@ class Fetch:
         self._numbers = iter(())
         self._next = None
 
-    def _refused(self, error: Exception) -> None:
+    def _refused(self, error: BaseException) -> None:
         """Keep an error for after the messages that have come or are coming."""
         if isinstance(error, POP3Error):
             error.server = error.server or str(self._protocol.settings.server)
@@ -209,15 +256,14 @@ class Fetch:
 
     # -- what comes
 
-    def callback(self, content: bytes) -> None:
+    def callback(self, content: Any) -> None:
         """Take the next message."""
         exchange = self._coming.popleft()
         number = exchange.command.number
         octets = len(content)
-        budget = self._budget
-        budget.used += octets - exchange.reserved
-        if octets > budget.largest:
-            budget.largest = octets
+        self._budget.used += octets - exchange.reserved
+        if octets > self._largest.octets:
+            self._largest.octets = octets
         if self._sizes:
             self._short = ""
             if octets < self._sizes.get(number, 0):
@@ -230,7 +276,7 @@ class Fetch:
         """Take the refusal of the next message, or the end of the session."""
         exchange = self._coming.popleft()
         self._budget.used -= exchange.reserved
-        if isinstance(error, CommandError):
+        if isinstance(error, (CommandError, DestinationError)):
             number = exchange.command.number
             self._ready.append(Refused(number, None, error))
         elif not self._ended:
@@ -289,7 +335,82 @@ class Fetch:
             self._protocol.hold()
 
 
-class Messages:
+class FetchHeaders(Fetch):
+    """
+    A run of TOP commands.
+
+    :param lines: of the text behind each header.
+    """
+
+    def __init__(
+        self,
+        protocol: POP3ClientProtocol,
+        budget: Budget,
+        numbers: Iterator[int],
+        ahead: int,
+        lines: int,
+    ) -> None:
+        # Neither LIST nor another run, with more lines, tells the sizes.
+        super().__init__(protocol, budget, Largest(), numbers, ahead, {})
+        self._command = partial(Top, lines=lines)
+
+
+class FetchInto(Fetch):
+    """
+    A run of RETR commands whose messages go to destinations, and none to memory.
+
+    :param into: chooses the destination of each message.
+    :param progress: is called after each piece that was written.
+    """
+
+    def __init__(
+        self,
+        protocol: POP3ClientProtocol,
+        numbers: Iterator[int],
+        ahead: int,
+        sizes: Mapping[int, int],
+        into: Into,
+        progress: Progress | None,
+    ) -> None:
+        # Nothing is held, so there is nothing to be reserved.
+        super().__init__(
+            protocol, Budget(), Largest(0), numbers, min(ahead, OPEN), sizes
+        )
+        self._expected = {}
+        self._exchange = self._with_destination
+        self._into = into
+        self._progress = progress
+
+    def _with_destination(self, command: Retrieve, reply: Reply) -> _Asked:
+        number = command.number
+        sink = Chosen(number, self._into, self._progress, self._sizes.get(number))
+        return _AskedInto(command, reply, sink)
+
+    def callback(self, octets: int) -> None:
+        """Note that the next message was written."""
+        exchange: _AskedInto = self._coming.popleft()
+        number = exchange.command.number
+        self._short = ""
+        if octets < self._sizes.get(number, 0):
+            self._note_short(number, octets)
+        self._ready.append(Stored(number, octets, exchange.sink.destination, None))
+        self._wake_later()
+
+    def errback(self, error: POP3Error | Failure) -> None:
+        """Take what the destination raised, too."""
+        if isinstance(error, Failure):
+            reason = error.value
+            assert reason is not None
+            if not isinstance(reason, Exception):
+                # SystemExit, for example: not about this message alone.
+                self._refused(reason)
+            server = str(self._protocol.settings.server)
+            number = self._coming[0].command.number
+            error = destination_failed(server, number, reason)
+        super().errback(error)
+
+
+class Messages(Generic[T]):
     """
     The messages of a session, one after another; the next ones are fetched meanwhile.
 
@@ -301,14 +422,14 @@ class Messages:
 
     __slots__ = ("_generator",)
 
-    def __init__(self, generator: AsyncGenerator[Message | Refused, None]) -> None:
+    def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
 
-    def __aiter__(self) -> Messages:
+    def __aiter__(self) -> Messages[T]:
         """Return itself."""
         return self
 
-    def __anext__(self) -> Awaitable[Message | Refused]:
+    def __anext__(self) -> Awaitable[T]:
         """
         Return the next message.
 

@@ -31,7 +31,7 @@ from ..errors import (
     TLSError,
     UsageError,
 )
-from ..redaction import SecretBytes, Transcript
+from ..redaction import Listener, SecretBytes, Transcript
 from ..sansio.commands import Command, Shape, message_number
 from ..sansio.dialogue import Dialogue
 from ..sansio.events import Kind
@@ -42,6 +42,7 @@ from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
 from .protection import Protection
+from .reporting import Reporter
 from .settings import Settings
 from .streaming import Feeder
 from .unawaited import UnawaitedDeferred
@@ -68,12 +69,32 @@ class _Cancellable(Exchange):
     """
     A command whose caller has a Deferred, which may be cancelled.
 
+    Once it has an outcome it keeps nothing alive.
+
     :ivar protocol: the session.
+    :ivar owner: is kept until then.
     """
 
-    __slots__ = ("protocol",)
+    __slots__ = ("owner", "protocol")
 
     protocol: POP3ClientProtocol
+    owner: object
+
+    def succeed(self, result: object) -> None:
+        """Deliver the parsed reply."""
+        super().succeed(result)
+        self._release()
+
+    def fail(self, error: object) -> None:
+        """Deliver an error."""
+        super().fail(error)
+        self._release()
+
+    def _release(self) -> None:
+        # The Deferred keeps this object, because it may cancel it.
+        self.reply = NOBODY
+        self.noted = self.owner = None
+        self.refused = nobody
 
     def cancel(self, _: object) -> None:
         """Leave a defined state behind when the reply is not wanted any more."""
@@ -94,13 +115,24 @@ class POP3ClientProtocol(LineReceiver):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.transcript = Transcript(settings.status_procedure, log)
+        if settings.proxy is not None:
+            # Whoever plays the server may have it from the proxy.
+            self.transcript.keep_secret(*settings.proxy.secrets)
         self.protection = Protection()
         self._failures = Failures(str(settings.server), self.transcript)
         self._dialogue = Dialogue(
             max_message_size=settings.max_message_size,
             max_listing=settings.max_listing,
-            listening=self.transcript.listening,
+            listening=self.transcript.listening or settings.events is not None,
         )
+        self._reporter: Reporter | None = None
+        if settings.events is not None:
+            self._reporter = Reporter(
+                Listener(settings.events, "the function for events", log),
+                str(settings.server),
+                settings.clock,
+                self._failures.status,
+            )
         self._deadline = Deadline(settings.clock, self._too_late)
         # Why the session has ended, or must.
         self._end: POP3Error | None = None
@@ -109,6 +141,8 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder = Feeder(self)
         self._paused = False
         self._held = False
+        # Whether QUIT has ended the session.
+        self._left = False
 
     # -- facts
 
@@ -267,7 +301,10 @@ class POP3ClientProtocol(LineReceiver):
         self.break_off(self._end)
 
     def _happened_sent(self, exchange: Exchange, _: None) -> None:
-        self.transcript.client(exchange.command.shown())
+        if self.transcript.listening:
+            self.transcript.client(exchange.command.shown())
+        if self._reporter is not None:
+            self._reporter.sent(exchange.command)
 
     def _happened_line(self, exchange: Exchange | None, line: bytes) -> None:
         challenge = (
@@ -280,9 +317,14 @@ class POP3ClientProtocol(LineReceiver):
             self.transcript.challenge()
         else:
             self.transcript.server(line)
+        if self._reporter is not None:
+            command = None if exchange is None else exchange.command
+            self._reporter.line(command, line)
 
-    def _happened_body(self, _: Exchange, octets: int) -> None:
+    def _happened_body(self, exchange: Exchange, octets: int) -> None:
         self.transcript.body(octets)
+        if self._reporter is not None:
+            self._reporter.body(exchange.command, octets)
 
     def _happened_blank(self, *_: object) -> None:
         log.warn(
@@ -315,13 +357,13 @@ class POP3ClientProtocol(LineReceiver):
         """
         Pass the exception of a consumer to the caller.
 
-        If the message is still in transfer, the session ends: the rest would have to be
-        read.
+        If the message is still in transfer, the session ends unless the exchange is
+        expendable: the rest would have to be read.
         """
         reply = exchange.reply
         in_transfer = self._dialogue.in_transfer(exchange)
         self.forget(exchange)
-        if in_transfer:
+        if in_transfer and not exchange.expendable:
             self.break_off(
                 self._failures.ended(
                     "the consumer of a message failed, which ends the session",
@@ -339,6 +381,7 @@ class POP3ClientProtocol(LineReceiver):
         noted: Callable[[T], object] | None = None,
         refused: Callable[[POP3Error], object] = nobody,
         silent: tuple[type[POP3Error], ...] = (),
+        owner: object = None,
     ) -> Deferred[T]:
         """
         Send a command when its turn comes.
@@ -348,10 +391,12 @@ class POP3ClientProtocol(LineReceiver):
         :param refused: takes the error of ``-ERR`` in the same way.
         :param silent: kinds of errors that are not reported if nothing is ever attached
             to the Deferred.
+        :param owner: is kept alive until there is a reply.
         :return: fires with the parsed reply.
         """
         exchange = _Cancellable(command, NOBODY, sink, noted, refused)
         exchange.protocol = self
+        exchange.owner = owner
         cancel = exchange.cancel
         reply: Deferred[T]
         reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
@@ -359,7 +404,7 @@ class POP3ClientProtocol(LineReceiver):
         try:
             self.enqueue(command.verb, [exchange])
         except POP3Error as error:
-            reply.errback(error)
+            exchange.fail(error)
         return reply
 
     def enqueue(self, verb: str, exchanges: Collection[Exchange]) -> None:
@@ -416,6 +461,11 @@ class POP3ClientProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
+        if self._reporter is not None:
+            peer = self.transport.getPeer()  # type: ignore[union-attr]
+            self.after_delivery(partial(self._reporter.connected, peer))
+            if self._end is not None:
+                return
         if self.settings.tls_at_once:
             self._start_tls()
         else:
@@ -441,10 +491,14 @@ class POP3ClientProtocol(LineReceiver):
         if self.settings.tls_at_once:
             self._deadline.start("greeting", self.settings.timeout)
         verified = "verified" if tls.verified else "NOT verified"
+        if tls.verified_by == "pin":
+            verified += " by its pin"
         told = f"{tls.version}, {tls.cipher}, the server's certificate is {verified}"
         dialogue = self._dialogue
         idle = not dialogue.events
         dialogue.call_later(partial(self.transcript.tls, told))
+        if self._reporter is not None:
+            dialogue.call_later(partial(self._reporter.secured, tls))
         dialogue.started_tls()
         if idle:
             self._deliver()
@@ -463,7 +517,12 @@ class POP3ClientProtocol(LineReceiver):
         """Fail all that is pending, with the reason."""
         if not self._dialogue.closed:
             self._finish(self._end or self._loss(reason.value))
-        self.after_delivery(partial(self._lost.fire, None))
+        self.after_delivery(self._gone)
+
+    def _gone(self) -> None:
+        if self._reporter is not None:
+            self._reporter.closed(None if self._left else self._end)
+        self._lost.fire(None)
 
     def _loss(self, reason: BaseException | None) -> POP3Error:
         shaking_hands = (
@@ -517,6 +576,7 @@ class POP3ClientProtocol(LineReceiver):
         :return: fires when it is gone, after `CLOSE_SECONDS` by force.
         """
         if not self._dialogue.closed:
+            self._left = True
             self._finish(
                 self._failures.ended("the session has been ended by disconnect()")
             )
@@ -558,8 +618,11 @@ class POP3ClientProtocol(LineReceiver):
                 self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def abandon_body(self) -> None:
-        """End the session: the rest of the message would have to be read."""
-        self.end("the consumer of a message stopped, which ends the session")
+        """End the session, unless the rest of the body may be read and dropped."""
+        if self._feeder.expendable:
+            self.resume_body()
+        else:
+            self.end("the consumer of a message stopped, which ends the session")
 
     def hold(self) -> None:
         """Read no more until `release`, or until a command is submitted."""

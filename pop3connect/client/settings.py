@@ -10,6 +10,8 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ..address import ServerAddress
+from ..events import EventProcedure
+from ..proxy import ProxyAddress
 from ..redaction import StatusProcedure
 from ..sansio.readers import MAX_LISTING
 
@@ -32,6 +34,8 @@ class Settings:
     :ivar max_message_size: bytes; ``None``: no limit.
     :ivar max_listing: rows of LIST and UIDL.
     :ivar pipeline: whether commands may be pipelined where the server offers it.
+    :ivar proxy: leads to the server, unless there is an endpoint.
+    :ivar events: takes the typed events.
     """
 
     server: ServerAddress
@@ -44,3 +48,5 @@ class Settings:
     max_message_size: int | None = None
     max_listing: int = MAX_LISTING
     pipeline: bool = True
+    proxy: ProxyAddress | None = None
+    events: EventProcedure | None = None

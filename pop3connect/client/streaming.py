@@ -14,15 +14,34 @@ from functools import partial
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 from zope.interface import implementer
 
-from ..errors import UsageError
+from ..errors import DestinationError, UsageError
 from ..files import Writable, write_all
+from ..redaction import escape
+from ..sansio.commands import Retrieve
 from ..sansio.exchange import Exchange, Flow, Sink
 
-__all__ = ["Feeder", "Streamed", "Written", "sink_for"]
+__all__ = [
+    "Chosen",
+    "Feeder",
+    "Into",
+    "Progress",
+    "Streamed",
+    "Written",
+    "destination_failed",
+    "sink_for",
+]
 
 log = Logger()
+
+Into = Callable[[int], IConsumer | Writable]
+"""Returns the destination of the message with this number."""
+
+Progress = Callable[[int, int, int | None], object]
+"""Takes the number of a message, how many bytes of it were written, and its size, as
+LIST says, if that is known."""
 
 
 def sink_for(destination: object) -> Sink:
@@ -45,6 +64,20 @@ def sink_for(destination: object) -> Sink:
         "destination must be an IConsumer or a file open for writing in binary mode, "
         f"not {what}"
     )
+
+
+def destination_failed(
+    server: str, number: int, reason: BaseException
+) -> DestinationError:
+    """Return the error of a message whose destination raised an exception."""
+    error = DestinationError(
+        f"its destination failed: {type(reason).__name__}: {escape(safe_str(reason))}",
+        server=server,
+        verb=Retrieve.verb,
+        number=number,
+    )
+    error.__cause__ = reason
+    return error
 
 
 class Written:
@@ -70,6 +103,7 @@ class Streamed:
     def __init__(self, consumer: IConsumer) -> None:
         self._consumer = consumer
         self._flow: Flow | None = None
+        self._stopped = False
         self.write: Callable[[bytes], object] = consumer.write
 
     def begin(self, flow: Flow) -> None:
@@ -83,8 +117,14 @@ class Streamed:
             raise
 
     def end(self, octets: int) -> None:
-        """Leave the consumer."""
+        """
+        Leave the consumer.
+
+        :raises UsageError: it has stopped, so that it did not get all of the body.
+        """
         self.lost()
+        if self._stopped:
+            raise UsageError("the consumer has called stopProducing()")
 
     def lost(self) -> None:
         """Leave the consumer, and read on for the commands behind."""
@@ -110,7 +150,77 @@ class Streamed:
     def stopProducing(self) -> None:
         """Do as the consumer asks."""
         if self._flow is not None:
+            self._stopped = True
+            self.write = _ignore
             self._flow.abandon_body()
+
+
+class Chosen:
+    """
+    Writes a body to a destination that is chosen when the body begins.
+
+    :param number: of the message.
+    :param into: chooses the destination.
+    :param progress: is called after each piece.
+    :param expected: the size of the message, as LIST says, if that is known.
+    :ivar destination: what ``into`` returned.
+    :ivar write: writes a piece.
+    """
+
+    __slots__ = (
+        "_done",
+        "_expected",
+        "_into",
+        "_number",
+        "_progress",
+        "_sink",
+        "destination",
+        "write",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        into: Into,
+        progress: Progress | None = None,
+        expected: int | None = None,
+    ) -> None:
+        self._number = number
+        self._into = into
+        self._progress = progress
+        self._expected = expected
+        self._done = 0
+        self._sink: Sink | None = None
+        self.destination: object = None
+        self.write: Callable[[bytes], object] = _ignore
+
+    def begin(self, flow: Flow) -> None:
+        """Choose the destination."""
+        self.destination = self._into(self._number)
+        sink = self._sink = sink_for(self.destination)
+        self.write = self._write
+        sink.begin(flow)
+
+    def _write(self, piece: bytes) -> None:
+        # Looked up for each piece: a consumer that stops changes it.
+        self._sink.write(piece)  # type: ignore[union-attr]
+        if self._progress is not None:
+            self._done += len(piece)
+            self._progress(self._number, self._done, self._expected)
+
+    def end(self, octets: int) -> None:
+        """Leave the destination."""
+        if self._sink is not None:
+            self._sink.end(octets)
+
+    def lost(self) -> None:
+        """Leave the destination, with the part that was received."""
+        if self._sink is not None:
+            self._sink.lost()
+
+
+def _ignore(piece: bytes) -> None:
+    """Drop a piece that no destination takes."""
 
 
 class Feeder:
@@ -129,6 +239,11 @@ class Feeder:
         self._flow = flow
         # The exchange whose sink has begun and not ended.
         self._current: Exchange | None = None
+
+    @property
+    def expendable(self) -> bool:
+        """Whether the body that has begun is one without which the session goes on."""
+        return self._current is not None and self._current.expendable
 
     def begin(self, exchange: Exchange) -> Failure | None:
         """Begin a body, and return what the sink raised."""

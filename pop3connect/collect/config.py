@@ -53,13 +53,13 @@ DATABASE_VARIABLE = "POP3CONNECT_DATABASE"
 SHORT_INTERVAL = 30
 """Seconds; servers consider more frequent logins an attack, or lock the account."""
 
-_OWN = ("name", "user", *PASSWORDS)
+_OWN = ("name", "user", "authorize_as", *PASSWORDS)
 """Keys that belong to one account."""
 
 _COMMON = tuple(
     each.name
     for each in attrs.fields(AccountSettings)
-    if each.name not in ("name", "user", "password")
+    if each.name not in ("name", "user", "authorize_as", "password")
 )
 """Keys of one account that may also be given above the accounts, for all of them."""
 
@@ -72,13 +72,13 @@ _SERVICE = (
     "spool_limit",
 )
 
-_PATHS = frozenset({"state", "path", "cacerts", "client_certificate", "password_file"})
+_PATHS = frozenset(
+    {"state", "path", "cacerts", "client_certificate", "crl", "password_file"}
+)
 """Keys with a path, which is relative to the folder of the configuration."""
 
 _LATER = {
     "status": "the status page does not exist in this version: remove [status]",
-    "proxy": "a proxy cannot be used in this version: remove the key",
-    "pins": "certificates cannot be pinned in this version: use cacerts",
 }
 """Keys of a later version."""
 
@@ -366,7 +366,9 @@ def _state_problems(state: Path) -> Iterator[str]:
 def _account_problems(config: Config, account: AccountSettings) -> Iterator[str]:
     try:
         # With it, the certificates are read.
-        account.connector().opening(account.user, "-")
+        account.connector().opening(
+            account.user, "-", authorize_as=account.authorize_as
+        )
     except POP3Error as error:
         yield words(error)
     try:

@@ -70,7 +70,9 @@ async def _log_in(
         password = password_for(
             account, config.folder, reactor, config.secret_variables
         )
-        handle = await connector(account).connect(account.user, password)
+        handle = await connector(account).connect(
+            account.user, password, authorize_as=account.authorize_as
+        )
     except (POP3Error, OSError) as error:
         return error
     # That QUIT is refused says nothing about the login.

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from ..errors import UsageError
 from ..programs import RunError, find_program, run, safe_environment
+from ..proxy import ProxyAddress
 from ..redaction import Secret, SecretBytes, first_line
 from .settings import AccountSettings, Password, PasswordSource
 
@@ -85,17 +86,21 @@ def check_password(settings: AccountSettings, folder: Path) -> None:
 
 def exposed(settings: AccountSettings, file: Path | None) -> Path | None:
     """
-    Return the file with the password of an account, if every user may read it.
+    Return the file with a password of an account, if every user may read it.
 
     :param file: the configuration, which may have the password itself in it.
     """
-    source = settings.password
-    if os.name != "posix" or not isinstance(source, PasswordSource):
+    if os.name != "posix":
         return None
-    found = {"password": file, "password_file": source.value}.get(source.key)
-    with suppress(OSError):
-        if found is not None and Path(found).stat().st_mode & stat.S_IROTH:
-            return Path(found)
+    source, files = settings.password, []
+    if isinstance(source, PasswordSource):
+        files.append({"password": file, "password_file": source.value}.get(source.key))
+    if settings.proxy is not None and any(ProxyAddress.parse(settings.proxy).secrets):
+        files.append(file)
+    for found in files:
+        with suppress(OSError):
+            if found is not None and Path(found).stat().st_mode & stat.S_IROTH:
+                return Path(found)
     return None
 
 

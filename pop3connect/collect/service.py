@@ -126,7 +126,9 @@ class _Running:
 class Connects(Protocol):
     """Opens sessions with the server of an account, as a `Connector` does."""
 
-    def connect(self, username: str, password: Password) -> Deferred[Handle]:
+    def connect(
+        self, username: str, password: Password, *, authorize_as: str | None
+    ) -> Deferred[Handle]:
         """Open a session and log in."""
 
 
@@ -154,7 +156,11 @@ class _Connection:
     password: Password
 
     def connect(self) -> Deferred[Handle]:
-        return self.connector.connect(self.settings.user, self.password)
+        return self.connector.connect(
+            self.settings.user,
+            self.password,
+            authorize_as=self.settings.authorize_as,
+        )
 
 
 class CollectService(MultiService):
@@ -504,7 +510,7 @@ class CollectService(MultiService):
         return NewAccount(
             name=account.name,
             server=str(account.address),
-            username=account.user,
+            username=account.mailbox,
             interval=account.interval[1],
             settings=hashlib.sha256(rules).hexdigest()[:16],
         )

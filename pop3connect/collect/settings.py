@@ -26,10 +26,12 @@ from weakref import WeakValueDictionary
 import attrs
 
 from ..address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
-from ..auth.policy import NO_PASSWORD, check_auth
+from ..auth.policy import NO_PASSWORD, check_auth, check_authorize_as
 from ..connector import Connector
 from ..errors import UsageError
+from ..proxy import ProxyAddress
 from ..redaction import Secret
+from ..tls.options import VERSIONS, TLSOptions
 from .rules import HeaderPattern
 from .units import read_bytes, read_seconds, show_seconds
 
@@ -244,6 +246,53 @@ def _client_certificate(value: Path | str | None) -> Path | None:
     return None if value is None else _path("client_certificate", value)
 
 
+def _proxy(value: str | None) -> str | None:
+    if value is None:
+        return None
+    problem = ""
+    try:
+        ProxyAddress.parse(value)
+    except UsageError as error:
+        problem = error.message
+    if problem:
+        raise UsageError(f"proxy{problem}")
+    return Secret(value)
+
+
+def _pins(value: str | Sequence[str]) -> tuple[str, ...]:
+    # Not at the top: OpenSSL takes time.
+    from ..tls.pins import check_pins
+
+    pins = _texts("pins", value)
+    if isinstance(value, tuple) and not value:
+        # The default; an empty list is a mistake.
+        return ()
+    problem = ""
+    try:
+        return check_pins(pins)
+    except UsageError as error:
+        problem = error.message
+    raise UsageError(f"pins{problem}")
+
+
+def _crl(value: Path | str | None) -> Path | None:
+    return None if value is None else _path("crl", value)
+
+
+def _tls_minimum_version(value: str) -> str:
+    if value not in VERSIONS:
+        _refuse("tls_minimum_version", " or ".join(f'"{each}"' for each in VERSIONS))
+    return str(value)
+
+
+def _tls_ciphers(value: str | None) -> str | None:
+    return None if value is None else _text("tls_ciphers", value)
+
+
+def _authorize_as(value: str | None) -> str | None:
+    return None if value is None else _text("authorize_as", value)
+
+
 def _allow_cleartext(value: bool) -> bool:
     return _flag("allow_cleartext", value)
 
@@ -365,6 +414,10 @@ class AccountSettings:
 
     :ivar name: the account's identity; a changed server or user under the same name is
         a migration.
+    :ivar user: the user who logs in.
+    :ivar authorize_as: whose mailbox it is, if it is not that of `user`.
+    :ivar tls_minimum_version: as ``minimum_version`` of `TLSOptions`.
+    :ivar tls_ciphers: as ``ciphers`` of `TLSOptions`, and ``crl`` is its ``crl``.
     :ivar password: a text, a `PasswordSource`, or a function as `connect` takes it.
     :ivar interval: seconds from the end of a look to the next one: the shortest, when
         mail has just arrived, and the longest, when none does.
@@ -400,7 +453,15 @@ class AccountSettings:
     client_certificate: Path | None = attrs.field(
         default=None, converter=_client_certificate
     )
+    pins: tuple[str, ...] = attrs.field(default=(), converter=_pins)
+    crl: Path | None = attrs.field(default=None, converter=_crl)
+    tls_minimum_version: str = attrs.field(
+        default=VERSIONS[0], converter=_tls_minimum_version
+    )
+    tls_ciphers: str | None = attrs.field(default=None, converter=_tls_ciphers)
+    authorize_as: str | None = attrs.field(default=None, converter=_authorize_as)
     auth: str = attrs.field(default="auto", converter=_auth)
+    proxy: str | None = attrs.field(default=None, converter=_proxy)
     allow_cleartext: bool = attrs.field(default=True, converter=_allow_cleartext)
     capa: bool = attrs.field(default=True, converter=_capa)
     pipeline: bool = attrs.field(default=True, converter=_pipeline)
@@ -429,6 +490,19 @@ class AccountSettings:
                 'after must be "keep" with fetch = "header": a message of which only '
                 "the header was fetched is not deleted"
             )
+        if self.authorize_as is not None:
+            problem = ""
+            try:
+                check_authorize_as(self.authorize_as, self.auth)
+            except UsageError as error:
+                problem = error.message
+            if problem:
+                raise UsageError(f"authorize_as{problem}")
+
+    @property
+    def mailbox(self) -> str:
+        """Whose mailbox it is: `authorize_as`, or `user`."""
+        return self.authorize_as or self.user
 
     @property
     def address(self) -> ServerAddress:
@@ -437,8 +511,18 @@ class AccountSettings:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the account's `Connector`."""
+        """
+        The options of the account's `Connector`.
+
+        `authorize_as` is one of `Connector.connect`: the accounts that a master user
+        opens share a connector.
+        """
         certificate = self.client_certificate
+        tls = TLSOptions(
+            minimum_version=self.tls_minimum_version,
+            ciphers=self.tls_ciphers,
+            crl=self.crl,
+        )
         return {
             "secure": self.secure,
             "verify": self.verify,
@@ -449,6 +533,9 @@ class AccountSettings:
             "connect_timeout": self.connect_timeout,
             "pipeline": self.pipeline,
             "client_certificate": None if certificate is None else str(certificate),
+            "tls": None if tls == TLSOptions() else tls,
+            "pins": self.pins or None,
+            "proxy": self.proxy,
             "allow_cleartext": self.allow_cleartext,
             "capa": self.capa,
         }
@@ -644,7 +731,7 @@ def _filled(text: str, account: AccountSettings) -> str:
     """Return a text with the facts of an account in it."""
     facts = {
         "account": account.name,
-        "user": account.user,
+        "user": account.mailbox,
         "server": account.address.host,
     }
     return _PLACEHOLDER.sub(lambda found: facts[found[1]], text)

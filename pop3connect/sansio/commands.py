@@ -12,7 +12,8 @@ import re
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from ..errors import UsageError
-from ..redaction import MASK, SecretBytes, hidden
+from ..redaction import MASK, SecretBytes, hidden, printable
+from ..remedies import Remedy
 from ..results import UID, Capabilities, Listing, Stat
 from .readers import (
     CapabilityReader,
@@ -36,6 +37,8 @@ __all__ = [
     "AuthReply",
     "Capa",
     "Command",
+    "Custom",
+    "CustomBody",
     "Dele",
     "Lang",
     "LangList",
@@ -137,14 +140,14 @@ class Command(Generic[T_co]):
     They are not made by attrs: such classes take longer to import than all the rest of
     this module, and longer to build when RETR is built for each message.
 
-    :cvar verb: the verb on the wire.
+    :cvar verb: the verb, in upper case.
     :cvar shape: the shape of the reply.
     :cvar verbatim: whether the result is the body as it is.
     """
 
     __slots__ = ()
 
-    verb: ClassVar[str]
+    verb: str
     shape: ClassVar[Shape] = Shape.LINE
     verbatim: ClassVar[bool] = False
 
@@ -558,3 +561,76 @@ class Quit(_Plain):
     __slots__ = ()
 
     verb = "QUIT"
+
+
+# -- extensions of a provider
+
+_VERB = re.compile(r"[!-~]+\Z")
+
+_REMEDIES = {
+    **dict.fromkeys(
+        ("APOP", "AUTH", "PASS", "RPOP", "USER"),
+        "connect() logs in: see its parameters username, password and auth",
+    ),
+    **dict.fromkeys(("STARTTLS", "STLS"), "call connect() with secure=2"),
+    "CAPA": "use capa()",
+    "DELE": "use delete()",
+    "LANG": "use lang()",
+    "LIST": "use list() or size()",
+    "NOOP": "use noop()",
+    "QUIT": "use disconnect()",
+    "RETR": "use retrieve() or messages()",
+    "RSET": "use reset()",
+    "STAT": "use stat()",
+    "TOP": "use top() or headers()",
+    "UIDL": "use uidl() or uid()",
+    "UTF8": "call connect() with utf8=True",
+}
+"""What to do instead of sending a command by hand that has a method, that changes the
+state of the session, or that carries a secret."""
+
+
+class _Extension(Command[T_co]):
+    """A command that this library does not know."""
+
+    __slots__ = ("_line", "verb")
+
+    def __init__(self, verb: str, *arguments: str) -> None:
+        if not isinstance(verb, str) or _VERB.match(verb) is None:
+            raise UsageError(
+                "the verb of a command must be a str of ASCII characters without a "
+                f"blank, not {_brief(verb):.80}"
+            )
+        self.verb = verb.upper()
+        if self.verb in _REMEDIES:
+            raise UsageError(
+                "it cannot be sent by command()",
+                verb=self.verb,
+                remedy=Remedy(_REMEDIES[self.verb]),
+            )
+        for position, argument in enumerate(arguments, 1):
+            check_text(f"argument {position}", argument, self.verb)
+        self._line: Final = command_line(verb, *arguments)
+
+    def line(self) -> bytes:
+        """Return the line to send, with the verb as it was given."""
+        return self._line
+
+
+class Custom(_Extension[str]):
+    """A command of an extension whose reply is a status line."""
+
+    __slots__ = ()
+
+    def parse(self, status: Status) -> str:
+        """Return the text, printable."""
+        return printable(status.text)
+
+
+class CustomBody(_Extension[bytes]):
+    """A command of an extension whose reply has a body."""
+
+    __slots__ = ()
+
+    shape = Shape.BODY
+    verbatim = True

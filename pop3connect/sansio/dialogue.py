@@ -62,7 +62,7 @@ from .replies import (
     parse_challenge,
     parse_status,
 )
-from .states import ALLOWED, State
+from .states import State, allows
 
 __all__ = ["Dialogue"]
 
@@ -203,7 +203,7 @@ class Dialogue:
 
         :raises UsageError: the state does not allow the verb; none was appended.
         """
-        if verb not in ALLOWED[self.state]:
+        if not allows(self.state, verb):
             raise UsageError(
                 f"{verb} is not possible now: {self.state.value}", verb=verb
             )

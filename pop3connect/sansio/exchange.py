@@ -5,7 +5,7 @@ One command on its way: the command, the callbacks for its reply, the sink of a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..errors import POP3Error
 from .commands import Command
@@ -82,6 +82,8 @@ class Exchange:
     """
     A command and what becomes of it.
 
+    :cvar expendable: whether the session goes on if the sink fails; the rest of the
+        body is then read and dropped.
     :ivar reply: takes the parsed reply, or the error.
     :ivar sink: where a body goes; ``None``: it is kept, and parsed.
     :ivar noted: takes the parsed reply before `reply`, dropped or not: it has happened
@@ -90,6 +92,8 @@ class Exchange:
     :ivar whole: the kind of event if the body is the result and is read at once;
         ``None`` for a command without such a body.
     """
+
+    expendable: ClassVar[bool] = False
 
     __slots__ = (
         "command",

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["ALLOWED", "State"]
+__all__ = ["ALLOWED", "State", "allows"]
 
 
 class State(enum.Enum):
@@ -56,3 +56,14 @@ ALLOWED: Mapping[State, frozenset[str]] = MappingProxyType(
         State.CLOSED: frozenset(),
     }
 )
+
+_KNOWN = frozenset().union(*ALLOWED.values())
+
+
+def allows(state: State, verb: str) -> bool:
+    """
+    Return whether a command with this verb may be sent in a state.
+
+    Unknown verbs, those of a provider's extensions, are possible after the login.
+    """
+    return verb in ALLOWED[state] or (state is State.TRANSACTION and verb not in _KNOWN)

@@ -8,19 +8,13 @@ prove is the business of `identity`.
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import attrs
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
@@ -30,33 +24,27 @@ from ..address import ServerAddress
 from ..errors import TLSError, UsageError, VerificationError
 from ..remedies import Option
 from ..results import TLSInfo
+from .client_key import ClientCertificate, file_facts, use_certificate
 from .identity import IdentityCheck, tls_error
-from .trust import Fingerprint, Trust, facts
+from .options import TLSOptions
+from .revocation import crl_facts, use_crl
+from .trust import Fingerprint, Trust
 
 if TYPE_CHECKING:
-    from twisted.internet.ssl import PrivateCertificate
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = [
-    "ClientCertificate",
-    "ClientContext",
-    "ConnectionCreator",
-    "ContextKeeper",
-    "hand_over",
-]
+__all__ = ["ClientContext", "ConnectionCreator", "ContextKeeper"]
 
 log = Logger()
 
-_Path = Union[str, "os.PathLike[str]"]
-ClientCertificate = Union[_Path, "tuple[_Path, _Path]", "PrivateCertificate"]
-"""A PEM file with certificate chain and key, a file for each, or Twisted's own."""
-
 # Those of Python's own ssl module: forward secrecy, AEAD or AES, nothing with
 # SHA-1; at least 112 bits for keys and signatures, in certificates too.
-_CIPHERS = (
-    b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:"
-    b"!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
-)
+_CIPHERS = "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aDSS:!SHA1:!AESCCM"
+
+_NEVER = "!aNULL:!eNULL"
+"""Suites without a certificate, and those without encryption."""
+
+_VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 SESSION_SECONDS = 3600.0
 """How long a TLS session may be resumed.  During this time a change of the server's
@@ -98,14 +86,23 @@ class ClientContext:
     next connection to such a server can resume one.  A context for another trust, or
     for the same folder after a change, has none of them.
 
-    :param trust: which certificates to trust; ``None``: encrypt, and check nothing.
+    :param trust: which certificates to trust; ``None``: the chain and the name are not
+        checked.
+    :param pins: the server's key must have one of these; none: any key will do.
+    :raises UsageError: the certificate or an option cannot be used.
+    :raises TLSError: the certificates to trust cannot be used.
     """
 
     def __init__(
-        self, trust: Trust | None, certificate: ClientCertificate | None = None
+        self,
+        trust: Trust | None,
+        certificate: ClientCertificate | None = None,
+        options: TLSOptions = TLSOptions(),  # noqa: B008 - it is frozen
+        pins: tuple[str, ...] = (),
     ) -> None:
         self.trust = trust
-        self._certificate = certificate
+        self.options = options
+        self.pins = pins
         # Kept here, by connection: Twisted has its own use for the app data.
         self._checks: WeakKeyDictionary[SSL.Connection, IdentityCheck] = (
             WeakKeyDictionary()
@@ -114,28 +111,37 @@ class ClientContext:
         self._habits: OrderedDict[ServerAddress, _Habits] = OrderedDict()
         # What an error says of the folder's files that are not in the store.
         self._unusable: tuple[str, ...] = ()
-        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8997
-        context.set_cipher_list(_CIPHERS)
+        self._context = context = self._make_context()
+        context.set_min_proto_version(_VERSIONS[options.minimum_version])
+        _use_ciphers(context, options.ciphers)
         context.set_options(SSL.OP_NO_COMPRESSION)
         context.set_options(getattr(SSL, "OP_NO_RENEGOTIATION", 0))
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        if certificate is not None:
-            _use_certificate(context, certificate)
-        if trust is None:
+        if certificate is not None or options.client_key_password is not None:
+            use_certificate(context, certificate, options.client_key_password)
+        if trust is None and not pins:
             context.set_verify(SSL.VERIFY_NONE)
-            return
-        self._unusable = tuple(trust.load_into(context))
-        for warning in self._unusable:
+        else:
+            context.set_verify(SSL.VERIFY_PEER, self._verify)
+
+    def _make_context(self) -> SSL.Context:
+        """Make a context whose store has the trusted certificates and the CRLs."""
+        if self.trust is None:
+            return SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context, warnings = self.trust.make_context()
+        self._unusable = tuple(warnings)
+        for warning in warnings:
             log.warn("cacerts: {text}", text=warning)
         store = context.get_cert_store()
         assert store is not None
-        # As Python's own ssl does since 3.13.  Any certificate in the folder is
+        # As Python's own ssl does since 3.13.  Any certificate of the source is
         # trusted, not only a root.
         store.set_flags(
             crypto.X509StoreFlags.X509_STRICT | crypto.X509StoreFlags.PARTIAL_CHAIN
         )
-        context.set_verify(SSL.VERIFY_PEER, self._verify)
+        if self.options.crl is not None:
+            use_crl(store, self.options.crl)
+        return context
 
     def creator(self, server: ServerAddress) -> ConnectionCreator:
         """Return what makes the TLS connection of one session."""
@@ -149,10 +155,10 @@ class ClientContext:
         if not server.is_ip:
             # RFC 6066 section 3: names only.
             connection.set_tlsext_host_name(server.host.encode("ascii"))
-        if self.trust is None:
+        if self.trust is None and not self.pins:
             return connection, None
         check = self._checks[connection] = IdentityCheck(
-            server, self.trust, self._unusable
+            server, self.trust, self._unusable, self.pins, self.options.crl
         )
         return connection, check
 
@@ -218,27 +224,38 @@ class ContextKeeper:
     """
     Keeps the context for a trust and a certificate, and makes a new one after a change.
 
-    :param trust: which certificates to trust; ``None``: encrypt, and check nothing.
+    The parameters are those of `ClientContext`.
     """
 
     def __init__(
-        self, trust: Trust | None, certificate: ClientCertificate | None = None
+        self,
+        trust: Trust | None,
+        certificate: ClientCertificate | None = None,
+        options: TLSOptions = TLSOptions(),  # noqa: B008 - it is frozen
+        pins: tuple[str, ...] = (),
     ) -> None:
         self._trust = trust
         self._certificate = certificate
+        self._options = options
+        self._pins = pins
         self._known: tuple[Fingerprint, ClientContext] | None = None
 
     def current(self) -> ClientContext:
         """
         Return the context.
 
-        :raises UsageError: the client certificate cannot be used.
-        :raises TLSError: the cacerts folder cannot be used.
+        :raises UsageError: the client certificate or an option cannot be used.
+        :raises TLSError: the certificates to trust cannot be used.
         """
-        certificate = _file_facts(self._certificate)
-        fingerprint = (self._trust.fingerprint() if self._trust else ()) + certificate
+        fingerprint = (
+            self._trust.fingerprint() if self._trust else (),
+            file_facts(self._certificate),
+            crl_facts(self._options.crl),
+        )
         if self._known is None or self._known[0] != fingerprint:
-            context = ClientContext(self._trust, self._certificate)
+            context = ClientContext(
+                self._trust, self._certificate, self._options, self._pins
+            )
             self._known = (fingerprint, context)
         return self._known[1]
 
@@ -271,7 +288,7 @@ class ConnectionCreator:
         if self._check is not None and self._check.refusal is not None:
             return self._check.refusal
         if isinstance(reason, SSL.Error):
-            return tls_error(reason, str(self._server))
+            return tls_error(reason, str(self._server), self._context.options)
         return None
 
     def finish(self) -> TLSInfo:
@@ -290,10 +307,13 @@ class ConnectionCreator:
                 server=str(self._server),
             )
         certificate = self._connection.get_peer_certificate()
+        if self._check is not None and not self._check.proven:
+            self._check.resume(certificate)
         return TLSInfo(
             version=self._connection.get_protocol_version_name(),
             cipher=self._connection.get_cipher_name() or "",
             verified=self._check is not None,
+            verified_by=None if self._check is None else self._check.means,
             certificate=None if certificate is None else certificate.to_cryptography,
         )
 
@@ -395,93 +415,12 @@ def _end_point(shown: crypto.X509) -> bytes | None:
     return certificate.fingerprint(algorithm)
 
 
-# -- client certificates
-
-
-def _file_facts(certificate: ClientCertificate | None) -> Fingerprint:
-    known: list[object] = []
-    for path in _paths(certificate):
-        try:
-            about = os.stat(path)
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f": {path!r} cannot be read: {error}",
-                option=Option("client_certificate"),
-            ) from error
-        known.append(facts(about))
-    return tuple(known)
-
-
-def _paths(certificate: ClientCertificate | None) -> tuple[_Path, ...]:
-    if isinstance(certificate, (str, os.PathLike)):
-        return (certificate,)
-    if not isinstance(certificate, tuple):
-        return ()
-    if len(certificate) != 2 or not all(
-        isinstance(path, (str, os.PathLike)) for path in certificate
-    ):
-        raise _unusable()
-    return certificate
-
-
-def _unusable(paths: tuple[_Path, ...] = ()) -> UsageError:
-    which = ", ".join(repr(os.fspath(path)) for path in paths)
-    return UsageError(
-        (f": {which} cannot be used" if which else " cannot be used")
-        + ": give a PEM file with the certificate and its key, a pair of such files, "
-        "or a PrivateCertificate of Twisted; the key must be that of the certificate, "
-        "and not encrypted",
-        option=Option("client_certificate"),
-    )
-
-
-_KEY = re.compile(
-    rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL
-)
-"""A private key of any kind; with a label for those that are encrypted."""
-
-
-def _use_certificate(context: SSL.Context, certificate: ClientCertificate) -> None:
-    paths = _paths(certificate)
+def _use_ciphers(context: SSL.Context, ciphers: str | None) -> None:
     try:
-        (own, *chain), key = _load(paths) if paths else _unwrap(certificate)
-        hand_over(context.use_certificate, own)
-        for above in chain:
-            hand_over(context.add_extra_chain_cert, above)
-        hand_over(context.use_privatekey, key)
-        context.check_privatekey()
-    except Exception as error:  # noqa: BLE001 - cryptography raises many types
-        # The local variables of its traceback would show the key.
-        raise _unusable(paths) from error.with_traceback(None)
-
-
-def _load(paths: tuple[_Path, ...]) -> tuple[list[x509.Certificate], Any]:
-    # OpenSSL would ask for the passphrase of an encrypted key on the terminal.
-    chain = x509.load_pem_x509_certificates(Path(paths[0]).read_bytes())
-    found = _KEY.search(Path(paths[-1]).read_bytes())
-    if found is None:
-        raise ValueError("there is no private key")
-    return chain, load_pem_private_key(found[0], None)
-
-
-def _unwrap(certificate: Any) -> tuple[list[x509.Certificate], Any]:
-    own = certificate.original.to_cryptography()
-    return [own], certificate.privateKey.original.to_cryptography_key()
-
-
-def hand_over(use: Callable[[Any], object], value: Any) -> None:
-    """
-    Give a certificate or key of cryptography to a method of pyOpenSSL.
-
-    Since release 24.3 pyOpenSSL takes it as it is, and deprecates its own types;
-    before, it took nothing else.
-    """
-    try:
-        use(value)
-    except TypeError:
-        wrap = (
-            crypto.X509.from_cryptography
-            if isinstance(value, x509.Certificate)
-            else crypto.PKey.from_cryptography_key
-        )
-        use(wrap(value))
+        context.set_cipher_list(f"{ciphers or _CIPHERS}:{_NEVER}".encode("ascii"))
+    except SSL.Error as error:
+        raise UsageError(
+            f": {ciphers!r:.200} has no cipher suite in it that OpenSSL knows "
+            "and that encrypts and authenticates; 'openssl ciphers -v' lists them",
+            option=Option("ciphers"),
+        ) from error

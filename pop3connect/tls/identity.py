@@ -1,7 +1,7 @@
 """
 Proves the identity of a server, and puts a refusal into words.
 
-The chain and the name are both proven inside the handshake, in one callback of
+The chain, the name and the pin are all proven inside the handshake, in one callback of
 OpenSSL: whatever goes wrong there, of whatever type, is a refusal, and the
 reason reaches the caller.  service-identity compares names and OpenSSL builds the
 chain; this module asks them and puts the answer into words.
@@ -10,7 +10,11 @@ chain; this module asks them and puts the answer into words.
 from __future__ import annotations
 
 import ipaddress
+import math
+import os
 import re
+from contextlib import suppress
+from pathlib import Path
 
 import attrs
 from cryptography import x509
@@ -30,6 +34,8 @@ from ..address import ServerAddress
 from ..errors import TLSError, VerificationError
 from ..redaction import printable
 from ..remedies import Option, Remedy, literal
+from .options import TLSOptions
+from .pins import pin_of
 from .trust import Trust, name_unusable
 
 __all__ = ["IdentityCheck", "tls_error"]
@@ -46,18 +52,29 @@ class IdentityCheck:
     """
     What the handshake of one connection has to prove, and the result.
 
+    :ivar trust: the certificates that the chain must end at; ``None``: only the pin
+        counts.
     :ivar unusable: a warning for each file of the cacerts folder that could not be
         used: it may hold the certificate that is missing.
+    :ivar pins: the server's key must have one of them; none: any key will do.
+    :ivar crl: the file with the revocation lists, if there is one.
     :ivar proven: whether the server has shown a certificate that proves it.
     :ivar not_after: until when that certificate is valid, as a POSIX time.
     """
 
     server: ServerAddress
-    trust: Trust
+    trust: Trust | None
     unusable: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    crl: Path | None = None
     proven: bool = False
     not_after: float = 0.0
     refusal: VerificationError | None = None
+
+    @property
+    def means(self) -> str:
+        """What proves the identity; a pin beside a chain does not replace it."""
+        return "pin" if self.trust is None else "chain"
 
     def judge(self, certificate: crypto.X509, errno: int, depth: int, ok: bool) -> bool:
         """
@@ -66,16 +83,71 @@ class IdentityCheck:
         :param ok: what OpenSSL thinks; if not, ``errno`` is why.
         """
         try:
-            if not ok:
-                self.refusal = _refused_chain(self, certificate, errno, depth)
-            elif depth == 0:
-                parsed = certificate.to_cryptography()
-                _check_name(parsed, self.server)
-                self.not_after = parsed.not_valid_after_utc.timestamp()
-                self.proven = True
+            self._judge(certificate, errno, depth, ok)
         except BaseException as error:  # noqa: BLE001 - fails closed, with its reason
             self.refusal = _refused(self, certificate, error)
         return self.refusal is None
+
+    def _judge(
+        self, certificate: crypto.X509, errno: int, depth: int, ok: bool
+    ) -> None:
+        if self.trust is None:
+            if depth > 0:
+                # Nothing but the key of the server's own certificate counts.
+                return
+            self.not_after = math.inf
+        elif not ok:
+            # The issuer of a CA's certificate need not be in the CRL file.
+            if errno != _NO_CRL or depth == 0:
+                self.refusal = _refused_chain(
+                    self, self.trust, certificate, errno, depth
+                )
+            return
+        elif depth > 0:
+            return
+        else:
+            parsed = certificate.to_cryptography()
+            _check_name(parsed, self.server)
+            self.not_after = parsed.not_valid_after_utc.timestamp()
+        self.refusal = self.refusal or self._pin_problem(certificate)
+        self.proven = self.refusal is None
+
+    def resume(self, certificate: crypto.X509 | None) -> None:
+        """
+        Check the certificate that came with a session that was resumed.
+
+        :raises VerificationError: its key has none of the pins.
+        """
+        self.refusal = self._pin_problem(certificate)
+        if self.refusal is not None:
+            raise self.refusal
+
+    def _pin_problem(self, shown: crypto.X509 | None) -> VerificationError | None:
+        if not self.pins:
+            return None
+        pin = None if shown is None else pin_of(shown)
+        if pin in self.pins:
+            return None
+        certificate = None
+        if shown is not None:
+            # Without pins too, it may be one that cryptography cannot parse.
+            with suppress(Exception):
+                certificate = shown.to_cryptography()
+        key = f"the pin {pin}" if pin else "no pin, because OpenSSL does not know it"
+        return VerificationError(
+            f"the server's public key has {key}; it is not among the "
+            f"{len(self.pins)} expected",
+            certificate=certificate,
+            server=str(self.server),
+            remedy=_OTHER_KEY,
+        )
+
+
+_OTHER_KEY = Remedy(
+    "if the server's operator confirms that this key is new, add its pin to {}; "
+    "otherwise another machine may answer in the server's place",
+    (Option("pins"),),
+)
 
 
 def _check_name(certificate: x509.Certificate, server: ServerAddress) -> None:
@@ -156,6 +228,7 @@ def _names(certificate: x509.Certificate) -> tuple[list[str], list[_IP]]:
 # -- refusals, put into words
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h: the ones a user meets.
+_NO_CRL = 3
 _NOT_YET_VALID = 9
 _EXPIRED = 10
 _SELF_SIGNED = 18
@@ -187,6 +260,22 @@ _REASONS = {
     92: "a CA certificate has no key usage",
 }
 
+_CRL_REASONS = {
+    _NO_CRL: "has no list of its issuer in it",
+    4: "has a list of its issuer that cannot be read",
+    8: "has a list of its issuer whose signature is wrong",
+    11: "has a list of its issuer that is not valid yet",
+    12: "has a list of its issuer that has expired",
+    15: "has a list of its issuer with a malformed date",
+    16: "has a list of its issuer with a malformed date",
+    33: "has no list that its issuer has signed",
+    35: "has a list whose issuer may not sign such lists",
+    36: "has a list of its issuer with a critical extension that OpenSSL does not know",
+    44: "has a list of its issuer that is for other certificates",
+    54: "has a list whose own issuer is not trusted",
+}
+"""Why the CRL file does not tell whether a certificate has been revoked."""
+
 
 def _reason(errno: int) -> str:
     names = {
@@ -199,7 +288,11 @@ def _reason(errno: int) -> str:
 
 
 def _refused_chain(
-    check: IdentityCheck, refused: crypto.X509, errno: int, depth: int
+    check: IdentityCheck,
+    trust: Trust,
+    refused: crypto.X509,
+    errno: int,
+    depth: int,
 ) -> VerificationError:
     certificate = refused.to_cryptography()
     which = "the server's certificate"
@@ -215,24 +308,32 @@ def _refused_chain(
         remedy = "is the clock of this computer right?"
     elif errno == _SELF_SIGNED:
         reason = "is self-signed and not trusted"
-        remedy = _if_it_should_be(check.trust, "it")
+        remedy = f"if it should be, {trust.adding('it')}"
     elif errno == _SELF_SIGNED_ROOT:
         reason = (
             f"is not trusted: it is the root of the server's chain, and is not among "
-            f"{check.trust}"
+            f"{trust}"
         )
-        remedy = _if_it_should_be(check.trust, "it")
+        remedy = f"if it should be, {trust.adding('it')}"
     elif errno in _UNKNOWN_ISSUER:
         issuer = _dn(certificate.issuer)
         reason = (
             f"is not trusted: it was issued by {issuer}, which is not among "
-            f"{check.trust}, and whose certificate the server did not send"
+            f"{trust}, and whose certificate the server did not send"
         )
         remedy = (
             "if that is an intermediate CA, the server should send its certificate "
             "too, which its operator can change; meanwhile, or if it is a CA of your "
-            f"own, {_put_into_folder(check.trust, f'the certificate of {issuer}')}"
+            f"own, {trust.adding(f'the certificate of {issuer}')}"
             + literal(_download(certificate))
+        )
+    elif errno in _CRL_REASONS:
+        reason = (
+            "may have been revoked: the CRL file "
+            f"{printable(os.fsencode(check.crl or ''))} {_CRL_REASONS[errno]}"
+        )
+        remedy = literal(
+            f"put a current list of {_dn(certificate.issuer)} into that file"
         )
     else:
         reason = f"is not acceptable: {_reason(errno)}"
@@ -245,22 +346,6 @@ def _refused_chain(
         certificate=certificate,
         server=str(check.server),
         remedy=Remedy(remedy, (Option("cacerts"),)),
-    )
-
-
-def _if_it_should_be(trust: Trust, what: str) -> str:
-    return f"if it should be, {_put_into_folder(trust, what)}"
-
-
-def _put_into_folder(trust: Trust, what: str) -> str:
-    """Return the text of a `Remedy` whose option is ``cacerts``."""
-    if trust.folder is not None:
-        return literal(
-            f"put {what} (PEM, DER or PKCS #7) into the folder {trust.folder}"
-        )
-    return (
-        f"put {literal(what)} (PEM, DER or PKCS #7) into a folder of your own and name "
-        "the folder with {}"
     )
 
 
@@ -322,7 +407,7 @@ def _dn(name: x509.Name) -> str:
     return _short(name.rfc4514_string()) or "nobody (it has no name)"
 
 
-def _describe(error: SSL.Error) -> tuple[str, Remedy | None]:
+def _describe(error: SSL.Error, options: TLSOptions) -> tuple[str, Remedy | None]:
     """Put an error of OpenSSL into words, with what the user may do about it."""
     reasons = [
         str(entry[-1])
@@ -332,6 +417,9 @@ def _describe(error: SSL.Error) -> tuple[str, Remedy | None]:
     text = printable((", ".join(reasons) or str(error) or "no reason given").encode())
     for words, explanation in _EXPLANATIONS.items():
         if any(word in text for word in words):
+            own = _OWN.get(explanation)
+            if own is not None and getattr(options, own[0]) != getattr(_USUAL, own[0]):
+                return f"{text}; {own[1]}", Remedy("change {}", (Option(own[0]),))
             return f"{text}; {explanation}", _REMEDIES.get(explanation)
     return text, None
 
@@ -348,24 +436,42 @@ _REMEDIES = {
 
 _OPERATOR = "; the server's operator has to change that"
 
+_OLD_VERSION = (
+    "the server offers nothing newer than TLS 1.1, which is refused (RFC 8997)"
+    + _OPERATOR
+)
+
+_OLD_CIPHERS = (
+    "the server accepts no cipher suite that is offered here (TLS 1.2 or later with "
+    "ECDHE or DHE and AES or ChaCha20), so it offers only older ones, such as RSA key "
+    f"exchange, SHA-1, 3DES or RC4{_OPERATOR}; a server that asks for a client "
+    "certificate may answer in this way as well"
+)
+
+_USUAL = TLSOptions()
+
+_OWN = {
+    _OLD_VERSION: (
+        "minimum_version",
+        "the server does not offer the version that is the oldest allowed here",
+    ),
+    _OLD_CIPHERS: (
+        "ciphers",
+        "the server may accept none of the cipher suites that were chosen here",
+    ),
+}
+"""Explanations where the caller has set the option, which is the likelier reason."""
+
 _EXPLANATIONS = {
     ("wrong version number", "record layer failure", "packet length too long"): (
         _NO_TLS_THERE
     ),
-    ("protocol version", "unsupported protocol"): (
-        "the server offers nothing newer than TLS 1.1, which is refused (RFC 8997)"
-        + _OPERATOR
-    ),
+    ("protocol version", "unsupported protocol"): _OLD_VERSION,
     ("dh key too small", "modulus too small", "bad dh value"): (
         "the server offers a Diffie-Hellman key of fewer than 2,048 bits for the key "
         f"exchange, which can be broken{_OPERATOR} (parameters of 2,048 bits, or ECDHE)"
     ),
-    ("handshake failure", "insufficient security", "no shared cipher"): (
-        "the server accepts no cipher suite that is offered here (TLS 1.2 or later "
-        "with ECDHE or DHE and AES or ChaCha20), so it offers only older ones, such "
-        f"as RSA key exchange, SHA-1, 3DES or RC4{_OPERATOR}; a server that asks for a "
-        "client certificate may answer in this way as well"
-    ),
+    ("handshake failure", "insufficient security", "no shared cipher"): _OLD_CIPHERS,
     ("unsafe legacy renegotiation",): (
         f"the server offers no secure renegotiation (RFC 5746){_OPERATOR}"
     ),
@@ -377,9 +483,17 @@ _EXPLANATIONS = {
 """Explanations of OpenSSL's errors, by words in their texts."""
 
 
-def tls_error(error: SSL.Error, server: str) -> TLSError:
-    """Make the error for a TLS that OpenSSL gave up."""
-    text, remedy = _describe(error)
+def tls_error(
+    error: SSL.Error,
+    server: str,
+    options: TLSOptions = _USUAL,
+) -> TLSError:
+    """
+    Make the error for a TLS that OpenSSL gave up.
+
+    :param options: what the caller chose, which may be the reason.
+    """
+    text, remedy = _describe(error, options)
     failed = TLSError(f"TLS failed: {text}", server=server, remedy=remedy)
     failed.__cause__ = error
     return failed

@@ -12,7 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pop3connect import ConnectionLostError, Message, Refused
-from pop3connect.blocking.handover import BATCH, HELD, Batches, FileConsumer
+from pop3connect.blocking.handover import (
+    BATCH,
+    HELD,
+    Backlog,
+    Batches,
+    FileConsumer,
+)
 
 
 class BothThreads:
@@ -54,7 +60,8 @@ class FileConsumerTests(SynchronousTestCase):
         self.threads = BothThreads()
         self.written: list[bytes] = []
         self.producer = Producer()
-        self.consumer = FileConsumer(self.threads, self.threads, self)  # type: ignore[arg-type]
+        backlog = Backlog(self.threads)  # type: ignore[arg-type]
+        self.consumer = FileConsumer(self.threads, self, backlog)
         self.consumer.registerProducer(self.producer, True)
 
     def write(self, piece: bytes) -> None:
@@ -129,7 +136,10 @@ class BatchesTests(SynchronousTestCase):
             self.left = True
 
     def batches(self, *items: Any, most: int = 100) -> Batches:
-        return Batches(self.messages(*items), most)
+        return Batches(
+            lambda: self.messages(*items),  # type: ignore[arg-type, return-value]
+            most,
+        )
 
     def take(self, batches: Batches) -> list[int]:
         batch = self.successResultOf(Deferred.fromCoroutine(batches.take()))

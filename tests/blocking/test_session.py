@@ -24,11 +24,13 @@ from pop3connect import (
     CommandError,
     Committed,
     ConnectionLostError,
+    DestinationError,
     Handle,
     Listing,
     LoginError,
     ProtocolError,
     Stat,
+    Stored,
     UsageError,
     api,
 )
@@ -124,7 +126,7 @@ class Recorder:
         self.asked: list[tuple[str, tuple[object, ...]]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Deferred[str]]:
-        def method(*arguments: object) -> Deferred[str]:
+        def method(*arguments: object, **_: object) -> Deferred[str]:
             self.asked.append((name, arguments))
             return succeed(name)
 
@@ -150,8 +152,8 @@ class PassingTests(TestCase):
 
         expected: dict[str, tuple[object, ...]] = {}
         for name, thing in public(Handle).items():
-            # That one is no Deferred.
-            if inspect.isfunction(thing) and name != "messages":
+            # Those two are no Deferreds.
+            if inspect.isfunction(thing) and name not in ("messages", "headers"):
                 expected[name] = tuple(range(1, len(bare(thing))))
         # With a file, it is not the file that is passed on.
         expected["retrieve"] = (1,)
@@ -279,6 +281,9 @@ class MethodTests(BlockingTestCase):
             gc.collect()
 
         await deferToThread(block)
+        (warning,) = self.flushWarnings()
+        self.assertIs(warning["category"], ResourceWarning)
+        self.assertIn("a handle was forgotten", warning["message"])
         await self.factory.when_left()
         self.assertEqual(await deferToThread(self.count), 3)
 
@@ -350,6 +355,175 @@ class MessagesTests(BlockingTestCase):
                 return handle.stat()
 
         self.assertEqual((await deferToThread(block)).count, 3)
+
+
+class IntoTests(BlockingTestCase):
+    """Messages that are written to files one after another."""
+
+    messages = (*MESSAGES, b"Subject: long\r\n\r\n" + b"y" * 5_000_000 + b"\r\n")
+
+    def into(self, number: int) -> io.BytesIO:
+        """Choose a file, and note in which thread."""
+        self.chosen.append((number, threading.get_ident()))
+        file = self.files[number] = io.BytesIO()
+        return file
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.chosen: list[tuple[int, int]] = []
+        self.files: dict[int, io.BytesIO] = {}
+
+    async def test_messages_are_written_in_the_callers_thread(self) -> None:
+        def block() -> tuple[list[Any], int]:
+            with self.open() as handle:
+                items = list(handle.messages([2, 9, 4], into=self.into))
+            return items, threading.get_ident()
+
+        (two, nine, four), caller = await deferToThread(block)
+        self.assertEqual(two, Stored(2, len(MESSAGES[1]), self.files[2], None))
+        self.assertIsInstance(nine.error, CommandError)
+        self.assertEqual(four, Stored(4, len(self.messages[3]), self.files[4], None))
+        # Not for the message that was refused.
+        self.assertEqual(self.chosen, [(2, caller), (4, caller)])
+        for number, file in self.files.items():
+            self.assertEqual(file.getvalue(), self.messages[number - 1])
+
+    async def test_item_comes_when_its_file_was_written(self) -> None:
+        def block() -> list[int]:
+            with self.open() as handle:
+                return [
+                    len(item.destination.getvalue())
+                    for item in handle.messages(into=self.into)
+                    if item.error is None
+                ]
+
+        sizes = await deferToThread(block)
+        self.assertEqual(sizes, [len(message) for message in self.messages])
+
+    async def test_other_commands_in_the_loop_are_answered(self) -> None:
+        """Though the large message is in the way, and has to be written first."""
+
+        def block() -> int:
+            with self.open() as handle:
+                for item in handle.messages([1, 4, 2], into=self.into):
+                    handle.delete(item.number)
+                    handle.uid(3)
+            return self.count()
+
+        self.assertEqual(await deferToThread(block), 1)
+        self.assertEqual(self.files[4].getvalue(), self.messages[3])
+
+    async def test_exception_of_a_file_fails_only_that_message(self) -> None:
+        def fail(piece: bytes) -> None:
+            raise OSError("disk full")
+
+        def into(number: int) -> Any:
+            if number == 1:
+                raise OSError("no such folder")
+            if number == 2:
+                return io.StringIO()
+            return Sink(fail) if number == 4 else self.into(number)
+
+        def block() -> tuple[list[Any], Stat]:
+            with self.open() as handle:
+                return list(handle.messages([1, 2, 4, 3], into=into)), handle.stat()
+
+        (one, two, four, three), stat = await deferToThread(block)
+        for item, said in (
+            (one, "OSError: no such folder"),
+            (two, "binary mode"),
+            (four, "disk full"),
+        ):
+            self.assertIsInstance(item.error, DestinationError)
+            self.assertIn(said, str(item.error))
+            self.assertEqual(item.error.number, item.number)
+        self.assertIsInstance(four.error.__cause__, OSError)
+        self.assertEqual(three.destination.getvalue(), self.messages[2])
+        self.assertEqual(stat.count, 4)
+
+    async def test_progress_is_told_after_the_file_was_written(self) -> None:
+        told: list[tuple[int, int, int | None]] = []
+
+        def progress(number: int, done: int, expected: int | None) -> None:
+            told.append((number, done, expected))
+            self.assertEqual(len(self.files[number].getvalue()), done)
+
+        def block() -> None:
+            with self.open() as handle:
+                for item in handle.messages(into=self.into, progress=progress):
+                    self.assertIsNone(item.error)
+
+        await deferToThread(block)
+        size = len(self.messages[3])
+        self.assertEqual(told[0], (1, len(MESSAGES[0]), len(MESSAGES[0])))
+        self.assertEqual(told[-1], (4, size, size))
+
+    async def test_leaving_the_loop_early_keeps_the_session(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                for item in handle.messages([1, 4, 2], into=self.into):
+                    self.assertEqual(item.number, 1)
+                    break
+                return handle.stat().count
+
+        self.assertEqual(await deferToThread(block), 4)
+
+    async def test_interrupt_while_writing_is_raised(self) -> None:
+        def interrupt(piece: bytes) -> None:
+            raise KeyboardInterrupt
+
+        def block() -> None:
+            with self.open() as handle:
+                for _ in handle.messages([4], into=lambda _: Sink(interrupt)):
+                    self.fail("the message was not written")
+
+        def caught() -> bool:
+            try:
+                block()
+            except KeyboardInterrupt:
+                return True
+            return False
+
+        self.assertTrue(await deferToThread(caught))
+
+    async def test_wrong_arguments_are_refused_and_session_stays_open(self) -> None:
+        def block() -> int:
+            with self.open() as handle:
+                for wrong in (
+                    {"into": "folder"},
+                    {"into": self.into, "progress": 1},
+                    {"progress": print},
+                ):
+                    with self.assertRaises(UsageError):
+                        next(handle.messages(**wrong))  # type: ignore[call-overload]
+                return handle.stat().count
+
+        self.assertEqual(await deferToThread(block), 4)
+
+
+class HeadersTests(BlockingTestCase):
+    """Headers, and commands of extensions."""
+
+    async def test_headers_are_yielded_in_order(self) -> None:
+        def block() -> list[tuple[int, str]]:
+            with self.open() as handle:
+                return [
+                    (item.number, item.subject)
+                    for item in handle.headers(iter([3, 1]), 1)
+                    if item.error is None
+                ]
+
+        self.assertEqual(await deferToThread(block), [(3, "three"), (1, "one")])
+
+    async def test_unknown_command_is_refused_by_the_server(self) -> None:
+        def block() -> str:
+            with self.open() as handle:
+                for multiline in (False, True):
+                    with self.assertRaises(CommandError) as caught:
+                        handle.command("XTND", "a", multiline=multiline)
+                return str(caught.exception.verb)
+
+        self.assertEqual(await deferToThread(block), "XTND")
 
 
 class Sink:
@@ -542,6 +716,14 @@ class CallableTests(BlockingTestCase):
         threads = set()
         handle = await deferToThread(
             self.open, stsproc=lambda _: threads.add(threading.current_thread())
+        )
+        await deferToThread(handle.disconnect)
+        self.assertEqual(threads, {threading.current_thread()})
+
+    async def test_events_come_in_the_reactor_thread(self) -> None:
+        threads = set()
+        handle = await deferToThread(
+            self.open, events=lambda _: threads.add(threading.current_thread())
         )
         await deferToThread(handle.disconnect)
         self.assertEqual(threads, {threading.current_thread()})

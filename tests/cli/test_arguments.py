@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from typing import Any
+from unittest import mock
 
 import click
 import keyring
@@ -38,6 +40,7 @@ from pop3connect.cli import opening, passwords
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import main, pop3connect
 from pop3connect.cli.exits import Exit, NotFoundError, exit_status, words
+from pop3connect.cli.fetching import _account
 from pop3connect.cli.numbers import NUMBERS, WholeNumber, choose
 from pop3connect.cli.output import counted
 from pop3connect.cli.passwords import PASSWORD_VARIABLE, read_password
@@ -46,9 +49,13 @@ from pop3connect.collect.lock import InUseError
 from pop3connect.collect.outcome import EndedError, HeldError
 from pop3connect.destinations.base import Later
 from pop3connect.remedies import USE_TLS, Option, Remedy, literal
+from pop3connect.tls.options import TLSOptions
 
 from ..support.loopback import ROOT
 from ..test_api import Reactor, Resolver
+
+PIN = f"sha256//{'A' * 43}="
+OTHER_PIN = f"sha256//{'B' * 42}A="
 
 
 def access(*arguments: str, server: str = "pop.example.com") -> Access:
@@ -170,9 +177,12 @@ class AccessTests(SynchronousTestCase):
     def test_all_options_reach_the_library(self) -> None:
         options = self.passed_on(
             "host",
-            *("--auth", "APOP", "--timeout", "7", "--cacerts", "folder"),
+            *("--auth", "SCRAM-SHA-1", "--timeout", "7", "--cacerts", "folder"),
             *("--system-trust", "--no-pipeline", "--no-capa", "--no-verify"),
             *("--client-certificate", "ours.pem"),
+            *("--pin", PIN, "--pin", OTHER_PIN, "--authorize-as", "bob"),
+            *("--tls-minimum-version", "TLSv1.3", "--tls-ciphers", "ECDHE+AESGCM"),
+            *("--crl", "revoked.pem", "--proxy", "socks5://eve:SECRET@proxy"),
         )
         del options["reactor"]
         self.assertIsNone(options.pop("endpoint"))
@@ -183,7 +193,7 @@ class AccessTests(SynchronousTestCase):
                 "account": ("ada", "secret", None),
                 "secure": Secure.TLS,
                 "verify": False,
-                "auth": "APOP",
+                "auth": "SCRAM-SHA-1",
                 "timeout": 7.0,
                 "connect_timeout": 30.0,
                 "cacerts": "folder",
@@ -192,7 +202,68 @@ class AccessTests(SynchronousTestCase):
                 "capa": False,
                 "client_certificate": "ours.pem",
                 "allow_cleartext": False,
+                "pins": (PIN, OTHER_PIN),
+                "authorize_as": "bob",
+                "proxy": "socks5://eve:SECRET@proxy",
+                "tls": TLSOptions(
+                    minimum_version="TLSv1.3", ciphers="ECDHE+AESGCM", crl="revoked.pem"
+                ),
             },
+        )
+
+    def test_proxy_of_the_environment_is_used_on_request_only(self) -> None:
+        url = "socks5h://eve:SECRET@proxy"
+        with mock.patch.dict(os.environ, ALL_PROXY=url):
+            self.assertIsNone(access().proxy)
+            given = access("--proxy", "env")
+        self.assertEqual(given.proxy, url)
+        self.assertNotIn("SECRET", repr(given))
+
+    def test_bad_proxy_is_a_usage_error_that_does_not_repeat_it(self) -> None:
+        command = click.command("x")(access_options(lambda access: None))
+        environment = {"ALL_PROXY": "http://eve:SECRET@proxy", "all_proxy": None}
+        for value, problem in (
+            ("eve:SECRET@proxy", "must be a URL such as 'socks5://"),
+            ("http://eve:SECRET@proxy", "http proxies are not supported"),
+            ("env", "http proxies are not supported"),
+        ):
+            result = CliRunner(env=environment).invoke(
+                command, ["host", "--proxy", value]
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertNotIn("SECRET", result.output)
+            self.assertIn(problem, " ".join(result.output.split()))
+        environment = {"ALL_PROXY": None, "all_proxy": None}
+        result = CliRunner(env=environment).invoke(command, ["host", "--proxy", "env"])
+        self.assertIn("ALL_PROXY is not set", " ".join(result.output.split()))
+
+    def test_name_of_the_server_is_not_looked_up_with_a_proxy(self) -> None:
+        """So the password may be sent in the clear on request only."""
+        reactor = Reactor(["127.0.0.1"])
+        through = ("--secure", "none", "--proxy", "socks5://127.0.0.1")
+        options = self.passed_on("mail.localhost", *through, reactor=reactor)
+        self.assertEqual(reactor.resolver.asked, [])
+        self.assertIs(options["allow_cleartext"], False)
+        self.assertIsNone(options["endpoint"])
+
+    def test_pin_or_version_that_cannot_be_used_is_a_usage_error(self) -> None:
+        for arguments, wanted in (
+            (("--pin", "abc"), "'abc' is not a pin; write 'sha256//'"),
+            (("--pin", PIN, "--pin", ""), "'' is not a pin"),
+            (("--tls-minimum-version", "TLSv1.1"), "'TLSv1.2', 'TLSv1.3'"),
+        ):
+            result = CliRunner().invoke(pop3connect, ["info", "host", *arguments])
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertIn(wanted, result.output)
+
+    def test_each_mailbox_of_a_master_user_has_a_journal_of_its_own(self) -> None:
+        """Else the messages of one would be taken for those of another."""
+        accounts = {
+            _account(access("--user", "boss", *more))
+            for more in ((), ("--authorize-as", "bob"), ("--authorize-as", "eve"))
+        }
+        self.assertEqual(
+            accounts, {f"{who}@pop.example.com" for who in ("boss", "bob", "eve")}
         )
 
 
@@ -469,7 +540,11 @@ class ExitTests(SynchronousTestCase):
                     self.assertIn(f"\n``pop3connect {name} {each}", administration)
                     self.assertOptions(part, administration)
             else:
-                self.assertIn(f"\n``{name} SERVER", text)
+                first = next(
+                    each for each in command.params if isinstance(each, click.Argument)
+                )
+                assert first.name is not None
+                self.assertIn(f"\n``{name} {first.name.upper()}", text)
                 self.assertOptions(command, text)
 
     def assertOptions(self, command: click.Command, text: str) -> None:

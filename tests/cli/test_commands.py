@@ -10,13 +10,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
 from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
 
-from pop3connect.cli.certificates import facts_of, pin
+from pop3connect.cli.access import KEY_PASSWORD_VARIABLE
+from pop3connect.cli.certificates import facts_of
 from pop3connect.cli.exits import Exit
 from pop3connect.testing import MailboxServer, Script
+from pop3connect.tls.pins import pin_of
 
 from ..support.certificates import (
     ServerTLS,
@@ -25,14 +32,23 @@ from ..support.certificates import (
     certificate_of,
     client_identity,
     intermediate,
+    key,
     leaf,
     odd_certificates,
     unknown_ca,
 )
 from ..support.command import USER, CommandTestCase, told
+from ..support.dns import Answers, serve, srv
 from ..support.loopback import MESSAGES, PASSWORD
+from ..support.socks import SocksProxy
+from ..tls.test_options import revocation_list
 
 reactor: Any = global_reactor
+
+NAME = "pop.only-the-proxy.invalid"
+
+TLS = "_pop3s._tcp.example.com"
+STLS = "_pop3._tcp.example.com"
 
 LETTER = (
     b"From: =?utf-8?q?Zo=C3=AB?= <zoe@example.org>\r\n"
@@ -327,6 +343,7 @@ class InfoTests(ScriptedTestCase):
         self.assertEqual(
             base64.b64decode(told["spki_sha256"]), hashlib.sha256(spki).digest()
         )
+        self.assertEqual(told["pin"], f"sha256//{told['spki_sha256']}")
 
     async def test_certificate_chain_with_intermediate_is_shown_whole(self) -> None:
         chain = (certificate_of(intermediate()),)
@@ -374,6 +391,95 @@ class InfoTests(ScriptedTestCase):
         )
         self.assertEqual(result.exit_code, Exit.USAGE)
 
+    async def test_pin_that_info_shows_verifies_the_server_without_its_chain(
+        self,
+    ) -> None:
+        server = self.under_tls(leaf("other.example.com"), tls_at_once=True)
+        result = await self.run_click("info", server, "--no-verify", "--json")
+        told = json.loads(result.stdout)
+        self.assertIsNone(told["trusted"])
+        for command in ("info", "stat"):
+            result = await self.run_click(
+                command, server, "--no-verify", "--pin", told["pin"], "--user", USER
+            )
+            self.assertEqual(result.exit_code, 0, result.output)
+        self.assertIn("trusted       yes", (await self.pinned(server, told["pin"])))
+
+    async def pinned(self, server: str, pin: str) -> str:
+        result = await self.run_click("info", server, "--no-verify", "--pin", pin)
+        return result.stdout
+
+    async def test_other_pin_exits_not_trusted_with_the_pin_seen(self) -> None:
+        server = self.under_tls(self.shown, tls_at_once=True)
+        own = pin_of(crypto.X509.from_cryptography(self.shown.certificate))
+        other = f"sha256//{'A' * 43}="
+        for command in ("info", "stat"):
+            result = await self.run_click(
+                *(command, server, "--cacerts", self.folder),
+                *("--pin", other, "--user", USER),
+            )
+            self.assertEqual(result.exit_code, Exit.NOT_TRUSTED, result.output)
+            self.assertIn(f"has the pin {own}", result.output)
+        self.assertIn("add its pin to --pin", result.stderr)
+        self.assertIn("trusted       NO: ", await self.pinned(server, other))
+
+    async def test_file_of_certificates_is_trusted_and_revoked_one_refused(
+        self,
+    ) -> None:
+        server = self.under_tls(self.shown, tls_at_once=True)
+        file = str(Path(self.folder) / "ca.pem")
+        result = await self.run_click("stat", server, "--cacerts", file, "--user", USER)
+        self.assertEqual(result.exit_code, 0, result.output)
+        crl = Path(self.folder) / "crl.pem"
+        for revoked, status in (((), 0), ((self.shown,), Exit.NOT_TRUSTED)):
+            crl.write_bytes(revocation_list(*revoked))
+            result = await self.run_click(
+                *("stat", server, "--cacerts", file, "--user", USER),
+                *("--crl", str(crl)),
+            )
+            self.assertEqual(result.exit_code, status, result.output)
+
+    async def test_encrypted_client_key_needs_its_variable(self) -> None:
+        ours = client_identity(USER)
+        encrypted = key().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"horse")
+        )
+        file = Path(self.mktemp())
+        file.write_bytes(ours.pem + encrypted)
+        server = self.under_tls(self.shown, tls_at_once=True)
+        arguments = ("stat", server, "--cacerts", self.folder, "--user", USER)
+        for password, words in (
+            ("", f"{KEY_PASSWORD_VARIABLE} is missing"),
+            ("cow", f"{KEY_PASSWORD_VARIABLE} does not decrypt"),
+            ("horse", ""),
+        ):
+            result = await self.run_click(
+                *arguments,
+                *("--client-certificate", str(file)),
+                environment={KEY_PASSWORD_VARIABLE: password},
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE if words else 0)
+            self.assertIn(words, result.stderr)
+            self.assertNotIn("cow", result.output)
+        # It may be there for other commands.
+        result = await self.run_click(
+            *arguments, environment={KEY_PASSWORD_VARIABLE: "horse"}
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+
+    async def test_authorize_as_reaches_the_server(self) -> None:
+        """This server lets nobody act for somebody else."""
+        server = self.under_tls(self.shown, tls_at_once=True)
+        arguments = ("stat", server, "--cacerts", self.folder, "--user", USER)
+        result = await self.run_click(*arguments, "--authorize-as", "bob")
+        self.assertEqual(result.exit_code, Exit.LOGIN_REFUSED)
+        self.assertIn("nobody may act for somebody else", result.stderr)
+        result = await self.run_click(
+            *arguments, "--authorize-as", "bob", "--auth", "LOGIN"
+        )
+        self.assertEqual(result.exit_code, Exit.USAGE)
+        self.assertIn("--authorize-as cannot be used with LOGIN", result.stderr)
+
     async def test_certificate_that_cannot_be_parsed_is_shown_as_such(self) -> None:
         for what, der in odd_certificates(self.shown).items():
             certificate = ServerTLS(self.shown, der=der)
@@ -390,7 +496,7 @@ class InfoTests(ScriptedTestCase):
             self.assertRegex(result.stdout, "issued by .*Our CA")
             self.assertIn("to 2999-01-01", result.stdout)
             self.assertIn(f"SHA-256 {hashlib.sha256(der).hexdigest()}", result.stdout)
-            self.assertIn("key           pin-sha256 ", result.stdout)
+            self.assertIn("pin           sha256//", result.stdout)
             self.assertIn("trusted       NO: ", result.stdout)
 
     async def test_certificate_that_cannot_be_parsed_has_a_problem_in_json(
@@ -412,7 +518,7 @@ class InfoTests(ScriptedTestCase):
         self.assertIn(curve, self.shown.der)
         der = self.shown.der.replace(curve, curve[:-1] + b"\x77")
         odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
-        self.assertIsNone(pin(odd))
+        self.assertIsNone(pin_of(odd))
         self.assertIn("localhost", facts_of(odd).names)
 
     async def test_client_certificate_logs_in_with_external(self) -> None:
@@ -494,3 +600,163 @@ class InfoTests(ScriptedTestCase):
         self.assertIn("or refuses it", result.stdout)
         self.assertIn("the server does not know CAPA", result.stdout)
         self.assertEqual(result.exit_code, Exit.NO_TLS)
+
+
+class ProxyTests(ScriptedTestCase):
+    """
+    Commands through a SOCKS5 proxy, with a name that only the proxy can look up.
+    """
+
+    def through(self, credentials: Any = None) -> str:
+        port = int(self.server.rpartition(":")[2])
+        self.proxy = SocksProxy(reactor, {NAME: port}, credentials)
+        listening = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return f"127.0.0.1:{listening.getHost().port}"
+
+    async def test_stat_and_info_reach_the_server_through_the_proxy(self) -> None:
+        at = self.through((b"eve", b"hunter2"))
+        environment = {"ALL_PROXY": f"socks5://eve:hunter2@{at}"}
+        for command, shown in (("stat", "3 messages"), ("info", "greeting")):
+            result = await self.run_command(
+                command,
+                *("--allow-cleartext", "--proxy", "env"),
+                server=NAME,
+                environment=environment,
+            )
+            self.assertEqual(result.exit_code, 0, result.stderr)
+            self.assertIn(shown, result.stdout)
+        # info looks first, and then logs in.
+        self.assertEqual(self.proxy.asked, [(NAME, 110)] * 3)
+
+    async def test_refusal_by_the_proxy_is_told_with_the_option(self) -> None:
+        at = self.through((b"eve", b"hunter2"))
+        for command in ("stat", "info"):
+            result = await self.run_command(
+                *(command, "--allow-cleartext", "--proxy", f"socks5://eve:SECRET@{at}"),
+                server=NAME,
+            )
+            self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
+            self.assertEqual(
+                result.stderr,
+                f"pop3connect: {NAME}:110: the proxy socks5://{at} refused the user "
+                "name and password; check the user name and password in --proxy\n",
+            )
+
+    async def test_address_with_a_zone_is_a_usage_error(self) -> None:
+        for command in ("stat", "info"):
+            result = await self.run_command(
+                *(command, "--allow-cleartext", "--proxy", "socks5://127.0.0.1"),
+                server="fe80::1%eth0",
+            )
+            self.assertEqual(result.exit_code, Exit.USAGE)
+            self.assertIn("--proxy cannot lead to fe80::1%eth0", result.stderr)
+
+
+class DiscoverTests(ScriptedTestCase):
+    """
+    ``discover``, and ``info`` with a mail address.
+    """
+
+    def dns(self, tls: Any = (), stls: Any = ()) -> tuple[str, str]:
+        """Return the options that lead to a DNS server with these records."""
+        port, listening = serve(reactor, Answers({TLS: tls, STLS: stls}))
+        for each in listening:
+            self.addCleanup(each.stopListening)
+        return "--dns", f"127.0.0.1:{port}"
+
+    def answering(self) -> str:
+        """Return a server that says what it can do, without STLS."""
+        script = Script().greet("+OK ready").expect("CAPA").reply("+OK", lines=["TOP"])
+        return self.scripted(script.quit())
+
+    async def test_servers_are_printed_with_their_options(self) -> None:
+        result = await self.run_click(
+            *("discover", "ada@example.com"),
+            *self.dns(
+                [srv(TLS, "pop.example.com")], [srv(STLS, "mail.example.com", 1100)]
+            ),
+        )
+        self.assertEqual(
+            result.stdout,
+            "pop.example.com:995    --secure tls   --user ada@example.com\n"
+            "mail.example.com:1100  --secure stls  --user ada@example.com\n",
+        )
+        self.assertEqual((result.stderr, result.exit_code), ("", 0))
+
+    async def test_server_of_another_domain_is_pointed_out(self) -> None:
+        result = await self.run_click(
+            *("discover", "ada@example.com"),
+            *self.dns([srv(TLS, "pop.hoster.example")]),
+        )
+        self.assertIn(
+            "not in the domain example.com: pop.hoster.example; ask", result.stderr
+        )
+        self.assertEqual(result.exit_code, 0)
+
+    async def test_json_prints_one_line_per_server(self) -> None:
+        result = await self.run_click(
+            *("discover", "--json", "ada@example.com"),
+            *self.dns([srv(TLS, "pop.hoster.example", 1995)]),
+        )
+        self.assertEqual(
+            json.loads(result.stdout),
+            {
+                "host": "pop.hoster.example",
+                "port": 1995,
+                "secure": "tls",
+                "domain": "example.com",
+                "usernames": ["ada@example.com", "ada"],
+                "in_domain": False,
+            },
+        )
+
+    async def test_domain_without_servers_ends_with_no_connection(self) -> None:
+        for command in ("discover", "info"):
+            result = await self.run_click(command, "ada@example.com", *self.dns())
+            self.assertEqual(result.exit_code, Exit.NO_CONNECTION)
+            self.assertEqual(
+                result.stderr,
+                "pop3connect: example.com: the DNS names no POP3 server for this "
+                "domain; ask the provider of the mailbox for the name of its server\n",
+            )
+
+    async def test_bad_arguments_are_usage_errors(self) -> None:
+        for arguments, problem in (
+            (("discover", "ada"), "must be like 'ada@example.com'"),
+            (("discover", "ada@example.com", "--dns", "dns.example.com"), "IP address"),
+            (("discover", "ada@example.com", "--dns", "1.2.3.4:x"), "is not a port"),
+            (("discover", "ada@example.com", "--timeout", "0"), "above 0"),
+            (("info", "pop.example.com", "--dns", "127.0.0.1"), "--dns is for"),
+            (("info", "ada@example.com", "--user", "ada"), "does not log in"),
+            (("info", "ada@example.com", "--secure", "tls"), "the DNS says which"),
+            (("info", "ada@e.com", "--proxy", "socks5://h"), "not through --proxy"),
+            (("info", "ada@example.com", "--client-certificate", "x"), "not log in"),
+            (("stat", "ada@example.com", "--user", "ada"), "a host or host:port"),
+        ):
+            result = await self.run_click(*arguments)
+            self.assertEqual(result.exit_code, Exit.USAGE, arguments)
+            self.assertIn(problem, " ".join(result.stderr.split()))
+
+    async def test_info_shows_the_first_server(self) -> None:
+        server = self.answering()
+        port = int(server.rpartition(":")[2])
+        dns = self.dns([], [srv(STLS, "localhost", port), srv(STLS, "b.example", 1, 9)])
+        result = await self.run_click("info", "ada@example.com", *dns)
+        self.assertEqual(result.exit_code, Exit.NO_TLS, result.stderr)
+        self.assertEqual(
+            result.stdout.splitlines()[:3],
+            [
+                f"server        localhost:{port}",
+                " " * 14 + "proposed by the DNS for ada@example.com, the first of 2; "
+                "it is NOT in the domain example.com",
+                "greeting      ready",
+            ],
+        )
+        server = self.answering()
+        port = int(server.rpartition(":")[2])
+        dns = self.dns([], [srv(STLS, "localhost", port)])
+        result = await self.run_click("info", "ada@example.com", "--json", *dns)
+        shown = json.loads(result.stdout)
+        self.assertEqual(shown["server"], f"localhost:{port}")
+        self.assertEqual([each["host"] for each in shown["candidates"]], ["localhost"])

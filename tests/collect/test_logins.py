@@ -50,7 +50,9 @@ class LoginTests(SynchronousTestCase):
         begun: Any = self.begun
 
         class Connector:
-            def connect(self, user: str, password: Any) -> Deferred[Any]:
+            def connect(
+                self, user: str, password: Any, *, authorize_as: str | None
+            ) -> Deferred[Any]:
                 login: Deferred[Any] = Deferred()
                 begun[account.name] = login
                 return login

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -247,6 +248,21 @@ class ExposedTests(PasswordTestCase):
             for mode, found in ((0o644, file), (0o640, None), (0o600, None)):
                 file.chmod(mode)
                 self.assertEqual(exposed(settings, config), found)
+
+    def test_password_of_a_proxy_in_the_configuration_is_exposed_too(self) -> None:
+        config = self.folder / "collect.toml"
+        config.write_text("")
+        config.chmod(0o644)
+        self.secret.write_text(PASSWORD)
+        self.secret.chmod(0o600)
+        ours = account("password_file", self.secret)
+        for proxy, found in (
+            ("socks5://ada:hunter2@proxy", config),
+            ("socks5://ada@proxy", None),
+            ("socks5://proxy", None),
+        ):
+            self.assertEqual(exposed(attrs.evolve(ours, proxy=proxy), config), found)
+        self.assertIsNone(exposed(attrs.evolve(ours, proxy="socks5://a:b@c"), None))
 
     def test_other_sources_and_missing_files_are_not_exposed(self) -> None:
         config = self.folder / "collect.toml"

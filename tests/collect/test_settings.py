@@ -22,6 +22,9 @@ from pop3connect.collect.settings import (
     PasswordSource,
 )
 
+PIN = f"sha256//{'A' * 43}="
+OTHER_PIN = f"sha256//{'B' * 42}A="
+
 
 def account(**more: Any) -> AccountSettings:
     values = {
@@ -124,7 +127,14 @@ class AccountTests(SynchronousTestCase):
             {"cacerts": folder},
             {"cacerts": folder, "system_trust": True},
             {"client_certificate": "/etc/ssl/ann.pem"},
+            {"pins": [PIN]},
+            {"pins": [PIN, OTHER_PIN]},
+            {"tls_minimum_version": "TLSv1.3"},
+            {"tls_ciphers": "ECDHE+AESGCM"},
+            {"crl": "/etc/ssl/crl.pem"},
             {"capa": False},
+            {"proxy": "socks5://proxy"},
+            {"proxy": "socks5://ada:hunter2@proxy"},
         ]
         made = [connectors(account(**options)) for options in [{}, *others]]
         self.assertEqual(len(set(map(id, made))), len(made))
@@ -138,12 +148,25 @@ class AccountTests(SynchronousTestCase):
     def test_every_option_of_a_connector_is_a_setting(self) -> None:
         ours = {*account().options, "server", "reactor"}
         # What the collector decides itself.
-        others = {"endpoint", "max_message_size", "max_listing", "utf8"}
+        others = {"endpoint", "max_message_size", "max_listing", "utf8", "events"}
+        # Those that a master user opens share a connector.
+        others.add("authorize_as")
         self.assertEqual(ours | others, {*inspect.signature(Connector).parameters})
         settings = account(client_certificate="ann.pem", timeout="1 min", verify=False)
         self.assertEqual(settings.options["client_certificate"], "ann.pem")
         self.assertEqual(settings.options["timeout"], 60)
         self.assertFalse(settings.options["verify"])
+
+    def test_proxy_is_checked_and_shows_no_password(self) -> None:
+        settings = account(proxy="socks5://ada:hunter2@proxy:9050")
+        self.assertEqual(settings.options["proxy"], "socks5://ada:hunter2@proxy:9050")
+        self.assertNotIn("hunter2", repr(settings) + repr(settings.options))
+        for bad in ("socks5:hunter2", "http://ada:hunter2@proxy", 1080, ["hunter2"]):
+            with self.assertRaises(UsageError) as caught:
+                account(proxy=bad)
+            text = str(caught.exception)
+            self.assertTrue(text.startswith("proxy must be a URL such as"), text)
+            self.assertNotIn("hunter2", text)
 
 
 def destination(**more: Any) -> DestinationSettings:

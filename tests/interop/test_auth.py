@@ -246,3 +246,38 @@ class ExternalTests(AuthTestCase):
             await handle.disconnect()
         error = await self.refused(server, mailbox, auth="EXTERNAL", password="-")
         self.assertEqual(error.mechanism, "EXTERNAL")
+
+
+class MasterUserTests(AuthTestCase):
+    """
+    A master user, who opens the mailboxes of others (Dovecot's ``master = yes``).
+    """
+
+    MASTER = "passdb {{\n  driver = passwd-file\n  args = {}\n  master = yes\n}}\n"
+
+    async def test_master_user_opens_the_mailbox_of_another(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        Path(folder.name).chmod(0o755)
+        masters = Path(folder.name, "masters")
+        masters.write_text("boss:{PLAIN}looking-glass\n")
+        masters.chmod(0o644)
+        server = self.serve("plain", "login", more=self.MASTER.format(masters))
+        for content in (MAIL, MAIL.replace(b"world", b"again")):
+            mailbox = server.add_user([content])
+            for auth in ("PLAIN", "auto"):
+                handle = await connect(
+                    f"localhost:{server.tls_port}",
+                    "boss",
+                    "looking-glass",
+                    secure=Secure.TLS,
+                    cacerts=server.cacerts,
+                    auth=auth,
+                    authorize_as=mailbox.user,
+                )
+                self.addCleanup(self._close, handle)
+                self.assertEqual(await handle.retrieve(1), content)
+                await handle.disconnect()
+        with self.assertRaises(LoginError):
+            # An ordinary user may not.
+            await self.open(server, mailbox, authorize_as="user1")

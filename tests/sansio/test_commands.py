@@ -21,6 +21,8 @@ from pop3connect.sansio.commands import (
     AuthReply,
     Capa,
     Command,
+    Custom,
+    CustomBody,
     Dele,
     Lang,
     LangList,
@@ -84,7 +86,12 @@ EVERY: list[tuple[Command[Any], bytes, str, Shape]] = [
     (Rset(), b"RSET", "RSET", Shape.LINE),
     (Noop(), b"NOOP", "NOOP", Shape.LINE),
     (Quit(), b"QUIT", "QUIT", Shape.LINE),
+    (Custom("XTND", "a b"), b"XTND a b", "XTND a b", Shape.LINE),
+    (CustomBody("XLIST"), b"XLIST", "XLIST", Shape.BODY),
 ]
+
+WHOLE = (Retrieve, Top, CustomBody)
+"""The commands whose result is the body."""
 
 NUMBERED: list[Callable[[Any], Command[Any]]] = [
     ListOne,
@@ -133,9 +140,9 @@ class EveryCommandTests(SynchronousTestCase):
 
     def test_listings_have_a_reader_and_message_bodies_have_none(self) -> None:
         for command, _, _, shape in EVERY:
-            reads = shape is Shape.BODY and not isinstance(command, (Retrieve, Top))
+            reads = shape is Shape.BODY and not isinstance(command, WHOLE)
             self.assertEqual(command.reader(10) is not None, reads, command)
-            self.assertEqual(command.verbatim, isinstance(command, (Retrieve, Top)))
+            self.assertEqual(command.verbatim, isinstance(command, WHOLE))
 
     def test_commands_compare_and_hash_by_value(self) -> None:
         for command, _, _, _ in EVERY:

@@ -37,7 +37,8 @@ from zope.interface import implementer
 
 from pop3connect import Handle, POP3Error, VerificationError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, hand_over
+from pop3connect.tls.client_key import hand_over
+from pop3connect.tls.context import ClientContext
 from pop3connect.tls.identity import IdentityCheck
 
 from .memory import Latest, Server

@@ -93,6 +93,8 @@ class Server:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.connects = 0
+        # A handle that is forgotten ends its session.
+        self.keeping: list[object] = []
         self.clock = clock or Clock()
         self.client: Any = None
         self.connecting: Deferred[Any] | None = None
@@ -128,7 +130,12 @@ class Server:
         options.setdefault("username", "ada")
         options.setdefault("password", "lovelace")
         options.setdefault("endpoint", self)
-        return connect(server, reactor=self.clock, **options)
+        opening = connect(server, reactor=self.clock, **options)
+        return opening.addCallback(self._keep)
+
+    def _keep(self, handle: Handle) -> Handle:
+        self.keeping.append(handle)
+        return handle
 
     def say(self, data: bytes, *, size: int | None = None) -> None:
         """

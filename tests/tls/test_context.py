@@ -35,7 +35,8 @@ from zope.interface.verify import verifyObject
 import pop3connect
 from pop3connect import ConnectionLostError, Handle, TimedOutError, TLSError, UsageError
 from pop3connect.address import ServerAddress
-from pop3connect.tls.context import ClientContext, ConnectionCreator, hand_over
+from pop3connect.tls.client_key import hand_over
+from pop3connect.tls.context import ClientContext, ConnectionCreator
 from pop3connect.tls.identity import tls_error
 from pop3connect.tls.trust import Trust
 

@@ -1,0 +1,333 @@
+"""
+``discover()``: which POP3 servers the DNS names for a mail address.
+
+RFC 6186 defines the SRV records, RFC 8314 prefers TLS at once, RFC 2782 says how to
+choose among them.  Nobody connects to the servers here.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as ExpiredError
+from twisted.internet.interfaces import IReactorTime, IResolver
+from twisted.python.failure import Failure
+
+from .address import Secure, ServerAddress
+from .connector import MAX_SECONDS
+from .errors import ConnectError, POP3Error, TimedOutError, UsageError
+from .reactors import check_reactor
+from .redaction import printable
+from .remedies import Remedy
+
+if TYPE_CHECKING:
+    from twisted.names.dns import RRHeader
+
+__all__ = ["Candidate", "MailAddress", "discover", "ordered"]
+
+_SERVICES = (("_pop3s._tcp", Secure.TLS), ("_pop3._tcp", Secure.STLS))
+"""The names of the records (RFC 6186 section 3.3), the preferred one first (RFC 8314
+section 3)."""
+
+MAX_RECORDS = 64
+"""Records of one answer that are looked at: providers have fewer servers, and an answer
+of 2,000 records takes time to order."""
+
+MAX_CANDIDATES = 16
+"""Servers that are returned: a program may try all, one after the other."""
+
+_MAX_ALIASES = 8
+"""CNAME records that are followed in one answer."""
+
+_MAX_DOMAIN = 253 - len("_pop3s._tcp.")
+_MAX_LOCAL = 64  # octets; RFC 5321 section 4.5.3.1.1
+
+_TRIES = (0.05, 0.2, 0.7)
+"""How the time limit is divided among the attempts to ask a DNS server."""
+
+_ASK = Remedy("ask the provider of the mailbox for the name of its server")
+_CHECK = Remedy("check the domain and the network, or try again later")
+
+
+@attrs.frozen
+class Candidate:
+    """
+    A server that the DNS names for a mail address.
+
+    It is a proposal: DNS answers can be forged on their way, and `discover` cannot know
+    whether they were checked by DNSSEC.  Before a password is sent to the server, show
+    its name to the user, or verify the server as ``domain`` (RFC 7817 section 3).
+
+    :ivar host: its name.
+    :ivar port: 1 to 65535.
+    :ivar secure: `Secure.TLS` or `Secure.STLS`.
+    :ivar domain: the domain of the address, in ASCII.
+    :ivar usernames: the user names to try, the likeliest first: the whole address, then
+        what is before the ``@`` (RFC 6186 section 4).
+    """
+
+    host: str
+    port: int
+    secure: Secure
+    domain: str
+    usernames: tuple[str, ...]
+
+    @property
+    def server(self) -> str:
+        """``host:port``, as `connect` takes it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def in_domain(self) -> bool:
+        """
+        Whether the server's name is in the domain of the address.
+
+        If it is not, ask the user before anything is sent to it (RFC 6186 section 6).
+        """
+        return f".{self.host}".endswith(f".{self.domain}")
+
+
+@attrs.frozen
+class MailAddress:
+    """
+    The address of a mailbox.
+
+    :ivar domain: in ASCII (A-labels).
+    """
+
+    text: str
+    local: str
+    domain: str
+
+    @classmethod
+    def parse(cls, address: str) -> MailAddress:
+        """
+        Read ``"ada@example.com"``; the domain may be an international one.
+
+        :raises UsageError: it is something else.
+        """
+        if not isinstance(address, str):
+            raise UsageError(
+                "the address must be a str like 'ada@example.com', not "
+                f"{type(address).__name__}"
+            )
+        text = address.strip()
+        local, at, domain = text.rpartition("@")
+        if re.search(r"[:/]", text):
+            # A URL or user:password@host; it is not repeated.
+            raise _bad("without a colon or slash", None)
+        if not at or not local or not domain:
+            raise _bad("with a name before and a domain behind the @", text)
+        if not text.isprintable() or len(local.encode(errors="replace")) > _MAX_LOCAL:
+            raise _bad(
+                f"in one line, with at most {_MAX_LOCAL} bytes before the @", text
+            )
+        host = _host(domain)
+        if not host or len(host) > _MAX_DOMAIN:
+            raise _bad("with the name of a domain behind the @", text)
+        return cls(text, local, host)
+
+
+def _bad(wanted: str, text: str | None) -> UsageError:
+    shown = "" if text is None else f", not {text!r:.100}"
+    return UsageError(f"the address must be like 'ada@example.com', {wanted}{shown}")
+
+
+def discover(
+    address: str,
+    *,
+    timeout: float = 30.0,
+    resolver: IResolver | None = None,
+    reactor: IReactorTime | None = None,
+) -> Deferred[list[Candidate]]:
+    """
+    Ask the DNS for the POP3 servers of a mail address (RFC 6186, RFC 8314).
+
+    :param address: such as ``"ada@example.com"``.
+    :param timeout: seconds for all answers.
+    :param resolver: an ``IResolver``; default: that of
+        `twisted.names.client.getResolver`, which asks the DNS servers of the system.
+    :param reactor: used for the time limit; default: the global one.
+    :return: fires with the servers in the order in which to try them: TLS at once
+        before STLS, then by priority, then at random by weight (RFC 2782).  Each is a
+        proposal, see `Candidate`.  Nothing is sent to the servers.
+
+    It fails with `UsageError` (the address), `ConnectError` (the domain names no
+    server, or the DNS cannot be asked) and `TimedOutError`.
+    """
+    return Deferred.fromCoroutine(_discover(address, timeout, resolver, reactor))
+
+
+async def _discover(address: str, timeout: float, resolver: Any, reactor: Any) -> Any:
+    mailbox = MailAddress.parse(address)
+    if (
+        not isinstance(timeout, (int, float))
+        or isinstance(timeout, bool)
+        or not 0 < timeout <= MAX_SECONDS
+    ):
+        raise UsageError(
+            "timeout must be a number of seconds above 0, of a year at most, not "
+            f"{timeout!r:.50}"
+        )
+    if reactor is None:
+        # Not at the top: the first import installs a reactor.
+        from twisted.internet import reactor
+    check_reactor(reactor)
+    if resolver is None:
+        from twisted.names.client import getResolver
+
+        resolver = getResolver()
+    tries = [timeout * part for part in _TRIES]
+    lookups = [
+        resolver.lookupService(f"{service}.{mailbox.domain}", tries).addTimeout(
+            timeout, reactor
+        )
+        for service, _ in _SERVICES
+    ]
+    answers = await DeferredList(lookups, consumeErrors=True)
+    found: list[Candidate] = []
+    doubts: list[str] = []
+    for (service, secure), (good, answer) in zip(_SERVICES, answers, strict=True):
+        if good:
+            for record in _records(answer[0], f"{service}.{mailbox.domain}"):
+                host, problem = _usable(record)
+                if problem:
+                    doubts.append(f"{service} {problem}")
+                else:
+                    names = (mailbox.text, mailbox.local)
+                    found.append(
+                        Candidate(host, record.port, secure, mailbox.domain, names)
+                    )
+        else:
+            _check(mailbox, answer, timeout)
+    if not found:
+        raise _nothing(mailbox, doubts)
+    # A server may be there twice.
+    return list(dict.fromkeys(found))[:MAX_CANDIDATES]
+
+
+# -- reading the answers
+
+
+def _records(answers: Sequence[RRHeader], name: str) -> list[Any]:
+    """
+    Return the SRV records for a name, also under the names it is an alias for.
+
+    An answer may have records of any name and type; the others are ignored.
+    """
+    from twisted.names import dns
+
+    ours: list[Any] = [each for each in answers if each.cls == dns.IN]
+    wanted = name.lower().encode("ascii")
+    aliases = {}
+    for each in ours:
+        if isinstance(each.payload, dns.Record_CNAME):
+            alias: Any = each.payload.name
+            aliases[each.name.name.lower()] = alias.name.lower()
+    for _ in range(_MAX_ALIASES):
+        wanted = aliases.get(wanted, wanted)
+    return ordered(
+        each.payload
+        for each in ours
+        if isinstance(each.payload, dns.Record_SRV) and each.name.name.lower() == wanted
+    )
+
+
+def _usable(record: Any) -> tuple[str, str]:
+    """Return the host of a record, and why it cannot be used; one of them is empty."""
+    target: bytes = record.target.name
+    if target in (b"", b"."):
+        return "", "does not exist there (RFC 2782)"
+    host = _host(target.decode("ascii", "replace"))
+    shown = f"{printable(target)!r:.100}"
+    if not host:
+        return "", f"names {shown}, which is not a host name"
+    if not record.port:
+        return "", f"names {shown} with the port 0"
+    return host, ""
+
+
+def _host(text: str) -> str:
+    """Return a host name in ASCII; an empty text if it cannot be one."""
+    if re.search(r"[:\s]", text):
+        # A port, an IPv6 address, or blanks around the name.
+        return ""
+    try:
+        found = ServerAddress.parse(text)
+    except UsageError:
+        return ""
+    return "" if found.is_ip else found.host
+
+
+def ordered(
+    records: Iterable[Any], draw: Callable[[int], int] = secrets.randbelow
+) -> list[Any]:
+    """
+    Return SRV records in the order in which to try them (RFC 2782, "Usage rules").
+
+    :param draw: returns a random number from 0, below its argument.
+    """
+    rest = sorted(records, key=lambda record: (record.priority, record.weight))
+    rest = rest[:MAX_RECORDS]
+    chosen = []
+    while rest:
+        group = [each for each in rest if each.priority == rest[0].priority]
+        drawn = draw(sum(each.weight for each in group) + 1)
+        for each in group:
+            drawn -= each.weight
+            if drawn <= 0:
+                break
+        rest.remove(each)
+        chosen.append(each)
+    return chosen
+
+
+# -- what went wrong
+
+
+def _check(mailbox: MailAddress, failure: Failure, timeout: float) -> None:
+    """
+    Raise the error of a failed look-up, unless it says that no records exist.
+
+    One failure is enough: a server may be missing from the rest.
+    """
+    from twisted.names import error as dns
+
+    if failure.check(dns.DNSNameError, dns.AuthoritativeDomainError):
+        return
+    cause = failure.value
+    if isinstance(cause, CancelledError):
+        raise cause
+    if failure.check(ExpiredError):
+        raise _late(mailbox, timeout) from cause
+    meanings: dict[type, str] = {
+        dns.DNSServerError: "the DNS server failed (SERVFAIL)",
+        dns.DNSQueryRefusedError: "the DNS server refused to answer",
+        dns.DNSFormatError: "the DNS server did not understand the question",
+        dns.DNSNotImplementedError: "the DNS server does not answer such questions",
+    }
+    # Its text may be a whole message of the server.
+    what = meanings.get(type(cause), f"the DNS failed with {type(cause).__name__}")
+    raise ConnectError(what, server=mailbox.domain, remedy=_CHECK) from cause
+
+
+def _late(mailbox: MailAddress, timeout: float) -> TimedOutError:
+    return TimedOutError(
+        f"the DNS did not answer within {timeout:g} seconds",
+        phase="looking up",
+        seconds=timeout,
+        server=mailbox.domain,
+        remedy=_CHECK,
+    )
+
+
+def _nothing(mailbox: MailAddress, doubts: Sequence[str]) -> POP3Error:
+    what = "the DNS names no POP3 server for this domain"
+    if doubts:
+        what += f" that can be used: {'; '.join(dict.fromkeys(doubts[:3]))}"
+    return ConnectError(what, server=mailbox.domain, remedy=_ASK)

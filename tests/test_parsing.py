@@ -1,0 +1,154 @@
+"""
+`Message.parse`, and the fields that a message shows, also of hostile mail.
+"""
+
+from __future__ import annotations
+
+import time
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pop3connect import Message
+from pop3connect.parsing import MAX_PARSED
+
+MAIL = (
+    b"From: =?utf-8?q?Ad=C3=A9le?= <ada@example.com>\r\n"
+    b"To: bob@example.com, carol@example.com\r\n"
+    b"Subject: =?utf-8?b?Z3LDvMOfZQ==?=\r\n"
+    b"Date: Fri, 27 Nov 2026 10:00:00 +0100\r\n"
+    b"MIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/mixed; boundary="b"\r\n'
+    b"\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\nh\xc3\xa9llo\r\n"
+    b"--b\r\nContent-Type: application/pdf\r\n"
+    b"Content-Disposition: attachment; filename=a.pdf\r\n"
+    b"Content-Transfer-Encoding: base64\r\n\r\nJVBERg==\r\n--b--\r\n"
+)
+
+
+def message(content: bytes) -> Message:
+    return Message(1, content, None)
+
+
+def nested(depth: int) -> bytes:
+    parts = [
+        b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (at, at)
+        for at in range(depth)
+    ]
+    return b"Subject: deep\r\n" + b"".join(parts)
+
+
+class ParseTests(SynchronousTestCase):
+    """`Message.parse`"""
+
+    def test_mail_is_parsed_as_by_the_default_policy(self) -> None:
+        mail = message(MAIL).parse()
+        self.assertIs(type(mail), EmailMessage)
+        self.assertIsInstance(mail.policy, EmailPolicy)
+        self.assertEqual(mail["subject"], "gr\xfc\xdfe")
+        self.assertEqual(mail["from"].addresses[0].display_name, "Ad\xe9le")
+        self.assertEqual(len(mail["to"].addresses), 2)
+        self.assertEqual(mail["date"].datetime.year, 2026)
+        body = mail.get_body()
+        assert isinstance(body, EmailMessage)
+        self.assertEqual(body.get_content(), "h\xe9llo")
+        (attachment,) = mail.iter_attachments()
+        assert isinstance(attachment, EmailMessage)
+        self.assertEqual(attachment.get_filename(), "a.pdf")
+        self.assertEqual(attachment.get_content(), b"%PDF")
+
+    def test_header_alone_is_parsed(self) -> None:
+        mail = message(b"Subject: hello\r\n\r\n").parse()
+        self.assertEqual((mail["subject"], mail.get_content()), ("hello", ""))
+
+    def test_hostile_mail_is_parsed_and_its_fields_can_be_read(self) -> None:
+        many = 1_500
+        for value in (
+            b'text/plain; name="' + b'"' * many,
+            b'"' * many,
+            b"text/plain; " + b"(" * many,
+            b"multipart/mixed; boundary*=x'y'\xff",
+            b"text/plain; name*0*=; name**=x; *=y; name*1",
+            b"multipart/mixed; boundary=",
+            b"\xff" * many,
+            b"=?utf-8?q?" * many,
+            b"",
+        ):
+            for name in (
+                b"Content-Type",
+                b"Content-Disposition",
+                b"Content-Transfer-Encoding",
+                b"MIME-Version",
+                b"From",
+                b"Date",
+                b"Message-ID",
+                b"Subject",
+            ):
+                for start in (b"", b"x" * (MAX_PARSED + 1)):
+                    field = name + b": " + start + value
+                    mail = message(field + b"\r\n\r\ntext\r\n").parse()
+                    str(mail[name.decode()])
+                    mail.get_body()
+                    mail.get_filename()
+                    list(mail.iter_attachments())
+                    list(mail.walk())
+
+    def test_field_that_cannot_be_parsed_is_text_without_structure(self) -> None:
+        for value in ("(" * 4000, "ada@example.com," * 4000):
+            mail = message(b"To: " + value.encode() + b"\r\n\r\n").parse()
+            self.assertEqual(mail["to"], value[:MAX_PARSED])
+            self.assertEqual(mail["to"].addresses, ())
+
+    def test_megabytes_of_one_field_take_no_time(self) -> None:
+        for name, value in (
+            (b"Content-Type", b"text/plain; " + b"a=b; " * 400_000),
+            (b"Content-Transfer-Encoding", b"(" * 2_000_000),
+            (b"To", b"ada@example.com, " * 120_000),
+            (b"Subject", b"=?utf-8?q?x?= " * 150_000),
+        ):
+            began = time.process_time()
+            one = message(name + b": " + value + b"\r\n\r\ntext\r\n")
+            mail = one.parse()
+            shown = mail[name.decode()]
+            self.assertEqual(len(shown), MAX_PARSED, name)
+            self.assertNotIn("\n", shown)
+            for text in (one.subject, one.sender, one.date):
+                self.assertLessEqual(len(text), 1000)
+            # It would be a minute otherwise.
+            self.assertLess(time.process_time() - began, 5, name)
+
+    def test_parts_nested_too_deeply_are_not_split(self) -> None:
+        mail = message(nested(1100)).parse()
+        self.assertEqual(mail["subject"], "deep")
+        self.assertFalse(mail.is_multipart())
+        mail = message(nested(20)).parse()
+        self.assertTrue(mail.is_multipart())
+
+    def test_any_bytes_are_parsed(self) -> None:
+        for content in (b"", b"\0", b"\r\n", b"\xff\xfe" * 10, b":\r\n\r\n", b"a: b"):
+            self.assertIsInstance(message(content).parse(), EmailMessage)
+
+
+class FieldTests(SynchronousTestCase):
+    """`Message.subject`, `Message.sender`, `Message.date`"""
+
+    def test_fields_are_decoded(self) -> None:
+        one = message(MAIL)
+        self.assertEqual(one.subject, "gr\xfc\xdfe")
+        self.assertEqual(one.sender, "Ad\xe9le <ada@example.com>")
+        self.assertEqual(one.date, "2026-11-27T10:00:00+01:00")
+
+    def test_missing_fields_are_empty(self) -> None:
+        one = message(b"\r\nSubject: of the text\r\n")
+        self.assertEqual((one.subject, one.sender, one.date), ("", "", ""))
+
+    def test_hostile_fields_are_printable_and_bounded(self) -> None:
+        one = message(
+            b"Subject: \x1b[31m\r\n red" + b"!" * 5000 + b"\r\n"
+            b"From: " + b'"' * 4000 + b"\r\nDate: " + b"(" * 4000 + b"\r\n\r\n"
+        )
+        for text in (one.subject, one.sender, one.date):
+            self.assertTrue(text.isprintable())
+            self.assertLessEqual(len(text), 1000)
