@@ -7,10 +7,6 @@ its callbacks, and becomes a value.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from functools import partial
-
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,13 +27,11 @@ def sink_for(destination: object) -> Sink:
 
     :raises UsageError: it is not an `IConsumer`, and not a binary file.
     """
-    text = isinstance(destination, io.TextIOBase) or hasattr(destination, "encoding")
+    text = hasattr(destination, "encoding")
     writes = callable(getattr(destination, "write", None))
     if writes and not text and not isinstance(destination, type):
         # Consumers that do not declare it are consumers, too.
-        if IConsumer.providedBy(destination) or hasattr(
-            destination, "registerProducer"
-        ):
+        if hasattr(destination, "registerProducer"):
             return Streamed(destination)  # type: ignore[arg-type]
         return Written(destination)  # type: ignore[arg-type]
     what = "a text file" if text else type(destination).__name__
@@ -50,11 +44,17 @@ def sink_for(destination: object) -> Sink:
 class Written:
     """Writes a body to a binary file, which blocks until it is written."""
 
+    __slots__ = ("_file",)
+
     def __init__(self, file: Writable) -> None:
-        self.write: Callable[[bytes], object] = partial(write_all, file)
+        self._file = file
 
     def begin(self, flow: Flow) -> None:
         """Do nothing: writing to a file blocks, so no back-pressure is needed."""
+
+    def write(self, piece: bytes) -> None:
+        """Write a piece."""
+        write_all(self._file, piece)
 
     def end(self, octets: int) -> None:
         """Leave the file open: its owner closes it."""
@@ -67,10 +67,11 @@ class Written:
 class Streamed:
     """Passes a body on to an `IConsumer`, which may slow the connection down."""
 
+    __slots__ = ("_consumer", "_flow")
+
     def __init__(self, consumer: IConsumer) -> None:
         self._consumer = consumer
         self._flow: Flow | None = None
-        self.write: Callable[[bytes], object] = consumer.write
 
     def begin(self, flow: Flow) -> None:
         """Register with the consumer."""
@@ -81,6 +82,10 @@ class Streamed:
             # It has another one: that is not ours to unregister.
             self._flow = None
             raise
+
+    def write(self, piece: bytes) -> None:
+        """Pass on a piece."""
+        self._consumer.write(piece)
 
     def end(self, octets: int) -> None:
         """Leave the consumer."""
@@ -134,7 +139,7 @@ class Feeder:
         """Begin a body, and return what the sink raised."""
         self._current = exchange
         try:
-            _sink(exchange).begin(self._flow)
+            exchange.sink.begin(self._flow)  # type: ignore[union-attr]
         except BaseException:  # noqa: BLE001 - a consumer's own
             return Failure()
         return None
@@ -153,7 +158,7 @@ class Feeder:
         if self._current is exchange:
             self._current = None
             try:
-                _sink(exchange).end(octets)
+                exchange.sink.end(octets)  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own
                 return Failure()
         return None
@@ -163,11 +168,6 @@ class Feeder:
         if self._current is exchange:
             self._current = None
             try:
-                _sink(exchange).lost()
+                exchange.sink.lost()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
                 log.failure("a consumer failed to let go")
-
-
-def _sink(exchange: Exchange) -> Sink:
-    assert exchange.sink is not None
-    return exchange.sink
