@@ -135,8 +135,8 @@ class Dialogue:
         self.progress = False
         self.answered = False
         self.broken: Broken | None = None
-        # A program may queue a command for each of 250,000 messages.  An empty deque has
-        # room for 64, which an idle session does not hold: then there is none.
+        # A program may queue a command for each of 250,000 messages.  An empty deque
+        # has room for 64, which an idle session does not hold: then there is none.
         self._queued: deque[Exchange] | None = None
         # A list, for the same reason: it is never longer than the window.
         self._sent: list[Exchange] = []
