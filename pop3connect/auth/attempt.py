@@ -76,7 +76,7 @@ class _UnsupportedError(Exception):
         self.reason = reason
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Attempting:
     """
     Makes attempts on one connection, which is in the state AUTHORIZATION.

@@ -4,7 +4,7 @@ A one-shot event: something that happens once, and that any number of callers wa
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -12,6 +12,9 @@ from twisted.python.failure import Failure
 __all__ = ["OneShot"]
 
 T = TypeVar("T")
+
+_PENDING: Final = object()
+"""Stands for the outcome until there is one: None is a value too."""
 
 
 class OneShot(Generic[T]):
@@ -25,24 +28,24 @@ class OneShot(Generic[T]):
     __slots__ = ("_outcome", "_waiting")
 
     def __init__(self) -> None:
-        # In a tuple, so that None is a value too.
-        self._outcome: tuple[T | Failure] | None = None
-        # A list: few wait, and an idle session has two of these.
-        self._waiting: list[Deferred[T]] = []
+        self._outcome: Any = _PENDING
+        # None while no caller waits: an idle session has two of these.
+        self._waiting: list[Deferred[T]] | None = None
 
     @property
     def fired(self) -> bool:
         """Whether it has happened."""
-        return self._outcome is not None
+        return self._outcome is not _PENDING
 
     def fire(self, outcome: T | Failure) -> None:
         """Tell all callers; from the second call on nothing is done."""
-        if self._outcome is not None:
+        if self.fired:
             return
-        self._outcome = (outcome,)
+        self._outcome = outcome
         # One by one: a callback may cancel a Deferred that has not fired yet.
         while self._waiting:
             self._waiting.pop(0).callback(outcome)
+        self._waiting = None
 
     def when_fired(self) -> Deferred[T]:
         """
@@ -51,11 +54,14 @@ class OneShot(Generic[T]):
         :return: a Deferred of the caller's own; cancelling it concerns no other caller.
         """
         deferred: Deferred[T] = Deferred(self._forget)
-        if self._outcome is None:
-            self._waiting.append(deferred)
+        if self.fired:
+            deferred.callback(self._outcome)
+        elif self._waiting is None:
+            self._waiting = [deferred]
         else:
-            deferred.callback(self._outcome[0])
+            self._waiting.append(deferred)
         return deferred
 
     def _forget(self, deferred: Deferred[T]) -> None:
+        assert self._waiting is not None
         self._waiting.remove(deferred)

@@ -96,7 +96,8 @@ class _Cancellable(Exchange):
         self.noted = self.owner = None
         self.refused = nobody
 
-    def cancel(self, _: object) -> None:
+    # The canceller of its Deferred: a bound method would be one more object for each.
+    def __call__(self, _: object) -> None:
         """Leave a defined state behind when the reply is not wanted any more."""
         self.protocol.cancel(self)
 
@@ -245,16 +246,18 @@ class POP3ClientProtocol(LineReceiver):
     # -- what may happen
 
     def _happened_streamed(self, exchange: Exchange, body: bytes) -> None:
-        self._happened_begun(exchange, None)
-        if body and not self._dialogue.closed:
-            self._happened_piece(exchange, body)
+        feeder = self._feeder
+        failure = None if exchange.dropped else feeder.begin(exchange)
+        if failure is None and body and not self._dialogue.closed:
+            failure = feeder.write(exchange, body)
+        if failure is not None:
+            self._sink_failed(exchange, failure)
         self._happened_ended(exchange, len(body))
 
     def _happened_begun(self, exchange: Exchange, _: None) -> None:
-        if not exchange.dropped:
-            failure = self._feeder.begin(exchange)
-            if failure is not None:
-                self._sink_failed(exchange, failure)
+        failure = None if exchange.dropped else self._feeder.begin(exchange)
+        if failure is not None:
+            self._sink_failed(exchange, failure)
 
     def _happened_piece(self, exchange: Exchange, piece: bytes) -> None:
         failure = self._feeder.write(exchange, piece)
@@ -397,9 +400,8 @@ class POP3ClientProtocol(LineReceiver):
         exchange = _Cancellable(command, NOBODY, sink, noted, refused)
         exchange.protocol = self
         exchange.owner = owner
-        cancel = exchange.cancel
         reply: Deferred[T]
-        reply = UnawaitedDeferred(silent, cancel) if silent else Deferred(cancel)
+        reply = UnawaitedDeferred(silent, exchange) if silent else Deferred(exchange)
         exchange.reply = reply
         try:
             self.enqueue(command.verb, [exchange])

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Settings"]
 
 
-@attrs.frozen
+# Never compared and never shown: the methods for that take longer to make than the rest
+# of the class, at every import.
+@attrs.frozen(eq=False, repr=False)
 class Settings:
     """
     What the connection of a session is like; the user is not part of it.

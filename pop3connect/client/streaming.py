@@ -7,9 +7,7 @@ its callbacks, and becomes a value.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from functools import partial
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
@@ -50,13 +48,11 @@ def sink_for(destination: object) -> Sink:
 
     :raises UsageError: it is not an `IConsumer`, and not a binary file.
     """
-    text = isinstance(destination, io.TextIOBase) or hasattr(destination, "encoding")
+    text = hasattr(destination, "encoding")
     writes = callable(getattr(destination, "write", None))
     if writes and not text and not isinstance(destination, type):
         # Consumers that do not declare it are consumers, too.
-        if IConsumer.providedBy(destination) or hasattr(
-            destination, "registerProducer"
-        ):
+        if hasattr(destination, "registerProducer"):
             return Streamed(destination)  # type: ignore[arg-type]
         return Written(destination)  # type: ignore[arg-type]
     what = "a text file" if text else type(destination).__name__
@@ -83,11 +79,17 @@ def destination_failed(
 class Written:
     """Writes a body to a binary file, which blocks until it is written."""
 
+    __slots__ = ("_file",)
+
     def __init__(self, file: Writable) -> None:
-        self.write: Callable[[bytes], object] = partial(write_all, file)
+        self._file = file
 
     def begin(self, flow: Flow) -> None:
         """Do nothing: writing to a file blocks, so no back-pressure is needed."""
+
+    def write(self, piece: bytes) -> None:
+        """Write a piece."""
+        write_all(self._file, piece)
 
     def end(self, octets: int) -> None:
         """Leave the file open: its owner closes it."""
@@ -100,11 +102,12 @@ class Written:
 class Streamed:
     """Passes a body on to an `IConsumer`, which may slow the connection down."""
 
+    __slots__ = ("_consumer", "_flow", "_stopped")
+
     def __init__(self, consumer: IConsumer) -> None:
         self._consumer = consumer
         self._flow: Flow | None = None
         self._stopped = False
-        self.write: Callable[[bytes], object] = consumer.write
 
     def begin(self, flow: Flow) -> None:
         """Register with the consumer."""
@@ -115,6 +118,11 @@ class Streamed:
             # It has another one: that is not ours to unregister.
             self._flow = None
             raise
+
+    def write(self, piece: bytes) -> None:
+        """Pass on a piece, unless the consumer has stopped."""
+        if not self._stopped:
+            self._consumer.write(piece)
 
     def end(self, octets: int) -> None:
         """
@@ -151,7 +159,6 @@ class Streamed:
         """Do as the consumer asks."""
         if self._flow is not None:
             self._stopped = True
-            self.write = _ignore
             self._flow.abandon_body()
 
 
@@ -164,7 +171,6 @@ class Chosen:
     :param progress: is called after each piece.
     :param expected: the size of the message, as LIST says, if that is known.
     :ivar destination: what ``into`` returned.
-    :ivar write: writes a piece.
     """
 
     __slots__ = (
@@ -175,7 +181,6 @@ class Chosen:
         "_progress",
         "_sink",
         "destination",
-        "write",
     )
 
     def __init__(
@@ -192,18 +197,19 @@ class Chosen:
         self._done = 0
         self._sink: Sink | None = None
         self.destination: object = None
-        self.write: Callable[[bytes], object] = _ignore
 
     def begin(self, flow: Flow) -> None:
         """Choose the destination."""
         self.destination = self._into(self._number)
-        sink = self._sink = sink_for(self.destination)
-        self.write = self._write
-        sink.begin(flow)
+        self._sink = sink_for(self.destination)
+        self._sink.begin(flow)
 
-    def _write(self, piece: bytes) -> None:
-        # Looked up for each piece: a consumer that stops changes it.
-        self._sink.write(piece)  # type: ignore[union-attr]
+    def write(self, piece: bytes) -> None:
+        """Write a piece."""
+        if self._sink is None:
+            # There is no destination.
+            return
+        self._sink.write(piece)
         if self._progress is not None:
             self._done += len(piece)
             self._progress(self._number, self._done, self._expected)
@@ -217,10 +223,6 @@ class Chosen:
         """Leave the destination, with the part that was received."""
         if self._sink is not None:
             self._sink.lost()
-
-
-def _ignore(piece: bytes) -> None:
-    """Drop a piece that no destination takes."""
 
 
 class Feeder:
@@ -249,7 +251,7 @@ class Feeder:
         """Begin a body, and return what the sink raised."""
         self._current = exchange
         try:
-            _sink(exchange).begin(self._flow)
+            exchange.sink.begin(self._flow)  # type: ignore[union-attr]
         except BaseException:  # noqa: BLE001 - a consumer's own
             return Failure()
         return None
@@ -268,7 +270,7 @@ class Feeder:
         if self._current is exchange:
             self._current = None
             try:
-                _sink(exchange).end(octets)
+                exchange.sink.end(octets)  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own
                 return Failure()
         return None
@@ -278,11 +280,6 @@ class Feeder:
         if self._current is exchange:
             self._current = None
             try:
-                _sink(exchange).lost()
+                exchange.sink.lost()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
                 log.failure("a consumer failed to let go")
-
-
-def _sink(exchange: Exchange) -> Sink:
-    assert exchange.sink is not None
-    return exchange.sink

@@ -107,7 +107,6 @@ class Dialogue:
         "_body",
         "_queued",
         "_reading",
-        "_refill",
         "_rest",
         "_sent",
         "_short_way",
@@ -136,14 +135,13 @@ class Dialogue:
         self.progress = False
         self.answered = False
         self.broken: Broken | None = None
-        # A program may queue a command for each of 250,000 messages.
-        self._queued: deque[Exchange] = deque()
-        # A list: it is never longer than the window, and an idle session does not
-        # have to hold the room that a deque has for more.
+        # A program may queue a command for each of 250,000 messages.  An empty deque
+        # has room for 64, which an idle session does not hold: then there is none.
+        self._queued: deque[Exchange] | None = None
+        # A list, for the same reason: it is never longer than the window.
         self._sent: list[Exchange] = []
-        # How many commands may be unanswered, and at how many more are sent.
+        # How many commands may be unanswered.
         self._window = 1
-        self._refill = 0
         # The STLS that was sent and whose handshake is not complete.
         self._upgrade: Exchange | None = None
         self._rest = b""
@@ -175,7 +173,7 @@ class Dialogue:
     @property
     def outstanding(self) -> int:
         """How many commands were sent and not answered, or wait to be sent."""
-        return len(self._sent) + len(self._queued)
+        return len(self._sent) + len(self._queued or ())
 
     @property
     def rest(self) -> bytes:
@@ -209,7 +207,10 @@ class Dialogue:
             )
         if verb == Quit.verb:
             self.state = State.UPDATE
-        self._queued.extend(exchanges)
+        if self._queued is None:
+            self._queued = deque(exchanges)
+        else:
+            self._queued.extend(exchanges)
 
     def data_to_send(self) -> bytes:
         """
@@ -219,9 +220,9 @@ class Dialogue:
         to work on.  After STLS nothing is sent before `started_tls`.
         """
         sent, queued = self._sent, self._queued
-        if not queued or len(sent) > self._refill or self._upgrade is not None:
+        if queued is None or len(sent) > self._window // 2:
             return b""
-        if self.state is _CLOSED:
+        if self._upgrade is not None or self.state is _CLOSED:
             return b""
         lines = []
         listening, window = self.listening, self._window
@@ -243,12 +244,13 @@ class Dialogue:
             lines.append(command.line())
             if listening:
                 self.events.append((Kind.SENT, exchange, None))
+        if not queued:
+            self._queued = None
         return b"".join(lines)
 
     def allow_pipelining(self, allowed: bool = True) -> None:
         """Send commands while others are unanswered (RFC 2449 section 6.6)."""
         self._window = WINDOW if allowed else 1
-        self._refill = self._window // 2
 
     def logged_in(self) -> None:
         """Enter the state TRANSACTION."""
@@ -300,7 +302,7 @@ class Dialogue:
         if self._upgrade is not None and self._upgrade not in self._sent:
             pending.append(self._upgrade)
         pending += self._sent
-        pending += self._queued
+        pending += self._queued or ()
         calls = [event for event in events if event[0] is Kind.CALL]
         events.clear()
         if first is not None:
@@ -308,7 +310,7 @@ class Dialogue:
         events.extend((Kind.FAILED, exchange, error) for exchange in pending)
         events.extend(calls)
         self._sent.clear()
-        self._queued.clear()
+        self._queued = None
         self._upgrade = None
         self._rest = b""
         self._reading = None

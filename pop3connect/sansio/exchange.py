@@ -30,12 +30,11 @@ class Flow(Protocol):
 class Sink(Protocol):
     """Where the decoded body of one reply goes, if it is not kept in memory."""
 
-    @property
-    def write(self) -> Callable[[bytes], object]:
-        """Take a piece; called between `begin` and `end` or `lost` only."""
-
     def begin(self, flow: Flow) -> None:
         """Get ready: the body starts."""
+
+    def write(self, piece: bytes) -> None:
+        """Take a piece; called between `begin` and `end` or `lost` only."""
 
     def end(self, octets: int) -> None:
         """Clean up: the body has ended; ``octets`` is its length."""

@@ -28,6 +28,7 @@ at most four octets wait for the next chunk.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 __all__ = ["SHORT", "MultilineDecoder", "decode_whole"]
@@ -38,9 +39,12 @@ _STUFFED = b"\r\n."
 # What a chunk may end in that the next one decides on, longest first.
 _OPEN_ENDS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
-# A regular expression is the faster of the two ways to search for three octets, by
-# half; and the group tells at once which of the two cases it is.
-_search = re.compile(rb"\r\n\.(\r\n)?").search
+# CR LF ".", which ends with the match unless the group matched as well: then it is the
+# end marker.  In text that was not seen before, an expression is searched for faster
+# than `find` and `rfind` search; on Python 3.13, one that begins with a single octet.
+_search = re.compile(
+    rb"\r\n\.(\r\n)?" if sys.version_info < (3, 13) else rb"\.(?<=\r\n\.)(\r\n)?"
+).search
 
 SHORT = 8192
 """Octets at the beginning of a body that are searched before anything is judged; a
@@ -147,9 +151,9 @@ class MultilineDecoder:
         stuffed = 0
         match = _search(data, start)
         while match is not None:
-            dot = match.start() + 2
             if match.lastindex:
-                return self._ended(data, out, dot, shift)
+                return self._ended(data, out, match.end() - 3, shift)
+            dot = match.end() - 1
             after = data[dot + 1 : dot + 3]
             if after == b"\r" or not after:
                 break
