@@ -48,7 +48,7 @@ from .sansio.commands import (
     Uidl,
     UidlOne,
 )
-from .sansio.exchange import Sink
+from .sansio.exchange import Exchange, Sink
 from .sansio.states import State
 
 if TYPE_CHECKING:
@@ -97,6 +97,12 @@ class Handle:
         self._ending: OneShot[Committed] | None = None
         self._budget = Budget()
         self._aborted = False
+        if session.capabilities.known:
+            # Servers offer more after the login, or correct what they said.  One that
+            # does not know CAPA is not asked again: some close the session after a few
+            # errors.  The transport sends it together with the first commands.
+            asking = Exchange(Capa(), noted=self._learn)
+            protocol.enqueue(Capa.verb, [asking])
 
     def __repr__(self) -> str:
         """Show where it leads and whether it is open."""
@@ -116,7 +122,13 @@ class Handle:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do, as it said last (RFC 2449)."""
+        """
+        What the server can do, as it said last (RFC 2449).
+
+        It is asked after each login, together with the first command.  Until that reply
+        this is what it said before the login, or after an earlier login of this user.
+        After ``await handle.capa()`` it is current.
+        """
         return self._capabilities
 
     @property
@@ -353,7 +365,8 @@ class Handle:
         )
 
     def _learn(self, capabilities: Capabilities) -> None:
-        self._capabilities = capabilities
+        self._capabilities = self._session.learn(capabilities)
+        self._protocol.allow_pipelining("PIPELINING" in capabilities)
 
     def disconnect(self) -> Deferred[Committed]:
         """

@@ -7,12 +7,14 @@ server that has passed it receives the credentials.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
 import click
 
 from ..address import Secure
+from ..errors import CommandError
 from ..results import Capabilities, LoginInfo
 from .access import Access, access_options
 from .certificates import CertificateFacts, facts_of, pin
@@ -70,7 +72,12 @@ def info_command(access: Access, as_json: bool) -> None:
                 report.reason = None if reason is None else words(reason)
             if password is not None and _may_log_in(access, report):
                 async with await log_in(access, password, reactor) as handle:
-                    report.after, report.login = handle.capabilities, handle.login
+                    report.login = handle.login
+                    if handle.capabilities.known:
+                        # What was said before the login is kept if it is refused now.
+                        with suppress(CommandError):
+                            await handle.capa()
+                    report.after = handle.capabilities
         finally:
             # After an error, what is known so far helps most.
             _show(access, report, as_json)

@@ -400,9 +400,15 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder.let_go(exchange)
         self._dialogue.drop(exchange)
 
-    def allow_pipelining(self) -> None:
-        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
-        self._dialogue.allow_pipelining()
+    def allow_pipelining(self, offered: bool) -> None:
+        """
+        Send commands while others are unanswered, or one at a time from now on.
+
+        :param offered: whether the server offers it (RFC 2449 section 6.6).
+        """
+        self._dialogue.allow_pipelining(offered and self.settings.pipeline)
+        # What waited for a window of more than one command.
+        self._send(idle=False)
 
     def logged_in(self) -> None:
         """Enter the state TRANSACTION: the server has accepted the login."""
@@ -474,7 +480,12 @@ class POP3ClientProtocol(LineReceiver):
             failed = self.protection.failure(reason)
             if failed is not None:
                 return failed
-        return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
+        return self._failures.lost(
+            self.state,
+            reason,
+            shaking_hands=shaking_hands,
+            verb=self._dialogue.verb,
+        )
 
     def end(self, how: str) -> None:
         """End the connection now; ``how`` says why."""
