@@ -291,7 +291,7 @@ class Opening:
     async def _establish(
         self, endpoint: IStreamClientEndpoint | None
     ) -> POP3ClientProtocol:
-        self._connecting = Deferred.fromCoroutine(establish(self._settings, endpoint))
+        self._connecting = establish(self._settings, endpoint)
         try:
             protocol = self._protocol = await self._connecting
         except ConnectError as error:

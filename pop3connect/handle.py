@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
+from twisted.python.failure import Failure
 
 from .address import ServerAddress
 from .auth.login import Session
@@ -380,23 +381,25 @@ class Handle:
         """
         if self._ending is None:
             self._ending = OneShot()
-            Deferred.fromCoroutine(self._disconnect()).addBoth(self._ending.fire)
+            lost_before = self._protocol.state is State.CLOSED
+            leaving: Deferred[Any] = self._protocol.submit(Quit())
+            leaving.addBoth(self._close)
+            leaving.addCallbacks(self._committed, self._not_left, (), {}, (lost_before,))
+            leaving.addBoth(self._ending.fire)
         return self._ending.when_fired()
 
-    async def _disconnect(self) -> Committed:
-        lost_before = self._protocol.state is State.CLOSED
-        # Not in a `finally`: the garbage collector may close this coroutine.
-        leaving = self._protocol.submit(Quit()).addBoth(self._close)
-        try:
-            await leaving
-        except (ConnectionLostError, TimedOutError):
-            # Many servers close without a reply, and some leave the connection open.
-            # If there was nothing to commit, that is as good as a reply.
-            if self._marks or lost_before:
-                raise
+    def _committed(self, _: object) -> Committed:
         return Committed(
             frozenset(number for number, sure in self._marks.items() if sure)
         )
+
+    def _not_left(self, failure: Failure, lost_before: bool) -> Committed:
+        failure.trap(ConnectionLostError, TimedOutError)
+        # Many servers close without a reply, and some leave the connection open.  If
+        # there was nothing to commit, that is as good as a reply.
+        if self._marks or lost_before:
+            failure.raiseException()
+        return self._committed(None)
 
     def _close(self, outcome: T) -> Deferred[T]:
         return self._protocol.close().addCallback(lambda _: outcome)

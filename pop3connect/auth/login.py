@@ -351,6 +351,8 @@ class _Authentication:
 
     def _superseded(self, attempt: Attempt) -> bool:
         """Return whether the server has not confirmed the guess behind an attempt."""
+        if self._offer.fresh and not self._offer.changed:
+            return False
         try:
             return not self._offer.fresh or self._next(self._plan(), []) != attempt
         except UsageError:
@@ -477,6 +479,8 @@ class _Authentication:
             return Secret()
         if before is not None:
             secret = before.secret
+        elif isinstance(self._account.password, str):
+            secret = Secret(self._account.password)
         else:
             secret = await unless_closed(
                 self._protocol,

@@ -33,6 +33,7 @@ class Offer:
 
     :ivar capabilities: what the server said last before the login.
     :ivar fresh: whether that was on this connection, and over its TLS if it has TLS.
+    :ivar changed: whether the server's last reply was not what was known before it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Offer:
         self._memory = memory
         self.capabilities = Capabilities(known=False)
         self.fresh = False
+        self.changed = False
 
     @property
     def _remembers(self) -> bool:
@@ -106,7 +108,9 @@ class Offer:
 
     def _learn(self, capabilities: Capabilities) -> None:
         self.fresh = True
-        self.capabilities = self._memory.shared(capabilities)
+        capabilities = self._memory.shared(capabilities)
+        self.changed = capabilities is not self.capabilities
+        self.capabilities = capabilities
         if self._remembers and self._account.capa:
             self._memory.note_before(self.capabilities)
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from ..errors import ConnectError, TimedOutError, UsageError
 from ..redaction import printable
@@ -39,16 +40,17 @@ class _SessionFactory(Factory):
         return protocol
 
 
-async def establish(
+def establish(
     settings: Settings, endpoint: IStreamClientEndpoint | None = None
-) -> POP3ClientProtocol:
+) -> Deferred[POP3ClientProtocol]:
     """
     Connect, without waiting for the greeting.
 
     :param endpoint: the caller's own; ``None``: TCP to the server of the settings.
-    :raises ConnectError: the name was not found, or nothing answers there.
-    :raises TimedOutError: it took longer than ``connect_timeout``.
-    :raises UsageError: the endpoint has returned something else than the protocol.
+    :return: fires with the protocol.  It fails with `ConnectError` (the name was not
+        found, or nothing answers there), `TimedOutError` (it took longer than
+        ``connect_timeout``), `UsageError` (the endpoint has returned something else
+        than the protocol) or `CancelledError`.
     """
     factory = _SessionFactory(settings)
     expired = cancelled = False
@@ -64,26 +66,28 @@ async def establish(
         cancelled = True
         connecting.cancel()
 
+    def settle(result: Any) -> Any:
+        # An endpoint that can't be stopped may still connect, later.
+        factory.wanted = False
+        if timer.active():
+            timer.cancel()
+        if not isinstance(result, Failure):
+            return _innermost(result, settings)
+        error = result.value
+        if cancelled:
+            raise CancelledError() from error
+        raise connect_error(settings, error, expired=expired) from error
+
     if endpoint is None:
         connecting = tcp_endpoint(settings).connect(factory)
     else:
         # The caller's code: what it raises is treated as a failure to connect.
         connecting = maybeDeferred(endpoint.connect, _upgradable(factory, settings))
     outcome: Deferred[Any] = Deferred(cancel)
-    connecting.addCallbacks(outcome.callback, outcome.errback)
     timer = settings.clock.callLater(settings.connect_timeout, expire)
-    try:
-        connected = await outcome
-    except Exception as error:
-        if cancelled:
-            raise CancelledError() from error
-        raise connect_error(settings, error, expired=expired) from error
-    finally:
-        # An endpoint that can't be stopped may still connect, later.
-        factory.wanted = False
-        if timer.active():
-            timer.cancel()
-    return _innermost(connected, settings)
+    outcome.addBoth(settle)
+    connecting.addCallbacks(outcome.callback, outcome.errback)
+    return outcome
 
 
 def connect_error(

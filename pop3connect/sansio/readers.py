@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from functools import lru_cache
 from operator import itemgetter, lt
 from typing import Generic, TypeVar
 
@@ -230,6 +231,14 @@ class UIDReader(_NumberedReader[UID]):
         return parse_one_uid(row)
 
 
+# Servers say the same in each session, and all say much the same.
+@lru_cache(maxsize=256)
+def _capability(row: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return the tag in upper case, and the parameters (RFC 2449 section 3)."""
+    tag, *parameters = [printable(word) for word in row.split()]
+    return tag.upper(), tuple(parameters)
+
+
 class CapabilityReader(Reader[Capabilities]):
     """Reads CAPA (RFC 2449 section 5)."""
 
@@ -238,10 +247,9 @@ class CapabilityReader(Reader[Capabilities]):
         self._tags: dict[str, tuple[str, ...]] = {}
 
     def _row(self, row: bytes) -> None:
-        words = [printable(word) for word in row.split()]
-        tag = words[0].upper()
+        tag, parameters = _capability(row)
         # Some servers announce SASL twice; both rows count.
-        self._tags[tag] = self._tags.get(tag, ()) + tuple(words[1:])
+        self._tags[tag] = self._tags.get(tag, ()) + parameters
 
     def _result(self) -> Capabilities:
         return Capabilities(self._tags)
