@@ -384,7 +384,9 @@ class Handle:
             lost_before = self._protocol.state is State.CLOSED
             leaving: Deferred[Any] = self._protocol.submit(Quit())
             leaving.addBoth(self._close)
-            leaving.addCallbacks(self._committed, self._not_left, (), {}, (lost_before,))
+            leaving.addCallbacks(
+                self._committed, self._not_left, (), {}, (lost_before,)
+            )
             leaving.addBoth(self._ending.fire)
         return self._ending.when_fired()
 

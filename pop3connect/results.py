@@ -92,6 +92,8 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
 
     def same_as(self, other: Capabilities) -> bool:
         """Return whether a server said the same, in the same order."""
+        if self is other:
+            return True
         return self._known == other._known and list(self._tags.items()) == list(
             other._tags.items()
         )

@@ -231,28 +231,43 @@ class UIDReader(_NumberedReader[UID]):
         return parse_one_uid(row)
 
 
-# Servers say the same in each session, and all say much the same.
-@lru_cache(maxsize=256)
-def _capability(row: bytes) -> tuple[str, tuple[str, ...]]:
-    """Return the tag in upper case, and the parameters (RFC 2449 section 3)."""
-    tag, *parameters = [printable(word) for word in row.split()]
-    return tag.upper(), tuple(parameters)
-
-
 class CapabilityReader(Reader[Capabilities]):
     """Reads CAPA (RFC 2449 section 5)."""
 
     def __init__(self) -> None:
         super().__init__(MAX_CAPABILITIES)
-        self._tags: dict[str, tuple[str, ...]] = {}
+        self._rows: list[bytes] = []
 
     def _row(self, row: bytes) -> None:
-        tag, parameters = _capability(row)
-        # Some servers announce SASL twice; both rows count.
-        self._tags[tag] = self._tags.get(tag, ()) + parameters
+        self._rows.append(row)
+
+    def _read(self, block: bytes) -> None:
+        if not self._rows and len(block) < MAX_ROW:
+            # Nearly always all there is, and not more than one row may have.
+            self._counted(block.count(b"\r\n"))
+            self._rows.append(block)
+        else:
+            super()._read(block)
 
     def _result(self) -> Capabilities:
-        return Capabilities(self._tags)
+        body = b"\r\n".join(self._rows)
+        parse = _parse_capabilities if len(body) < MAX_ROW else _capabilities
+        return parse(body)
+
+
+def _capabilities(body: bytes) -> Capabilities:
+    tags: dict[str, tuple[str, ...]] = {}
+    for row in body.split(b"\r\n"):
+        words = [printable(word) for word in row.split()]
+        if words:
+            tag = words[0].upper()
+            # Some servers announce SASL twice; both rows count.
+            tags[tag] = tags.get(tag, ()) + tuple(words[1:])
+    return Capabilities(tags)
+
+
+# A server says the same in each session, and the value is never changed.
+_parse_capabilities = lru_cache(maxsize=64)(_capabilities)
 
 
 class LanguageReader(Reader[dict[str, str]]):
