@@ -7,14 +7,12 @@ server that has passed it receives the credentials.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import attrs
 import click
 
 from ..address import Secure
-from ..errors import CommandError
 from ..results import Capabilities, LoginInfo
 from .access import Access, access_options
 from .certificates import CertificateFacts, facts_of, pin
@@ -73,11 +71,8 @@ def info_command(access: Access, as_json: bool) -> None:
             if password is not None and _may_log_in(access, report):
                 async with await log_in(access, password, reactor) as handle:
                     report.login = handle.login
-                    if handle.capabilities.known:
-                        # What was said before the login is kept if it is refused now.
-                        with suppress(CommandError):
-                            await handle.capa()
-                    report.after = handle.capabilities
+                # The reply to CAPA comes before that to QUIT.
+                report.after = handle.capabilities
         finally:
             # After an error, what is known so far helps most.
             _show(access, report, as_json)
