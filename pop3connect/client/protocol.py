@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from socket import socket
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ from ..sansio.events import Kind
 from ..sansio.exchange import NOBODY, Exchange, Sink, nobody
 from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
+from .acknowledge import acknowledge, tcp_socket
 from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
@@ -62,6 +64,11 @@ _AUTHORIZATION = State.AUTHORIZATION
 CLOSE_SECONDS = 5.0
 """Seconds for the end of a connection in an orderly way, and for a QUIT on whose reply
 nothing depends."""
+
+
+_FULL = 65536
+"""Bytes that Twisted reads at once.  After fewer no more is there for now, and the server
+may wait for an acknowledgement."""
 
 
 class _Cancellable(Exchange):
@@ -109,6 +116,7 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder = Feeder(self)
         self._paused = False
         self._held = False
+        self._socket: socket | None = None
 
     # -- facts
 
@@ -137,6 +145,8 @@ class POP3ClientProtocol(LineReceiver):
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
             self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
+        if self._socket is not None and len(data) < _FULL and dialogue.owes:
+            acknowledge(self._socket)
         if dialogue.progress:
             dialogue.progress = False
             self._deadline.progress()
@@ -422,12 +432,15 @@ class POP3ClientProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
+        self._socket = tcp_socket(self.transport)
         if self.settings.tls_at_once:
             self._start_tls()
         else:
             self._deadline.start("greeting", self.settings.timeout)
 
     def _start_tls(self) -> None:
+        # The records that come behind each other are handed on one by one.
+        self._socket = None
         self._deadline.start("TLS handshake", self.settings.connect_timeout)
         try:
             self.protection.start(self.transport, self.settings)
