@@ -67,8 +67,8 @@ nothing depends."""
 
 
 _FULL = 65536
-"""Bytes that Twisted reads at once.  After fewer no more is there for now, and the server
-may wait for an acknowledgement."""
+"""Bytes that Twisted reads at once.  After fewer no more is there for now, and the
+server may wait for an acknowledgement."""
 
 
 class _Cancellable(Exchange):
