@@ -167,7 +167,12 @@ def _connector(server: str, **options: Any) -> Connector:
         _key(server),
         _path_key(os.environ.get("POP3CONNECT_CACERTS")),
         *(
-            _path_key(value) if name in _PATHS else _key(value)
+            # Most of them are as they always are, and this is done for each session.
+            value
+            if value is None or value is True or value is False
+            else _path_key(value)
+            if name in _PATHS
+            else _key(value)
             for name, value in options.items()
         ),
     )

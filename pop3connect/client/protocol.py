@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from socket import socket
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ from ..sansio.events import Kind
 from ..sansio.exchange import NOBODY, Exchange, Sink, nobody
 from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
+from .acknowledge import acknowledge, tcp_socket
 from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
@@ -63,6 +65,11 @@ _AUTHORIZATION = State.AUTHORIZATION
 CLOSE_SECONDS = 5.0
 """Seconds for the end of a connection in an orderly way, and for a QUIT on whose reply
 nothing depends."""
+
+
+_FULL = 65536
+"""Bytes that Twisted reads at once.  After fewer no more is there for now, and the
+server may wait for an acknowledgement."""
 
 
 class _Cancellable(Exchange):
@@ -144,6 +151,7 @@ class POP3ClientProtocol(LineReceiver):
         self._held = False
         # Whether QUIT has ended the session.
         self._left = False
+        self._socket: socket | None = None
 
     # -- facts
 
@@ -172,6 +180,8 @@ class POP3ClientProtocol(LineReceiver):
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
             self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
+        if self._socket is not None and len(data) < _FULL and dialogue.owes:
+            acknowledge(self._socket)
         if dialogue.progress:
             dialogue.progress = False
             self._deadline.progress()
@@ -447,9 +457,15 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder.let_go(exchange)
         self._dialogue.drop(exchange)
 
-    def allow_pipelining(self) -> None:
-        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
-        self._dialogue.allow_pipelining()
+    def allow_pipelining(self, offered: bool) -> None:
+        """
+        Send commands while others are unanswered, or one at a time from now on.
+
+        :param offered: whether the server offers it (RFC 2449 section 6.6).
+        """
+        self._dialogue.allow_pipelining(offered and self.settings.pipeline)
+        # What waited for a window of more than one command.
+        self._send(idle=False)
 
     def logged_in(self) -> None:
         """Enter the state TRANSACTION: the server has accepted the login."""
@@ -463,6 +479,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
+        self._socket = tcp_socket(self.transport)
         if self._reporter is not None:
             peer = self.transport.getPeer()  # type: ignore[union-attr]
             self.after_delivery(partial(self._reporter.connected, peer))
@@ -474,6 +491,8 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.start("greeting", self.settings.timeout)
 
     def _start_tls(self) -> None:
+        # The records that come behind each other are handed on one by one.
+        self._socket = None
         self._deadline.start("TLS handshake", self.settings.connect_timeout)
         try:
             self.protection.start(self.transport, self.settings)
@@ -535,7 +554,12 @@ class POP3ClientProtocol(LineReceiver):
             failed = self.protection.failure(reason)
             if failed is not None:
                 return failed
-        return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
+        return self._failures.lost(
+            self.state,
+            reason,
+            shaking_hands=shaking_hands,
+            verb=self._dialogue.verb,
+        )
 
     def end(self, how: str) -> None:
         """End the connection now; ``how`` says why."""

@@ -344,17 +344,22 @@ class Look:
             self._connecting = None
         self._handle = handle
         self.memory.login_at = self.tools.reactor.seconds()
+        self._note_offer(handle)
+        return handle
+
+    def _note_offer(self, handle: Handle) -> None:
         delay = self._login_delay = handle.capabilities.login_delay
         self.facts["login_delay"] = float(delay or 0)
         expire = handle.capabilities.expire
         if expire is not None:
             self.facts["expire_days"] = float(expire)
-        return handle
 
     async def _in_session(
         self, handle: Handle, fetch: bool, backwards: bool, alone: MessageRow | None
     ) -> None:
         inventory = await self._inventory(handle)
+        # The server's reply to CAPA after the login has come before its listings.
+        self._note_offer(handle)
         self.outcome.listed = len(inventory.sizes)
         for trouble in inventory.troubles:
             self.tell(trouble, trouble)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -29,6 +29,7 @@ from pop3connect import (
     TLSError,
     UsageError,
 )
+from pop3connect.sansio.states import State
 
 from ..support.memory import NAME, SessionTestCase, server_certificate
 
@@ -335,23 +336,6 @@ class UserTests(LoginTestCase):
         self.server.expect(b"USER ada", b"+OK\r\n+OK\r\n")
         self.error(opening, ProtocolError)
         self.assertClosed()
-
-    def test_connection_lost_after_accepted_password_fails_connect(self) -> None:
-        opening = self.ask()
-        self.server.expect(b"USER ada", b"+OK\r\n")
-        self.server.expect(b"PASS lovelace", b"+OK\r\n")
-        self.server.lose()
-        self.error(opening, ConnectionLostError)
-        self.assertIdle()
-
-    def test_connection_lost_together_with_pass_reply_fails_connect(self) -> None:
-        # A server that says +OK and dies before anything else is asked.
-        opening = self.ask()
-        self.server.expect(b"USER ada", b"+OK\r\n")
-        self.server.expect(b"PASS lovelace")
-        self.server.client.dataReceived(b"+OK\r\n")
-        self.server.lose(ConnectionDone())
-        self.error(opening, ConnectionLostError)
 
     def test_non_ascii_credentials_are_a_usage_error_suggesting_plain(self) -> None:
         # RFC 6856 section 2.2; and what the server makes of it is anybody's guess.
@@ -1167,15 +1151,68 @@ class AuthResponsePhaseTests(PhaseTests, EveryPhase):
         return opening
 
 
-class LastCapabilitiesPhaseTests(PhaseTests, EveryPhase):
-    """After the login."""
+class LastCapabilitiesTests(LoginTestCase):
+    """After the login: the session is open, and CAPA is owed."""
 
-    verb = "CAPA"
-
-    def reach(self) -> Any:
-        opening = self.begin_phase()
+    def reach(self, **options: Any) -> Handle:
+        opening = self.begin(timeout=7.0, **options)
         self.server.expect(b"CAPA", CAPA)
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
         self.server.expect(b"CAPA")
-        return opening
+        return cast(Handle, self.result(opening))
+
+    def test_connection_lost_at_capa_fails_commands_suggesting_capa_false(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.server.lose(ConnectionDone())
+        self.assertIn("capa=False", str(self.error(stat, ConnectionLostError)))
+        # Whoever comes later learns it too.
+        later = self.error(handle.noop(), ConnectionLostError)
+        self.assertIn("capa=False", str(later))
+        self.assertIdle()
+
+    def test_connection_lost_after_capa_does_not_suggest_capa_false(self) -> None:
+        handle = self.reach()
+        self.server.say(CAPA)
+        stat = handle.stat()
+        self.server.lose(ConnectionDone())
+        self.assertNotIn("capa=False", str(self.error(stat, ConnectionLostError)))
+
+    def test_connection_lost_with_the_reply_to_pass_fails_commands(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace")
+        self.server.client.dataReceived(b"+OK\r\n")
+        self.server.lose(ConnectionDone())
+        handle = self.result(opening)
+        self.assertFalse(handle._protocol.state is State.TRANSACTION)
+        self.error(handle.stat(), ConnectionLostError)
+
+    def test_capa_not_answered_is_a_time_out_that_names_it(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.clock.advance(6.9)
+        self.pending(stat)
+        self.clock.advance(0.2)
+        self.assertEqual(self.error(stat, TimedOutError).phase, "reply")
+        self.assertClosed()
+
+    def test_bytes_behind_the_reply_to_pass_fail_connect(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n+OK 1 1\r\n")
+        self.error(opening, ProtocolError)
+        self.assertEqual(self.server.heard(), b"")
+        self.assertClosed()
+
+    def test_without_pipelining_a_command_waits_for_the_reply(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.assertEqual(self.server.heard(), b"")
+        self.server.say(CAPA)
+        self.server.expect(b"STAT", b"+OK 2 300\r\n")
+        self.assertEqual(self.result(stat), (2, 300))
+        self.assertIdle()

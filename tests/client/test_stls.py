@@ -246,11 +246,12 @@ class UpgradeTests(StlsTestCase):
             reactor=self.clock,
             endpoint=Latest(self),
         )
-        for _ in range(2):
+        for turn in range(2):
             self.server = Server(self.clock)
             opening = connector.connect("ada", "lovelace")
             self.server.say(b"+OK ready\r\n")
-            self.server.expect(b"CAPA", OFFER)
+            if turn == 0:
+                self.server.expect(b"CAPA", OFFER)
             self.server.expect(b"STLS", READY)
             self.server.start_tls(creator)
             self.play_login()
