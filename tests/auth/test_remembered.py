@@ -71,6 +71,8 @@ class RememberedTestCase(TLSTestCase):
 
     def logged_in(self) -> Handle:
         handle: Handle = self.successResultOf(self.opening)
+        # A handle that is dropped while its session is open is a warning.
+        self.addCleanup(handle.abort)
         return handle
 
     def look(self, before: bytes = b"CAPA\r\n", answer: bytes = AFTER) -> Handle:
