@@ -131,6 +131,8 @@ class Look:
         # The keys of suspects that this look does not try.
         self.resting: set[str] = set()
         self.suspects = False
+        # Whether messages are due to be deleted that its last session did not prove.
+        self.unproven = False
         self._expected = self._received = 0
         self.last_retrieved: float | None = None
         self._login_delay: int | None = None
@@ -222,10 +224,15 @@ class Look:
                 last = error.error
                 if self._login_delay or self.winding_down or self.dry_run:
                     break
-        if last is not None and broken == SESSIONS:
+        if broken == SESSIONS or self.unproven:
             # Delete at least what is due.
-            await self._session(fetch=False)
-            last = None
+            try:
+                await self._session(fetch=False)
+                last = None
+            except BrokenError as error:
+                self.check()
+                if last is not None:
+                    last = error.error
         if last is not None:
             raise last
         if self.suspects and not self.dry_run:

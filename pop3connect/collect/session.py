@@ -78,6 +78,10 @@ CHUNK = 256
 SLICE = 5_000
 """Messages of a large mailbox that are looked at in one turn of the reactor."""
 
+TOP_BREAKS = 2
+"""Messages whose TOP ended a session, after which the server is not asked for TOP any
+more: the headers come from RETR."""
+
 HEADERS = 2 * 1024 * 1024
 """Bytes of headers that are kept, so that they are not read twice in one session."""
 
@@ -118,7 +122,8 @@ class Session:
 
     :param chosen: the numbers of the messages that it is about; ``None``: all.
     :param fetch: whether anything is retrieved.
-    :param backwards: whether the newest messages come first.
+    :param backwards: whether the newest messages come first, and known ones are not
+        read to prove them: messages have ended the sessions before.
     :param alone: a suspect: only this message is retrieved.
     """
 
@@ -251,6 +256,9 @@ class Session:
                 ]
             if not unproven:
                 return found
+            if self._backwards:
+                look.unproven = True
+                return found
             tried.update(unproven)
             self._proving.update(unproven)
             read = await self._read(unproven, ())
@@ -332,8 +340,10 @@ class Session:
         for number in numbers:
             if number in self._headers:
                 yield number, self._headers[number]
-            else:
+            elif self._has_top(number):
                 asked.append(number)
+            else:
+                yield number, None
         self._look.check()
         coming = answers(asked, self._top)
         at = 0
@@ -349,9 +359,20 @@ class Session:
                     self._headers_size += len(header)
                 yield number, header
         except POP3Error as error:
-            raise await self._broke(asked[at], error, (0, 0)) from error
+            mark = self._want(asked[at]).mark
+            self._look.memory.no_top.add(mark)
+            broken = await self._broke(asked[at], error, (0, 0))
+            if asked[at] in self._proving:
+                # The next session may prove it by RETR.
+                self._look.passed.discard(mark)
+            raise broken from error
         finally:
             await coming.aclose()
+
+    def _has_top(self, number: int) -> bool:
+        """Return whether TOP is worth a try."""
+        no_top = self._look.memory.no_top
+        return len(no_top) < TOP_BREAKS and self._want(number).mark not in no_top
 
     def _top(self, number: int) -> Deferred[Header]:
         size = self._inventory.sizes.get(number, 0)
