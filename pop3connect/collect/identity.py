@@ -464,6 +464,10 @@ class _Comparison(Generic[RowT]):
                 if same:
                     self._match(number, index)
                     return True
+            if not content.body and any(rows[index].header_hash for index in indices):
+                # TOP may lie, or have other fields than RETR.
+                self._ask_body(number)
+                return True
         for index in likely:
             if not rows[index].header_hash:
                 # It may be one that was listed without its unique-id meanwhile.

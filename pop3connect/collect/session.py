@@ -99,12 +99,14 @@ class Wanted:
     A message to retrieve.
 
     :ivar row: its row, if it is known already.
+    :ivar judged: whether the rules want it; ``False``: its header comes with it.
     """
 
     number: int
     size: int
     uid: str
     row: MessageRow | None = None
+    judged: bool = True
 
     @property
     def mark(self) -> str:
@@ -384,8 +386,11 @@ class Session:
     ) -> None:
         async def take(group: list[Arrived]) -> None:
             for arrived in group:
-                contents[arrived.number] = arrived.content
-                if len(self._whole) < AHEAD:
+                short = self._is_short(self._want(arrived.number), arrived)
+                contents[arrived.number] = None if short else arrived.content
+                if short and not self._is_alone(arrived.number):
+                    arrived.incoming.discard()
+                elif len(self._whole) < AHEAD:
                     self._whole[arrived.number] = arrived
                 else:
                     arrived.incoming.discard()
@@ -634,6 +639,9 @@ class Session:
         :return: the messages to retrieve, and how many are left for another look.
         """
         if self._alone is not None:
+            for each in candidates:
+                # It was not judged if TOP failed.
+                each.judged = each.row is not None and each.row.reason == LOST
             return list(candidates), 0
         wanted: list[Wanted] = []
         left = iter(candidates)
@@ -661,10 +669,8 @@ class Session:
         :param room: how many messages may be wanted.
         :return: the messages to retrieve, those to skip, and how many were judged.
         """
-        first, rules = self._look.first, self._rules
-        seen = self._account.released_as == "seen"
-        needs = not seen and rules.needs_header(first_look=first)
-        none = seen or (first and rules.existing == "seen")
+        rules = self._rules
+        needs, none = self._needs_header(), self._wants_none()
         sized = {each.number: rules.leaves(each.size) for each in candidates}
         heads: dict[int, bytes] = {}
         async for number, header in self._tops(
@@ -677,13 +683,11 @@ class Session:
                 heads[number] = header
         wanted: list[Wanted] = []
         skipped: list[_Skipped] = []
-        now = self._journal.now()
         for each in candidates:
             head = heads.get(each.number)
-            reason = f"{FIRST_LOOK}: released as seen"
-            if not seen:
-                reason = rules.judge(head or b"", now=now, first_look=first)
-                reason = reason or sized[each.number]
+            each.judged = head is not None or not needs
+            reason = self._reason(head or b"") if each.judged else ""
+            reason = reason or sized[each.number]
             if reason:
                 content = contents.get(each.number)
                 if content is None and head is not None:
@@ -694,6 +698,25 @@ class Session:
             else:
                 break
         return wanted, skipped, len(wanted) + len(skipped)
+
+    def _wants_none(self) -> bool:
+        """Return whether no message of this look is wanted, whatever its header."""
+        first = self._look.first and self._rules.existing == "seen"
+        return first or self._account.released_as == "seen"
+
+    def _needs_header(self) -> bool:
+        """Return whether the header of a message says whether it is wanted."""
+        if self._wants_none():
+            return False
+        return self._rules.needs_header(first_look=self._look.first)
+
+    def _reason(self, header: bytes) -> str:
+        """Return why a message is skipped; ``""``: it is wanted."""
+        if self._account.released_as == "seen":
+            return f"{FIRST_LOOK}: released as seen"
+        return self._rules.judge(
+            header, now=self._journal.now(), first_look=self._look.first
+        )
 
     async def _skip(self, skipped: Sequence[_Skipped]) -> None:
         """Note what the rules leave on the server."""
@@ -754,6 +777,7 @@ class Session:
     async def _take(self, group: list[Arrived]) -> None:
         """Keep messages that have arrived, and note them."""
         good: list[tuple[Wanted, Arrived, str]] = []
+        skipped: list[_Skipped] = []
         for arrived in group:
             wanted = self._wanted[arrived.number]
             reason = ""
@@ -770,8 +794,14 @@ class Session:
             if self._rules.fetch == "header" and content is not None:
                 content = attrs.evolve(content, body="")
             arrived.content = content
+            if not wanted.judged and (left := self._reason(arrived.incoming.head)):
+                skipped.append((wanted, left, content))
+                arrived.incoming.discard()
+                self._done_with(wanted)
+                continue
             arrived.incoming.key = self._key(wanted, content)
             good.append((wanted, arrived, reason))
+        await self._skip(skipped)
         if not good:
             return
         try:
@@ -797,10 +827,14 @@ class Session:
             ]
             raise
         for wanted, _, _ in good:
-            self._wanted.pop(wanted.number, None)
-            self._outcome.failed.pop(wanted.mark, None)
-            self._outcome.bad_before.pop(wanted.mark, None)
+            self._done_with(wanted)
         self._outcome.new += len(good)
+
+    def _done_with(self, wanted: Wanted) -> None:
+        """Take note that a message could be retrieved."""
+        self._wanted.pop(wanted.number, None)
+        self._outcome.failed.pop(wanted.mark, None)
+        self._outcome.bad_before.pop(wanted.mark, None)
 
     def _new(
         self, wanted: Wanted, arrived: Arrived, reason: str, *deliveries: NewDelivery

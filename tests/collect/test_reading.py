@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pop3connect.collect.records import MessageState
 
-from .engine import FaultyServer, close, hang, message
+from .engine import FaultyServer, close, hang, message, say, times
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 13)]
@@ -66,3 +66,99 @@ class TopTests(Running):
         self.assertIn("connection was lost", str(outcome.error))
         self.assertEqual(len(server.messages), 13)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class RefusedTests(Running):
+    """
+    TOP is refused, and rules need the header.
+    """
+
+    def test_messages_are_judged_by_the_header_that_retr_gives(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete", match=["Subject: number 1*"])
+        server.faults["TOP"] = say(b"-ERR unknown command\r\n")
+        outcome = self.once()
+        wanted = [mail for mail in MAIL if b"Subject: number 1" in mail]
+        self.assertEqual((outcome.new, outcome.skipped), (len(wanted), 8))
+        self.assertEqual(self.mail(), sorted(wanted))
+        self.assertEqual(len(server.messages), 8)
+        self.assertEqual(self.leftovers(), [])
+        server.heard.clear()
+        self.assertEqual(self.once().there, 8)
+        self.assertEqual(server.count("RETR"), 0)
+
+    def test_top_refused_once_skips_nothing(self) -> None:
+        server = self.serve(*MAIL[:6])
+        self.maildir()
+        self.account(match=["Subject: number *"])
+        server.faults["TOP 3 0"] = times(1, say(b"-ERR [SYS/TEMP] later\r\n"))
+        self.assertEqual(self.once().new, 6)
+        self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_old_mail_of_the_first_look_is_not_delivered_if_top_fails(self) -> None:
+        for fault in (close, say(b"-ERR no\r\n")):
+            for existing in ("seen", 3600.0):
+                self.setUp()
+                date = b"Date: Mon, 1 Jan 2001 12:00:00 +0000\r\n"
+                server = self.serve(*[date + mail for mail in MAIL[:6]])
+                self.maildir()
+                self.account(existing=existing)
+                server.faults["TOP 3 0"] = fault
+                for _ in range(2):
+                    self.once()
+                    self.pass_time(7200, 600)
+                self.assertEqual(self.states(), [MessageState.SKIPPED] * 6)
+                self.assertEqual(self.mail(), [])
+                server.deliver(message(50))
+                self.assertEqual(self.once().new, 1)
+
+
+class LyingTests(Running):
+    """
+    TOP gives another header than RETR, always or once.
+    """
+
+    def test_header_that_is_wrong_once_repeats_and_loses_nothing(self) -> None:
+        for header in (b"", b"\r\n", b"From: x\r\n", b"Message-ID: <other>\r\n\r\n"):
+            with self.subTest(header=header):
+                self.setUp()
+                server = self.serve(*MAIL[:6])
+                self.maildir()
+                self.account(after="delete after 1 h")
+                self.once()
+                self.pass_time(4000, 1000)
+                lie = say(b"+OK\r\n" + header + b".\r\n")
+                server.faults["TOP 3 0"] = times(1, lie)
+                self.once()
+                self.once()
+                self.assertEqual(self.mail(), MAIL[:6])
+                self.assertEqual(server.messages, [])
+                self.assertEqual(self.states(), [MessageState.DELETED] * 6)
+
+    def test_headers_that_always_differ_repeat_nothing(self) -> None:
+        server = self.serve(*MAIL[:6])
+        self.maildir()
+        self.account(after="delete after 1 h")
+        self.once()
+        self.pass_time(4000, 1000)
+        server.faults["TOP"] = say(b"+OK\r\nMessage-ID: <exchange>\r\n\r\n.\r\n")
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.deleted), (0, 6))
+        self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_message_that_comes_short_is_not_proven_to_be_another(self) -> None:
+        server = self.serve(*MAIL[:6])
+        self.maildir()
+        self.account(after="delete after 1 h")
+        self.once()
+        self.pass_time(4000, 1000)
+        server.faults["TOP"] = say(b"-ERR unknown command\r\n")
+        for text in (b"", b"Subject: x\r\n"):
+            server.faults["RETR 3"] = times(1, say(b"+OK\r\n" + text + b".\r\n"))
+            self.assertNotIn(MessageState.SUSPECT, self.states())
+            self.once()
+        self.once()
+        self.assertEqual(self.states(), [MessageState.DELETED] * 6)
+        self.assertEqual(server.messages, [])
+        self.assertEqual(self.mail(), MAIL[:6])
