@@ -89,8 +89,9 @@ class Database:
         url = _url(database)
         self._wall = wall
         self.file: Path | None = None
-        self.name = _shown(url)
-        if url.get_backend_name() == "sqlite":
+        if url.get_backend_name() != "sqlite":
+            self.name = _shown(url)
+        else:
             if not url.database or url.database == ":memory:":
                 raise JournalError("the journal must be a file, not in memory")
             self.file = Path(url.database).absolute()
@@ -168,6 +169,9 @@ class Database:
         if version == HEAD:
             os.chmod(path, 0o600)
             return
+        if version > HEAD:
+            # Before a copy is made, which would replace that of an earlier version.
+            raise _later_version(self.name)
         if not exclusive:
             raise self._outdated()
         self._copy(path, path.with_name(f"{path.name}.before-{HEAD}"))
@@ -217,6 +221,8 @@ class Database:
             there = sa.inspect(connection).has_table("alembic_version")
             query = "SELECT version_num FROM alembic_version"
             version = connection.exec_driver_sql(query).scalar() if there else None
+        if version is not None and str(version) > HEAD:
+            raise _later_version(self.name)
         if version != HEAD:
             raise self._outdated()
 
@@ -439,7 +445,7 @@ def _examine(path: Path) -> str:
                 "then all mail on the servers counts as new"
             ),
         )
-    name = f"file:{quote(str(path))}?mode=ro"
+    name = f"file:{quote(os.fsencode(path))}?mode=ro"
     with closing(sqlite3.connect(name, uri=True, timeout=BUSY_TIMEOUT)) as connection:
         # Damage is looked for first: what else would be read of it?
         check = "quick_check(1)" if size <= CHECK_LIMIT else "schema_version"
@@ -476,10 +482,14 @@ def _migrate(connection: sa.Connection) -> None:
         with connection.begin():
             command.upgrade(config, "head")
     except CommandError as error:
-        raise JournalError(
-            "the journal was written by a later version of pop3connect",
-            remedy=Remedy("install that version"),
-        ) from error
+        raise _later_version(str(connection.engine.url.database)) from error
+
+
+def _later_version(name: str) -> JournalError:
+    return JournalError(
+        f"the journal {name} was written by a later version of pop3connect",
+        remedy=Remedy("install that version"),
+    )
 
 
 def file_system(folder: Path, mounts: str = "/proc/self/mountinfo") -> str:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..destinations.base import Later, Mail, Never, Prepared, Proof
-from ..errors import POP3Error
+from ..errors import POP3Error, UsageError
 from ..files import write_whole
 from ..headers import summary
 from ..redaction import escape
+from .account_sql import CLOCK_SLACK
 from .journal import JournalError, Settled
 from .records import DeliveryRow, DueDelivery, MessageRow
 from .rules import Rules
@@ -38,6 +41,9 @@ log = Logger()
 
 GROUP = 100
 """Deliveries that are read from the journal at a time, and noted together."""
+
+INBOX_LIMIT = 100_000_000
+"""Bytes of a message that are written to the table ``inbox``, as one value."""
 
 POLL = 2.0
 """Seconds between two looks into the journal: administrators change ``next_try``."""
@@ -92,6 +98,8 @@ class KnownPlaces:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._places: set[str] = set()
+        # Places are added in threads.
+        self._lock = threading.Lock()
 
     def read(self) -> None:
         """Read the file, if there is one."""
@@ -107,9 +115,11 @@ class KnownPlaces:
 
     def add(self, path: Path) -> None:
         """Note that a Maildir or an mbox has received mail."""
-        self._places.add(str(path.absolute()))
-        text = "".join(f"{each}\n" for each in sorted(self._places))
-        write_whole(self._file, text.encode("utf-8", "surrogateescape"))
+        with self._lock:
+            places = {*self._places, str(path.absolute())}
+            text = "".join(f"{each}\n" for each in sorted(places))
+            write_whole(self._file, text.encode("utf-8", "surrogateescape"))
+            self._places = places
 
 
 class Watcher:
@@ -225,11 +235,12 @@ class Courier:
         # The ids of messages whose delivery a crash or an error interrupted: to be
         # proven first.  ``None``: all that the journal has.
         self._doubted: set[int] | None = None
+        self._doubted_accounts: set[int] = set()
         self._tasks: set[Deferred[None]] = set()
         self._underway: set[int] = set()
         self._waiting: Deferred[None] | None = None
         self._woken = False
-        self._stopping = False
+        self._stopping = self._cut = False
         # For a single run: the messages that were tried.
         self._tried: set[int] | None = set() if owner.single else None
 
@@ -301,14 +312,15 @@ class Courier:
 
     def cut(self) -> None:
         """End what is underway; it is repeated at the next start."""
+        self._cut = True
         for task in list(self._tasks):
             task.cancel()
 
     async def _round(self) -> int:
         """Begin what is due; return how many deliveries that is."""
-        if self._doubted is None or self._doubted:
+        if self._doubted is None or self._doubted or self._doubted_accounts:
             await self._recover()
-        now = self._tools.wall()
+        now = self._tools.journal.now()
         busy = [
             (name, target)
             for name, target in self._targets.items()
@@ -317,19 +329,28 @@ class Courier:
         if any(name == "" for name, _ in busy):
             # It is the same for all accounts.
             return 0
-        without = [
+        without = {
             account
             for name, _ in busy
             if (account := self._owner.account_id(name)) is not None
-        ]
-        dues = await self._tools.journal.due_deliveries(
-            self.name,
-            GROUP + len(self._tried or ()),
-            without=without,
-            early=self._owner.early,
-        )
+        }
+        limit = GROUP + len(self._tried or ())
+        while True:
+            dues = await self._tools.journal.due_deliveries(
+                self.name, limit, without=without, early=self._owner.early
+            )
+            groups, nowhere = self._grouped(dues)
+            begun = self._begin_groups(groups, now)
+            if begun or not nowhere or len(dues) < limit:
+                return begun
+            # Mail that cannot be delivered now does not hide what is behind it.
+            without |= nowhere
+
+    def _begin_groups(
+        self, groups: Iterable[tuple[Target, list[DueDelivery]]], now: float
+    ) -> int:
         begun = 0
-        for target, group in self._grouped(dues):
+        for target, group in groups:
             allowed = self._allowed(target, now)
             begin = group if allowed is None else group[:allowed]
             if begin and not target.busy and not self._stopping:
@@ -345,21 +366,25 @@ class Courier:
 
     def _grouped(
         self, dues: Iterable[DueDelivery]
-    ) -> Iterable[tuple[Target, list[DueDelivery]]]:
+    ) -> tuple[Iterable[tuple[Target, list[DueDelivery]]], set[int]]:
+        """Return deliveries by target, and the ids of accounts that have none."""
+        nowhere: set[int] = set()
         groups: dict[int, tuple[Target, list[DueDelivery]]] = {}
         for due in dues:
             number = due.message.id
             if number in self._underway or number in (self._tried or ()):
                 continue
             target = self._target_of(due)
-            if target is not None:
+            if target is None:
+                nowhere.add(due.message.account_id)
+            else:
                 groups.setdefault(id(target), (target, []))[1].append(due)
-        return groups.values()
+        return groups.values(), nowhere
 
     def _target_of(self, due: DueDelivery) -> Target | None:
         settings = self._owner.settings(due.account)
         if settings is None:
-            # It has left the configuration: its mail waits.
+            self._owner.complain(due.account, "the account is not configured any more")
             return None
         try:
             return self.target(settings)
@@ -400,6 +425,10 @@ class Courier:
         """Find out first what became of these messages: there was an error."""
         if self._doubted is not None:
             self._doubted.update(ids)
+
+    def doubt_account(self, account: int) -> None:
+        """Find out first what became of all messages of an account."""
+        self._doubted_accounts.add(account)
 
     # -- delivering
 
@@ -470,7 +499,7 @@ class Courier:
             for due, path in here:
                 if self._stopping or target.given_up:
                     break
-                if self._allowed(target, self._tools.wall()) == 0:
+                if self._allowed(target, self._tools.journal.now()) == 0:
                     break
                 rows = await self._tools.journal.delivering([due.delivery])
                 for row in rows:
@@ -488,16 +517,19 @@ class Courier:
             for note in notes:
                 await note
 
-    async def _attempt(self, target: Target, mail: Mail) -> Exception | None:
+    async def _attempt(self, target: Target, mail: Mail) -> BaseException | None:
         try:
             answer = target.destination.deliver(mail)
             if inspect.iscoroutine(answer):
                 answer = Deferred.fromCoroutine(answer)
             if isinstance(answer, Deferred):
                 await answer
-        except CancelledError:
+        except GeneratorExit:
             raise
-        except Exception as error:  # noqa: BLE001 - somebody else's code
+        except BaseException as error:
+            # It may raise CancelledError itself, and even SystemExit.
+            if self._cut and isinstance(error, CancelledError):
+                raise
             return error
         return None
 
@@ -509,10 +541,9 @@ class Courier:
                 break
             mail = await self._tools.files(self._mail, due, path, 1)
             try:
-                content = await self._tools.files(mail.read)
-            except OSError as error:
-                self._owner.complain(self.name, str(error))
-                self._owner.stuck([due])
+                content = await self._tools.files(_whole, mail)
+            except (Never, OSError) as error:
+                await self._failed(target, due, due.delivery, error, path)
                 continue
             envelope = {
                 "uid": due.message.uid,
@@ -520,13 +551,9 @@ class Courier:
                 "from": mail.sender,
                 "subject": mail.subject,
             }
-            try:
-                settled = await self._tools.journal.deliver_to_inbox(
-                    due, content, envelope, self._owner.delete_wait(due)
-                )
-            except Never as error:
-                await self._failed(target, due, due.delivery, error, path)
-                continue
+            settled = await self._tools.journal.deliver_to_inbox(
+                due, content, envelope, self._owner.delete_wait(due)
+            )
             self._took(target)
             await self._owner.settled(settled)
 
@@ -574,36 +601,47 @@ class Courier:
         errors = await self._tools.effects(prepared.carry_out, set(rows))
         done: list[tuple[DueDelivery, DeliveryRow]] = []
         failed: list[tuple[DueDelivery, DeliveryRow, Exception, Path]] = []
+        doubted: list[DueDelivery] = []
         for mail, error in zip(prepared.mails, errors, strict=True):
             if mail.key not in rows:
                 continue
             due, row = rows[mail.key]
-            if error is None or await self._proven(target, row, mail):
+            proof = None if error is None else await self._asked(target, row, mail)
+            if error is None or proof is Proof.DONE:
                 done.append((due, row))
+            elif proof is None:
+                # Before it is known what became of it, it must not be tried again.
+                doubted.append(due)
+                trouble = error
             else:
                 failed.append((due, row, error, mail.path))
+        if doubted:
+            self.doubt([due.message.id for due in doubted])
+            self.in_trouble(target, trouble, doubted)
         if done:
             self._took(target)
             await self._done(done)
         for due, row, error, path in failed:
             await self._failed(target, due, row, error, path)
 
-    async def _proven(self, target: Target, row: DeliveryRow, mail: Mail) -> bool:
-        """Return whether a message was delivered although there was an error."""
+    async def _asked(
+        self, target: Target, row: DeliveryRow, mail: Mail
+    ) -> Proof | None:
+        """Return what became of a message after an error; ``None``: not known yet."""
         try:
-            proof = await self._tools.effects(
+            proof: Proof = await self._tools.effects(
                 target.destination.prove, row.witness, mail, age=0.0
             )
         except (Later, OSError):
-            return False
-        return bool(proof is Proof.DONE)
+            return None
+        return proof
 
     # -- outcomes
 
     def _took(self, target: Target) -> None:
         if target.health.troubles:
             log.info("{name}: takes mail again", name=self.name)
-        target.health = target.health.after_success(self._tools.wall())
+        target.health = target.health.after_success(self._tools.journal.now())
         target.refused = 0
 
     async def _done(self, noted: Sequence[tuple[DueDelivery, DeliveryRow]]) -> None:
@@ -614,14 +652,14 @@ class Courier:
         await self._owner.settled(settled)
 
     def in_trouble(
-        self, target: Target, error: Exception, dues: Sequence[DueDelivery]
+        self, target: Target, error: BaseException, dues: Sequence[DueDelivery]
     ) -> None:
         """Let the whole destination wait."""
         wait = error.seconds if isinstance(error, Later) else None
         if not target.health.troubles:
             self._owner.complain(self.name, _words(error))
         target.health = target.health.after_failure(
-            self._tools.wall(), self._tools.random(), wait
+            self._tools.journal.now(), self._tools.random(), wait
         )
         target.given_up = self._tried is not None
         self._owner.stuck(dues)
@@ -631,7 +669,7 @@ class Courier:
         target: Target,
         due: DueDelivery,
         row: DeliveryRow,
-        error: Exception,
+        error: BaseException,
         path: Path,
     ) -> None:
         """Note that an attempt failed, and decide what becomes of the message."""
@@ -642,7 +680,7 @@ class Courier:
         counts = later is None or later.counts
         if later is not None and later.whole_destination:
             counts = False
-        now = self._tools.wall()
+        now = self._tools.journal.now()
         after = after_refused_delivery(
             row,
             target.health,
@@ -711,6 +749,7 @@ class Courier:
         except OSError as error:
             # Without a copy it must not be given up.
             self._tools.trouble(error)
+            self._owner.stuck([due])
             await self._tools.journal.delivery_failed(
                 [row], reason, wait=60.0, counts=False
             )
@@ -724,15 +763,27 @@ class Courier:
 
     async def _recover(self) -> None:
         """Begin to find out what became of the deliveries that were interrupted."""
-        dues = await self._tools.journal.interrupted(self.name)
+        # Before the question: what is doubted meanwhile may not be in the answer.
         doubted, self._doubted = self._doubted, set()
-        now = self._tools.wall()
+        accounts, self._doubted_accounts = self._doubted_accounts, set()
+        try:
+            dues = await self._tools.journal.interrupted(self.name)
+        except BaseException:
+            self._doubted = None if doubted is None else self._doubted | doubted
+            self._doubted_accounts |= accounts
+            raise
+        now = self._tools.journal.now()
         groups: dict[int, tuple[Target, list[DueDelivery]]] = {}
         for due in dues:
             number = due.message.id
-            if number in self._underway or self._owner.is_underway(number):
+            if not (
+                doubted is None
+                or number in doubted
+                or due.message.account_id in accounts
+            ):
                 continue
-            if doubted is not None and number not in doubted:
+            if number in self._underway or self._owner.is_underway(number):
+                self._doubted.add(number)
                 continue
             target = self._target_of(due)
             if (
@@ -751,7 +802,7 @@ class Courier:
         """Find out what became of interrupted deliveries, and note it."""
         again: list[DeliveryRow] = []
         done: list[tuple[DueDelivery, DeliveryRow]] = []
-        now = self._tools.wall()
+        now = self._tools.journal.now()
         for due in dues:
             try:
                 proof = await self._proof(target, due, now)
@@ -780,7 +831,9 @@ class Courier:
         mail = None if path is None else _mail(due, path, row.attempt)
         age = math.inf
         if row.delivering_since is not None and self._tools.trusted():
-            age = max(now - row.delivering_since, 0.0)
+            age = now - row.delivering_since
+            # Set right by seconds, or set back: then the age is not known.
+            age = max(age, 0.0) if age > -CLOCK_SLACK else math.inf
         proof: Proof = await self._tools.effects(
             target.destination.prove, row.witness, mail, age=age
         )
@@ -831,6 +884,7 @@ class Deliveries:
         self,
         died: Callable[[BaseException], object],
         *,
+        waiting: Iterable[str] = (),
         single: bool = False,
         early: bool = False,
     ) -> None:
@@ -838,13 +892,15 @@ class Deliveries:
         Begin to deliver.
 
         :param died: is told the error of a loop that ended.
+        :param waiting: the destinations that mail waits for: those that are not in the
+            configuration any more are reported.
         :param single: whether each delivery is tried once at most, until `finish`.
         :param early: whether those are tried, too, that have to wait after a refusal.
         """
         self.single, self.early = single, early
         self._running = {}
         self._died = died
-        for name in {*self._config.destinations, *self._objects}:
+        for name in {*self._config.destinations, *self._objects, *waiting}:
             self._courier(name)
 
     def stop(self) -> None:
@@ -915,7 +971,12 @@ class Deliveries:
         found = self._objects.get(name)
         if found is not None:
             return Target(name, found, shared=True)
-        settings = self._config.destinations[name]
+        settings = self._config.destinations.get(name)
+        if settings is None:
+            raise UsageError(
+                f"there is no [destination.{name}] any more; define it again, "
+                "so that it can be delivered"
+            )
         destination = make_destination(
             settings,
             account,
@@ -971,6 +1032,14 @@ class Deliveries:
         if path is not None and path not in self._known:
             await self._tools.files(self._known.add, path)
 
+    def doubt(self, target: Target, account: int) -> None:
+        """
+        Find out what became of messages that a look has begun to deliver.
+
+        After an error of the journal, their rows may be there nevertheless.
+        """
+        self._courier(target.name).doubt_account(account)
+
     def is_underway(self, message: int) -> bool:
         """Return whether a look is delivering a message itself."""
         return message in self._underway
@@ -1011,8 +1080,6 @@ class Deliveries:
 
     async def settled(self, settled: Settled) -> None:
         """Pass on what the journal has noted, and remove files that are not needed."""
-        if settled.forgotten:
-            await self._tools.files(self._tools.spool.remove, settled.forgotten)
         changed = set()
         for message in settled.messages:
             watcher = self._watchers.get(message.account_id)
@@ -1021,6 +1088,12 @@ class Deliveries:
                 changed.add(watcher)
             elif message.delete_after is not None:
                 self._wanted(message)
+        if settled.forgotten:
+            try:
+                await self._tools.files(self._tools.spool.remove, settled.forgotten)
+            except OSError as error:
+                # The next start removes them.
+                self._tools.trouble(error)
         for watcher in changed:
             watcher.changed()
 
@@ -1030,7 +1103,7 @@ class Deliveries:
         now = self._tools.reactor.seconds()
         if last is None or last[0] != text or now - last[1] > 3600:
             self._complaints[name] = (text, now)
-            log.error("{name}: {text}; mail waits for it", name=name, text=text)
+            log.error("{name}: mail waits: {text}", name=name, text=text)
 
 
 def _mail(due: DueDelivery, path: Path, attempt: int) -> Mail:
@@ -1043,6 +1116,19 @@ def _mail(due: DueDelivery, path: Path, attempt: int) -> Mail:
         path=path,
         attempt=attempt,
     )
+
+
+def _whole(mail: Mail) -> bytes:
+    """
+    Return a message for the table ``inbox``; in a thread.
+
+    :raises Never: it is too large for one value of a database.
+    """
+    with mail.open() as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > INBOX_LIMIT:
+            raise Never(f"it has {size} bytes; the table takes up to {INBOX_LIMIT}")
+        return file.read()
 
 
 def _words(error: BaseException) -> str:

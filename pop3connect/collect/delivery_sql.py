@@ -40,6 +40,7 @@ from .tables import (
 
 __all__ = [
     "Settled",
+    "awaited",
     "deliver_to_inbox",
     "delivered",
     "delivering",
@@ -47,6 +48,7 @@ __all__ = [
     "failed",
     "interrupted",
     "set_aside",
+    "take_over",
 ]
 
 
@@ -110,9 +112,44 @@ def due_deliveries(
         query = query.where(delivery.c.next_try <= now())
     if account_id is not None:
         query = query.where(message.c.account_id == account_id)
+    parameter = {}
     if without:
-        query = query.where(message.c.account_id.not_in(without))
-    return [_due(row) for row in connection.execute(query)]
+        one = one_of(connection.dialect.name, message.c.account_id)
+        query = query.where(sa.not_(one))
+        parameter = as_names(connection, without)
+    return [_due(row) for row in connection.execute(query, parameter)]
+
+
+def awaited(connection: sa.Connection, me: str) -> list[str]:
+    """Return the destinations that mail of a machine waits for."""
+    mine = sa.select(delivery.c.destination).where(delivery.c.machine == me)
+    # Each has an index of its own.
+    begun = mine.where(delivery.c.state == fixed(DeliveryState.DELIVERING))
+    waiting = mine.where(delivery.c.state == fixed(DeliveryState.WAITING))
+    return [name for (name,) in connection.execute(waiting.union(begun))]
+
+
+def take_over(connection: sa.Connection, me: str) -> None:
+    """
+    Let a machine deliver what the others have retrieved: it has their files.
+
+    Names of machines change, in containers at each start.
+    """
+    for state in _OPEN:
+        connection.execute(
+            sa.update(delivery)
+            .where(delivery.c.state == fixed(state), delivery.c.machine != me)
+            .values(machine=me)
+        )
+    connection.execute(
+        sa.update(message).where(_KEPT, message.c.machine != me).values(machine=me)
+    )
+
+
+_KEPT = sa.or_(
+    message.c.state == fixed(MessageState.RETRIEVED),
+    message.c.spool != sa.literal_column("''"),
+)
 
 
 def interrupted(

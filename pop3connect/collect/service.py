@@ -318,7 +318,9 @@ class CollectService(MultiService):
             await files(spool.open)
             await self._put_accounts()
             await files(spool.sweep, list(await journal.spool_files()))
-            deliveries.start(self._fail, single=single, early=early)
+            deliveries.start(
+                self._fail, waiting=await journal.awaited(), single=single, early=early
+            )
         except BaseException:
             await self._close()
             raise

@@ -950,6 +950,9 @@ class Session:
                 for row, witness in zip(rows, prepared.witnesses, strict=True)
             ]
             await self._look.deliveries.carry_out(target, prepared, noted)
+        except BaseException:
+            self._look.deliveries.doubt(target, self._account.id)
+            raise
         finally:
             await effects(prepared.close)
 

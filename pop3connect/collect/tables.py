@@ -7,8 +7,10 @@ Times are seconds since 1970; `now` is the clock of the database.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 import attrs
 import sqlalchemy as sa
@@ -100,6 +102,35 @@ class UniqueId(sa.types.TypeDecorator[str]):
         return value.encode("latin-1").decode("ascii", "surrogateescape")
 
 
+class FilePath(sa.types.TypeDecorator[str]):
+    """
+    An absolute path; on most systems a path may have bytes that are not UTF-8.
+
+    In Python they are surrogates; a database refuses those.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Quote such a path, as in a URL, behind a percent sign."""
+        if value is None or value.isascii():
+            return value
+        raw = os.fsencode(value)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"%{quote(raw)}"
+
+    def process_result_value(
+        self, value: str | None, dialect: sa.Dialect
+    ) -> str | None:
+        """Return the path as Python has it."""
+        if value is None or not value.startswith("%"):
+            return value
+        return os.fsdecode(unquote_to_bytes(value[1:]))
+
+
 class Note(sa.types.TypeDecorator[str]):
     """A text for people, such as a server's: any characters, cut to a limit."""
 
@@ -151,7 +182,7 @@ account = sa.Table(
     metadata,
     sa.Column("id", _ID, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    _text("origin"),
+    sa.Column("origin", FilePath, nullable=False),
     _text("server"),
     _text("username"),
     _text("settings"),
@@ -262,7 +293,7 @@ delivery = sa.Table(
     _time("wait"),
     _time("next_try"),
     _text("machine"),
-    sa.Column("path", sa.Text),
+    sa.Column("path", FilePath),
     # As a text: some file systems use all 64 bits, without a sign.
     sa.Column("inode", sa.Text),
     sa.Column("mark", sa.Text),

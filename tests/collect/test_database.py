@@ -299,6 +299,14 @@ class VersionTests(DatabaseCase):
         self.opened()
         self.mark("9999")
         self.assertIn("a later version", self.refused())
+        # A copy would take the place of the one that the earlier version made.
+        self.assertNotIn("before", "".join(self.names()))
+
+    def test_later_version_is_refused_beside_a_collector_and_not_upgraded(self) -> None:
+        self.opened()
+        self.mark("9999")
+        error = self.assertRaises(JournalError, self.opened, exclusive=False)
+        self.assertIn("install that version", str(error))
 
     def test_other_version_is_refused_beside_a_collector(self) -> None:
         self.opened()

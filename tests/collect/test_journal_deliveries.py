@@ -18,7 +18,6 @@ from pop3connect.collect.records import (
     MessageState,
     Witness,
 )
-from pop3connect.destinations.base import Never
 
 from .journals import JournalCase, new_message
 
@@ -353,14 +352,6 @@ class InboxTests(DeliveryCase):
         self.add(self.owner, new_message("a", "box"))
         self.assertEqual(len(self.deliver_in().messages), 1)
         self.assertEqual(self.query("SELECT count(*) FROM inbox"), [(1,)])
-
-    def test_message_that_is_too_large_is_refused_for_good(self) -> None:
-        self.add(self.owner, new_message("a", "box"))
-        (due,) = self.due()
-        refused = self.journal.deliver_to_inbox(due, b"12345", {}, None, max_size=4)
-        error = self.failureResultOf(refused, Never)
-        self.assertIn("5 bytes", str(error.value))
-        self.assertIs(self.state().state, WAITING)
 
 
 class SpoolTests(DeliveryCase):
