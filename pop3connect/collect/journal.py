@@ -406,6 +406,12 @@ class Journal:
         """
         return self._write("lost", lambda c: message_sql.lost(c, ids))
 
+    def superseded(self, account: AccountRow, ids: Collection[int]) -> Deferred[None]:
+        """Forget suspects of which nothing was read: their messages have other rows."""
+        return self._write(
+            "superseded", lambda c: message_sql.superseded(c, account, ids)
+        )
+
     def delete_times(
         self, account: AccountRow, times: Mapping[int, float | None]
     ) -> Deferred[None]:

@@ -58,6 +58,7 @@ __all__ = [
     "set_column",
     "skipped",
     "spool_files",
+    "superseded",
     "suspect",
     "time_of",
     "undeleted",
@@ -184,8 +185,15 @@ def _has_work() -> sa.Select[tuple[bool]]:
         mine.where(
             _OPEN,
             sa.or_(
-                message.c.state == fixed(MessageState.SUSPECT),
-                message.c.machine != sa.bindparam("me", type_=sa.Text),
+                # One that is missing is still missing.
+                sa.and_(
+                    message.c.state == fixed(MessageState.SUSPECT),
+                    message.c.missing_since.is_(None),
+                ),
+                sa.and_(
+                    message.c.state == fixed(MessageState.RETRIEVED),
+                    message.c.machine != sa.bindparam("me", type_=sa.Text),
+                ),
             ),
         ),
         mine.where(
@@ -577,6 +585,22 @@ def listed(
         .returning(message.c.id)
     )
     return sorted(number for (number,) in rows)
+
+
+def superseded(
+    connection: sa.Connection, owner: AccountRow, ids: Collection[int]
+) -> None:
+    """Forget suspects of which nothing was read."""
+    check_fence(connection, owner)
+    for chunk in chunks(ids):
+        connection.execute(
+            sa.delete(message).where(
+                message.c.account_id == owner.id,
+                message.c.id.in_(chunk),
+                message.c.state == MessageState.SUSPECT.value,
+                message.c.header_hash == "",
+            )
+        )
 
 
 def delete_confirmed(

@@ -37,8 +37,6 @@ class Memory:
     :ivar login_at: the last login, by the reactor's clock.
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
-    :ivar doubted: ids of messages that came in a session in which a reply was missing:
-        they may have been taken for others.
     :ivar no_top: messages whose TOP ended a session, by what recognises them.
     :ivar leftovers: files that were kept before an error of the journal: it is not
         known whether rows name them.
@@ -52,7 +50,6 @@ class Memory:
     login_at: float | None = None
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
-    doubted: set[int] = attrs.Factory(set)
     no_top: set[str] = attrs.Factory(set)
     leftovers: list[tuple[Keeper, Path]] = attrs.Factory(list)
 

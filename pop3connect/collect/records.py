@@ -167,7 +167,7 @@ class MessageRow:
         hash); it never changes.
     :ivar uid: the unique-id in the last listing that had the message; ``""``: none that
         can be believed.
-    :ivar size: its size in LIST.
+    :ivar size: its size in LIST; 0 also if it is doubted which message it is.
     :ivar failures: attempts to retrieve it that count against it.
     :ivar delete_after: when it may be deleted on the server; ``None``: never.
     :ivar deleted_at: when its deletion was confirmed; ``None``: it was not.

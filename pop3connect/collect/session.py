@@ -156,6 +156,10 @@ class Session:
         self._keys: set[str] = set()
         # Suspects of which nothing was read yet, by unique-id and size.
         self._unread: dict[tuple[str, int], MessageRow] = {}
+        # Whether it is doubted which message is which; see `_doubt_retrieved`.
+        self._doubt = False
+        # The numbers of messages that came with another size than that in LIST.
+        self._odd: set[int] = set()
         # Known messages whose headers are being read to prove them.
         self._proving: set[int] = set()
         # Headers that were read in this session.
@@ -184,6 +188,7 @@ class Session:
             for row in rows
             if row.state is MessageState.SUSPECT and row.uid and not row.header_hash
         }
+        self._doubt = any(not row.size and row.header_hash for row in rows)
         look, outcome = self._look, self._outcome
         try:
             found = await self._decide(rows)
@@ -254,7 +259,7 @@ class Session:
                     if number not in found.contents
                     and number not in tried
                     and self._is_chosen(number)
-                    and (self._deletable(row) or row.id in look.memory.doubted)
+                    and (self._deletable(row) or self._is_unclear(row))
                 ]
             if not unproven:
                 return found
@@ -262,9 +267,13 @@ class Session:
                 look.unproven = True
                 return found
             tried.update(unproven)
-            self._proving.update(unproven)
+            self._proving = {
+                number
+                for number in unproven
+                if found.known[number].state is not MessageState.SUSPECT
+            }
             read = await self._read(unproven, ())
-            refused = [number for number, content in read.items() if content is None]
+            refused = [number for number in self._proving if read.get(number) is None]
             if refused:
                 read.update(await self._read((), refused))
             self._proving.clear()
@@ -272,9 +281,16 @@ class Session:
             if not proofs:
                 return found
             found = await look.sliced(found.compared_steps(proofs))
-            look.memory.doubted.difference_update(
-                row.id for number, row in found.known.items() if number in proofs
-            )
+
+    def _is_unclear(self, row: MessageRow) -> bool:
+        """
+        Return whether a message that was never read may be one that is known.
+
+        Its retrieval may have been answered under the number of another one.
+        """
+        if row.state is not MessageState.SUSPECT or row.header_hash:
+            return False
+        return self._doubt or (self._alone is not None and row.id == self._alone.id)
 
     async def _slices(self, values: Collection[T]) -> AsyncGenerator[Sequence[T], None]:
         """Yield values in slices, and let the reactor work in between."""
@@ -473,6 +489,18 @@ class Session:
                     times[row.id] = at
         if times:
             notes.append(journal.delete_times(account, times))
+        if found.contents:
+            # Their messages turned out to be known.
+            read = {self._inventory.uids.get(n) for n in found.contents} - {None}
+            same = [
+                row.id
+                for row in found.absent
+                if row.uid in read
+                and row.state is MessageState.SUSPECT
+                and not row.header_hash
+            ]
+            if same:
+                notes.append(journal.superseded(account, same))
         if self._inventory.complete:
             gone: list[int] = []
             lost: dict[int, str] = {}
@@ -481,7 +509,9 @@ class Session:
                 for row in missing:
                     absent.append(row.id)
                     if row.state is MessageState.DELIVERED and self._deletable(row):
-                        gone.append(row.id)
+                        # One that is doubted may be there under another unique-id.
+                        if row.size:
+                            gone.append(row.id)
                     elif row.state is MessageState.SUSPECT and row.reason == LOST:
                         lost[row.id] = "lost: its file is not there, nor the message"
             if gone:
@@ -826,8 +856,10 @@ class Session:
                 if arrived.incoming.path is not None
             ]
             raise
-        for wanted, _, _ in good:
+        for wanted, arrived, _ in good:
             self._done_with(wanted)
+            if arrived.incoming.received != wanted.size:
+                self._odd.add(wanted.number)
         self._outcome.new += len(good)
 
     def _done_with(self, wanted: Wanted) -> None:
@@ -1005,10 +1037,7 @@ class Session:
         """Note the message that ended the session, and return what to raise."""
         look = self._look
         look.check()
-        if isinstance(error, (TimedOutError, ProtocolError)):
-            # With pipelining, the reply to the next command may have been taken for the
-            # one that is missing.
-            look.memory.doubted.update(self._retrieved)
+        await self._doubt_retrieved(error)
         wanted = self._wanted.pop(number, None) or self._want(number)
         look.passed.add(wanted.mark)
         if number in self._proving:
@@ -1019,6 +1048,23 @@ class Session:
             wanted.row = self._alone or self._unread.get((wanted.uid, wanted.size))
         await self._could_not(wanted, error, received=received)
         return BrokenError(number, error, received)
+
+    async def _doubt_retrieved(self, error: POP3Error) -> None:
+        """
+        Note which messages may have been taken for others.
+
+        With pipelining, the reply to the next command may have been taken for one that
+        is missing.  Their rows get the size 0, so that they are compared by content.
+        """
+        if isinstance(error, (TimedOutError, ProtocolError)):
+            doubted = list(self._retrieved)
+        elif isinstance(error, ConnectionLostError):
+            # Most likely they are what they seem to be.
+            doubted = [row for row, n in self._retrieved.items() if n in self._odd]
+        else:
+            doubted = []
+        if doubted:
+            await self._journal.resized(self._account, dict.fromkeys(doubted, 0))
 
     async def _could_not(
         self,
