@@ -29,6 +29,7 @@ __all__ = [
     "JournalError",
     "LostLeaseError",
     "StorageFullError",
+    "sqlite_file",
 ]
 
 BUSY_TIMEOUT = 20.0
@@ -88,15 +89,12 @@ class Database:
     ) -> None:
         url = _url(database)
         self._wall = wall
-        self.file: Path | None = None
-        if url.get_backend_name() != "sqlite":
+        self.file = sqlite_file(database)
+        if self.file is None:
             self.name = _shown(url)
         else:
-            if not url.database or url.database == ":memory:":
-                raise JournalError("the journal must be a file, not in memory")
-            self.file = Path(url.database).absolute()
             self.name = str(self.file)
-            url = url.set(database=str(self.file))
+            url = url.set(database=self.name)
         self.engine = self._engine(url)
         with self.errors():
             if self.file is not None:
@@ -410,6 +408,21 @@ def _url(database: Path | str) -> sa.URL:
             )
         return url
     return sa.URL.create("sqlite", database=str(database))
+
+
+def sqlite_file(database: Path | str) -> Path | None:
+    """
+    Return the file of an SQLite database; ``None``: it is another database.
+
+    :param database: its path, or a URL.
+    :raises JournalError: it cannot be used.
+    """
+    url = _url(database)
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise JournalError("the journal must be a file, not in memory")
+    return Path(url.database).absolute()
 
 
 def _shown(url: sa.URL) -> str:

@@ -23,6 +23,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -39,6 +40,7 @@ from twisted.python.failure import Failure
 from .._version import __version__
 from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
 from ..handle import Handle
+from .database import sqlite_file
 from .delivery import Deliveries, KnownPlaces
 from .identity import Inventory
 from .journal import (
@@ -226,7 +228,7 @@ class CollectService(MultiService):
         self._full_until = -math.inf
         self._clock = ClockWatch(wall(), reactor.seconds())
         # While it is open.
-        self._lock: FolderLock | None = None
+        self._locks: list[FolderLock] = []
         self._parts: tuple[Tools, Deliveries] | None = None
 
     # -- start and stop
@@ -270,13 +272,14 @@ class CollectService(MultiService):
         files = Threads(reactor, "collect files", DISKS)
         effects = Threads(reactor, "collect effects", EFFECTS)
         try:
+            file = sqlite_file(config.journal)
             if not beside:
-                self._lock = FolderLock.take(config.state)
+                self._take_locks(config.state, file)
             journal = await Journal.open(
                 config.journal,
                 reactor if threaded else None,
                 self._machine,
-                exclusive=not beside and not config.database,
+                exclusive=not beside and file is not None,
                 wall=self._wall,
                 hook=self._hook,
             )
@@ -325,10 +328,15 @@ class CollectService(MultiService):
             await self._close()
             raise
 
+    def _take_locks(self, state: Path, database: Path | None) -> None:
+        self._locks.append(FolderLock.take(state))
+        if database is not None and database.parent != state.absolute():
+            # By its URL, it may be that of another collector.
+            self._locks.append(FolderLock.take(database.parent))
+
     def _release(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        while self._locks:
+            self._locks.pop().release()
 
     async def _close(self) -> None:
         """Close what `_open` has opened."""

@@ -474,6 +474,16 @@ class DatabaseTests(AdministratorTestCase):
             (result.exit_code, result.output), (0, "the tables are up to date\n")
         )
 
+    async def test_upgrade_by_url_locks_the_folder_of_the_file(self) -> None:
+        lock = FolderLock.take(self.state)
+        url = f"sqlite:///{self.state / 'collect.db'}"
+        arguments = ("database", "upgrade", "--database", url)
+        result = await self.run_click(*arguments)
+        self.assertEqual(result.exit_code, Exit.TRY_LATER)
+        lock.release()
+        result = await self.run_click(*arguments)
+        self.assertEqual(result.exit_code, Exit.DONE, result.stderr)
+
     async def test_database_without_configuration_is_a_path_or_a_url(self) -> None:
         path = self.state / "collect.db"
         for database in (str(path), f"sqlite:///{path}"):

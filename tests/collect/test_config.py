@@ -360,6 +360,9 @@ class BadTests(ConfigTestCase):
         for line, wanted in (
             ("state = 1", "a path in quotes"),
             ("database = 1", "one line of text"),
+            ("database = 0", "one line of text"),
+            ("database = []", "one line of text"),
+            ('database = "collect.db"', "database must be a URL"),
             ("sessions = 0", "a number from 1 on"),
             ("sessions_per_server = true", "a number from 1 on"),
             ("lease = 1", "2 s to 1 day"),

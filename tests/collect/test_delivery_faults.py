@@ -9,15 +9,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
 
+from pop3connect import files
 from pop3connect.collect import delivery
+from pop3connect.collect.delivery import KnownPlaces
 from pop3connect.collect.journal import StorageFullError
+from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
-from pop3connect.destinations import Mail
+from pop3connect.destinations import Later, Mail
 from pop3connect.destinations.folder import Disk
 from pop3connect.destinations.maildir import Maildir
 
@@ -282,3 +290,117 @@ class RestartTests(Running):
         self.assertEqual(self.mail(), MAIL)
         self.assertEqual(server.messages, [])
         self.assertEqual(server.count("RETR"), 5)
+
+
+class HiddenTests(Running):
+    """
+    Mail that cannot be delivered, in front of mail that can.
+    """
+
+    def test_mail_of_a_removed_account_does_not_hide_that_of_others(self) -> None:
+        self.serve(*[message(number) for number in range(130)], name="b")
+        server = self.serve(*MAIL)
+        self.objects["one"] = one = Collecting()
+
+        def down(mail: Mail) -> None:
+            raise Later(reason="down", whole_destination=True)
+
+        one.fail = down
+        self.account("b", to=("one",), interval=5)
+        self.begin()
+        self.pass_time(20)
+        self.stop()
+        self.accounts.clear()
+        self.account(to=("one",), after="delete", interval=5)
+        one.fail = lambda mail: None
+        self.begin()
+        self.pass_time(60)
+        self.assertEqual(sorted(one.contents), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_mail_for_a_removed_destination_is_reported_at_the_start(self) -> None:
+        self.serve(*MAIL)
+        self.maildir()
+        self.objects["one"] = one = Collecting()
+
+        def down(mail: Mail) -> None:
+            raise Later(reason="down", whole_destination=True)
+
+        one.fail = down
+        self.account(to=("box", "one"), interval=600)
+        self.begin()
+        self.pass_time(20)
+        self.stop()
+        del self.objects["one"]
+        self.account(to=("box",), interval=600)
+        told: list[str] = []
+
+        def watch(event: LogEvent) -> None:
+            told.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(watch)
+        self.addCleanup(globalLogPublisher.removeObserver, watch)
+        self.begin()
+        self.pass_time(100)
+        found = [text for text in told if "destination.one" in text]
+        self.assertEqual(len(found), 1)
+        self.assertIn("define it again", found[0])
+
+    def test_300_000_accounts_may_wait(self) -> None:
+        self.serve(*MAIL)
+        self.objects["one"] = one = Collecting()
+        self.account(to=("one",))
+        service = self.begin()
+        self.pass_time(5)
+        asked = service._journal.due_deliveries("one", 10, without=range(2, 300_000))
+        self.assertEqual(self.successResultOf(asked), [])
+        self.assertEqual(sorted(one.contents), MAIL)
+
+
+class PlacesTests(SynchronousTestCase):
+    """
+    The list of places that have received mail.
+    """
+
+    def test_place_that_is_added_while_another_one_is_written_is_kept(self) -> None:
+        file = Path(self.mktemp())
+        known = KnownPlaces(file)
+        second = Event()
+        write = files.write_whole
+
+        def slow(path: Path, content: bytes) -> None:
+            # The first waits for the second, if that does not wait for the first.
+            second.wait(0.1)
+            second.set()
+            write(path, content)
+
+        self.patch(delivery, "write_whole", slow)
+        paths = [Path("/mail/one"), Path("/mail/two")]
+        with ThreadPoolExecutor(2) as threads:
+            for _ in threads.map(known.add, paths):
+                pass
+        again = KnownPlaces(file)
+        again.read()
+        self.assertEqual([path for path in paths if path not in again], [])
+
+
+class DatabaseTests(Running):
+    """
+    A database at another place than the state folder.
+    """
+
+    def test_sqlite_file_by_its_url_is_made_and_belongs_to_one_collector(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete")
+        folder = self.root / "database"
+        self.options["database"] = f"sqlite:///{folder / 'collect.db'}"
+        self.begin()
+        self.pass_time(30)
+        self.assertEqual(self.mail(), MAIL)
+        self.assertEqual(server.messages, [])
+        state = self.root / "state"
+        state.rename(self.root / "old")
+        second = Deferred.fromCoroutine(self.service()._open(single=True))
+        self.failureResultOf(second, InUseError)
+        (self.root / "old" / "lock").unlink()
