@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..handle import Handle
 from ..results import Stat
-from .delivery import Deliveries, Target, Watcher
+from .delivery import Deliveries, Watcher
 from .inventory import (
     Inventory,
     ListingRefusedError,
@@ -41,6 +41,7 @@ from .rules import Rules
 from .schedule import after_failure, after_look, classify, suspect_due
 from .session import Session
 from .settings import AccountSettings
+from .targets import Target
 from .tools import Tools, sleep
 from .wording import words
 

@@ -41,7 +41,7 @@ from .._version import __version__
 from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
 from ..handle import Handle
 from .database import sqlite_file
-from .delivery import Deliveries, KnownPlaces
+from .delivery import Deliveries
 from .identity import Inventory
 from .journal import (
     DamagedError,
@@ -53,6 +53,7 @@ from .journal import (
 from .lock import FolderLock, InUseError
 from .look import EndedError, HeldError, Look, Memory, Outcome, Plan
 from .passwords import password_for
+from .places import KnownPlaces
 from .records import (
     AccountRow,
     AccountState,

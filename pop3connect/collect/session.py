@@ -37,7 +37,6 @@ from ..errors import (
 )
 from ..handle import Handle, top_into
 from .content import content_of, unused_key
-from .delivery import Target
 from .identity import Identified, identify_steps
 from .inventory import Inventory
 from .journal import JournalError
@@ -57,6 +56,7 @@ from .records import (
 from .retrieval import AHEAD, Arrived, BrokenError, Header, Retrieval
 from .rules import FIRST_LOOK
 from .schedule import after_failed_retrieval
+from .targets import Target
 from .tools import sleep
 from .wording import words
 

@@ -19,8 +19,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import files
-from pop3connect.collect import delivery
-from pop3connect.collect.delivery import KnownPlaces
+from pop3connect.collect import courier, places
 from pop3connect.collect.journal import StorageFullError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import MessageState
@@ -193,15 +192,15 @@ class TableTests(Running):
 
         self.patch(Mail, "open", refuse)
         rounds = []
-        real = delivery.Courier._round
+        real = courier.Courier._round
 
-        async def counted(courier: Any) -> int:
+        async def counted(one: Any) -> int:
             rounds.append(1)
             if len(rounds) > 2000:
                 raise AssertionError("it is tried without a pause")
-            return await real(courier)
+            return await real(one)
 
-        self.patch(delivery.Courier, "_round", counted)
+        self.patch(courier.Courier, "_round", counted)
         self.begin()
         self.pass_time(60)
         self.assertEqual(self.states().count(MessageState.DELETED), 4)
@@ -211,7 +210,7 @@ class TableTests(Running):
     def test_message_that_is_too_large_is_never_read_whole(self) -> None:
         self.serve(*MAIL, message(7, 10_000))
         self.account(to=("in",), after="delete")
-        self.patch(delivery, "INBOX_LIMIT", 5000)
+        self.patch(courier, "INBOX_LIMIT", 5000)
         self.begin()
         self.pass_time(30)
         self.assertEqual(self.states().count(MessageState.SET_ASIDE), 1)
@@ -333,15 +332,12 @@ class HiddenTests(Running):
         self.stop()
         del self.objects["one"]
         self.account(to=("box",), interval=600)
-        told: list[str] = []
-
-        def watch(event: LogEvent) -> None:
-            told.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(watch)
-        self.addCleanup(globalLogPublisher.removeObserver, watch)
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
         self.begin()
         self.pass_time(100)
+        told = map(formatEvent, events)
         found = [text for text in told if "destination.one" in text]
         self.assertEqual(len(found), 1)
         self.assertIn("define it again", found[0])
@@ -364,7 +360,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_place_that_is_added_while_another_one_is_written_is_kept(self) -> None:
         file = Path(self.mktemp())
-        known = KnownPlaces(file)
+        known = places.KnownPlaces(file)
         second = Event()
         write = files.write_whole
 
@@ -374,12 +370,12 @@ class PlacesTests(SynchronousTestCase):
             second.set()
             write(path, content)
 
-        self.patch(delivery, "write_whole", slow)
+        self.patch(places, "write_whole", slow)
         paths = [Path("/mail/one"), Path("/mail/two")]
         with ThreadPoolExecutor(2) as threads:
             for _ in threads.map(known.add, paths):
                 pass
-        again = KnownPlaces(file)
+        again = places.KnownPlaces(file)
         again.read()
         self.assertEqual([path for path in paths if path not in again], [])
 
