@@ -649,7 +649,8 @@ class Journal:
 
     def reset(self, name: str) -> Deferred[bool]:
         """
-        Forget all messages of an account but those whose deliveries wait.
+        Forget all messages of an account but those whose deliveries wait, and those
+        that were set aside with a copy.
 
         The next look is like the first.  A look in progress loses its lease.
         """

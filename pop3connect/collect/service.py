@@ -321,7 +321,18 @@ class CollectService(MultiService):
             await files(known.read)
             await files(spool.open)
             await self._put_accounts()
-            await files(spool.sweep, list(await journal.spool_files()))
+            named = list(await journal.spool_files())
+            await files(spool.sweep, named)
+            unknown = await files(spool.unknown, named)
+            if unknown:
+                log.warn(
+                    "{folder} has {count} messages that the journal does not know, "
+                    "such as {name}: their accounts were removed, or a crash left "
+                    "them; remove what is not needed",
+                    folder=spool.aside,
+                    count=len(unknown),
+                    name=unknown[0],
+                )
             deliveries.start(
                 self._fail, waiting=await journal.awaited(), single=single, early=early
             )

@@ -284,6 +284,13 @@ class AccountsTests(AdministratorTestCase):
         result = await self.run_admin("accounts", "remove", "anna", "--yes")
         self.assertEqual((result.exit_code, result.stderr), (0, ""))
 
+    async def test_remove_names_the_copies_that_stay(self) -> None:
+        copy = self.state / "aside" / "copy.eml"
+        self.message("a", MessageState.SET_ASIDE, "refused", spool=copy)
+        result = await self.run_admin("accounts", "remove", "ann", "--yes")
+        self.assertEqual(result.exit_code, 0, result.exception)
+        self.assertIn("stay in the folder aside: copy.eml", result.stderr)
+
     async def test_remove_removes_the_rows_after_a_question(self) -> None:
         self.message("a", MessageState.SKIPPED)
         result = await self.run_admin("accounts", "remove", "ann", answer="y\n")

@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import files
@@ -24,7 +24,7 @@ from pop3connect.collect.journal import StorageFullError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
-from pop3connect.destinations import Later, Mail
+from pop3connect.destinations import Later, Mail, Never
 from pop3connect.destinations.folder import Disk
 from pop3connect.destinations.maildir import Maildir
 
@@ -113,7 +113,7 @@ class FunctionTests(Running):
         self.destinations.append(
             DestinationSettings(name="app", kind="function", call=call)
         )
-        self.account(to=("app",), after="delete", interval=60)
+        self.account(to=("app",), after="delete", interval=600)
         self.begin()
         self.pass_time(60)
         self.assertEqual(sorted(got), [*MAIL[:2], *MAIL[3:]])
@@ -332,7 +332,7 @@ class HiddenTests(Running):
         self.stop()
         del self.objects["one"]
         self.account(to=("box",), interval=600)
-        events: list[LogEvent] = []
+        events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         self.begin()
@@ -351,6 +351,38 @@ class HiddenTests(Running):
         asked = service._journal.due_deliveries("one", 10, without=range(2, 300_000))
         self.assertEqual(self.successResultOf(asked), [])
         self.assertEqual(sorted(one.contents), MAIL)
+
+
+class AsideTests(Running):
+    """
+    Copies of messages that were set aside.
+    """
+
+    def test_copies_that_the_journal_does_not_know_are_reported_at_the_start(
+        self,
+    ) -> None:
+        self.serve(*MAIL)
+        self.objects["one"] = one = Collecting()
+
+        def never(mail: Mail) -> None:
+            raise Never("unwanted")
+
+        one.fail = never
+        self.account(to=("one",))
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.begin()
+        self.pass_time(30)
+        self.stop()
+        self.once()
+        said = "messages that the journal does not know"
+        self.assertNotIn(said, "".join(filter(None, map(formatEvent, events))))
+        self.read(lambda journal: journal.remove("a"))
+        self.once()
+        (told,) = [text for text in map(formatEvent, events) if said in text]
+        self.assertIn("aside has 5 ", told)
+        self.assertEqual(len(list((self.root / "state" / "aside").iterdir())), 10)
 
 
 class PlacesTests(SynchronousTestCase):
