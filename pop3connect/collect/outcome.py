@@ -34,7 +34,8 @@ class Memory:
     :ivar told: what was logged once.
     :ivar cut: bytes after which sessions were cut: from, to.
     :ivar listed_at: when an unchanged listing was last noted, by the reactor's clock.
-    :ivar login_at: the last login, by the reactor's clock.
+    :ivar login_at: the last login, by the reactor's clock, and
+    :ivar login_delay: the seconds that the server wants until the next.
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
     :ivar no_top: messages whose TOP ended a session, by what recognises them.
@@ -48,6 +49,7 @@ class Memory:
     cuts: list[tuple[int, int]] = attrs.Factory(list)
     listed_at: float | None = None
     login_at: float | None = None
+    login_delay: int = 0
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
     no_top: set[str] = attrs.Factory(set)

@@ -15,6 +15,7 @@ import attrs
 from ..destinations.base import Witness
 
 __all__ = [
+    "GONE",
     "LOST",
     "AccountRow",
     "AccountState",
@@ -30,6 +31,9 @@ __all__ = [
     "Witness",
 ]
 
+
+GONE = "lost: its file is not there, nor the message"
+"""The reason of a message that was lost and is gone from the server too."""
 
 LOST = "its file is not there any more"
 """The reason of a message that was retrieved, and has to be fetched again."""

@@ -42,6 +42,7 @@ from .inventory import Inventory
 from .journal import JournalError
 from .outcome import HeldError, Plan, Planned
 from .records import (
+    GONE,
     LOST,
     AccountState,
     Content,
@@ -86,8 +87,8 @@ HEADERS = 2 * 1024 * 1024
 """Bytes of headers that are kept, so that they are not read twice in one session."""
 
 FULL_LISTING = range(50, 1000)
-"""New messages in a listing that has no others, as a server lists them that shows a
-part of the mailbox in each session; then there may be more.  Gmail shows 250."""
+"""New messages of one look after which there may be more: some servers show a part of
+the mailbox in each session.  Gmail shows 250."""
 
 SHORT = "shorter than LIST says, twice the same: left on the server"
 """The reason of a message that was delivered although it looks cut off."""
@@ -167,6 +168,8 @@ class Session:
         self._headers_size = 0
         # Messages that were read whole to be compared, and may be new.
         self._whole: dict[int, Arrived] = {}
+        # Why others could not be.
+        self._refusals: dict[int, CommandError] = {}
         # What was retrieved in this session, by the id of its row, and its number.
         self._retrieved: dict[int, int] = {}
         self._wanted: dict[int, Wanted] = {}
@@ -412,14 +415,16 @@ class Session:
                     arrived.incoming.discard()
 
         retrieval = self._retrieval(take)
+        self._look.expect(sum(self._inventory.sizes.get(n, 0) for n in numbers))
         try:
             await retrieval.run(numbers, self._inventory.sizes)
         except BrokenError as error:
             raise await self._broke(
                 error.number, error.error, error.received
             ) from error
-        for number, _ in retrieval.refused:
+        for number, refusal in retrieval.refused:
             contents[number] = None
+            self._refusals[number] = refusal
 
     def _retrieval(
         self,
@@ -440,7 +445,9 @@ class Session:
         )
 
     def _going(self) -> bool:
-        return not self._look.winding_down and self._look.ended is None
+        look = self._look
+        full = self._direct is None and self._tools.spool.full
+        return not full and not look.winding_down and look.ended is None
 
     # -- what is noted before anything is retrieved
 
@@ -513,7 +520,7 @@ class Session:
                         if row.size:
                             gone.append(row.id)
                     elif row.state is MessageState.SUSPECT and row.reason == LOST:
-                        lost[row.id] = "lost: its file is not there, nor the message"
+                        lost[row.id] = GONE
             if gone:
                 notes.append(journal.delete_confirmed(account, gone))
             if lost:
@@ -557,7 +564,7 @@ class Session:
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
-        look.expect(sum(each.size for each in wanted))
+        look.expect(sum(e.size for e in wanted if e.number not in self._whole))
         if wanted:
             await look.prepare()
         await self._retrieve_wanted(wanted)
@@ -566,7 +573,27 @@ class Session:
         left += len(self._wanted)
         if alone is None:
             outcome.left = left
+            if look.login_delay and not look.winding_down and outcome.new < look.limit:
+                await self._retrieve_suspect(found)
         return left
+
+    async def _retrieve_suspect(self, found: Identified[MessageRow]) -> None:
+        """Try a suspect here, after the others: it gets no session of its own."""
+        look = self._look
+        suspects = {
+            row.id: number
+            for number, row in found.known.items()
+            if row.state is MessageState.SUSPECT and row.reason != LOST
+        }
+        rows = [found.known[number] for number in suspects.values()]
+        for row in look.in_turn(rows):
+            look.memory.turns[row.id] = self._journal.now()
+            await self._wait()
+            self._alone = row
+            wanted, _ = await self._judge([self._want(suspects[row.id], row)], {})
+            self._wanted = {each.number: each for each in wanted}
+            await self._retrieve_wanted(wanted)
+            self._alone = None
 
     async def _candidates(self, found: Identified[MessageRow]) -> list[Wanted]:
         """Return the messages that may have to be retrieved, in order."""
@@ -576,6 +603,7 @@ class Session:
             wanted += [self._want(n) for n in part if self._is_chosen(n)]
         there = bad = before = 0
         kept = []
+        back: set[int] = set()
         passed_over: Counter[str] = Counter()
         for number, row in [
             each
@@ -597,11 +625,17 @@ class Session:
                     wanted.append(self._want(number, row))
             elif row.state is MessageState.RETRIEVED:
                 kept.append((number, row))
+            elif row.state is MessageState.SET_ASIDE and row.reason == GONE:
+                # A listing without it was not the truth.
+                back.add(row.id)
+                wanted.append(self._want(number, row))
             else:
                 there += 1
                 aside = row.state is MessageState.SET_ASIDE
                 bad += aside
                 before += not aside
+        if back and not look.dry_run:
+            await self._journal.retry(back)
         missing = await self._missing([row for _, row in kept])
         if missing and not look.dry_run:
             await self._journal.lost(missing)
@@ -618,6 +652,7 @@ class Session:
                 self._want(number).mark: (number, row)
                 for number, row in found.known.items()
                 if row.state in (MessageState.SUSPECT, MessageState.SET_ASIDE)
+                and row.id not in back
                 and self._is_chosen(number)
             }
         if self._outcome.before is None:
@@ -786,12 +821,18 @@ class Session:
             ask = partial(top_into, self._handle)
         retrieval = self._retrieval(self._take, ask)
         here = {each.number for each in wanted if each.number in self._whole}
+        refused = {
+            each.number: self._refusals[each.number]
+            for each in wanted
+            if each.number in self._refusals
+        }
         before = self._outcome.new
         try:
             for number in sorted(here):
                 await retrieval.put(self._whole.pop(number))
+            asked = (each.number for each in wanted)
             await retrieval.run(
-                [each.number for each in wanted if each.number not in here],
+                [n for n in asked if n not in here and n not in refused],
                 self._inventory.sizes,
             )
         except BrokenError as error:
@@ -801,7 +842,7 @@ class Session:
         finally:
             if self._outcome.new > before:
                 look.last_retrieved = self._tools.reactor.seconds()
-        for number, refusal in retrieval.refused:
+        for number, refusal in (*refused.items(), *retrieval.refused):
             await self._could_not(self._wanted.pop(number), refusal)
 
     async def _take(self, group: list[Arrived]) -> None:
@@ -835,9 +876,10 @@ class Session:
         if not good:
             return
         try:
-            await self._tools.files(
-                self._keeper.keep, [arrived.incoming for _, arrived, _ in good]
+            files = (
+                self._tools.files if self._direct is None else self._direct.threads
             )
+            await files(self._keeper.keep, [arrived.incoming for _, arrived, _ in good])
         except Later as error:
             # The Maildir cannot be used: no QUIT, because a server may hide what was
             # retrieved.
@@ -920,7 +962,7 @@ class Session:
         self, target: Target, good: Sequence[tuple[Wanted, Arrived, str]]
     ) -> None:
         """Deliver into the Maildir whose tmp has the messages."""
-        effects = self._tools.effects
+        effects = target.threads
         mails = []
         for wanted, arrived, _ in good:
             assert arrived.incoming.path is not None
@@ -1259,9 +1301,8 @@ class Session:
         facts["listing"] = inventory.digest if whole else ""
         look.memory.dirty = not whole
         look.memory.delete_at = await self._next_deletion(found)
-        outcome.again = bool(left and look.limit == math.inf) or (
-            outcome.new in FULL_LISTING and outcome.new == len(inventory.sizes)
-        )
+        more = left and look.limit == math.inf
+        outcome.again = bool(more) or outcome.new in FULL_LISTING
         partial = not self._fetch or self._chosen is not None
         if partial or not look.may_retrieve() or look.winding_down:
             outcome.again = False
