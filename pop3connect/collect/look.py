@@ -139,6 +139,8 @@ class Look:
         # The keys of suspects that this look does not try.
         self.resting: set[str] = set()
         self.suspects = False
+        # How many messages could not be read to say whether they are new.
+        self.unread = 0
         # Whether messages are due to be deleted that its last session did not prove.
         self.unproven = False
         self._expected = self._received = 0
@@ -249,7 +251,7 @@ class Look:
             bad = await self.journal.messages(
                 self.account, {MessageState.SUSPECT, MessageState.SET_ASIDE}
             )
-            self.outcome.bad = sum(
+            self.outcome.bad = self.unread + sum(
                 row.missing_since is None and self._is_chosen(row) for row in bad
             )
 

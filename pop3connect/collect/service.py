@@ -563,7 +563,9 @@ class CollectService(MultiService):
     def _forget(self, name: str) -> None:
         self._connections.pop(name, None)
         memory = self._memories.get(name)
-        if memory is not None:
+        if name not in self._settings:
+            self._memories.pop(name, None)
+        elif memory is not None:
             memory.dirty = True
 
     async def reload(self, config: Config) -> None:

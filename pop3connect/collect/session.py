@@ -169,7 +169,7 @@ class Session:
         # Messages that were read whole to be compared, and may be new.
         self._whole: dict[int, Arrived] = {}
         # Why others could not be.
-        self._refusals: dict[int, CommandError] = {}
+        self._refusals: dict[int, POP3Error] = {}
         # What was retrieved in this session, by the id of its row, and its number.
         self._retrieved: dict[int, int] = {}
         self._wanted: dict[int, Wanted] = {}
@@ -210,6 +210,7 @@ class Session:
                     problem=held,
                 )
                 raise held
+            self._report_unread(found)
             await self._note(found)
             left = await self._retrieve(found)
         finally:
@@ -408,6 +409,7 @@ class Session:
                 short = self._is_short(self._want(arrived.number), arrived)
                 contents[arrived.number] = None if short else arrived.content
                 if short and not self._is_alone(arrived.number):
+                    self._refusals[arrived.number] = self._short_error(arrived)
                     arrived.incoming.discard()
                 elif len(self._whole) < AHEAD:
                     self._whole[arrived.number] = arrived
@@ -448,6 +450,26 @@ class Session:
         look = self._look
         full = self._direct is None and self._tools.spool.full
         return not full and not look.winding_down and look.ended is None
+
+    def _report_unread(self, found: Identified[MessageRow]) -> None:
+        """Name the messages that may be new or known, and could not be read."""
+        outcome = self._outcome
+        unread = 0
+        for number in sorted(found.unread):
+            error = self._refusals.get(number)
+            if error is None or not self._is_chosen(number):
+                continue
+            unread += 1
+            outcome.refused += 1
+            outcome.error = outcome.error or error
+            outcome.failed[self._want(number).mark] = error
+            self._look.tell(
+                f"unread {self._want(number).mark}",
+                f"message {number} could not be read: {words(error)}",
+                error,
+            )
+        if self._alone is None:
+            self._look.unread = unread
 
     # -- what is noted before anything is retrieved
 
@@ -645,7 +667,7 @@ class Session:
             else:
                 there += 1
                 before += 1
-        self._outcome.there, self._outcome.bad = there, bad
+        self._outcome.there, self._outcome.bad = there, bad + look.unread
         if self._alone is None:
             self._outcome.passed_over = passed_over
             self._outcome.bad_before = {
@@ -876,9 +898,7 @@ class Session:
         if not good:
             return
         try:
-            files = (
-                self._tools.files if self._direct is None else self._direct.threads
-            )
+            files = self._tools.files if self._direct is None else self._direct.threads
             await files(self._keeper.keep, [arrived.incoming for _, arrived, _ in good])
         except Later as error:
             # The Maildir cannot be used: no QUIT, because a server may hide what was
@@ -1055,6 +1075,14 @@ class Session:
             return False
         return self._look.memory.shorts.get(self._alone.key) == _hash(arrived)
 
+    def _short_error(self, arrived: Arrived) -> POP3Error:
+        got, listed = arrived.incoming.received, arrived.listed
+        return POP3Error(
+            f"{got} bytes came where LIST says {listed}",
+            verb="RETR",
+            number=arrived.number,
+        )
+
     async def _short(self, wanted: Wanted, arrived: Arrived) -> None:
         got = arrived.incoming.received
         self._wanted.pop(wanted.number, None)
@@ -1062,11 +1090,7 @@ class Session:
         arrived.incoming.discard()
         key = await self._could_not(
             wanted,
-            POP3Error(
-                f"{got} bytes came where LIST says {wanted.size}",
-                verb="RETR",
-                number=wanted.number,
-            ),
+            self._short_error(arrived),
             arrived.content if got else None,
             # The server has trouble with it, which needs some time.
             rest=not got,

@@ -162,3 +162,33 @@ class LyingTests(Running):
         self.assertEqual(self.states(), [MessageState.DELETED] * 6)
         self.assertEqual(server.messages, [])
         self.assertEqual(self.mail(), MAIL[:6])
+
+
+class UnreadTests(Running):
+    """
+    Without unique-ids, a message that cannot be read may be new, or a known one.
+    """
+
+    def test_it_is_named_and_arrives_when_it_can_be_read(self) -> None:
+        for fault in (say(b"-ERR no\r\n"), say(b"+OK\r\n.\r\n"), close):
+            with self.subTest(fault=fault):
+                self.setUp()
+                server = self.serve(*MAIL[:6])
+                self.maildir()
+                self.account()
+                server.faults["UIDL"] = say(b"-ERR unknown command\r\n")
+                self.once()
+                server.deliver(message(50), message(51))
+                server.faults["TOP 7 0"] = say(b"-ERR no\r\n")
+                server.faults["RETR 7"] = fault
+                for _ in range(2):
+                    outcome = self.once()
+                    self.assertEqual((outcome.bad, outcome.looked), (1, True))
+                    self.assertIsNotNone(outcome.error)
+                    self.assertEqual(len(outcome.failed), 1)
+                    self.pass_time(7200, 600)
+                self.assertEqual(len(self.mail()), 7)
+                del server.faults["TOP 7 0"], server.faults["RETR 7"]
+                outcome = self.once()
+                self.assertEqual((outcome.bad, outcome.error), (0, None))
+                self.assertEqual(len(self.mail()), 8)
