@@ -29,6 +29,7 @@ from ..collect.outcome import HeldError, Outcome
 from ..collect.records import MessageState
 from ..collect.service import CollectService
 from ..collect.settings import AccountSettings, Config
+from ..collect.tools import loaded
 from ..destinations.base import Later
 from ..destinations.command import Command
 from ..destinations.maildir import Maildir
@@ -96,7 +97,7 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         machine="fetch",
     )
     total = Outcome(name)
-    with worded(_Wording()), progress_bar() as show:
+    with loaded(), worded(_Wording()), progress_bar() as show:
         try:
             running = _run(service, job, _Report(total, show), reactor)
             outcomes = await _to_its_end(running)

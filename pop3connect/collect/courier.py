@@ -393,7 +393,10 @@ class Courier:
                 "subject": mail.subject,
             }
             settled = await self._tools.journal.deliver_to_inbox(
-                due, content, envelope, self._owner.delete_wait(due)
+                due,
+                content,
+                envelope,
+                self._owner.delete_waits([due])[due.message.id],
             )
             self._took(target)
             await self._owner.settled(settled)
@@ -488,7 +491,7 @@ class Courier:
     async def _done(self, noted: Sequence[tuple[DueDelivery, DeliveryRow]]) -> None:
         settled = await self._tools.journal.delivered(
             [row for _, row in noted],
-            {due.message.id: self._owner.delete_wait(due) for due, _ in noted},
+            self._owner.delete_waits(due for due, _ in noted),
         )
         await self._owner.settled(settled)
 
@@ -550,13 +553,12 @@ class Courier:
         if after.set_aside:
             await self._set_aside(due, row, _words(error), path)
             return
-        settled = await self._tools.journal.delivery_failed(
+        await self._tools.journal.delivery_failed(
             [row],
             _words(error),
             wait=max(after.next_try - now, 0.0),
             counts=after.refusals > row.refusals,
         )
-        await self._owner.settled(settled)
 
     async def _refused(
         self, target: Target, due: DueDelivery, mail: Mail, error: Exception
@@ -658,10 +660,8 @@ class Courier:
         if done:
             await self._done(done)
         if again:
-            await self._owner.settled(
-                await self._tools.journal.delivery_failed(
-                    again, "interrupted", wait=0.0, counts=False
-                )
+            await self._tools.journal.delivery_failed(
+                again, "interrupted", wait=0.0, counts=False
             )
 
     async def _proof(self, target: Target, due: DueDelivery, now: float) -> Proof:

@@ -21,7 +21,7 @@ from ..errors import POP3Error
 from ..files import create, sync_folder
 from ..remedies import Remedy, literal
 from .lock import check_file, private_folder
-from .tables import HEAD, NOW_FUNCTION
+from .tables import HEAD, NOW_FUNCTION, metadata, version
 
 __all__ = [
     "DamagedError",
@@ -184,8 +184,10 @@ class Database:
         create(fresh).close()
         try:
             engine = self._engine(sa.URL.create("sqlite", database=str(fresh)))
-            with engine.connect() as connection:
-                _migrate(connection)
+            with engine.connect() as connection, connection.begin():
+                # As the migrations make them, which take longer to load than to run.
+                metadata.create_all(connection)
+                connection.execute(sa.insert(version), {"version_num": HEAD})
             engine.dispose()
             os.replace(fresh, path)
             sync_folder(path.parent)

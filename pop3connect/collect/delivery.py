@@ -291,13 +291,23 @@ class Deliveries:
         for watcher in changed:
             watcher.changed()
 
-    def delete_wait(self, due: DueDelivery) -> float | None:
-        """Return after how many seconds a message may be deleted; ``None``: never."""
-        settings = self.settings(due.account)
-        if settings is None or due.message.reason:
+    def delete_waits(self, dues: Iterable[DueDelivery]) -> dict[int, float | None]:
+        """
+        Return after how many seconds messages may be deleted, by their ids.
+
+        ``None``: never.
+        """
+        by_account: dict[str, float | None] = {}
+        waits: dict[int, float | None] = {}
+        for due in dues:
+            name, number = due.account, due.message.id
+            if name not in by_account:
+                settings = self.settings(name)
+                rules = None if settings is None else Rules.of(settings)
+                by_account[name] = None if rules is None else rules.delete_after(0.0)
             # The reason is that it was short: it stays on the server.
-            return None
-        return Rules.of(settings).delete_after(0.0)
+            waits[number] = None if due.message.reason else by_account[name]
+        return waits
 
     async def settled(self, settled: Settled) -> None:
         """Pass on what the journal has noted, and remove files that are not needed."""

@@ -538,12 +538,14 @@ class Journal:
         *,
         wait: float,
         counts: bool,
-    ) -> Deferred[Settled]:
+    ) -> Deferred[list[DeliveryRow]]:
         """
         Note that attempts failed.
 
         :param wait: seconds until they are repeated.
         :param counts: whether it counts against the message.
+        :return: as they are now.  One that is missing was attempted by another process
+            meanwhile, or dropped.
         """
         return self._write(
             "delivery_failed",

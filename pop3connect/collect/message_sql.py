@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .account_sql import as_names, check_fence, one_of
+from .bulk import Bulk
 from .database import JournalError
 from .records import (
     LOST,
@@ -278,9 +279,7 @@ def add(
         return []
     time = time_of(connection)
     try:
-        connection.execute(
-            sa.insert(message), [_new(owner, me, each, time) for each in new]
-        )
+        _INSERT.execute(connection, [_new(owner, me, each, time) for each in new])
     except sa.exc.IntegrityError as error:
         raise JournalError(
             f"a message of the account {owner.name} is in the journal already"
@@ -289,20 +288,26 @@ def add(
         _added(connection.dialect.name),
         {"owner": owner.id, **as_names(connection, [each.key for each in new])},
     )
-    rows = {row.key: message_row(row) for row in added.all()}
-    deliveries = [
-        _new_delivery(rows[each.key].id, me, each_delivery, time)
-        for each in new
-        for each_delivery in each.deliveries
-    ]
-    if deliveries:
-        connection.execute(sa.insert(delivery), deliveries)
+    rows = {row[0]: message_row(row[1:]) for row in added.all()}
+    _INSERT_DELIVERY.execute(
+        connection,
+        [
+            _new_delivery(rows[each.key].id, me, each_delivery, time)
+            for each in new
+            for each_delivery in each.deliveries
+        ],
+    )
     return [rows[each.key] for each in new]
+
+
+_INSERT = Bulk(sa.insert(message).inline(), message.c.keys()[1:])
+
+_INSERT_DELIVERY = Bulk(sa.insert(delivery).inline(), delivery.c.keys())
 
 
 @lru_cache
 def _added(dialect: str) -> sa.Select[Any]:
-    return sa.select(*MESSAGE).where(
+    return sa.select(message.c.key, *MESSAGE).where(
         message.c.account_id == sa.bindparam("owner", type_=sa.BigInteger),
         one_of(dialect, message.c.key),
     )
@@ -323,8 +328,12 @@ def _new(owner: AccountRow, me: str, new: NewMessage, time: float) -> dict[str, 
         "reason": new.reason,
         "failures": 0,
         "first_failed": time if failed else None,
+        "delete_after": None,
+        "delivered_at": None,
+        "deleted_at": None,
         "delete_tries": 0,
         "first_seen": time,
+        "missing_since": None,
         "missing_looks": 0,
         "spool": "" if new.spool is None else new.spool.name,
         "machine": me,
@@ -342,6 +351,7 @@ def _new_delivery(
         "state": new.state.value,
         "attempt": new.attempt,
         "refusals": 0,
+        "refused_at": None,
         "wait": 0.0,
         "next_try": time,
         "machine": me,
@@ -363,7 +373,7 @@ def retrieved(
     before = _one(connection, owner, row)
     time = time_of(connection)
     values = _new(owner, me, new, time)
-    for column in ("account_id", "key", "delete_tries", "first_seen", "missing_looks"):
+    for column in _STAYS:
         del values[column]
     if new.content is None:
         for column in ("header_hash", "body_hash", "identified"):
@@ -403,6 +413,20 @@ def retrieved(
             [_new_delivery(row.id, me, each, time) for each in new.deliveries],
         )
     return _one(connection, owner, row)
+
+
+_STAYS = (
+    "account_id",
+    "key",
+    "delete_after",
+    "delivered_at",
+    "deleted_at",
+    "delete_tries",
+    "first_seen",
+    "missing_since",
+    "missing_looks",
+)
+"""What a message that was known before keeps."""
 
 
 def _one(connection: sa.Connection, owner: AccountRow, row: MessageRow) -> MessageRow:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from twisted.application.service import Service
@@ -19,6 +20,7 @@ from ..errors import POP3Error
 from .outcome import Outcome
 from .service import CollectService
 from .settings import Config
+from .tools import loaded
 from .wording import words
 
 __all__ = ["CollectProgram", "on_hangup"]
@@ -75,11 +77,13 @@ class CollectProgram(Service):
         self._once = once
         self._on_hangup = on_hangup
         self._service: CollectService | None = None
+        self._loaded = ExitStack()
         self._working: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin; the service is made here, after twistd has become a daemon."""
         super().startService()
+        self._loaded.enter_context(loaded())
         self._service = service = self._make(self._config, self._died)
         work = self._run_once(service) if self._once else self._start(service)
         self._working = Deferred.fromCoroutine(work)
@@ -99,6 +103,7 @@ class CollectProgram(Service):
             await working
         if self._service is not None:
             await self._service.stopService()
+        self._loaded.close()
 
     # -- until it is stopped
 

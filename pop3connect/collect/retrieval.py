@@ -129,7 +129,7 @@ class Arrived:
         else:
             # Far longer than LIST says.
             body = ""
-        self.content = attrs.evolve(content_of(head), body=body)
+        self.content = content_of(head, body)
 
 
 class Retrieval:

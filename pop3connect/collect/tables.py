@@ -45,6 +45,7 @@ __all__ = [
     "message_row",
     "metadata",
     "now",
+    "version",
     "witness_values",
 ]
 
@@ -334,6 +335,13 @@ inbox = sa.Table(
     sqlite_autoincrement=True,
 )
 
+version = sa.Table(
+    "alembic_version",
+    metadata,
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
 
 def fixed(state: enum.Enum) -> ColumnElement[str]:
     """
@@ -401,7 +409,7 @@ def witness_values(witness: Witness | None) -> dict[str, Any]:
     """Return the columns of a delivery that hold its witness."""
     if witness is None:
         return dict.fromkeys(_WITNESS)
-    values = attrs.asdict(witness)
+    values = {name: getattr(witness, name) for name in _WITNESS}
     if witness.inode is not None:
         values["inode"] = str(witness.inode)
     return values

@@ -207,7 +207,9 @@ class Folder:
             os.close(fd)
 
     def _where(self, name: str) -> str:
-        if os.path.basename(name) != name:
+        # Looked at first, because it takes a tenth of the time.
+        suspicious = "/" in name or os.name == "nt"
+        if suspicious and os.path.basename(name) != name:
             raise ValueError(f"{name!r} is not the name of a file")
         return str(self.path / name) if self.fd is None else name
 
