@@ -26,7 +26,7 @@ from .records import DeliveryRow, DueDelivery
 from .schedule import after_refused_delivery
 from .settings import AccountSettings
 from .targets import Target
-from .tools import Tools, ended
+from .tools import Threads, Tools, ended
 
 if TYPE_CHECKING:
     from .delivery import Deliveries
@@ -40,6 +40,9 @@ GROUP = 100
 
 INBOX_LIMIT = 100_000_000
 """Bytes of a message that are written to the table ``inbox``, as one value."""
+
+THREADS = 16
+"""Threads for the destinations of one name."""
 
 POLL = 2.0
 """Seconds between two looks into the journal: administrators change ``next_try``."""
@@ -65,13 +68,14 @@ class Courier:
         name: str,
         tools: Tools,
         owner: Deliveries,
-        make: Callable[[AccountSettings], Target],
+        make: Callable[[AccountSettings, Threads], Target],
     ) -> None:
         self.name = name
         self.seen = tools.reactor.seconds()
         self._tools = tools
         self._owner = owner
         self._make = make
+        self._threads = Threads(tools.reactor, f"collect {name}", THREADS)
         self._targets: dict[str, Target] = {}
         # The ids of messages whose delivery a crash or an error interrupted: to be
         # proven first.  ``None``: all that the journal has.
@@ -95,7 +99,7 @@ class Courier:
         """
         found = self._targets.get("") or self._targets.get(account.name)
         if found is None:
-            found = self._make(account)
+            found = self._make(account, self._threads)
             self._targets["" if found.shared else account.name] = found
         return found
 
@@ -156,6 +160,10 @@ class Courier:
         self._cut = True
         for task in list(self._tasks):
             task.cancel()
+
+    def close(self) -> None:
+        """Wait until all calls have returned, and end the threads."""
+        self._threads.stop()
 
     async def _round(self) -> int:
         """Begin what is due; return how many deliveries that is."""
@@ -275,7 +283,7 @@ class Courier:
 
     async def _deliver(self, target: Target, dues: list[DueDelivery]) -> None:
         try:
-            found = await self._tools.files(self._find, target, dues)
+            found = await target.threads(self._find, target, dues)
         except (Later, OSError) as error:
             # Nothing is lost: its file system is not mounted, say.
             self.in_trouble(target, error, dues)
@@ -407,7 +415,7 @@ class Courier:
         mails = [_mail(due, path, due.delivery.attempt + 1) for due, path in here]
         dues = {due.message.key: due for due, _ in here}
         try:
-            prepared = await self._tools.effects(target.destination.prepare, mails)
+            prepared = await target.threads(target.destination.prepare, mails)
         except (Later, OSError) as error:
             self.in_trouble(target, error, list(dues.values()))
             return
@@ -428,7 +436,7 @@ class Courier:
             for mail, refusal in prepared.refused:
                 await self._refused(target, dues[mail.key], mail, refusal)
         finally:
-            await self._tools.effects(prepared.close)
+            await target.threads(prepared.close)
 
     async def carry_out(
         self,
@@ -442,7 +450,7 @@ class Courier:
         :param noted: those of ``prepared`` that may be delivered, with their rows.
         """
         rows = {due.message.key: (due, row) for due, row in noted}
-        errors = await self._tools.effects(prepared.carry_out, set(rows))
+        errors = await target.threads(prepared.carry_out, set(rows))
         done: list[tuple[DueDelivery, DeliveryRow]] = []
         failed: list[tuple[DueDelivery, DeliveryRow, Exception, Path]] = []
         doubted: list[DueDelivery] = []
@@ -473,7 +481,7 @@ class Courier:
     ) -> Proof | None:
         """Return what became of a message after an error; ``None``: not known yet."""
         try:
-            proof: Proof = await self._tools.effects(
+            proof: Proof = await target.threads(
                 target.destination.prove, row.witness, mail, age=0.0
             )
         except (Later, OSError):
@@ -565,7 +573,7 @@ class Courier:
     ) -> None:
         """Note that a message could not be prepared, as an attempt that failed."""
         try:
-            (path,) = await self._tools.files(self._find, target, [due])
+            (path,) = await target.threads(self._find, target, [due])
         except (Later, OSError):
             path = mail.path
         if path is None:
@@ -668,14 +676,14 @@ class Courier:
         row = due.delivery
         if not target.witnessed or row.witness is None:
             return Proof.UNKNOWN
-        (path,) = await self._tools.files(self._find, target, [due])
+        (path,) = await target.threads(self._find, target, [due])
         mail = None if path is None else _mail(due, path, row.attempt)
         age = math.inf
         if row.delivering_since is not None and self._tools.trusted():
             age = now - row.delivering_since
             # Set right by seconds, or set back: then the age is not known.
             age = max(age, 0.0) if age > -CLOCK_SLACK else math.inf
-        proof: Proof = await self._tools.effects(
+        proof: Proof = await target.threads(
             target.destination.prove, row.witness, mail, age=age
         )
         return proof

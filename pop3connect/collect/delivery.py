@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,7 +27,7 @@ from .records import DeliveryRow, DueDelivery, MessageRow
 from .rules import Rules
 from .settings import AccountSettings, Config
 from .targets import Target, make_destination
-from .tools import Tools
+from .tools import Threads, Tools
 
 __all__ = ["Deliveries", "Watcher"]
 
@@ -145,6 +146,11 @@ class Deliveries:
             await loop
         self._running = None
 
+    def close(self) -> None:
+        """End the threads."""
+        while self._couriers:
+            self._couriers.popitem()[1].close()
+
     async def finish(self) -> None:
         """Try each delivery that is due and was not tried yet in a single run."""
         for courier in list(self._couriers.values()):
@@ -176,7 +182,7 @@ class Deliveries:
     def _courier(self, name: str) -> Courier:
         courier = self._couriers.get(name)
         if courier is None:
-            courier = Courier(name, self._tools, self, lambda a: self._make(name, a))
+            courier = Courier(name, self._tools, self, partial(self._make, name))
             self._couriers[name] = courier
         if self._running is not None and name not in self._running:
             loop = Deferred.fromCoroutine(courier.run()).addErrback(self._failed)
@@ -188,10 +194,10 @@ class Deliveries:
         assert failure.value is not None
         self._died(failure.value)
 
-    def _make(self, name: str, account: AccountSettings) -> Target:
+    def _make(self, name: str, account: AccountSettings, threads: Threads) -> Target:
         found = self._objects.get(name)
         if found is not None:
-            return Target(name, found, shared=True)
+            return Target(name, found, True, threads)
         settings = self._config.destinations.get(name)
         if settings is None:
             raise UsageError(
@@ -207,7 +213,8 @@ class Deliveries:
             known=self._known,
         )
         texts = (str(settings.path or ""), *settings.command)
-        return Target(name, destination, shared=not any("{" in text for text in texts))
+        shared = not any("{" in text for text in texts)
+        return Target(name, destination, shared, threads)
 
     def targets(self, account: AccountSettings) -> list[Target]:
         """

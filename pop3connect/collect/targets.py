@@ -11,6 +11,7 @@ import attrs
 from .places import KnownPlaces
 from .schedule import DestinationHealth
 from .settings import AccountSettings, Config, DestinationSettings
+from .tools import Threads
 
 __all__ = ["Target", "make_destination"]
 
@@ -22,6 +23,8 @@ class Target:
 
     :ivar destination: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
     :ivar shared: whether it is the same for all accounts.
+    :ivar threads: those for the destinations of this name.  Each name has its own: a
+        call may wait for a lock, or for a file system that does not answer.
     :ivar refused: messages in a row that were not taken.
     :ivar given_up: whether a single run passes over it from now on.
     """
@@ -29,6 +32,7 @@ class Target:
     name: str
     destination: Any
     shared: bool
+    threads: Threads
     health: DestinationHealth = attrs.Factory(DestinationHealth)
     busy: bool = False
     refused: int = 0
