@@ -185,14 +185,14 @@ class Session:
         :param rows: all messages of the account.
         :raises BrokenError: a message ended the session.
         """
-        self._keys = {row.key for row in rows}
-        self._unread = {
-            (row.uid, row.size): row
-            for row in rows
-            if row.state is MessageState.SUSPECT and row.uid and not row.header_hash
-        }
-        self._doubt = any(not row.size and row.header_hash for row in rows)
         look, outcome = self._look, self._outcome
+        async for part in self._slices(rows):
+            for row in part:
+                self._keys.add(row.key)
+                if row.header_hash:
+                    self._doubt = self._doubt or not row.size
+                elif row.uid and row.state is MessageState.SUSPECT:
+                    self._unread[row.uid, row.size] = row
         try:
             found = await self._decide(rows)
             if look.dry_run:
@@ -624,38 +624,40 @@ class Session:
         async for part in self._slices(found.new):
             wanted += [self._want(n) for n in part if self._is_chosen(n)]
         there = bad = before = 0
-        kept = []
+        kept: list[tuple[int, MessageRow]] = []
         back: set[int] = set()
+        bad_before: dict[str, tuple[int, MessageRow]] = {}
         passed_over: Counter[str] = Counter()
-        for number, row in [
-            each
-            async for part in self._slices(found.known.items())
-            for each in part
-            if self._is_chosen(each[0])
-        ]:
-            if row.state is MessageState.SUSPECT:
-                look.suspects = True
-                if row.reason == LOST:
-                    wanted.append(self._want(number, row))
-                else:
-                    bad += 1
-            elif row.state is MessageState.SKIPPED:
-                if self._rules.stands(row.reason):
+        async for known in self._slices(found.known.items()):
+            for number, row in known:
+                if not self._is_chosen(number):
+                    continue
+                if row.state is MessageState.SUSPECT:
+                    look.suspects = True
+                    bad_before[self._want(number).mark] = number, row
+                    if row.reason == LOST:
+                        wanted.append(self._want(number, row))
+                    else:
+                        bad += 1
+                elif row.state is MessageState.SKIPPED:
+                    if self._rules.stands(row.reason):
+                        there += 1
+                        passed_over[row.reason] += 1
+                    else:
+                        wanted.append(self._want(number, row))
+                elif row.state is MessageState.RETRIEVED:
+                    kept.append((number, row))
+                elif row.state is not MessageState.SET_ASIDE:
                     there += 1
-                    passed_over[row.reason] += 1
-                else:
+                    before += 1
+                elif row.reason == GONE:
+                    # A listing without it was not the truth.
+                    back.add(row.id)
                     wanted.append(self._want(number, row))
-            elif row.state is MessageState.RETRIEVED:
-                kept.append((number, row))
-            elif row.state is MessageState.SET_ASIDE and row.reason == GONE:
-                # A listing without it was not the truth.
-                back.add(row.id)
-                wanted.append(self._want(number, row))
-            else:
-                there += 1
-                aside = row.state is MessageState.SET_ASIDE
-                bad += aside
-                before += not aside
+                else:
+                    there += 1
+                    bad += 1
+                    bad_before[self._want(number).mark] = number, row
         if back and not look.dry_run:
             await self._journal.retry(back)
         missing = await self._missing([row for _, row in kept])
@@ -670,13 +672,7 @@ class Session:
         self._outcome.there, self._outcome.bad = there, bad + look.unread
         if self._alone is None:
             self._outcome.passed_over = passed_over
-            self._outcome.bad_before = {
-                self._want(number).mark: (number, row)
-                for number, row in found.known.items()
-                if row.state in (MessageState.SUSPECT, MessageState.SET_ASIDE)
-                and row.id not in back
-                and self._is_chosen(number)
-            }
+            self._outcome.bad_before = bad_before
         if self._outcome.before is None:
             self._outcome.before = before
         wanted.sort(key=lambda each: each.number)
