@@ -218,6 +218,7 @@ class CollectService(MultiService):
         self._queues: dict[str, deque[_Running]] = {}
         self._servers: dict[str, ServerHealth] = {}
         self._wanted: set[str] = set()
+        self._starting: Deferred[None] | None = None
         self._loops: list[Deferred[None]] = []
         self._seen: dict[str, float] = {}
         self._seen_at = self._forgotten_at = -math.inf
@@ -242,7 +243,9 @@ class CollectService(MultiService):
             that cannot be used, and with `UsageError` if a destination cannot.
         """
         super().startService()
-        return Deferred.fromCoroutine(self._start())
+        starting = Deferred.fromCoroutine(self._start())
+        self._starting = ended(starting)
+        return starting
 
     async def _start(self) -> None:
         await self._open(single=False)
@@ -378,6 +381,9 @@ class CollectService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            await starting
         if self._stopping or self._parts is None:
             return
         self._stopping = True

@@ -498,12 +498,12 @@ class Session:
                 )
             )
         if found.returned:
-            for row in found.returned.values():
-                look.tell(
-                    f"returned {row.id}",
-                    f"the server has message {row.key} again, whose deletion it had "
-                    "confirmed; it is not delivered again",
-                )
+            key = next(iter(found.returned.values())).key
+            look.tell(
+                "returned",
+                f"the server has messages again whose deletion it had confirmed, such "
+                f"as {key}; they are not delivered again",
+            )
             notes.append(
                 journal.undeleted(account, [r.id for r in found.returned.values()])
             )

@@ -234,6 +234,29 @@ class LifeTests(Running):
         self.assertEqual(sorted(slow.contents), MAIL)
         self.assertEqual(server.messages, [])
 
+    def test_stop_while_it_starts_ends_it_then(self) -> None:
+        self.serve(*MAIL)
+        self.account()
+        opened: Deferred[None] = Deferred()
+        opening = Journal.open
+
+        def late(*arguments: Any, **options: Any) -> Deferred[Journal]:
+            return opened.addCallback(lambda _: opening(*arguments, **options))
+
+        self.patch(Journal, "open", late)
+        service = self.service()
+        starting = service.startService()
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        opened.callback(None)
+        self.successResultOf(starting)
+        self.result(stopping)
+        before = self.servers["a"].sessions
+        self.pass_time(1000, 100)
+        self.assertEqual(self.servers["a"].sessions, before)
+        self.result(service.startService())
+        self.result(service.stopService())
+
     def test_stop_and_start_again(self) -> None:
         server = self.serve(*MAIL)
         self.account(interval=60)
