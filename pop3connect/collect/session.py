@@ -294,6 +294,9 @@ class Session:
         """
         if row.state is not MessageState.SUSPECT or row.header_hash:
             return False
+        if self._rules.fetch == "header":
+            # It is never retrieved whole.
+            return False
         return self._doubt or (self._alone is not None and row.id == self._alone.id)
 
     async def _slices(self, values: Collection[T]) -> AsyncGenerator[Sequence[T], None]:
@@ -411,7 +414,7 @@ class Session:
                 if short and not self._is_alone(arrived.number):
                     self._refusals[arrived.number] = self._short_error(arrived)
                     arrived.incoming.discard()
-                elif len(self._whole) < AHEAD:
+                elif len(self._whole) < AHEAD and self._rules.fetch != "header":
                     self._whole[arrived.number] = arrived
                 else:
                     arrived.incoming.discard()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pop3connect.collect.records import MessageState
 
-from .engine import FaultyServer, close, hang, message, say, times
+from .engine import Collecting, FaultyServer, close, hang, message, say, times
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 13)]
@@ -66,6 +66,22 @@ class TopTests(Running):
         self.assertIn("connection was lost", str(outcome.error))
         self.assertEqual(len(server.messages), 13)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_suspect_of_which_only_the_header_is_wanted_is_never_retrieved(
+        self,
+    ) -> None:
+        self.objects["app"] = app = Collecting()
+        server = self.serve(*MAIL[:6])
+        self.account(to=("app",), fetch="header")
+        server.faults["TOP 3 0"] = times(1, close)
+        self.once()
+        self.pass_time(4000, 1000)
+        self.once()
+        self.assertEqual(server.count("RETR"), 0)
+        headers = [mail.partition(b"\r\n\r\n")[0] for mail in MAIL[:6]]
+        self.assertEqual(
+            sorted(content.rstrip(b"\r\n") for content in app.contents), headers
+        )
 
 
 class RefusedTests(Running):
