@@ -603,7 +603,8 @@ class CheckTests(ConfigTestCase):
         problems = self.problems(text + second)
         self.assertEqual(len(problems), 2, problems)
         self.assertEqual(
-            problems[0], "account ann: password_env: there is nothing in it"
+            problems[0],
+            "account ann: password_env: there is nothing in that environment variable",
         )
         self.assertIn("account bob: password_file: ", problems[1])
 
