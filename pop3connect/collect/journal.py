@@ -354,19 +354,16 @@ class Journal:
         row: MessageRow,
         reason: str,
         result: NextRetrieval,
-        *,
-        body_hash: str | None = None,
     ) -> Deferred[MessageRow]:
         """
         Note that a known message could not be retrieved.
 
         :param result: of `schedule.after_failed_retrieval`; it may say that the message
             is to be set aside.
-        :param body_hash: of what was retrieved, if it was too short.
         """
         return self._write(
             "suspect",
-            lambda c: message_sql.suspect(c, account, row, reason, result, body_hash),
+            lambda c: message_sql.suspect(c, account, row, reason, result),
         )
 
     def skipped(

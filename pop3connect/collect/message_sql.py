@@ -442,7 +442,6 @@ def suspect(
     row: MessageRow,
     reason: str,
     result: NextRetrieval,
-    body_hash: str | None,
 ) -> MessageRow:
     """Note that a known message could not be retrieved."""
     check_fence(connection, owner)
@@ -460,7 +459,6 @@ def suspect(
                 "reason": reason,
                 "failures": result.failures,
                 "first_failed": result.first_failed,
-                "body_hash": before.body_hash if body_hash is None else body_hash,
             }
         ],
     )

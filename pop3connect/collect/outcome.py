@@ -32,7 +32,7 @@ class Memory:
     :ivar dirty: rows must be read although the listing has not changed.
     :ivar shorts: hashes of short messages, by their keys.
     :ivar told: what was logged once.
-    :ivar cut: bytes after which sessions were cut: from, to.
+    :ivar cuts: bytes after which sessions were cut: from, to.
     :ivar listed_at: when an unchanged listing was last noted, by the reactor's clock.
     :ivar login_at: the last login, by the reactor's clock, and
     :ivar login_delay: the seconds that the server wants until the next.

@@ -928,6 +928,8 @@ class Session:
         self._wanted.pop(wanted.number, None)
         self._outcome.failed.pop(wanted.mark, None)
         self._outcome.bad_before.pop(wanted.mark, None)
+        if wanted.row is not None:
+            self._look.memory.shorts.pop(wanted.row.key, None)
 
     def _new(
         self, wanted: Wanted, arrived: Arrived, reason: str, *deliveries: NewDelivery
