@@ -29,12 +29,12 @@ from ..collect.outcome import HeldError, Outcome
 from ..collect.records import MessageState
 from ..collect.service import CollectService
 from ..collect.settings import AccountSettings, Config
-from ..collect.tools import loaded
 from ..destinations.base import Later
 from ..destinations.command import Command
 from ..destinations.maildir import Maildir
 from ..destinations.mbox import Mbox
 from ..errors import CommandError, POP3Error, UsageError
+from ..garbage import few_searches
 from ..handle import Handle
 from ..programs import RunError, find_program, safe_environment
 from ..redaction import Secret
@@ -97,7 +97,7 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         machine="fetch",
     )
     total = Outcome(name)
-    with loaded(), worded(_Wording()), progress_bar() as show:
+    with few_searches(), worded(_Wording()), progress_bar() as show:
         try:
             running = _run(service, job, _Report(total, show), reactor)
             outcomes = await _to_its_end(running)

@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 
 from ..destinations.base import Later
 from ..errors import POP3Error
+from ..garbage import few_searches
 from .outcome import Outcome
 from .service import CollectService
 from .settings import Config
-from .tools import loaded
 from .wording import words
 
 __all__ = ["CollectProgram", "on_hangup"]
@@ -77,13 +77,13 @@ class CollectProgram(Service):
         self._once = once
         self._on_hangup = on_hangup
         self._service: CollectService | None = None
-        self._loaded = ExitStack()
+        self._memory = ExitStack()
         self._working: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin; the service is made here, after twistd has become a daemon."""
         super().startService()
-        self._loaded.enter_context(loaded())
+        self._memory.enter_context(few_searches())
         self._service = service = self._make(self._config, self._died)
         work = self._run_once(service) if self._once else self._start(service)
         self._working = Deferred.fromCoroutine(work)
@@ -103,7 +103,7 @@ class CollectProgram(Service):
             await working
         if self._service is not None:
             await self._service.stopService()
-        self._loaded.close()
+        self._memory.close()
 
     # -- until it is stopped
 

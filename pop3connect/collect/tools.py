@@ -5,9 +5,7 @@ and threads for everything that waits for a disk.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -18,30 +16,9 @@ from twisted.python.threadpool import ThreadPool
 from .journal import Journal
 from .spool import Spool
 
-__all__ = ["Threads", "Tools", "ended", "loaded", "sleep"]
+__all__ = ["Threads", "Tools", "ended", "sleep"]
 
 T = TypeVar("T")
-
-GARBAGE = 10_000
-"""New objects after which Python searches them for garbage; a group makes thousands."""
-
-
-@contextmanager
-def loaded() -> Iterator[None]:
-    """
-    Let everything that exists now stay until the end, and not be searched for garbage.
-
-    That is what a program has imported.  Otherwise Python searches it again and again,
-    which takes a tenth of the time in which a message is collected.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(GARBAGE, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 class Threads:
