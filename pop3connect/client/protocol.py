@@ -69,32 +69,14 @@ class _Cancellable(Exchange):
     """
     A command whose caller has a Deferred, which may be cancelled.
 
-    Once it has an outcome it keeps nothing alive.
-
     :ivar protocol: the session.
-    :ivar owner: is kept until then.
+    :ivar owner: is kept alive until there is an outcome.
     """
 
     __slots__ = ("owner", "protocol")
 
     protocol: POP3ClientProtocol
     owner: object
-
-    def succeed(self, result: object) -> None:
-        """Deliver the parsed reply."""
-        super().succeed(result)
-        self._release()
-
-    def fail(self, error: object) -> None:
-        """Deliver an error."""
-        super().fail(error)
-        self._release()
-
-    def _release(self) -> None:
-        # The Deferred keeps this object, because it may cancel it.
-        self.reply = NOBODY
-        self.noted = self.owner = None
-        self.refused = nobody
 
     def cancel(self, _: object) -> None:
         """Leave a defined state behind when the reply is not wanted any more."""
