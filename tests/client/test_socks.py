@@ -10,9 +10,10 @@ from unittest import mock
 
 import trustme
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -30,7 +31,8 @@ from pop3connect import (
     connect,
 )
 from pop3connect.address import ServerAddress
-from pop3connect.client.socks import SocksDialogue
+from pop3connect.client.socks import SocksDialogue, SocksEndpoint
+from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
 from pop3connect.testing import MailboxServer
 
@@ -415,6 +417,24 @@ class ConnectTests(ApiTestCase):
         self.assertIn("it is ********", str(error))
         self.assertEqual(told, ["S: -ERR it is ********"])
 
+    def test_connection_that_comes_too_late_is_not_used(self) -> None:
+        """An endpoint that cannot be stopped may connect at any time."""
+        factories: list[Any] = []
+
+        class Unstoppable:
+            def connect(self, factory: Any) -> Deferred[Any]:
+                factories.append(factory)
+                return Deferred(lambda _: None)
+
+        proxy, target = ProxyAddress.parse(PROXY), ServerAddress.parse(TARGET)
+        below: Any = Unstoppable()
+        inside = Factory.forProtocol(Protocol)
+        connecting = SocksEndpoint(below, proxy, target).connect(inside)
+        connecting.cancel()
+        error = self.failureResultOf(connecting).value
+        self.assertIn("was not reached", str(error))
+        self.assertIsNone(factories[0].buildProtocol(None))
+
     # -- usage
 
     def usage(self, **options: Any) -> str:
@@ -549,6 +569,21 @@ class LoopbackTests(TestCase):
             )
             self.assertEqual(content, b"Subject: one\r\n\r\n")
             self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", port)])
+
+    async def test_account_of_the_collector_uses_its_proxy(self) -> None:
+        at = self.serve(certificate=self.certificate, tls_at_once=True)
+        account = AccountSettings(
+            name="ada",
+            server="pop.only-the-proxy.invalid",
+            user="ada",
+            password="lovelace",
+            cacerts=self.cacerts,
+            proxy=f"socks5://{at}",
+        )
+        opening = account.connector(reactor).connect("ada", "lovelace")
+        async with await opening as handle:
+            self.assertEqual((await handle.stat()).count, 1)
+        self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", 995)])
 
     async def test_certificate_must_have_the_servers_name(self) -> None:
         at = self.serve(certificate=self.certificate, tls_at_once=True)
