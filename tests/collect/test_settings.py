@@ -157,7 +157,6 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(settings.options["timeout"], 60)
         self.assertFalse(settings.options["verify"])
 
-
     def test_proxy_is_checked_and_shows_no_password(self) -> None:
         settings = account(proxy="socks5://ada:hunter2@proxy:9050")
         self.assertEqual(settings.options["proxy"], "socks5://ada:hunter2@proxy:9050")
