@@ -9,6 +9,8 @@ from typing import Any
 from unittest import mock
 
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
@@ -36,6 +38,8 @@ from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
 from pop3connect.testing import MailboxServer
 
+from ..support.examples import COMMON, EXAMPLES
+from ..support.frames import leaks
 from ..support.memory import Server
 from ..support.socks import SocksProxy
 from ..test_api import ApiTestCase
@@ -157,6 +161,32 @@ class DialogueTests(SynchronousTestCase):
         dialogue = self.dialogue(WITH_LOGIN)
         dialogue.start()
         self.assertNotIn("hunter2", repr(dialogue.receive(b"\x05\x02")))
+
+    @settings(**COMMON, max_examples=EXAMPLES or 200)
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=300),
+                st.sampled_from([b"\x05\x00", b"\x05\x02", b"\x01\x00", CONNECTED]),
+            ),
+            max_size=8,
+        )
+    )
+    def test_any_chunks_come_to_a_connection_or_to_an_error(
+        self, chunks: list[bytes]
+    ) -> None:
+        dialogue = self.dialogue(WITH_LOGIN)
+        dialogue.start()
+        try:
+            for chunk in chunks:
+                if dialogue.rest is not None:
+                    break
+                dialogue.receive(chunk)
+        except ConnectError as error:
+            self.assertTrue(str(error).isprintable())
+            self.assertNotIn("hunter2", str(error))
+        # The longest reply has a name of 255 bytes.
+        self.assertLess(len(dialogue._data), 262 + 300)
 
     # -- refusals
 
@@ -470,6 +500,30 @@ class ConnectTests(ApiTestCase):
             Connector("192.0.2.1", proxy=PROXY, reactor=Plain())
         self.assertIn("nameResolver", str(caught.exception))
         Connector(TARGET, proxy="socks5://192.0.2.1", reactor=Plain())
+
+    def test_no_frame_of_an_error_shows_the_password(self) -> None:
+        for bad in (
+            "socks5://ada:hunter2@@proxy",
+            "http://ada:hunter2@proxy",
+            "socks5://ada:hunter2@-proxy",
+            "socks5://ada:hunter2@proxy:x",
+            b"socks5://ada:hunter2@proxy",
+        ):
+            url: Any = bad
+            error = self.failureResultOf(self.open(proxy=url)).value
+            self.assertEqual(leaks(error, ["hunter2"]), [])
+            with self.assertRaises(UsageError) as caught:
+                Connector(TARGET, proxy=url)
+            self.assertEqual(leaks(caught.exception, ["hunter2"]), [])
+        for options in ({"endpoint": Server()}, {"server": "fe80::1%eth0"}):
+            error = self.failureResultOf(self.open(proxy=WITH_LOGIN, **options)).value
+            self.assertEqual(leaks(error, ["hunter2"]), [])
+        opening = self.through(WITH_LOGIN)
+        tunnel, _ = self.reactor.accept()
+        tunnel.dataReceived(b"\x05\x02")
+        tunnel.dataReceived(b"\x01\x01")
+        error = self.failureResultOf(opening).value
+        self.assertEqual(leaks(error, ["hunter2"]), [])
 
     def test_no_repr_shows_the_password(self) -> None:
         opening = self.through(WITH_LOGIN)
