@@ -330,7 +330,7 @@ class BlockingHandle:
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param lines: how many lines of the text follow each header.
-        :raises UsageError: the server does not offer TOP (RFC 2449 section 6.1).
+        :raises CommandError: the server does not know TOP.
         """
         if numbers is not None:
             numbers = tuple(numbers)
