@@ -592,7 +592,8 @@ class LoopbackTests(TestCase):
         self.authority.cert_pem.write_to_path(self.cacerts)
 
     def serve(self, credentials: Any = None, **options: Any) -> str:
-        mailbox = MailboxServer([b"Subject: one\r\n\r\n"], **options)
+        options.setdefault("messages", [b"Subject: one\r\n\r\n"])
+        mailbox = MailboxServer(**options)
         listening = mailbox.listen(reactor)
         self.addCleanup(listening.stopListening)
         names = dict.fromkeys(
@@ -623,6 +624,45 @@ class LoopbackTests(TestCase):
             )
             self.assertEqual(content, b"Subject: one\r\n\r\n")
             self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", port)])
+
+    async def test_consumer_that_pauses_gets_a_large_message_whole(self) -> None:
+        large = b"Subject: large\r\n\r\n" + b"x" * 78 + b"\r\n"
+        large += b"y" * 2_000_000 + b"\r\n"
+
+        class Slow:
+            """Pauses after each piece."""
+
+            def __init__(self) -> None:
+                self.data = b""
+                self.pauses = 0
+
+            def registerProducer(self, producer: Any, streaming: bool) -> None:
+                self.producer = producer
+
+            def unregisterProducer(self) -> None:
+                pass
+
+            def write(self, data: bytes) -> None:
+                self.data += data
+                self.pauses += 1
+                self.producer.pauseProducing()
+                reactor.callLater(0, self.producer.resumeProducing)
+
+        for options in ({}, {"certificate": self.certificate, "tls_at_once": True}):
+            at = self.serve(messages=[large], **options)
+            opening = connect(
+                "pop.only-the-proxy.invalid",
+                "ada",
+                "lovelace",
+                cacerts=self.cacerts,
+                secure=Secure.TLS if options else Secure.NONE,
+                proxy=f"socks5://{at}",
+            )
+            slow: Any = Slow()
+            async with await opening as handle:
+                await handle.retrieve(1, slow)
+            self.assertEqual(slow.data, large)
+            self.assertGreater(slow.pauses, 3)
 
     async def test_account_of_the_collector_uses_its_proxy(self) -> None:
         at = self.serve(certificate=self.certificate, tls_at_once=True)
