@@ -299,7 +299,7 @@ class BlockingHandle:
             # The iterable may block, so not in the reactor's thread.
             numbers = tuple(numbers)
         if not callable(into):
-            # What is not a function is refused there.
+            # The handle refuses anything that is not a function.
             begin = partial(
                 self._handle.messages, numbers, ahead, into=into, progress=progress
             )
@@ -311,7 +311,7 @@ class BlockingHandle:
             numbers,
             ahead,
             into=files.into,
-            # What is not a function is refused there, too.
+            # Likewise.
             progress=files.progress if callable(progress) else progress,
         )
         server = str(self.server)

@@ -110,7 +110,7 @@ class Fetch:
     There is no Deferred for each: the messages are put on a list as they come, and only
     a caller that finds it empty waits, until the next chunk was read.
 
-    :param largest: what is known from other runs, which learn from this one.
+    :param largest: shared with other runs, which learn from this one.
     :param sizes: what LIST says of the messages, where it was asked.
     """
 
@@ -359,7 +359,7 @@ class FetchHeaders(Fetch):
         lines: int,
         announced: bool,
     ) -> None:
-        # Neither LIST nor another run, with more lines, tells the sizes.
+        # LIST does not tell the sizes, and another run may ask for more lines.
         super().__init__(protocol, budget, Largest(), numbers, ahead, {})
         self._command = partial(Top, lines=lines)
         self._announced = announced
