@@ -36,7 +36,6 @@ from .errors import (
 )
 from .files import Writable
 from .reactors import check_thread, in_its_turn
-from .remedies import Remedy
 from .results import (
     UID,
     Capabilities,
@@ -335,8 +334,9 @@ class Handle:
         :return: an async iterator; the bounds are those of `messages`.  Its items are
             `Message`, whose ``content`` is the header, or `Refused`.
 
-        It fails with `UsageError`, and nothing is sent, if the server does not offer
-        TOP (RFC 2449 section 6.1).  If what it offers is not known, TOP is tried.
+        TOP is optional (RFC 1939 section 7).  If the server does not announce it (RFC
+        2449 section 6.1), it is tried, and a refusal of the first command is raised as
+        `CommandError`.
         """
         self._check_thread()
         problem = None
@@ -345,12 +345,6 @@ class Handle:
         except UsageError as error:
             problem = error
             problem.number = None
-        if self._capabilities.known and Top.verb not in self._capabilities:
-            problem = UsageError(
-                "the server does not offer TOP, which fetches headers",
-                verb=Top.verb,
-                remedy=Remedy("use messages() or retrieve()"),
-            )
         begin = partial(self._fetch_top, lines)
         return Messages(self._items(numbers, AHEAD, begin, problem))
 
@@ -412,7 +406,10 @@ class Handle:
     def _fetch_top(
         self, lines: int, numbers: Iterator[int], ahead: int, sizes: Mapping[int, int]
     ) -> Fetch:
-        return FetchHeaders(self._protocol, self._budget, numbers, ahead, lines)
+        announced = Top.verb in self._capabilities
+        return FetchHeaders(
+            self._protocol, self._budget, numbers, ahead, lines, announced
+        )
 
     def delete(self, number: int) -> Deferred[None]:
         """

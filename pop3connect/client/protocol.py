@@ -76,32 +76,14 @@ class _Cancellable(Exchange):
     """
     A command whose caller has a Deferred, which may be cancelled.
 
-    Once it has an outcome it keeps nothing alive.
-
     :ivar protocol: the session.
-    :ivar owner: is kept until then.
+    :ivar owner: is kept alive until there is an outcome.
     """
 
     __slots__ = ("owner", "protocol")
 
     protocol: POP3ClientProtocol
     owner: object
-
-    def succeed(self, result: object) -> None:
-        """Deliver the parsed reply."""
-        super().succeed(result)
-        self._release()
-
-    def fail(self, error: object) -> None:
-        """Deliver an error."""
-        super().fail(error)
-        self._release()
-
-    def _release(self) -> None:
-        # The Deferred keeps this object, because it may cancel it.
-        self.reply = NOBODY
-        self.noted = self.owner = None
-        self.refused = nobody
 
     # The canceller of its Deferred: a bound method would be one more object for each.
     def __call__(self, _: object) -> None:
