@@ -190,6 +190,22 @@ class NextAttemptTests(SynchronousTestCase):
                 for verdict in (Verdict.REFUSED, Verdict.UNSUPPORTED):
                     self.assertEqual(len(peer.tried(verdict, code)), 1, (peer, code))
 
+    def test_withdrawn_mechanism_is_followed_by_one_other_without_losing_the_binding(
+        self,
+    ) -> None:
+        binding = ("tls-exporter", b"")
+        bound = Attempt("SCRAM-SHA-1-PLUS", binding)
+        left = [Attempt("SCRAM-SHA-256-PLUS", binding), Attempt("PLAIN")]
+        refusal = CommandError("no", text="no")
+        for attempt, following in ((Attempt("LOGIN"), left[0]), (bound, left[0])):
+            refused = Outcome(attempt, Verdict.REFUSED, refusal, withdrawn=True)
+            self.assertEqual(next_attempt(left, [refused]), following)
+            second = Outcome(following, Verdict.REFUSED, refusal)
+            self.assertIsNone(next_attempt(left, [refused, second]))
+            # A login that was bound is followed by none that is not.
+            unbound = next_attempt(left[1:], [refused])
+            self.assertEqual(unbound, None if attempt.bound else left[1])
+
     def test_unsupported_mechanisms_are_followed_by_all_the_others(self) -> None:
         self.assertEqual(
             Peer(OFFERS[3]).mechanisms(Verdict.UNSUPPORTED),
