@@ -328,7 +328,8 @@ class ActingTests(EventsTestCase):
     """
 
     def test_cancelling_at_any_event_of_a_login_closes_the_connection(self) -> None:
-        for at in range(10):
+        # CAPA after the login is sent when the handle is there.
+        for at in range(8):
             openings: list[Any] = []
 
             def act(event: Event, at: int = at, openings: Any = openings) -> None:
@@ -342,7 +343,7 @@ class ActingTests(EventsTestCase):
             self._connect_now()
             server.say(b"+OK\r\n")
             capa = b"+OK\r\nUSER\r\n.\r\n"
-            for answer in (capa, b"+OK\r\n", b"+OK\r\n", capa):
+            for answer in (capa, b"+OK\r\n", b"+OK\r\n"):
                 if server.heard() and not server.transport.lost:
                     server.say(answer)
             server.settle()
