@@ -97,7 +97,7 @@ def discover_command(
     address: str, dns: ServerAddress | None, timeout: float, as_json: bool
 ) -> None:
     """
-    Show the servers that the DNS names for ADDRESS, such as ada@example.com.
+    Show the mail servers of ADDRESS, such as ada@example.com.
 
     The first one is to be tried first.  DNS answers can be forged: confirm the name of
     the server before you send it a password.

@@ -73,7 +73,7 @@ class ProgramTests(ProgramTestCase):
         program = self.start("-m", "pop3connect", "--help")
         self.assertEqual((await program.ended, program.errors), (0, ""))
         for name in (
-            *("info", "stat", "list", "fetch", "top", "get", "delete"),
+            *("info", "stat", "list", "fetch", "top", "get", "delete", "discover"),
             *("accounts", "messages", "database"),
         ):
             self.assertIn(f"\n  {name} ", program.output)
