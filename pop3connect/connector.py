@@ -28,6 +28,7 @@ from .errors import (
     ConnectionLostError,
     LoginError,
     POP3Error,
+    TimedOutError,
     TLSError,
     UsageError,
 )
@@ -416,9 +417,9 @@ class Opening:
         self._connecting = establish(self._settings, endpoint)
         try:
             protocol = self._protocol = await self._connecting
-        except ConnectError as error:
-            if self._hung_up is not None and self._hung_up.refusal is not None:
-                raise self._hung_up.refusal from error
+        except (ConnectError, TimedOutError) as error:
+            if self._refusal is not None:
+                raise self._refusal from error
             raise
         finally:
             self._connecting = None
@@ -439,12 +440,11 @@ class Opening:
                 self._check()
                 return None
             return Handle(protocol, session)
-        except (TLSError, ConnectionLostError) as error:
+        except (TLSError, ConnectionLostError, TimedOutError) as error:
             again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)
-            refusal = None if self._hung_up is None else self._hung_up.refusal
-            if refusal is not None and isinstance(error, ConnectionLostError):
-                raise refusal from error
+            if self._refusal is not None and not isinstance(error, TLSError):
+                raise self._refusal from error
             if not again or self._cancelled:
                 raise
             # No credential has been sent yet, so once more, from the start.
@@ -489,8 +489,11 @@ class Opening:
     def not_connected(self, reason: BaseException | None) -> None:
         """Fail: the connection was not made."""
         if not self._cancelled:
-            error = connect_error(self._settings, reason)
+            error: POP3Error = connect_error(self._settings, reason)
             error.__cause__ = reason
+            if self._refusal is not None:
+                self._refusal.__cause__ = error
+                error = self._refusal
             self.result.errback(error)
 
     def wants_another(self) -> bool:
@@ -498,6 +501,11 @@ class Opening:
         return self._again and not self.result.called
 
     # -- how it ends
+
+    @property
+    def _refusal(self) -> LoginError | UsageError | None:
+        """What a connection before this one came to; its loss says less."""
+        return None if self._hung_up is None else self._hung_up.refusal
 
     def _check(self) -> None:
         if self._cancelled:

@@ -309,6 +309,8 @@ class _Authentication:
                 except ConnectionLostError as lost:
                     final = self._next(attempts, tried) is None
                     return self._hung_up(tried, secret, lost, final=final)
+                # These suit the server's reply.
+                making.superseded = bool
                 if attempts:
                     secret = secret or await self._password(attempts)
             attempt = self._next(attempts, tried)
@@ -346,9 +348,8 @@ class _Authentication:
         except UsageError:
             # The refusal says more.
             return []
-        offered = [attempt.mechanism for attempt in attempts]
-        withdrawn = outcome.attempt.mechanism not in offered
-        tried[-1] = attrs.evolve(outcome, withdrawn=withdrawn)
+        outdated = attempts[0].kind != outcome.attempt.kind
+        tried[-1] = attrs.evolve(outcome, outdated=outdated)
         return attempts
 
     def _superseded(self, attempt: Attempt) -> bool:

@@ -14,10 +14,8 @@ and a guess is as good as a reply.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from ..client.protocol import POP3ClientProtocol
-from ..errors import CommandError
+from ..errors import CommandError, POP3Error
 from ..results import Capabilities
 from ..sansio.commands import Capa
 from ..sansio.exchange import Exchange
@@ -77,6 +75,8 @@ class Offer:
         if remembered is None:
             return False
         self.capabilities = remembered
+        # What was said before STLS does not confirm it.
+        self.fresh = False
         # To wait for the reply to CAPA takes no longer than to guess, unless both can
         # be sent at once (RFC 2449 section 6.6).
         return not self.guessed or (
@@ -89,12 +89,15 @@ class Offer:
 
         :raises POP3Error: the connection failed.
         """
-        capabilities = Capabilities(known=False)
-        if self._account.capa:
-            # RFC 2449 section 4: no extensions then; logging in still works.
-            with suppress(CommandError):
-                capabilities = await self._protocol.submit(Capa())
-        self._learn(capabilities)
+        if not self._account.capa:
+            self._learn(Capabilities(known=False))
+            return
+        try:
+            capabilities = await self._protocol.submit(Capa())
+        except CommandError as error:
+            self._learn_refusal(error)
+        else:
+            self._learn(capabilities)
 
     def ask_meanwhile(self) -> None:
         """Ask the server; its reply comes before that to any later command."""
@@ -102,9 +105,16 @@ class Offer:
         exchange = Exchange(
             Capa(),
             noted=self._learn,
-            refused=lambda _: self._learn(Capabilities(known=False)),
+            refused=self._learn_refusal,
         )
         self._protocol.enqueue(Capa.verb, [exchange])
+
+    def _learn_refusal(self, error: POP3Error) -> None:
+        # RFC 2449 section 4: no extensions then; logging in still works.
+        self._learn(Capabilities(known=False))
+        if isinstance(error, CommandError) and error.transient:
+            # The server may well know CAPA.
+            self._memory.forget()
 
     def _learn(self, capabilities: Capabilities) -> None:
         self.fresh = True

@@ -94,8 +94,8 @@ class Outcome:
         mechanism cannot carry this user name or password.
     :ivar details: what the server said about the failure beside its ``-ERR``.
     :ivar reason: why this client gave the mechanism up, where it did so itself.
-    :ivar withdrawn: whether the server was asked after it, and does not offer the
-        mechanism any more.
+    :ivar outdated: whether the server was asked after it, and what it offers now leads
+        to another attempt.
     """
 
     attempt: Attempt
@@ -103,7 +103,7 @@ class Outcome:
     error: CommandError | UsageError | None = None
     details: Mapping[str, str] = attrs.field(factory=dict)
     reason: str = ""
-    withdrawn: bool = False
+    outdated: bool = False
 
     @property
     def code(self) -> str | None:
@@ -336,7 +336,7 @@ def _server_refused_binding(outcome: Outcome) -> bool:
 def _follows(refusal: Outcome, attempt: Attempt, known: str | None) -> bool:
     """Return whether this may be the one attempt after a refusal."""
     was = refusal.attempt
-    if refusal.withdrawn:
+    if refusal.outdated:
         return not attempt.fresh
     if was.bound:
         # Cyrus compares the type of the binding only after the proof, and answers as to

@@ -17,18 +17,33 @@ from scramp import ScramException, ScramMechanism
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
+    fail,
     getDebugging,
     setDebugging,
     succeed,
 )
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.logger import globalLogPublisher
 from twisted.mail.interfaces import IClientAuthentication
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pop3connect import Handle, LoginError, ProtocolError, Secure, UsageError
+from pop3connect import (
+    Connector,
+    Handle,
+    LoginError,
+    ProtocolError,
+    Secure,
+    UsageError,
+)
 
 from ..support.certificates import ServerTLS, TLSTestCase, authority
-from ..support.memory import Latest, SessionTestCase, server_certificate
+from ..support.memory import (
+    Latest,
+    SessionTestCase,
+    Transport,
+    server_certificate,
+)
 
 HOST = "pop.example.com:110"
 SALT = b"salt" * 4
@@ -851,13 +866,51 @@ class PolicyTests(Dialogue):
             self.server.expect(b"PASS pencil")
             self.server.lose()
 
-        for lose in (at_greeting, at_user, at_pass):
+        def silent() -> None:
+            self.server.clock.advance(60)
+
+        for lose in (at_greeting, at_user, at_pass, silent):
             opening = self.hang_up()
             lose()
             error = self.error(opening, LoginError)
             self.assertEqual((error.mechanism, error.text), ("APOP", "no secret"))
             self.assertEqual(self.server.connects, 2)
             self.anew()
+
+    def test_refusal_is_reported_if_another_connection_is_not_made(self) -> None:
+        def refuse(_: object) -> Deferred[Any]:
+            return fail(ConnectionRefusedError())
+
+        def drop(_: object) -> Deferred[Any]:
+            return Deferred()
+
+        for connect in (refuse, drop):
+            opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+            self.server.heard()
+            self.server.say(b"-ERR [AUTH] no secret\r\n")
+            self.server.expect(b"USER user")
+            self.patch(self.server, "connect", connect)
+            self.server.lose()
+            self.server.clock.advance(30)
+            self.assertEqual(self.error(opening, LoginError).text, "no secret")
+            self.anew()
+
+    def test_refusal_is_reported_if_a_factory_gets_no_other_connection(self) -> None:
+        connector = Connector(
+            "pop.example.com", reactor=self.clock, endpoint=self.server
+        )
+        opening = connector.opening("user", "pencil")
+        protocol = opening.build()
+        assert protocol is not None
+        transport = Transport()
+        protocol.makeConnection(transport)
+        for line in (STAMPED + b"\r\n", b"+OK\r\nUSER\r\n.\r\n", b"-ERR no\r\n"):
+            protocol.dataReceived(line)
+        self.assertTrue(transport.value().endswith(b"USER user\r\n"))
+        protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertTrue(opening.wants_another())
+        opening.not_connected(ConnectionRefusedError())
+        self.assertEqual(self.error(opening.result, LoginError).mechanism, "APOP")
 
     def test_password_is_not_sent_again_if_server_hangs_up_on_it(self) -> None:
         opening = self.begin(greeting=STAMPED, more=b"USER\r\n")

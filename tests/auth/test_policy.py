@@ -190,7 +190,7 @@ class NextAttemptTests(SynchronousTestCase):
                 for verdict in (Verdict.REFUSED, Verdict.UNSUPPORTED):
                     self.assertEqual(len(peer.tried(verdict, code)), 1, (peer, code))
 
-    def test_withdrawn_mechanism_is_followed_by_one_other_without_losing_the_binding(
+    def test_outdated_attempt_is_followed_by_one_other_without_losing_the_binding(
         self,
     ) -> None:
         binding = ("tls-exporter", b"")
@@ -198,7 +198,7 @@ class NextAttemptTests(SynchronousTestCase):
         left = [Attempt("SCRAM-SHA-256-PLUS", binding), Attempt("PLAIN")]
         refusal = CommandError("no", text="no")
         for attempt, following in ((Attempt("LOGIN"), left[0]), (bound, left[0])):
-            refused = Outcome(attempt, Verdict.REFUSED, refusal, withdrawn=True)
+            refused = Outcome(attempt, Verdict.REFUSED, refusal, outdated=True)
             self.assertEqual(next_attempt(left, [refused]), following)
             second = Outcome(following, Verdict.REFUSED, refusal)
             self.assertIsNone(next_attempt(left, [refused, second]))

@@ -25,6 +25,7 @@ PIPELINED = b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n"
 NOT_PIPELINED = b"+OK\r\nUSER\r\n.\r\n"
 SASL = b"+OK\r\nSASL PLAIN\r\nPIPELINING\r\n.\r\n"
 CRAM = b"+OK\r\nUSER\r\nSASL CRAM-MD5\r\nPIPELINING\r\n.\r\n"
+ONLY_CRAM = b"+OK\r\nSASL CRAM-MD5\r\nPIPELINING\r\n.\r\n"
 AFTER = b"+OK\r\nUSER\r\nSASL PLAIN\r\nUIDL\r\nPIPELINING\r\n.\r\n"
 LOOK = b"STAT\r\nUIDL\r\nLIST\r\n"
 STAMP = b"<1896.697170952@dbc.mtview.ca.us>"
@@ -213,6 +214,15 @@ class RoundTripTests(RememberedTestCase):
             self.begin()
         self.flight(b"USER ada\r\n", b"")
 
+    def test_temporary_refusal_of_capa_is_not_remembered(self) -> None:
+        self.make(secure=1)
+        self.begin()
+        self.flight(b"CAPA\r\n", b"-ERR [SYS/TEMP] busy\r\n")
+        self.flight(b"USER ada\r\n", b"+OK\r\n")
+        self.flight(b"PASS lovelace\r\n", b"+OK\r\n")
+        self.quit(self.logged_in())
+        self.first_over_tls()
+
     def test_utf8_is_sent_before_the_login_without_capa(self) -> None:
         offer = b"+OK\r\nSASL PLAIN\r\nUTF8\r\n.\r\n"
         self.make(secure=1, utf8=True)
@@ -394,6 +404,33 @@ class RefusalTests(RememberedTestCase):
         self.begin()
         self.flight(b"USER ada\r\n", b"+OK\r\n")
 
+    def test_mechanism_that_now_comes_first_is_tried_next(self) -> None:
+        # The server may have ended the other one for some accounts.
+        self.flight(plain(), b"-ERR authentication failed\r\n")
+        self.flight(b"CAPA\r\n", b"+OK\r\nSASL SCRAM-SHA-256 PLAIN\r\n.\r\n")
+        self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256 "))
+        self.server.say(b"-ERR no\r\n")
+        self.assertEqual(self.refused().mechanism, "SCRAM-SHA-256")
+
+    def test_refused_flag_y_is_followed_by_a_binding_that_is_offered_now(self) -> None:
+        scram = b"+OK\r\nSASL SCRAM-SHA-256\r\n.\r\n"
+        self.flight(plain(), b"-ERR no\r\n")
+        self.flight(b"CAPA\r\n", scram)
+        self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256 "))
+        self.server.say(b"-ERR no\r\n")
+        self.refused()
+        self.begin()
+        line = self.server.heard()
+        self.assertTrue(base64.b64decode(line.split()[-1]).startswith(b"y,,"))
+        # RFC 5802 section 6: a server that could bind must refuse this.
+        self.server.say(b"-ERR no\r\n")
+        self.flight(
+            b"CAPA\r\n", b"+OK\r\nSASL SCRAM-SHA-256 SCRAM-SHA-256-PLUS\r\n.\r\n"
+        )
+        self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256-PLUS "))
+        self.server.say(b"-ERR no\r\n")
+        self.assertEqual(self.refused().mechanism, "SCRAM-SHA-256-PLUS")
+
     def test_never_more_than_two_attempts_whatever_is_offered(self) -> None:
         self.flight(plain(), b"-ERR authentication failed\r\n")
         self.flight(b"CAPA\r\n", b"+OK\r\nUSER\r\nSASL LOGIN CRAM-MD5\r\n.\r\n")
@@ -495,6 +532,16 @@ class AttackTests(RememberedTestCase):
         self.assertEqual(transport.value(), b"")
         self.assertTrue(transport.aborting)
 
+    def test_attempt_after_a_refused_guess_is_made_on_the_same_connection(self) -> None:
+        self.make()
+        self.first_in_clear()
+        self.begin()
+        self.flight(b"CAPA\r\nUSER ada\r\n", ONLY_CRAM + b"-ERR what?\r\n")
+        self.flight(b"AUTH CRAM-MD5\r\n", b"+ PDEyM0BleGFtcGxlPg==\r\n")
+        self.assertNotEqual(self.server.heard(), b"")
+        self.server.say(b"+OK\r\n")
+        self.assertEqual(self.logged_in().login.mechanism, "CRAM-MD5")
+
     def test_without_pipelining_capa_is_waited_for(self) -> None:
         self.make()
         for _ in range(2):
@@ -519,6 +566,29 @@ class AttackTests(RememberedTestCase):
         self.flight(b"STLS\r\n", b"+OK\r\n")
         self.server.start_tls(self.creator)
         self.assertEqual(self.server.heard(), b"CAPA\r\n")
+
+    def test_reply_before_stls_does_not_confirm_what_another_session_heard(
+        self,
+    ) -> None:
+        self.make(secure=2)
+        stls = b"+OK\r\nSTLS\r\n.\r\n"
+        self.begin()
+        self.flight(b"CAPA\r\n", stls)
+        self.flight(b"STLS\r\n", b"+OK\r\n")
+        first = self.server, self.opening
+        # Meanwhile another session is opened, and ended.
+        self.begin()
+        self.flight(b"CAPA\r\n", stls)
+        self.flight(b"STLS\r\n", b"+OK\r\n")
+        self.server.start_tls(ServerTLS())
+        self.flight(b"CAPA\r\n", SASL)
+        self.flight(plain(), b"+OK\r\n")
+        self.look()
+        self.server, self.opening = first
+        self.server.start_tls(self.creator)
+        self.flight(plain(), b"-ERR no\r\n")
+        self.flight(b"CAPA\r\n", SASL)
+        self.refused()
 
     def test_stls_refused_later_sends_no_credential(self) -> None:
         self.make(secure=2)

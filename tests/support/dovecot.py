@@ -153,7 +153,16 @@ class Mailbox:
         """
         What is in those files, byte for byte.
         """
-        return [path.read_bytes() for path in self.files()]
+        # A session that has just begun moves new mail meanwhile.
+        for _ in range(1000):
+            files = self.files()
+            try:
+                contents = [path.read_bytes() for path in files]
+            except FileNotFoundError:
+                continue
+            if files == self.files():
+                return contents
+        raise AssertionError(f"the files in {self.directory} do not come to rest")
 
 
 class Dovecot:
