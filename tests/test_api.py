@@ -49,6 +49,7 @@ from pop3connect import (
 )
 
 from .support.memory import Server, Transport
+from .support.shows import shows
 
 
 @implementer(IHostnameResolver)
@@ -406,6 +407,7 @@ class ServerTests(ApiTestCase):
             self.assertEqual(self.attempt(f"{name}:1100"), ("192.0.2.7", 1100))
             self.assertEqual(self.reactor.resolver.asked, [name])
 
+    @shows("RFC 8314-01")
     def test_default_port_with_tls_is_995(self) -> None:
         expected = {
             "192.0.2.1": ("192.0.2.1", 995),

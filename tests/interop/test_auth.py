@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from pop3connect import Handle, LoginError, Secure, connect
 
 from ..support import dovecot
+from ..support.shows import shows
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n"
 
@@ -107,6 +108,8 @@ class PasswordTests(AuthTestCase):
             self.assertFalse(handle.login.cleartext)
             await handle.disconnect()
 
+    @shows("RFC 5802-02")
+    @shows("RFC 5802-04", "SHOULD", "SASLprep, UTF-8.", "scramp implements it.")
     async def test_password_with_special_characters_logs_in(self) -> None:
         """
         Blanks, signs that SCRAM escapes, and letters beyond ASCII.
@@ -216,6 +219,7 @@ class ExternalTests(AuthTestCase):
     A client certificate.
     """
 
+    @shows("RFC 8314-06")
     async def test_client_certificate_logs_in_with_external(self) -> None:
         clients = trustme.CA()
         folder = tempfile.TemporaryDirectory()
