@@ -19,7 +19,7 @@ async def main(reactor, server, user, *pins):
             user,
             os.environ["POP3_PASSWORD"],
             secure=Secure.TLS,
-            verify=False,  # neither chain nor name count, only the key
+            verify=False,  # the chain and the name do not count
             pins=pins,  # the key of today, and the next one
         )
     except VerificationError as error:

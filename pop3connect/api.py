@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -148,8 +148,7 @@ def connect(
             utf8=utf8,
             capa=capa,
             tls=tls,
-            # A program writes the list at each call.
-            pins=tuple(pins) if isinstance(pins, list) else pins,
+            pins=_values(pins),
             proxy=proxy,
         )
     except POP3Error as error:
@@ -161,13 +160,29 @@ def connect(
     )
 
 
+def _values(pins: Any) -> Any:
+    """
+    Return pins by which a connector is found, whatever object they were given in.
+
+    The connector does not keep that object, so its identity means nothing.
+    """
+    if isinstance(pins, Iterable) and not isinstance(pins, (str, bytes)):
+        return tuple(pins)
+    return pins
+
+
 def _connector(server: str, **options: Any) -> Connector:
     """Return the connector for these options, made before or now."""
     key = (
         _key(server),
         _path_key(os.environ.get("POP3CONNECT_CACERTS")),
         *(
-            _path_key(value) if name in _PATHS else _key(value)
+            # Most of them are as they always are, and this is done for each session.
+            value
+            if value is None or value is True or value is False
+            else _path_key(value)
+            if name in _PATHS
+            else _key(value)
             for name, value in options.items()
         ),
     )

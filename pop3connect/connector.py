@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 from .address import POP3_PORT, POP3S_PORT, Secure, ServerAddress
 from .auth.account import Account, Password
 from .auth.login import HungUp, log_in
+from .auth.memory import Memory
 from .auth.policy import NO_PASSWORD, check_auth, check_authorize_as
 from .client.closing import abandon, leave
 from .client.establish import connect_error, establish
@@ -37,7 +37,6 @@ from .proxy import ProxyAddress, proxy_for
 from .reactors import CONNECTS, RESOLVES, check_reactor, check_thread, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option, Remedy
-from .results import Capabilities
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
 from .sessions import log_failure, sessions
@@ -57,9 +56,10 @@ class Connector:
     """
     Opens sessions with one server.
 
-    The TLS context is made once and its sessions are resumed, so a program that
-    connects again and again should keep its connector.  A change in the cacerts folder
-    is noticed at the next connection, and drops both.
+    The TLS context is made once, its sessions are resumed, and the capabilities of the
+    server are remembered for an hour, so a program that connects again and again should
+    keep its connector.  A change in the cacerts folder is noticed at the next
+    connection, and drops all three.
 
     :param server: ``"host"``, ``"host:port"``, an IP address, or
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
@@ -164,7 +164,8 @@ class Connector:
         self._allow_cleartext = bool(allow_cleartext)
         self._utf8 = bool(utf8)
         self._capa = bool(capa)
-        self._capabilities: Capabilities | None = None
+        # What was learnt with a context must not outlive it.
+        self._memory: tuple[ClientContext | None, Memory] | None = None
 
     def __repr__(self) -> str:
         """Show where it leads."""
@@ -263,27 +264,19 @@ class Connector:
         password = hidden(password)
         try:
             check_thread(self._reactor)
-            return Opening(
-                self._settings(
-                    stsproc, self._events if events is None else _events(events)
-                ),
-                self._account(username, password, authorize_as),
-                self._shared,
+            account = self._account(username, password, authorize_as)
+            settings = self._settings(
+                stsproc, self._events if events is None else _events(events)
             )
+            return Opening(settings, account, self._memory_for(settings.context))
         except POP3Error as error:
             error.server = error.server or str(self.server)
             raise
 
-    def _shared(self, capabilities: Capabilities) -> Capabilities:
-        """Let sessions whose server says the same share one object."""
-        last = self._capabilities
-        if (
-            last is None
-            or last.known != capabilities.known
-            or list(last.items()) != list(capabilities.items())
-        ):
-            last = self._capabilities = capabilities
-        return last
+    def _memory_for(self, context: ClientContext | None) -> Memory:
+        if self._memory is None or self._memory[0] is not context:
+            self._memory = context, Memory(self._reactor)
+        return self._memory[1]
 
     def _authorization(self, authorize_as: str | None) -> str:
         if authorize_as is None:
@@ -376,7 +369,7 @@ class Opening:
     """
     One call of ``connect()``, from the first packet to the handle.
 
-    :param share: returns the capabilities of an earlier session if these are the same.
+    :param memory: what was remembered of the server, and will be.
     :ivar result: fires with the handle, or fails.  Cancelling it ends the connection at
         once, wherever the login is, also from the status procedure.
     """
@@ -385,11 +378,11 @@ class Opening:
         self,
         settings: Settings,
         account: Account,
-        share: Callable[[Capabilities], Capabilities],
+        memory: Memory,
     ) -> None:
         self._settings = settings
         self._account = account
-        self._share = share
+        self._memory = memory
         self._cancelled = False
         self._connecting: Deferred[POP3ClientProtocol] | None = None
         self._protocol: POP3ClientProtocol | None = None
@@ -420,11 +413,11 @@ class Opening:
     async def _establish(
         self, endpoint: IStreamClientEndpoint | None
     ) -> POP3ClientProtocol:
-        self._connecting = Deferred.fromCoroutine(establish(self._settings, endpoint))
+        self._connecting = establish(self._settings, endpoint)
         try:
             protocol = self._protocol = await self._connecting
         except ConnectError as error:
-            if self._hung_up is not None:
+            if self._hung_up is not None and self._hung_up.refusal is not None:
                 raise self._hung_up.refusal from error
             raise
         finally:
@@ -436,7 +429,7 @@ class Opening:
         self._again = False
         try:
             self._check()
-            session = await log_in(protocol, self._account, self._hung_up)
+            session = await log_in(protocol, self._account, self._memory, self._hung_up)
             self._check()
             if isinstance(session, HungUp):
                 # One attempt is left, for which the server wants a new connection.
@@ -445,13 +438,13 @@ class Opening:
                 await abandon(protocol)
                 self._check()
                 return None
-            shared = self._share(session.capabilities)
-            return Handle(protocol, attrs.evolve(session, capabilities=shared))
+            return Handle(protocol, session)
         except (TLSError, ConnectionLostError) as error:
             again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)
-            if self._hung_up is not None and isinstance(error, ConnectionLostError):
-                raise self._hung_up.refusal from error
+            refusal = None if self._hung_up is None else self._hung_up.refusal
+            if refusal is not None and isinstance(error, ConnectionLostError):
+                raise refusal from error
             if not again or self._cancelled:
                 raise
             # No credential has been sent yet, so once more, from the start.

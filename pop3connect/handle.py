@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
+from twisted.python.failure import Failure
 
 from .address import ServerAddress
 from .auth.login import Session
@@ -35,7 +36,6 @@ from .errors import (
 )
 from .files import Writable
 from .reactors import check_thread, in_its_turn
-from .remedies import Remedy
 from .results import (
     UID,
     Capabilities,
@@ -66,7 +66,7 @@ from .sansio.commands import (
     Uidl,
     UidlOne,
 )
-from .sansio.exchange import Sink
+from .sansio.exchange import Exchange, Sink
 from .sansio.states import State
 
 if TYPE_CHECKING:
@@ -120,6 +120,12 @@ class Handle:
         self._budget = Budget()
         self._largest = Largest()
         self._aborted = False
+        if session.capabilities.known:
+            # Servers offer more after the login, or correct what they said.  One that
+            # does not know CAPA is not asked again: some close the session after a few
+            # errors.  The transport sends it together with the first commands.
+            asking = Exchange(Capa(), noted=self._learn)
+            protocol.enqueue(Capa.verb, [asking])
 
     def __del__(self) -> None:
         """Abort a session that no code can end any more."""
@@ -164,7 +170,13 @@ class Handle:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do, as it said last (RFC 2449)."""
+        """
+        What the server can do, as it said last (RFC 2449).
+
+        It is asked after each login, together with the first command.  Until that reply
+        this is what it said before the login, or after an earlier login of this user.
+        After ``await handle.capa()`` it is current.
+        """
         return self._capabilities
 
     @property
@@ -322,8 +334,9 @@ class Handle:
         :return: an async iterator; the bounds are those of `messages`.  Its items are
             `Message`, whose ``content`` is the header, or `Refused`.
 
-        It fails with `UsageError`, and nothing is sent, if the server does not offer
-        TOP (RFC 2449 section 6.1).  If what it offers is not known, TOP is tried.
+        TOP is optional (RFC 1939 section 7).  If the server does not announce it (RFC
+        2449 section 6.1), it is tried, and a refusal of the first command is raised as
+        `CommandError`.
         """
         self._check_thread()
         problem = None
@@ -332,12 +345,6 @@ class Handle:
         except UsageError as error:
             problem = error
             problem.number = None
-        if self._capabilities.known and Top.verb not in self._capabilities:
-            problem = UsageError(
-                "the server does not offer TOP, which fetches headers",
-                verb=Top.verb,
-                remedy=Remedy("use messages() or retrieve()"),
-            )
         begin = partial(self._fetch_top, lines)
         return Messages(self._items(numbers, AHEAD, begin, problem))
 
@@ -399,7 +406,10 @@ class Handle:
     def _fetch_top(
         self, lines: int, numbers: Iterator[int], ahead: int, sizes: Mapping[int, int]
     ) -> Fetch:
-        return FetchHeaders(self._protocol, self._budget, numbers, ahead, lines)
+        announced = Top.verb in self._capabilities
+        return FetchHeaders(
+            self._protocol, self._budget, numbers, ahead, lines, announced
+        )
 
     def delete(self, number: int) -> Deferred[None]:
         """
@@ -531,7 +541,8 @@ class Handle:
         return self._submit(Custom, verb, *arguments)
 
     def _learn(self, capabilities: Capabilities) -> None:
-        self._capabilities = capabilities
+        self._capabilities = self._session.learn(capabilities)
+        self._protocol.allow_pipelining("PIPELINING" in capabilities)
 
     def disconnect(self) -> Deferred[Committed]:
         """
@@ -549,23 +560,27 @@ class Handle:
             return fail(error)
         if self._ending is None:
             self._ending = OneShot()
-            Deferred.fromCoroutine(self._disconnect()).addBoth(self._ending.fire)
+            lost_before = self._protocol.state is State.CLOSED
+            leaving: Deferred[Any] = self._protocol.submit(Quit())
+            leaving.addBoth(self._close)
+            leaving.addCallbacks(
+                self._committed, self._not_left, (), {}, (lost_before,)
+            )
+            leaving.addBoth(self._ending.fire)
         return self._ending.when_fired()
 
-    async def _disconnect(self) -> Committed:
-        lost_before = self._protocol.state is State.CLOSED
-        # Not in a `finally`: the garbage collector may close this coroutine.
-        leaving = self._protocol.submit(Quit()).addBoth(self._close)
-        try:
-            await leaving
-        except (ConnectionLostError, TimedOutError):
-            # Many servers close without a reply, and some leave the connection open.
-            # If there was nothing to commit, that is as good as a reply.
-            if self._marks or lost_before:
-                raise
+    def _committed(self, _: object) -> Committed:
         return Committed(
             frozenset(number for number, sure in self._marks.items() if sure)
         )
+
+    def _not_left(self, failure: Failure, lost_before: bool) -> Committed:
+        failure.trap(ConnectionLostError, TimedOutError)
+        # Many servers close without a reply, and some leave the connection open.  If
+        # there was nothing to commit, that is as good as a reply.
+        if self._marks or lost_before:
+            failure.raiseException()
+        return self._committed(None)
 
     def _close(self, outcome: T) -> Deferred[T]:
         return self._protocol.close().addCallback(lambda _: outcome)

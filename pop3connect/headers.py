@@ -13,7 +13,7 @@ from __future__ import annotations
 import binascii
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from encodings import __path__ as _codec_path
 from encodings import aliases, normalize_encoding
@@ -35,6 +35,7 @@ __all__ = [
     "decode_date",
     "decode_words",
     "fields",
+    "first_of",
     "split",
     "summary",
 ]
@@ -76,9 +77,7 @@ def summary(header: bytes) -> Summary:
     :param header: the header, or a message: reading stops at the first blank line, or
         after `MAX_HEADER` bytes.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in fields(header):
-        found.setdefault(name.lower(), value)
+    found = _shown(header)
     return Summary(
         decode(found.get(b"subject", b"")),
         decode(found.get(b"from", b"")),
@@ -121,6 +120,35 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
             end = (header.find(b"\n", position) + 1) or len(header)
             yield b"", header[position:end].removesuffix(b"\n").removesuffix(b"\r")
             position = end
+
+
+def first_of(*names: bytes) -> Callable[[bytes], dict[bytes, bytes]]:
+    """
+    Return a function that finds the first field of each name in a header.
+
+    It returns the raw values by name, takes what `fields` takes, and finds the same; it
+    is faster by far, because it does not look at the other fields.
+
+    :param names: in lower case.
+    """
+    # Each match begins with a literal line feed, for which a search is fast.
+    choice = b"|".join(map(re.escape, names))
+    pattern = rb"\n(?:\r?\n|(%b)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*))" % choice
+    search = re.compile(pattern, re.IGNORECASE).finditer
+
+    def find(header: bytes) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for field in search(b"\n" + header[:MAX_HEADER]):
+            if field[1] is None:
+                # The blank line after the header.
+                break
+            found.setdefault(field[1].lower(), field[2].removesuffix(b"\r"))
+        return found
+
+    return find
+
+
+_shown = first_of(b"subject", b"from", b"date")
 
 
 # An encoded word (RFC 2047 section 2), with the language of RFC 2231 section 5.  Blanks

@@ -278,9 +278,10 @@ class Transcript:
         a status line is shown without the blanks behind it.
         """
         for value in values:
-            # Most of them have no blanks there, and count once.
-            for form in {value, value.lstrip(), value.rstrip(), value.strip()}:
-                self._secrets.add(form)
+            self._secrets.add(value)
+            if value != value.strip():
+                for form in {value.lstrip(), value.rstrip(), value.strip()}:
+                    self._secrets.add(form)
 
     def mask(self, text: bytes) -> bytes:
         """

@@ -95,6 +95,14 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
         """Show the tags."""
         return f"<Capabilities {' '.join(self._tags) or 'none'}>"
 
+    def same_as(self, other: Capabilities) -> bool:
+        """Return whether a server said the same, in the same order."""
+        if self is other:
+            return True
+        return self._known == other._known and list(self._tags.items()) == list(
+            other._tags.items()
+        )
+
     @property
     def known(self) -> bool:
         """Whether the server answered CAPA; if not, anything may be possible."""

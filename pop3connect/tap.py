@@ -269,9 +269,12 @@ def _make_demo(options: DemoOptions) -> IService:
 
 
 def _make_collect(options: CollectOptions) -> IService:
-    from .cli.exits import exit_status
-    from .collect.program import CollectProgram, on_hangup
-    from .collect.service import CollectService
+    from .garbage import few_searches
+
+    with few_searches():
+        from .cli.exits import exit_status
+        from .collect.program import CollectProgram, on_hangup
+        from .collect.service import CollectService
 
     reactor = _reactor()
 

@@ -439,6 +439,8 @@ class CacheTests(TLSTestCase):
         """A program makes them again for each call."""
         for make in (
             lambda: {"pins": [PIN, OTHER_PIN]},
+            lambda: {"pins": {PIN}},
+            lambda: {"pins": iter([PIN, OTHER_PIN])},
             lambda: {"tls": TLSOptions(ciphers="ECDHE+AESGCM")},
         ):
             self.assertIs(self.context(**make()), self.context(**make()))

@@ -11,7 +11,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
-from twisted.names import dns
+from twisted.names import client, dns
 from twisted.names.error import (
     DNSFormatError,
     DNSNameError,
@@ -297,6 +297,17 @@ class NothingTests(DiscoverTestCase):
         self.failureResultOf(asked, CancelledError)
         self.assertTrue(all(each.called for each in lookups))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class DefaultTests(DiscoverTestCase):
+    """
+    Without a resolver and a reactor.
+    """
+
+    def test_resolver_of_twisted_names_is_asked(self) -> None:
+        self.patch(client, "theResolver", Answers({TLS: [srv(TLS, "a.example.com")]}))
+        [candidate] = self.successResultOf(discover("ada@example.com"))
+        self.assertEqual(candidate.server, "a.example.com:995")
 
 
 class HostileTests(DiscoverTestCase):

@@ -14,6 +14,7 @@ from pop3connect.errors import (
     CommandError,
     ConnectError,
     ConnectionLostError,
+    DestinationError,
     LoginError,
     POP3Error,
     ProtocolError,
@@ -45,6 +46,7 @@ EVERY: list[tuple[POP3Error, dict[str, Any]]] = [
     (STLSUnavailableError("message", **WHERE), {}),
     (ProtocolError("message", **WHERE), {}),
     (CommandError("message", **REFUSED, **WHERE), REFUSED),
+    (DestinationError("message", **WHERE), {}),
     (
         LoginError(
             "message", mechanism="X", details={"scope": "pop"}, **REFUSED, **WHERE

@@ -55,6 +55,7 @@ from pop3connect.tls.pins import pin_of
 
 from .support.dns import Answers, srv
 from .support.loopback import ROOT, Program
+from .support.socks import SocksProxy
 
 try:
     import klein
@@ -382,6 +383,16 @@ class ScriptTests(ExampleTestCase):
         metrics(Closed("0" * 16, "pop.example.com:995", error, 1.0))
         metrics(Closed("1" * 16, "pop.example.com:995", None, 1.0))
         self.assertEqual(metrics.losses, {"ConnectError": 1})
+
+    async def test_socks5_reaches_a_name_that_only_the_proxy_knows(self) -> None:
+        proxy = SocksProxy(reactor, {NAME: self.port}, (b"eve", b"secret"))
+        listening = reactor.listenTCP(0, proxy, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        url = f"socks5://eve:secret@127.0.0.1:{listening.getHost().port}"
+        with mock.patch.dict(os.environ, ALL_PROXY=url):
+            output = await self.printed("socks5", NAME, USER)
+        self.assertIn("Stat(count=2, size=", output)
+        self.assertEqual(proxy.asked, [(NAME, 995)])
 
     async def test_find_server_logs_in_where_the_user_has_confirmed(self) -> None:
         self.serve(self.secure_mailbox(username="ada@example.com"))

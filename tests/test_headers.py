@@ -24,6 +24,7 @@ from pop3connect.headers import (
     decode,
     decode_date,
     fields,
+    first_of,
     split,
     summary,
 )
@@ -43,6 +44,13 @@ PIECES = st.lists(
     ),
     max_size=30,
 ).map(b"".join)
+
+# Lines that begin, continue or end a field or the header, or almost do.
+_LINES = (
+    *(b"From: a\r\n", b"from :b\n", b"FROM\t:\r\n", b"X-Y: c\r\r\n", b"X-Y c\n"),
+    *(b" From: d\r\n", b"\tX-Y: e\n", b" \r\n", b"\r\n", b"\n", b"\r", b": f\n"),
+    *(b"From", b"X-Yz: g\n", b"Subject: h\r\n", b"X-Y:i", b"\x00\xff: j\n"),
+)
 
 
 def word(text: bytes, charset: str, encoding: str = "b") -> bytes:
@@ -319,6 +327,21 @@ class FieldsTests(SynchronousTestCase):
         filler = b"X: " + b"x" * (MAX_HEADER - 16) + b"\r\n"
         self.assertEqual(summary(filler + b"From: a\r\n").sender, "a")
         self.assertEqual(summary(b"Y: y\r\n" + filler + b"From: a\r\n").sender, "")
+
+    @any_bytes
+    @given(st.lists(st.sampled_from(_LINES), max_size=8).map(b"".join))
+    def test_first_of_some_names_are_those_of_all_fields(self, header: bytes) -> None:
+        names = (b"from", b"x-y")
+        first: dict[bytes, bytes] = {}
+        for name, value in fields(header):
+            if name.lower() in names:
+                first.setdefault(name.lower(), value)
+        self.assertEqual(first_of(*names)(header), first)
+
+    def test_first_of_a_name_beyond_the_limit_is_not_found(self) -> None:
+        for more, found in ((0, {b"from": b" a"}), (1, {b"from": b" "})):
+            header = b"X: " + b"x" * (MAX_HEADER - 11 + more) + b"\nFrom: a\n"
+            self.assertEqual(first_of(b"from")(header), found)
 
     @any_bytes
     @given(PIECES)

@@ -45,7 +45,7 @@ class MessageNumberTests(SessionTestCase):
 
     def each(self, happens: Callable[[], object], kind: type[POP3Error]) -> None:
         for verb, ask in COMMANDS.items():
-            self.setUp()
+            self.anew()
             asked = ask(self.log_in())
             happens()
             self.check(verb, asked, kind)
@@ -64,21 +64,21 @@ class MessageNumberTests(SessionTestCase):
 
     def test_unreadable_reply_names_its_message(self) -> None:
         for verb in ("LIST", "UIDL"):
-            self.setUp()
+            self.anew()
             asked = COMMANDS[verb](self.log_in())
             self.server.say(b"+OK 8 nine ten\r\n")
             self.check(verb, asked, ProtocolError)
 
     def test_command_after_the_end_names_its_message(self) -> None:
         for verb, ask in COMMANDS.items():
-            self.setUp()
+            self.anew()
             handle = self.log_in()
             handle.abort()
             self.check(verb, ask(handle), ConnectionLostError)
 
     def test_command_about_a_deleted_message_names_it(self) -> None:
         for verb in COMMANDS:
-            self.setUp()
+            self.anew()
             handle = self.log_in()
             deleting = handle.delete(NUMBER)
             self.server.say(b"+OK\r\n")

@@ -47,6 +47,11 @@ class Account:
     capa: bool = True
     authorize_as: str = ""
 
+    @property
+    def mailbox(self) -> str:
+        """The user whose mailbox is opened."""
+        return self.authorize_as or self.username
+
     def secrets(self, password: str) -> list[bytes]:
         """Return the forms in which a server may repeat a password."""
         return forms(

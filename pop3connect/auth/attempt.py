@@ -6,6 +6,7 @@ returns the outcome as a value.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import attrs
@@ -29,7 +30,7 @@ from .sasl import (
     make_mechanism,
 )
 
-__all__ = ["Attempting", "plugged_name"]
+__all__ = ["Attempting", "SupersededError", "plugged_name"]
 
 MAX_STEPS = 16
 """Challenges of one attempt; no mechanism has more than four."""
@@ -67,6 +68,14 @@ def plugged_name(authenticator: Any) -> str:
     return name
 
 
+class SupersededError(Exception):
+    """
+    The server's reply to CAPA leads to another attempt than the one that has begun.
+
+    Nothing made of the password was sent.
+    """
+
+
 class _UnsupportedError(Exception):
     """The server refused before it saw a credential; never leaves this module."""
 
@@ -84,6 +93,8 @@ class Attempting:
     :ivar timestamp: of the greeting, for APOP; ``None`` if it has no timestamp.
     :ivar authenticator: the caller's ``IClientAuthentication``, if there is one.
     :ivar authorize_as: whose mailbox to open; ``""``: that of ``username``.
+    :ivar superseded: asked before the first thing made of the password is sent; returns
+        whether the attempt must be given up.
     :ivar exposed: whether the last attempt has sent something made of the password.
     """
 
@@ -93,12 +104,14 @@ class Attempting:
     timestamp: bytes | None = None
     authenticator: Any = None
     authorize_as: str = ""
+    superseded: Callable[[], bool] = bool
     exposed: bool = attrs.field(default=False, init=False)
 
     async def make(self, attempt: Attempt, secret: Secret) -> Outcome:
         """
         Make an attempt and return its outcome.
 
+        :raises SupersededError: the server now asks for another one.
         :raises ProtocolError: the server's side of the mechanism is wrong, so that
             nothing weaker may follow.
         :raises POP3Error: the connection failed.
@@ -168,8 +181,14 @@ class Attempting:
         except CommandError as error:
             _raise_if_unsupported(error)
             raise
+        self._check()
         self.exposed = True
         await self.protocol.submit(send)
+
+    def _check(self) -> None:
+        """Raise `SupersededError` if nothing made of the password may be sent."""
+        if self.superseded():
+            raise SupersededError()
 
     async def _sasl(
         self, name: str, credentials: Credentials, details: dict[str, str]
@@ -215,6 +234,7 @@ class Attempting:
                 raise _UnsupportedError(error) from error
             _raise_if_unsupported(error)
             raise
+        self._check()
         for _ in range(MAX_STEPS):
             if told and not status.challenge:
                 mechanism.finish()

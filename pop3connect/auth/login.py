@@ -1,12 +1,18 @@
 """
 From the greeting to being logged in: CAPA, STLS, and attempts until one is accepted.
 
+A connection soon after another to the same server leaves out CAPA or does not wait for
+its reply (module `offer`).
+
 The order is the safety: no credential before TLS where TLS was asked for, and
 nothing that was learnt in the clear is believed after it (RFC 2595 section 4).  The
 module `policy` decides what may be tried, and after which refusal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -24,9 +30,11 @@ from ..errors import (
 from ..redaction import Secret
 from ..remedies import USE_TLS, Option, Remedy
 from ..results import Capabilities, LoginInfo
-from ..sansio.commands import Capa, Stls, Utf8, check_text
+from ..sansio.commands import Stls, Utf8, check_text
 from .account import Account
-from .attempt import Attempting, plugged_name
+from .attempt import Attempting, SupersededError, plugged_name
+from .memory import Memory
+from .offer import Offer
 from .policy import (
     AUTHORIZING,
     NO_PASSWORD,
@@ -34,6 +42,7 @@ from .policy import (
     Outcome,
     Verdict,
     choose,
+    concerns_something_else,
     names_cyrus,
     next_attempt,
     order_bindings,
@@ -49,36 +58,48 @@ log = Logger()
 
 @attrs.frozen
 class Session:
-    """What is known of a session after its login."""
+    """
+    What is known of a session after its login.
+
+    :ivar capabilities: what the server probably offers now; if they are known, it is
+        to be asked again.
+    :ivar learn: takes its reply, and returns it as other sessions have it.
+    """
 
     greeting: str
     capabilities: Capabilities
     login: LoginInfo
+    learn: Callable[[Capabilities], Capabilities]
     utf8: bool = False
 
 
 @attrs.frozen
 class HungUp:
     """
-    The server closed the connection after a refusal, and one attempt is left.
+    The login ended without an outcome, and goes on on another connection.
 
-    It can be made on another connection: servers such as solid-pop3d close the session
-    at the first refusal.
+    Either the server closed this one after a refusal, and one attempt is left: servers
+    such as solid-pop3d close the session at the first refusal.  Or USER or AUTH was
+    sent on a guess, and the server's reply to CAPA leads to another attempt.
 
-    :ivar refusal: the error if it is not made.
+    :ivar refusal: the error if there is no other connection; ``None``: that of it.
     """
 
-    refusal: LoginError | UsageError
+    refusal: LoginError | UsageError | None
     tried: list[Outcome]
     secret: Secret = attrs.field(repr=False)
 
 
 async def log_in(
-    protocol: POP3ClientProtocol, account: Account, before: HungUp | None = None
+    protocol: POP3ClientProtocol,
+    account: Account,
+    memory: Memory,
+    before: HungUp | None = None,
 ) -> Session | HungUp:
     """
     Take a new connection to the state TRANSACTION.
 
+    :param memory: what the server said on earlier connections of this kind.
     :param before: how the login ended on the connection before this one.
     :raises STLSUnavailableError: STLS was asked for and is not available.
     :raises LoginError: the server refused.
@@ -92,49 +113,52 @@ async def log_in(
     server = str(protocol.settings.server)
     if not account.capa:
         log.info("{server}: capa=False, CAPA is not sent", server=server)
-    capabilities = await _capabilities(protocol, account)
-    if account.stls:
-        await _upgrade(protocol, capabilities)
-        capabilities = await _capabilities(protocol, account)
-    if account.utf8:
-        await _utf8(protocol, capabilities)
-    authentication = _Authentication(protocol, account, greeting, capabilities)
-    login = await authentication.log_in(before)
+    offer = Offer(protocol, account, memory)
+    try:
+        login = await _authenticate(protocol, account, offer, greeting, before)
+    except BaseException:
+        if not offer.fresh:
+            # It may be the cause.
+            memory.forget()
+        raise
     if isinstance(login, HungUp):
         return login
     protocol.logged_in()
-    if capabilities.known:
-        # Servers offer more after the login, or correct what they said.  One that does
-        # not know CAPA is not asked again: some close the session after a few errors.
-        now = await _capabilities(protocol, account)
-        if now.known:
-            capabilities = now
     # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
     protocol.protection.remember()
-    if "PIPELINING" in capabilities:
-        if protocol.settings.pipeline:
-            protocol.allow_pipelining()
-        else:
-            log.info("{server}: pipeline=False, though it is offered", server=server)
+    capabilities = offer.after_login()
+    offered = "PIPELINING" in capabilities
+    if offered and not protocol.settings.pipeline:
+        log.info("{server}: pipeline=False, though it is offered", server=server)
+    protocol.allow_pipelining(offered)
     return Session(
         greeting=protocol.transcript.clean(greeting),
         capabilities=capabilities,
         login=login,
+        learn=offer.learn_after,
         utf8=account.utf8,
     )
 
 
-async def _capabilities(protocol: POP3ClientProtocol, account: Account) -> Capabilities:
-    if not account.capa:
-        return Capabilities(known=False)
-    try:
-        return await protocol.submit(Capa())
-    except ConnectionLostError as error:
-        error.remedy = _NO_CAPA
-        raise
-    except CommandError:
-        # RFC 2449 section 4: no extensions then; logging in still works.
-        return Capabilities(known=False)
+async def _authenticate(
+    protocol: POP3ClientProtocol,
+    account: Account,
+    offer: Offer,
+    greeting: bytes,
+    before: HungUp | None,
+) -> LoginInfo | HungUp:
+    if account.stls:
+        # A server that has been logged in to over TLS knows STLS.
+        if before is not None or not offer.has_history:
+            await offer.ask()
+        await _upgrade(protocol, offer.capabilities)
+    if before is not None or not offer.recall():
+        await offer.ask()
+    if account.utf8:
+        if "UTF8" not in offer.capabilities and not offer.fresh:
+            await offer.ask()
+        await _utf8(protocol, offer.capabilities)
+    return await _Authentication(protocol, account, greeting, offer).log_in(before)
 
 
 async def _upgrade(protocol: POP3ClientProtocol, capabilities: Capabilities) -> None:
@@ -182,7 +206,7 @@ class _Authentication:
     The attempts of one login, on a connection that is in the state AUTHORIZATION.
 
     :param greeting: the text of the server's greeting.
-    :param capabilities: what the server can do, as it says now.
+    :param offer: what the server can do.
     """
 
     def __init__(
@@ -190,30 +214,36 @@ class _Authentication:
         protocol: POP3ClientProtocol,
         account: Account,
         greeting: bytes,
-        capabilities: Capabilities,
+        offer: Offer,
     ) -> None:
         self._protocol = protocol
         self._account = account
-        self._capabilities = capabilities
+        self._offer = offer
+        self._greeting = greeting
         self._server = str(protocol.settings.server)
         # The timestamp of a greeting in the clear may come from an attacker.
         self._timestamp = None if account.stls else apop_challenge(greeting)
-        self._bindings = self._order_bindings(greeting)
+        self._known_binding = protocol.protection.known_binding()
+        self._bindings: list[ChannelBinding] = []
         self._withheld: list[str] = []
 
-    def _order_bindings(self, greeting: bytes) -> list[ChannelBinding]:
+    @property
+    def _capabilities(self) -> Capabilities:
+        return self._offer.capabilities
+
+    def _order_bindings(self) -> list[ChannelBinding]:
         # Only SCRAM uses them, and making them takes a look at the certificate.
         offered = self._capabilities.sasl
         names = (str(self._account.auth).upper(), *offered)
         if not any(name.startswith("SCRAM-") for name in names):
             return []
-        cyrus = names_cyrus(greeting, self._capabilities)
+        cyrus = names_cyrus(self._greeting, self._capabilities)
         if cyrus and any(name.endswith("-PLUS") for name in offered):
             # tls-unique is only available where no TLS session was offered.
             self._protocol.protection.keep_no_session()
         return order_bindings(
             self._protocol.protection.channel_bindings(),
-            known=self._protocol.protection.known_binding(),
+            known=self._known_binding,
             cyrus=cyrus,
         )
 
@@ -226,14 +256,14 @@ class _Authentication:
         :raises UsageError: this caller and this server have no mechanism in common, or
             it cannot be given this user name or password.
         """
-        mechanisms = self._mechanisms()
-        secret = await self._password(mechanisms, before)
-        attempts = plan(
-            mechanisms,
-            self._capabilities,
-            self._bindings,
-            renewable=callable(self._account.password),
-        )
+        try:
+            attempts = self._plan()
+        except UsageError:
+            if self._offer.fresh:
+                raise
+            await self._offer.ask()
+            attempts = self._plan()
+        secret = await self._password(attempts, before)
         making = Attempting(
             self._protocol,
             self._account.username,
@@ -242,22 +272,30 @@ class _Authentication:
             None if isinstance(self._account.auth, str) else self._account.auth,
             self._account.authorize_as,
         )
-        known = self._protocol.protection.known_binding()
         tried = [] if before is None else before.tried
-        attempt = self._next(attempts, tried, known)
+        attempt = self._next(attempts, tried)
+        if attempt is not None and self._offer.guessed:
+            if attempt.mechanism == "APOP":
+                # Its one command has a digest, against which passwords can be tried.
+                await self._offer.ask()
+                attempts = self._plan()
+                attempt = self._next(attempts, tried)
+            else:
+                self._offer.ask_meanwhile()
+                making.superseded = partial(self._superseded, attempt)
         while attempt is not None:
             self._announce(attempt, tried)
             if attempt.fresh:
-                secret = await self._password(mechanisms, refresh=True)
+                secret = await self._password(attempts, refresh=True)
+            confirmed = self._offer.fresh
+            making.capabilities = self._capabilities
             try:
                 outcome = await making.make(attempt, secret)
+            except SupersededError:
+                return HungUp(None, tried, secret)
             except ConnectionLostError as lost:
-                if not any(outcome.verdict is Verdict.REFUSED for outcome in tried):
-                    raise
-                # The server closed the connection because of the refusal.
-                if making.exposed or before is not None:
-                    raise self._error(tried) from lost
-                return HungUp(self._error(tried), tried, secret)
+                final = making.exposed or before is not None
+                return self._hung_up(tried, secret, lost, final=final)
             if outcome.verdict is Verdict.ACCEPTED:
                 if attempt.bound and attempt.binding is not None:
                     self._protocol.protection.bound_by(attempt.binding[0])
@@ -265,16 +303,81 @@ class _Authentication:
                     attempt.mechanism, self._sends_in_clear(attempt.mechanism)
                 )
             tried.append(outcome)
-            attempt = self._next(attempts, tried, known)
+            if not confirmed:
+                try:
+                    attempts = await self._plan_again(attempts, tried)
+                except ConnectionLostError as lost:
+                    final = self._next(attempts, tried) is None
+                    return self._hung_up(tried, secret, lost, final=final)
+                if attempts:
+                    secret = secret or await self._password(attempts)
+            attempt = self._next(attempts, tried)
         if any(outcome.attempt.bound for outcome in tried):
             # Whatever is remembered of this server may be the cause.
             self._protocol.protection.bound_by(None)
         raise self._error(tried)
 
-    def _next(
-        self, attempts: list[Attempt], tried: list[Outcome], known: str | None
-    ) -> Attempt | None:
-        attempt = next_attempt(attempts, tried, known)
+    def _plan(self) -> list[Attempt]:
+        """Return the attempts that suit what is known of the server."""
+        self._bindings = self._order_bindings()
+        return plan(
+            self._mechanisms(),
+            self._capabilities,
+            self._bindings,
+            renewable=callable(self._account.password),
+        )
+
+    async def _plan_again(
+        self, attempts: list[Attempt], tried: list[Outcome]
+    ) -> list[Attempt]:
+        """
+        Return the attempts that suit what the server offers now.
+
+        :param attempts: those that suited what was remembered of it.
+        :param tried: the first of them has failed.
+        """
+        outcome = tried[-1]
+        if concerns_something_else(outcome.code):
+            return attempts
+        if not self._offer.fresh:
+            await self._offer.ask()
+        try:
+            attempts = self._plan()
+        except UsageError:
+            # The refusal says more.
+            return []
+        offered = [attempt.mechanism for attempt in attempts]
+        withdrawn = outcome.attempt.mechanism not in offered
+        tried[-1] = attrs.evolve(outcome, withdrawn=withdrawn)
+        return attempts
+
+    def _superseded(self, attempt: Attempt) -> bool:
+        """Return whether the server has not confirmed the guess behind an attempt."""
+        if self._offer.fresh and not self._offer.changed:
+            return False
+        try:
+            return not self._offer.fresh or self._next(self._plan(), []) != attempt
+        except UsageError:
+            return True
+
+    def _hung_up(
+        self,
+        tried: list[Outcome],
+        secret: Secret,
+        lost: ConnectionLostError,
+        *,
+        final: bool,
+    ) -> HungUp:
+        """Return how to go on if the connection was lost because of a refusal."""
+        if not any(outcome.verdict is Verdict.REFUSED for outcome in tried):
+            raise lost
+        refusal = self._error(tried)
+        if final:
+            raise refusal from lost
+        return HungUp(refusal, tried, secret)
+
+    def _next(self, attempts: list[Attempt], tried: list[Outcome]) -> Attempt | None:
+        attempt = next_attempt(attempts, tried, self._known_binding)
         tls = self._protocol.protection.info
         if tried and tried[-1].reason and not (tls is not None and tls.verified):
             # The mechanisms left send the password, and the server is not verified.
@@ -379,15 +482,17 @@ class _Authentication:
 
     async def _password(
         self,
-        mechanisms: list[str],
+        attempts: list[Attempt],
         before: HungUp | None = None,
         *,
         refresh: bool = False,
     ) -> Secret:
-        if set(mechanisms) <= set(NO_PASSWORD):
+        if {attempt.mechanism for attempt in attempts} <= set(NO_PASSWORD):
             return Secret()
         if before is not None:
             secret = before.secret
+        elif isinstance(self._account.password, str):
+            secret = Secret(self._account.password)
         else:
             secret = await unless_closed(
                 self._protocol,
@@ -464,8 +569,6 @@ class _Authentication:
             )
         return remarks, remedy
 
-
-_NO_CAPA = Remedy("if the server hangs up on CAPA, use {}", (Option("capa", False),))
 
 _TLS_PORT = Remedy(
     "use {} if the server has a port for TLS (995)", (Option("secure", 1),)

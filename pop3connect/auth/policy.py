@@ -26,6 +26,7 @@ __all__ = [
     "check_auth",
     "check_authorize_as",
     "choose",
+    "concerns_something_else",
     "names_cyrus",
     "next_attempt",
     "order_bindings",
@@ -93,6 +94,8 @@ class Outcome:
         mechanism cannot carry this user name or password.
     :ivar details: what the server said about the failure beside its ``-ERR``.
     :ivar reason: why this client gave the mechanism up, where it did so itself.
+    :ivar withdrawn: whether the server was asked after it, and does not offer the
+        mechanism any more.
     """
 
     attempt: Attempt
@@ -100,6 +103,7 @@ class Outcome:
     error: CommandError | UsageError | None = None
     details: Mapping[str, str] = attrs.field(factory=dict)
     reason: str = ""
+    withdrawn: bool = False
 
     @property
     def code(self) -> str | None:
@@ -303,7 +307,7 @@ def next_attempt(
     :param known: the type of binding that worked with this server before.
     """
     refusals = [outcome for outcome in tried if outcome.verdict is Verdict.REFUSED]
-    if len(refusals) > 1 or any(_concerns_something_else(o.code) for o in tried):
+    if len(refusals) > 1 or any(concerns_something_else(o.code) for o in tried):
         return None
     done = [outcome.attempt.kind for outcome in tried]
     left = [attempt for attempt in attempts if attempt.kind not in done]
@@ -319,7 +323,8 @@ def next_attempt(
     return left[0] if left else None
 
 
-def _concerns_something_else(code: str | None) -> bool:
+def concerns_something_else(code: str | None) -> bool:
+    """Return whether a refusal with this code has nothing to do with the login."""
     return (code or "").split("/")[0] in ("IN-USE", "LOGIN-DELAY", "SYS")
 
 
@@ -331,6 +336,8 @@ def _server_refused_binding(outcome: Outcome) -> bool:
 def _follows(refusal: Outcome, attempt: Attempt, known: str | None) -> bool:
     """Return whether this may be the one attempt after a refusal."""
     was = refusal.attempt
+    if refusal.withdrawn:
+        return not attempt.fresh
     if was.bound:
         # Cyrus compares the type of the binding only after the proof, and answers as to
         # a wrong password.

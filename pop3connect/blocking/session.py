@@ -299,7 +299,7 @@ class BlockingHandle:
             # The iterable may block, so not in the reactor's thread.
             numbers = tuple(numbers)
         if not callable(into):
-            # What is not a function is refused there.
+            # The handle refuses anything that is not a function.
             begin = partial(
                 self._handle.messages, numbers, ahead, into=into, progress=progress
             )
@@ -311,7 +311,7 @@ class BlockingHandle:
             numbers,
             ahead,
             into=files.into,
-            # What is not a function is refused there, too.
+            # Likewise.
             progress=files.progress if callable(progress) else progress,
         )
         server = str(self.server)
@@ -330,7 +330,7 @@ class BlockingHandle:
 
         :param numbers: which ones; ``None``: all that LIST names.
         :param lines: how many lines of the text follow each header.
-        :raises UsageError: the server does not offer TOP (RFC 2449 section 6.1).
+        :raises CommandError: the server does not know TOP.
         """
         if numbers is not None:
             numbers = tuple(numbers)

@@ -210,7 +210,8 @@ def reset_account(place: Place, name: str, yes: bool) -> None:
     """
     Forget the messages of an account: the next look is like the first.
 
-    Messages that wait for their delivery are kept.
+    Messages that wait for their delivery are kept, and those of 'messages aside' that
+    have a copy.
     """
     question = (
         f"Forget all messages of {name}? Those that are still on the "
@@ -258,8 +259,14 @@ def remove_account(place: Place, name: str, yes: bool) -> None:
         def work() -> int:
             with place.open() as journal:
                 existing(journal, [name])
+                aside = result_of(
+                    journal.find_messages([MessageState.SET_ASIDE], [name])
+                )
                 result_of(journal.remove(name))
             echo(f"{name}: removed")
+            copies = [row.spool for _, row, _ in aside if row.spool]
+            if copies:
+                tell(f"these copies stay in the folder aside: {', '.join(copies)}")
             _still_configured(place, name, "remove it there too")
             return Exit.DONE
 

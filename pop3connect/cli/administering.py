@@ -73,10 +73,13 @@ class Place:
             place = self.database
         else:
             place = Path(self.database)
-        if isinstance(place, Path) and not place.exists():
+        from ..collect.database import sqlite_file
+
+        journal = sqlite_file(place)
+        if journal is not None and not journal.exists():
             # It would be made, and look like a collector without accounts.
             raise NotFoundError(
-                f"the journal {place} does not exist; the collector makes it when it "
+                f"the journal {journal} does not exist; the collector makes it when it "
                 "starts"
             )
         return place

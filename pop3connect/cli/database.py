@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import click
 
@@ -35,12 +34,13 @@ def upgrade_database(place: Place) -> None:
 
     def work() -> int:
         where = place.find()
-        from ..collect.database import Database
+        from ..collect.database import Database, sqlite_file
 
+        file = sqlite_file(where)
         with ExitStack() as stack:
-            if isinstance(where, Path):
+            if file is not None:
                 # No collector may use the file meanwhile.
-                stack.callback(FolderLock.take(where.parent).release)
+                stack.callback(FolderLock.take(file.parent).release)
             Database.upgrade(where)
         echo("the tables are up to date")
         return Exit.DONE

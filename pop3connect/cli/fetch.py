@@ -16,6 +16,7 @@ import attrs
 import click
 
 from ..collect.units import read_seconds
+from ..garbage import few_searches
 from .access import Access, access_options
 from .numbers import NUMBERS, Range, WholeNumber
 from .passwords import read_password
@@ -247,7 +248,8 @@ def fetch_command(
 
     async def work(reactor: Any) -> int:
         # Not at the top: it imports a database, which other commands do not need.
-        from .fetching import fetch
+        with few_searches():
+            from .fetching import fetch
 
         return await fetch(job, password, reactor)
 

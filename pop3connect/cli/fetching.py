@@ -34,6 +34,7 @@ from ..destinations.command import Command
 from ..destinations.maildir import Maildir
 from ..destinations.mbox import Mbox
 from ..errors import CommandError, POP3Error, UsageError
+from ..garbage import few_searches
 from ..handle import Handle
 from ..programs import RunError, find_program, safe_environment
 from ..redaction import Secret
@@ -96,7 +97,7 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         machine="fetch",
     )
     total = Outcome(name)
-    with worded(_Wording()), progress_bar() as show:
+    with few_searches(), worded(_Wording()), progress_bar() as show:
         try:
             running = _run(service, job, _Report(total, show), reactor)
             outcomes = await _to_its_end(running)

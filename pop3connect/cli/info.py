@@ -124,7 +124,9 @@ async def _inform(
             report.reason = None if reason is None else words(reason)
         if password is not None and _may_log_in(access, report):
             async with await log_in(access, password, reactor) as handle:
-                report.after, report.login = handle.capabilities, handle.login
+                report.login = handle.login
+            # The reply to CAPA comes before that to QUIT.
+            report.after = handle.capabilities
     finally:
         # After an error, what is known so far helps most.
         _show(access, report, as_json)

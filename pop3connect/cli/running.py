@@ -75,14 +75,22 @@ def run_reactor(work: Work) -> int:
     outcome: list[int | Failure] = []
     # If the reactor is stopped without a signal, it counts as this one.
     signals = [signal.SIGINT.value]
+    stopping: list[bool] = []
 
     def begin() -> None:
         working = Deferred.fromCoroutine(work(reactor))
         # The reactor's own handler would stop it in the middle of the session.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, partial(interrupt, working))
+        # A signal before that, or a program, may stop the reactor.
+        reactor.addSystemEventTrigger("before", "shutdown", end, working)
         working.addBoth(outcome.append)
-        working.addBoth(lambda _: reactor.stop())
+        working.addBoth(lambda _: stopping or reactor.stop())
+
+    def end(working: Deferred[Any]) -> Deferred[Any]:
+        stopping.append(True)
+        working.cancel()
+        return working
 
     def interrupt(working: Deferred[Any], number: int, frame: object) -> None:
         signals.insert(0, number)

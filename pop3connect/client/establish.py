@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from ..address import ServerAddress
 from ..errors import ConnectError, TimedOutError, UsageError
@@ -42,17 +43,18 @@ class _SessionFactory(Factory):
         return protocol
 
 
-async def establish(
+def establish(
     settings: Settings, endpoint: IStreamClientEndpoint | None = None
-) -> POP3ClientProtocol:
+) -> Deferred[POP3ClientProtocol]:
     """
     Connect, without waiting for the greeting.
 
     :param endpoint: the caller's own; ``None``: TCP to the server of the settings, or
         through their proxy.
-    :raises ConnectError: the name was not found, or nothing answers there.
-    :raises TimedOutError: it took longer than ``connect_timeout``.
-    :raises UsageError: the endpoint has returned something else than the protocol.
+    :return: fires with the protocol.  It fails with `ConnectError` (the name was not
+        found, or nothing answers there), `TimedOutError` (it took longer than
+        ``connect_timeout``), `UsageError` (the endpoint has returned something else
+        than the protocol) or `CancelledError`.
     """
     factory = _SessionFactory(settings)
     expired = cancelled = False
@@ -73,6 +75,26 @@ async def establish(
             # that has connected cannot be stopped.
             factory.built.end("connect() was cancelled")
 
+    def settle(result: Any) -> Any:
+        # An endpoint that can't be stopped may still connect, later.
+        factory.wanted = False
+        if timer.active():
+            timer.cancel()
+        if not isinstance(result, Failure):
+            return _innermost(result, settings)
+        error = result.value
+        if not cancelled:
+            raise connect_error(settings, error, expired=expired) from error
+        if factory.built is not None and factory.built.connected:
+            closed = factory.built.when_closed()
+            return closed.addCallback(lambda _: Failure(CancelledError()))
+        raise CancelledError() from error
+
+    def hand_over(result: Any) -> None:
+        # It may have been cancelled as the connection was made.
+        if not outcome.called:
+            outcome.callback(result)
+
     if endpoint is None and settings.proxy is None:
         way = tcp_endpoint(settings.clock, settings.server, settings.connect_timeout)
         connecting = way.connect(factory)
@@ -83,28 +105,10 @@ async def establish(
         # The caller's code: what it raises is treated as a failure to connect.
         connecting = maybeDeferred(endpoint.connect, _upgradable(factory, settings))
     outcome: Deferred[Any] = Deferred(cancel)
-
-    def hand_over(result: Any) -> None:
-        # It may have been cancelled as the connection was made.
-        if not outcome.called:
-            outcome.callback(result)
-
-    connecting.addBoth(hand_over)
     timer = settings.clock.callLater(settings.connect_timeout, expire)
-    try:
-        connected = await outcome
-    except Exception as error:
-        if cancelled:
-            if factory.built is not None and factory.built.connected:
-                await factory.built.when_closed()
-            raise CancelledError() from error
-        raise connect_error(settings, error, expired=expired) from error
-    finally:
-        # An endpoint that can't be stopped may still connect, later.
-        factory.wanted = False
-        if timer.active():
-            timer.cancel()
-    return _innermost(connected, settings)
+    outcome.addBoth(settle)
+    connecting.addBoth(hand_over)
+    return outcome
 
 
 def connect_error(

@@ -58,7 +58,7 @@ class POP3ClientFactory(ClientFactory):
         reactor.connectTCP("pop.example.com", 995, factory)
         handle = await factory.handle
 
-    :param connector: a `Connector`; its ``endpoint`` is not used.
+    :param connector: a `Connector`; its ``endpoint`` and ``proxy`` are not used.
     :param password: see `connect`.
     :param stsproc: called with each protocol message, secrets masked.
     :raises UsageError: an argument cannot be used.

@@ -18,7 +18,7 @@ from ..errors import (
 )
 from ..redaction import Transcript
 from ..remedies import Option, Remedy
-from ..sansio.commands import Command, message_number
+from ..sansio.commands import Capa, Command, message_number
 from ..sansio.events import Broken
 from ..sansio.replies import CODES, TLS_RECORD, BadReplyError, Status, parse_status
 from ..sansio.states import State
@@ -48,9 +48,18 @@ class Failures:
         return error
 
     def lost(
-        self, state: State, reason: BaseException | None, *, shaking_hands: bool
+        self,
+        state: State,
+        reason: BaseException | None,
+        *,
+        shaking_hands: bool,
+        verb: str | None,
     ) -> ConnectionLostError:
-        """Return the error for a connection that went away."""
+        """
+        Return the error for a connection that went away.
+
+        :param verb: that of the command whose reply was owed.
+        """
         during = {
             State.GREETING: " before the greeting",
             State.AUTHORIZATION: " during the login",
@@ -59,7 +68,9 @@ class Failures:
         if shaking_hands:
             during = " during the TLS handshake"
         error = ConnectionLostError(
-            f"the connection was lost{during}: {reason}", server=self._server
+            f"the connection was lost{during}: {reason}",
+            server=self._server,
+            remedy=_NO_CAPA if verb == Capa.verb else None,
         )
         error.__cause__ = reason
         return error
@@ -157,6 +168,8 @@ def _suspicion(unanswered: int) -> Remedy | None:
         (Option("pipeline", False),),
     )
 
+
+_NO_CAPA = Remedy("if the server hangs up on CAPA, use {}", (Option("capa", False),))
 
 _TLS_AT_ONCE = Remedy("use {} for a port with TLS at once", (Option("secure", 1),))
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import CommandError, DestinationError, POP3Error, ProtocolError
+from ..remedies import Remedy
 from ..results import Message, Refused, Stored
 from ..sansio.commands import Retrieve, Top
 from ..sansio.exchange import Exchange, Reply
@@ -49,6 +50,8 @@ OPEN = 64
 files, of which some systems allow a process 256."""
 
 T = TypeVar("T")
+
+_NO_TOP = Remedy("the server does not announce TOP; use messages() or retrieve()")
 
 
 class Budget:
@@ -107,7 +110,7 @@ class Fetch:
     There is no Deferred for each: the messages are put on a list as they come, and only
     a caller that finds it empty waits, until the next chunk was read.
 
-    :param largest: what is known from other runs, which learn from this one.
+    :param largest: shared with other runs, which learn from this one.
     :param sizes: what LIST says of the messages, where it was asked.
     """
 
@@ -181,16 +184,19 @@ class Fetch:
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
         self._end_of_numbers()
-        for exchange in self._coming:
-            self._protocol.forget(exchange)
-            self._budget.used -= exchange.reserved
+        self._forget_coming()
         for message in self._ready:
             if type(message) is Message:
                 self._budget.used -= len(message.content)
-        self._coming.clear()
         self._ready.clear()
         self._waiter = None
         self._protocol.release()
+
+    def _forget_coming(self) -> None:
+        for exchange in self._coming:
+            self._protocol.forget(exchange)
+            self._budget.used -= exchange.reserved
+        self._coming.clear()
 
     # -- asking
 
@@ -342,6 +348,8 @@ class FetchHeaders(Fetch):
     A run of TOP commands.
 
     :param lines: of the text behind each header.
+    :param announced: whether the server announces TOP.  If not, it may still know it,
+        and a refusal of the first command ends the run.
     """
 
     def __init__(
@@ -351,10 +359,23 @@ class FetchHeaders(Fetch):
         numbers: Iterator[int],
         ahead: int,
         lines: int,
+        announced: bool,
     ) -> None:
-        # Neither LIST nor another run, with more lines, tells the sizes.
+        # LIST does not tell the sizes, and another run may ask for more lines.
         super().__init__(protocol, budget, Largest(), numbers, ahead, {})
         self._command = partial(Top, lines=lines)
+        self._announced = announced
+
+    def errback(self, error: POP3Error) -> None:
+        """Take a refusal for what it is: of a message, or of TOP."""
+        none_seen = self._largest.octets < 0
+        if self._announced or not none_seen or not isinstance(error, CommandError):
+            super().errback(error)
+            return
+        error.remedy = _NO_TOP
+        self._forget_coming()
+        self._refused(error)
+        self._wake_later()
 
 
 class FetchInto(Fetch):

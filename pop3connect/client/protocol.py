@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from socket import socket
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ from ..sansio.events import Kind
 from ..sansio.exchange import NOBODY, Exchange, Sink, nobody
 from ..sansio.replies import BadReplyError, parse_status
 from ..sansio.states import State
+from .acknowledge import acknowledge, tcp_socket
 from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
@@ -65,36 +67,23 @@ CLOSE_SECONDS = 5.0
 nothing depends."""
 
 
+_FULL = 65536
+"""Bytes that Twisted reads at once.  After fewer no more is there for now, and the
+server may wait for an acknowledgement."""
+
+
 class _Cancellable(Exchange):
     """
     A command whose caller has a Deferred, which may be cancelled.
 
-    Once it has an outcome it keeps nothing alive.
-
     :ivar protocol: the session.
-    :ivar owner: is kept until then.
+    :ivar owner: is kept alive until there is an outcome.
     """
 
     __slots__ = ("owner", "protocol")
 
     protocol: POP3ClientProtocol
     owner: object
-
-    def succeed(self, result: object) -> None:
-        """Deliver the parsed reply."""
-        super().succeed(result)
-        self._release()
-
-    def fail(self, error: object) -> None:
-        """Deliver an error."""
-        super().fail(error)
-        self._release()
-
-    def _release(self) -> None:
-        # The Deferred keeps this object, because it may cancel it.
-        self.reply = NOBODY
-        self.noted = self.owner = None
-        self.refused = nobody
 
     # The canceller of its Deferred: a bound method would be one more object for each.
     def __call__(self, _: object) -> None:
@@ -144,6 +133,7 @@ class POP3ClientProtocol(LineReceiver):
         self._held = False
         # Whether QUIT has ended the session.
         self._left = False
+        self._socket: socket | None = None
 
     # -- facts
 
@@ -172,6 +162,8 @@ class POP3ClientProtocol(LineReceiver):
         if dialogue.broken is not None and self._end is None:
             # From now on nothing succeeds but what was read before it.
             self._end = self._failures.broken(dialogue.broken, dialogue.unanswered)
+        if self._socket is not None and len(data) < _FULL and dialogue.owes:
+            acknowledge(self._socket)
         if dialogue.progress:
             dialogue.progress = False
             self._deadline.progress()
@@ -447,9 +439,15 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder.let_go(exchange)
         self._dialogue.drop(exchange)
 
-    def allow_pipelining(self) -> None:
-        """Send commands while others are unanswered (RFC 2449 section 6.6)."""
-        self._dialogue.allow_pipelining()
+    def allow_pipelining(self, offered: bool) -> None:
+        """
+        Send commands while others are unanswered, or one at a time from now on.
+
+        :param offered: whether the server offers it (RFC 2449 section 6.6).
+        """
+        self._dialogue.allow_pipelining(offered and self.settings.pipeline)
+        # What waited for a window of more than one command.
+        self._send(idle=False)
 
     def logged_in(self) -> None:
         """Enter the state TRANSACTION: the server has accepted the login."""
@@ -463,6 +461,7 @@ class POP3ClientProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
+        self._socket = tcp_socket(self.transport)
         if self._reporter is not None:
             peer = self.transport.getPeer()  # type: ignore[union-attr]
             self.after_delivery(partial(self._reporter.connected, peer))
@@ -474,6 +473,8 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.start("greeting", self.settings.timeout)
 
     def _start_tls(self) -> None:
+        # The records that come behind each other are handed on one by one.
+        self._socket = None
         self._deadline.start("TLS handshake", self.settings.connect_timeout)
         try:
             self.protection.start(self.transport, self.settings)
@@ -535,7 +536,12 @@ class POP3ClientProtocol(LineReceiver):
             failed = self.protection.failure(reason)
             if failed is not None:
                 return failed
-        return self._failures.lost(self.state, reason, shaking_hands=shaking_hands)
+        return self._failures.lost(
+            self.state,
+            reason,
+            shaking_hands=shaking_hands,
+            verb=self._dialogue.verb,
+        )
 
     def end(self, how: str) -> None:
         """End the connection now; ``how`` says why."""

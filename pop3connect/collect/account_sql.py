@@ -502,7 +502,7 @@ def ask_for_look(connection: sa.Connection, names: Collection[str]) -> list[str]
 
 
 def reset(connection: sa.Connection, name: str) -> bool:
-    """Forget the messages of an account but those whose deliveries wait."""
+    """Forget the messages of an account but those of which there is a file."""
     row = connection.execute(
         sa.update(account)
         .where(account.c.name == name)
@@ -529,6 +529,8 @@ def reset(connection: sa.Connection, name: str) -> bool:
         sa.delete(message).where(
             message.c.account_id == row.id,
             message.c.state != MessageState.RETRIEVED.value,
+            # The copies of those set aside would be known to nobody.
+            message.c.spool == sa.literal_column("''"),
         )
     )
     return True

@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container
 
-import attrs
-
-from ..headers import fields
+from ..headers import first_of
 from .records import Content
 
 __all__ = [
@@ -27,8 +25,10 @@ KEY_LENGTH = 32
 
 _FIELDS = (b"message-id", b"date", b"from", b"subject")
 
+_find = first_of(*_FIELDS)
 
-def content_of(header: bytes) -> Content:
+
+def content_of(header: bytes, body: str = "") -> Content:
     """
     Return what a header says about the identity of its message.
 
@@ -38,17 +38,16 @@ def content_of(header: bytes) -> Content:
 
     :param header: the header, or a message: reading stops at the first blank line, or
         after `pop3connect.headers.MAX_HEADER` bytes.
+    :param body: the hash of the body, if it is known.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in fields(header):
-        lower = name.lower()
-        if lower in _FIELDS and lower not in found:
-            found[lower] = b" ".join(value.split())
+    found = _find(header)
+    values = [b" ".join(found.get(name, b"").split()) for name in _FIELDS]
     # No value contains a line feed, so different fields make different texts.
-    text = b"\n".join(found.get(name, b"") for name in _FIELDS)
+    text = b"\n".join(values)
     return Content(
         header=hashlib.sha256(text).hexdigest(),
-        identified=bool(found.get(b"message-id")),
+        identified=bool(values[0]),
+        body=body,
     )
 
 
@@ -56,7 +55,7 @@ def whole_content_of(message: bytes) -> Content:
     """Return the hashes of the header and of the body of a message in memory."""
     body = BodyHash()
     body.update(message)
-    return attrs.evolve(content_of(message), body=body.hexdigest())
+    return content_of(message, body.hexdigest())
 
 
 class BodyHash:

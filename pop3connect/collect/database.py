@@ -21,7 +21,7 @@ from ..errors import POP3Error
 from ..files import create, sync_folder
 from ..remedies import Remedy, literal
 from .lock import check_file, private_folder
-from .tables import HEAD, NOW_FUNCTION
+from .tables import HEAD, NOW_FUNCTION, metadata, version
 
 __all__ = [
     "DamagedError",
@@ -29,6 +29,7 @@ __all__ = [
     "JournalError",
     "LostLeaseError",
     "StorageFullError",
+    "sqlite_file",
 ]
 
 BUSY_TIMEOUT = 20.0
@@ -88,14 +89,12 @@ class Database:
     ) -> None:
         url = _url(database)
         self._wall = wall
-        self.file: Path | None = None
-        self.name = _shown(url)
-        if url.get_backend_name() == "sqlite":
-            if not url.database or url.database == ":memory:":
-                raise JournalError("the journal must be a file, not in memory")
-            self.file = Path(url.database).absolute()
+        self.file = sqlite_file(database)
+        if self.file is None:
+            self.name = _shown(url)
+        else:
             self.name = str(self.file)
-            url = url.set(database=str(self.file))
+            url = url.set(database=self.name)
         self.engine = self._engine(url)
         with self.errors():
             if self.file is not None:
@@ -168,6 +167,9 @@ class Database:
         if version == HEAD:
             os.chmod(path, 0o600)
             return
+        if version > HEAD:
+            # Before a copy is made, which would replace that of an earlier version.
+            raise _later_version(self.name)
         if not exclusive:
             raise self._outdated()
         self._copy(path, path.with_name(f"{path.name}.before-{HEAD}"))
@@ -182,8 +184,10 @@ class Database:
         create(fresh).close()
         try:
             engine = self._engine(sa.URL.create("sqlite", database=str(fresh)))
-            with engine.connect() as connection:
-                _migrate(connection)
+            with engine.connect() as connection, connection.begin():
+                # As the migrations make them, which take longer to load than to run.
+                metadata.create_all(connection)
+                connection.execute(sa.insert(version), {"version_num": HEAD})
             engine.dispose()
             os.replace(fresh, path)
             sync_folder(path.parent)
@@ -217,6 +221,8 @@ class Database:
             there = sa.inspect(connection).has_table("alembic_version")
             query = "SELECT version_num FROM alembic_version"
             version = connection.exec_driver_sql(query).scalar() if there else None
+        if version is not None and str(version) > HEAD:
+            raise _later_version(self.name)
         if version != HEAD:
             raise self._outdated()
 
@@ -406,6 +412,21 @@ def _url(database: Path | str) -> sa.URL:
     return sa.URL.create("sqlite", database=str(database))
 
 
+def sqlite_file(database: Path | str) -> Path | None:
+    """
+    Return the file of an SQLite database; ``None``: it is another database.
+
+    :param database: its path, or a URL.
+    :raises JournalError: it cannot be used.
+    """
+    url = _url(database)
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise JournalError("the journal must be a file, not in memory")
+    return Path(url.database).absolute()
+
+
 def _shown(url: sa.URL) -> str:
     """Return a URL for people: without its password, and options may hold one too."""
     return url.set(query={}).render_as_string(hide_password=True)
@@ -439,7 +460,7 @@ def _examine(path: Path) -> str:
                 "then all mail on the servers counts as new"
             ),
         )
-    name = f"file:{quote(str(path))}?mode=ro"
+    name = f"file:{quote(os.fsencode(path))}?mode=ro"
     with closing(sqlite3.connect(name, uri=True, timeout=BUSY_TIMEOUT)) as connection:
         # Damage is looked for first: what else would be read of it?
         check = "quick_check(1)" if size <= CHECK_LIMIT else "schema_version"
@@ -476,10 +497,14 @@ def _migrate(connection: sa.Connection) -> None:
         with connection.begin():
             command.upgrade(config, "head")
     except CommandError as error:
-        raise JournalError(
-            "the journal was written by a later version of pop3connect",
-            remedy=Remedy("install that version"),
-        ) from error
+        raise _later_version(str(connection.engine.url.database)) from error
+
+
+def _later_version(name: str) -> JournalError:
+    return JournalError(
+        f"the journal {name} was written by a later version of pop3connect",
+        remedy=Remedy("install that version"),
+    )
 
 
 def file_system(folder: Path, mounts: str = "/proc/self/mountinfo") -> str:

@@ -1,6 +1,6 @@
 """
-The delivery loop: brings messages from the spool to their destinations, with or
-without a session, and notes each step in the journal before and after its effect.
+The deliveries: messages go from the spool to their destinations, with or without
+a session, and the looks learn what became of them.
 
 There is a `Courier` for each name of a destination.  A destination whose path or
 command contains the name of the account has a `Target` for each account, and one that
@@ -9,107 +9,31 @@ is in trouble does not hold up the others.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..destinations.base import Later, Mail, Never, Prepared, Proof
-from ..errors import POP3Error
-from ..files import write_whole
-from ..headers import summary
-from ..redaction import escape
-from .journal import JournalError, Settled
+from ..destinations.base import Prepared
+from ..errors import UsageError
+from .courier import Courier
+from .journal import Settled
+from .places import KnownPlaces
 from .records import DeliveryRow, DueDelivery, MessageRow
 from .rules import Rules
-from .schedule import DestinationHealth, after_refused_delivery
-from .settings import AccountSettings, Config, DestinationSettings
-from .tools import Tools, ended
+from .settings import AccountSettings, Config
+from .targets import Target, make_destination
+from .tools import Threads, Tools
 
-__all__ = ["Deliveries", "Target", "Watcher", "make_destination"]
+__all__ = ["Deliveries", "Watcher"]
 
 log = Logger()
 
-GROUP = 100
-"""Deliveries that are read from the journal at a time, and noted together."""
-
-POLL = 2.0
-"""Seconds between two looks into the journal: administrators change ``next_try``."""
-
-HEAD = 64 * 1024
-"""Bytes of a message that are searched for From and Subject."""
-
-HOPELESS = 3
-"""Messages in a row that a destination did not take, after which a single run passes
-over the rest."""
-
 Settings = Callable[[str], "AccountSettings | None"]
-
-
-@attrs.define
-class Target:
-    """
-    One destination, for one account or for all.
-
-    :ivar destination: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
-    :ivar shared: whether it is the same for all accounts.
-    :ivar refused: messages in a row that were not taken.
-    :ivar given_up: whether a single run passes over it from now on.
-    """
-
-    name: str
-    destination: Any
-    shared: bool
-    health: DestinationHealth = attrs.Factory(DestinationHealth)
-    busy: bool = False
-    refused: int = 0
-    given_up: bool = False
-
-    @property
-    def witnessed(self) -> bool:
-        """Whether it can prove what it delivered."""
-        return hasattr(self.destination, "prepare")
-
-    @property
-    def quick(self) -> bool:
-        """Whether a look waits for it: Maildir, mbox and table."""
-        return self.destination is None or self.witnessed
-
-
-class KnownPlaces:
-    """
-    The Maildirs and mboxes that mail was brought to, one in each line of a file.
-
-    One of them that is missing is not made again: its file system is not mounted.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._places: set[str] = set()
-
-    def read(self) -> None:
-        """Read the file, if there is one."""
-        try:
-            text = self._file.read_bytes().decode("utf-8", "surrogateescape")
-        except FileNotFoundError:
-            return
-        self._places = set(text.splitlines())
-
-    def __contains__(self, path: Path) -> bool:
-        """Return whether a Maildir or an mbox has received mail."""
-        return str(path.absolute()) in self._places
-
-    def add(self, path: Path) -> None:
-        """Note that a Maildir or an mbox has received mail."""
-        self._places.add(str(path.absolute()))
-        text = "".join(f"{each}\n" for each in sorted(self._places))
-        write_whole(self._file, text.encode("utf-8", "surrogateescape"))
 
 
 class Watcher:
@@ -136,655 +60,6 @@ class Watcher:
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
         return waiting
-
-
-def make_destination(
-    settings: DestinationSettings,
-    account: AccountSettings,
-    config: Config,
-    *,
-    machine: str,
-    reactor: Any,
-    known: KnownPlaces,
-) -> Any:
-    """
-    Return the destination that settings describe, for mail of an account.
-
-    :param known: the places that have received mail.
-    :return: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
-    :raises UsageError: it cannot be used.
-    """
-    # Not at the top: most collectors use one kind.
-    if settings.kind == "maildir":
-        from ..destinations.maildir import Maildir
-
-        folder = settings.path_for(account)
-        return Maildir(
-            folder,
-            machine,
-            journal=str(config.database) or str(config.state.absolute()),
-            crlf=settings.crlf,
-            mode=settings.mode,
-            known=folder in known or not settings.create,
-        )
-    if settings.kind == "mbox":
-        from ..destinations.mbox import Mbox
-
-        path = settings.path_for(account)
-        return Mbox(
-            path,
-            lock_timeout=settings.lock_timeout,
-            mode=settings.mode,
-            create=settings.create,
-            known=path in known,
-        )
-    if settings.kind == "command":
-        from ..destinations.command import Command
-        from ..programs import safe_environment
-
-        return Command(
-            settings.command_for(account),
-            folder=config.folder,
-            environment=safe_environment(config.secret_variables),
-            timeout=settings.timeout,
-            reactor=reactor,
-        )
-    if settings.kind == "function":
-        from ..destinations.function import Function, find_function
-
-        call = settings.call
-        return Function(
-            find_function(call) if isinstance(call, str) else call,
-            timeout=settings.timeout,
-            reactor=reactor,
-        )
-    return None
-
-
-class Courier:
-    """
-    Delivers to the destinations of one name.
-
-    :param find: returns the target for an account; it may raise what its making raises.
-    :ivar seen: when the loop last made a round, by the reactor's clock.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        tools: Tools,
-        owner: Deliveries,
-        make: Callable[[AccountSettings], Target],
-    ) -> None:
-        self.name = name
-        self.seen = tools.reactor.seconds()
-        self._tools = tools
-        self._owner = owner
-        self._make = make
-        self._targets: dict[str, Target] = {}
-        # The ids of messages whose delivery a crash or an error interrupted: to be
-        # proven first.  ``None``: all that the journal has.
-        self._doubted: set[int] | None = None
-        self._tasks: set[Deferred[None]] = set()
-        self._underway: set[int] = set()
-        self._waiting: Deferred[None] | None = None
-        self._woken = False
-        self._stopping = False
-        # For a single run: the messages that were tried.
-        self._tried: set[int] | None = set() if owner.single else None
-
-    # -- targets
-
-    def target(self, account: AccountSettings) -> Target:
-        """
-        Return the destination of an account.
-
-        :raises UsageError: it cannot be used.
-        """
-        found = self._targets.get("") or self._targets.get(account.name)
-        if found is None:
-            found = self._make(account)
-            self._targets["" if found.shared else account.name] = found
-        return found
-
-    def forget_targets(self) -> None:
-        """Make the targets again when they are needed: their settings have changed."""
-        for target in self._targets.values():
-            _stop(target)
-        self._targets.clear()
-
-    # -- the loop
-
-    def wake(self) -> None:
-        """Look into the journal now."""
-        self._woken = True
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.callback(None)
-
-    async def run(self) -> None:
-        """Deliver what is due, until `stop`."""
-        while not self._stopping:
-            self.seen = self._tools.reactor.seconds()
-            self._woken = False
-            try:
-                await self._round()
-            except JournalError as error:
-                self._tools.trouble(error)
-            if not self._woken and not self._stopping:
-                await self._sleep(POLL)
-
-    async def _sleep(self, seconds: float) -> None:
-        waiting = self._waiting = Deferred()
-        call = self._tools.reactor.callLater(seconds, self.wake)
-        await waiting
-        if call.active():
-            call.cancel()
-
-    async def finish(self) -> None:
-        """Try what is due and was not tried in this single run, and wait for it."""
-        await self.idle()
-        while await self._round() or self._tasks:
-            await self.idle()
-
-    async def idle(self) -> None:
-        """Wait until nothing is being delivered."""
-        while self._tasks:
-            await gatherResults([ended(task) for task in self._tasks])
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self._stopping = True
-        for target in self._targets.values():
-            _stop(target)
-        self.wake()
-
-    def cut(self) -> None:
-        """End what is underway; it is repeated at the next start."""
-        for task in list(self._tasks):
-            task.cancel()
-
-    async def _round(self) -> int:
-        """Begin what is due; return how many deliveries that is."""
-        if self._doubted is None or self._doubted:
-            await self._recover()
-        now = self._tools.wall()
-        busy = [
-            (name, target)
-            for name, target in self._targets.items()
-            if target.busy or target.given_up or self._allowed(target, now) == 0
-        ]
-        if any(name == "" for name, _ in busy):
-            # It is the same for all accounts.
-            return 0
-        without = [
-            account
-            for name, _ in busy
-            if (account := self._owner.account_id(name)) is not None
-        ]
-        dues = await self._tools.journal.due_deliveries(
-            self.name,
-            GROUP + len(self._tried or ()),
-            without=without,
-            early=self._owner.early,
-        )
-        begun = 0
-        for target, group in self._grouped(dues):
-            allowed = self._allowed(target, now)
-            begin = group if allowed is None else group[:allowed]
-            if begin and not target.busy and not self._stopping:
-                begun += len(begin)
-                if self._tried is not None:
-                    self._tried.update(due.message.id for due in begin)
-                self._begin(target, begin, self._deliver)
-        return begun
-
-    def _allowed(self, target: Target, now: float) -> int | None:
-        """Return how many messages may be tried; ``None``: as many as there are."""
-        return None if self._tried is not None else target.health.allowed(now)
-
-    def _grouped(
-        self, dues: Iterable[DueDelivery]
-    ) -> Iterable[tuple[Target, list[DueDelivery]]]:
-        groups: dict[int, tuple[Target, list[DueDelivery]]] = {}
-        for due in dues:
-            number = due.message.id
-            if number in self._underway or number in (self._tried or ()):
-                continue
-            target = self._target_of(due)
-            if target is not None:
-                groups.setdefault(id(target), (target, []))[1].append(due)
-        return groups.values()
-
-    def _target_of(self, due: DueDelivery) -> Target | None:
-        settings = self._owner.settings(due.account)
-        if settings is None:
-            # It has left the configuration: its mail waits.
-            return None
-        try:
-            return self.target(settings)
-        except (POP3Error, OSError) as error:
-            self._owner.complain(self.name, str(error))
-            return None
-
-    def _begin(
-        self,
-        target: Target,
-        dues: list[DueDelivery],
-        work: Callable[[Target, list[DueDelivery]], Coroutine[Any, Any, None]],
-    ) -> None:
-        target.busy = True
-        ids = {due.message.id for due in dues}
-        self._underway |= ids
-        task = Deferred.fromCoroutine(work(target, dues))
-        self._tasks.add(task)
-
-        def done(result: object) -> None:
-            self._tasks.discard(task)
-            self._underway -= ids
-            target.busy = False
-            error = getattr(result, "value", None)
-            if error is not None:
-                self.doubt(ids)
-                self._owner.stuck(dues)
-                target.given_up = self._tried is not None
-                if not isinstance(error, CancelledError):
-                    self._tools.trouble(error)
-            elif not self._stopping:
-                # Otherwise the next round comes after a while.
-                self.wake()
-
-        task.addBoth(done)
-
-    def doubt(self, ids: Iterable[int]) -> None:
-        """Find out first what became of these messages: there was an error."""
-        if self._doubted is not None:
-            self._doubted.update(ids)
-
-    # -- delivering
-
-    async def _deliver(self, target: Target, dues: list[DueDelivery]) -> None:
-        try:
-            found = await self._tools.files(self._find, target, dues)
-        except (Later, OSError) as error:
-            # Nothing is lost: its file system is not mounted, say.
-            self.in_trouble(target, error, dues)
-            return
-        here = []
-        for due, path in zip(dues, found, strict=True):
-            if path is None:
-                await self._lost(due)
-            else:
-                here.append((due, path))
-        if not here:
-            return
-        if target.destination is None:
-            await self._into_table(target, here)
-        elif target.witnessed:
-            await self._with_witness(target, here)
-        else:
-            await self._one_by_one(target, here)
-
-    def _find(self, target: Target, dues: Sequence[DueDelivery]) -> list[Path | None]:
-        """Return the files of messages; in a thread."""
-        paths = []
-        for due in dues:
-            path = None
-            if due.message.spool:
-                path = self._tools.spool.find(due.message.spool)
-            elif due.delivery.witness is not None and hasattr(
-                target.destination, "find"
-            ):
-                path = target.destination.find(due.delivery.witness.path)
-            paths.append(path)
-        return paths
-
-    async def _lost(self, due: DueDelivery) -> None:
-        """Let a look fetch a message again, whose file is not there any more."""
-        log.error(
-            "{account}: the file of message {key} is not there; it is fetched again",
-            account=due.account,
-            key=due.message.key,
-        )
-        await self._tools.journal.lost([due.message.id])
-        self._owner.stuck([due])
-        await self._tools.journal.look_wanted([due.account])
-
-    def _mail(self, due: DueDelivery, path: Path, attempt: int) -> Mail:
-        """Return a message as a plain destination gets it; in a thread."""
-        mail = _mail(due, path, attempt)
-        try:
-            with mail.open() as file:
-                head = summary(file.read(HEAD))
-        except OSError:
-            # The destination will say so.
-            return mail
-        return attrs.evolve(mail, sender=head.sender, subject=head.subject)
-
-    async def _one_by_one(
-        self, target: Target, here: Sequence[tuple[DueDelivery, Path]]
-    ) -> None:
-        # The end of one is noted together with the beginning of the next.
-        notes: list[Deferred[None]] = []
-        try:
-            for due, path in here:
-                if self._stopping or target.given_up:
-                    break
-                if self._allowed(target, self._tools.wall()) == 0:
-                    break
-                rows = await self._tools.journal.delivering([due.delivery])
-                for row in rows:
-                    mail = await self._tools.files(self._mail, due, path, row.attempt)
-                    error = await self._attempt(target, mail)
-                    if error is None:
-                        self._took(target)
-                        note = Deferred.fromCoroutine(self._done([(due, row)]))
-                    else:
-                        note = Deferred.fromCoroutine(
-                            self._failed(target, due, row, error, path)
-                        )
-                    notes.append(note)
-        finally:
-            for note in notes:
-                await note
-
-    async def _attempt(self, target: Target, mail: Mail) -> Exception | None:
-        try:
-            answer = target.destination.deliver(mail)
-            if inspect.iscoroutine(answer):
-                answer = Deferred.fromCoroutine(answer)
-            if isinstance(answer, Deferred):
-                await answer
-        except CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - somebody else's code
-            return error
-        return None
-
-    async def _into_table(
-        self, target: Target, here: Sequence[tuple[DueDelivery, Path]]
-    ) -> None:
-        for due, path in here:
-            if self._stopping:
-                break
-            mail = await self._tools.files(self._mail, due, path, 1)
-            try:
-                content = await self._tools.files(mail.read)
-            except OSError as error:
-                self._owner.complain(self.name, str(error))
-                self._owner.stuck([due])
-                continue
-            envelope = {
-                "uid": due.message.uid,
-                "size": str(due.message.size),
-                "from": mail.sender,
-                "subject": mail.subject,
-            }
-            try:
-                settled = await self._tools.journal.deliver_to_inbox(
-                    due, content, envelope, self._owner.delete_wait(due)
-                )
-            except Never as error:
-                await self._failed(target, due, due.delivery, error, path)
-                continue
-            self._took(target)
-            await self._owner.settled(settled)
-
-    async def _with_witness(
-        self, target: Target, here: Sequence[tuple[DueDelivery, Path]]
-    ) -> None:
-        mails = [_mail(due, path, due.delivery.attempt + 1) for due, path in here]
-        dues = {due.message.key: due for due, _ in here}
-        try:
-            prepared = await self._tools.effects(target.destination.prepare, mails)
-        except (Later, OSError) as error:
-            self.in_trouble(target, error, list(dues.values()))
-            return
-        try:
-            await self._owner.note_place(target)
-            rows = await self._tools.journal.delivering(
-                [
-                    attrs.evolve(dues[mail.key].delivery, witness=witness)
-                    for mail, witness in zip(
-                        prepared.mails, prepared.witnesses, strict=True
-                    )
-                ]
-            )
-            by_id = {due.message.id: due for due in dues.values()}
-            await self.carry_out(
-                target, prepared, [(by_id[row.message_id], row) for row in rows]
-            )
-            for mail, refusal in prepared.refused:
-                await self._refused(target, dues[mail.key], mail, refusal)
-        finally:
-            await self._tools.effects(prepared.close)
-
-    async def carry_out(
-        self,
-        target: Target,
-        prepared: Prepared,
-        noted: Sequence[tuple[DueDelivery, DeliveryRow]],
-    ) -> None:
-        """
-        Deliver messages whose attempt was noted, and note the outcome.
-
-        :param noted: those of ``prepared`` that may be delivered, with their rows.
-        """
-        rows = {due.message.key: (due, row) for due, row in noted}
-        errors = await self._tools.effects(prepared.carry_out, set(rows))
-        done: list[tuple[DueDelivery, DeliveryRow]] = []
-        failed: list[tuple[DueDelivery, DeliveryRow, Exception, Path]] = []
-        for mail, error in zip(prepared.mails, errors, strict=True):
-            if mail.key not in rows:
-                continue
-            due, row = rows[mail.key]
-            if error is None or await self._proven(target, row, mail):
-                done.append((due, row))
-            else:
-                failed.append((due, row, error, mail.path))
-        if done:
-            self._took(target)
-            await self._done(done)
-        for due, row, error, path in failed:
-            await self._failed(target, due, row, error, path)
-
-    async def _proven(self, target: Target, row: DeliveryRow, mail: Mail) -> bool:
-        """Return whether a message was delivered although there was an error."""
-        try:
-            proof = await self._tools.effects(
-                target.destination.prove, row.witness, mail, age=0.0
-            )
-        except (Later, OSError):
-            return False
-        return bool(proof is Proof.DONE)
-
-    # -- outcomes
-
-    def _took(self, target: Target) -> None:
-        if target.health.troubles:
-            log.info("{name}: takes mail again", name=self.name)
-        target.health = target.health.after_success(self._tools.wall())
-        target.refused = 0
-
-    async def _done(self, noted: Sequence[tuple[DueDelivery, DeliveryRow]]) -> None:
-        settled = await self._tools.journal.delivered(
-            [row for _, row in noted],
-            {due.message.id: self._owner.delete_wait(due) for due, _ in noted},
-        )
-        await self._owner.settled(settled)
-
-    def in_trouble(
-        self, target: Target, error: Exception, dues: Sequence[DueDelivery]
-    ) -> None:
-        """Let the whole destination wait."""
-        wait = error.seconds if isinstance(error, Later) else None
-        if not target.health.troubles:
-            self._owner.complain(self.name, _words(error))
-        target.health = target.health.after_failure(
-            self._tools.wall(), self._tools.random(), wait
-        )
-        target.given_up = self._tried is not None
-        self._owner.stuck(dues)
-
-    async def _failed(
-        self,
-        target: Target,
-        due: DueDelivery,
-        row: DeliveryRow,
-        error: Exception,
-        path: Path,
-    ) -> None:
-        """Note that an attempt failed, and decide what becomes of the message."""
-        if isinstance(error, Never):
-            await self._set_aside(due, row, _words(error), path)
-            return
-        later = error if isinstance(error, Later) else None
-        counts = later is None or later.counts
-        if later is not None and later.whole_destination:
-            counts = False
-        now = self._tools.wall()
-        after = after_refused_delivery(
-            row,
-            target.health,
-            now=now,
-            random=self._tools.random(),
-            counts=counts,
-            retry_after=None if later is None else later.seconds,
-        )
-        target.refused += 1
-        if later is not None and later.whole_destination:
-            self.in_trouble(target, error, [due])
-        else:
-            log.error(
-                "{account}: {name} did not take message {key}: {error}",
-                account=due.account,
-                name=self.name,
-                key=due.message.key,
-                error=_words(error),
-            )
-            target.health = target.health.after_failure(
-                now, self._tools.random(), refused=True
-            )
-            if self._tried is not None and target.refused >= HOPELESS:
-                target.given_up = True
-            self._owner.stuck([due])
-        if after.set_aside:
-            await self._set_aside(due, row, _words(error), path)
-            return
-        settled = await self._tools.journal.delivery_failed(
-            [row],
-            _words(error),
-            wait=max(after.next_try - now, 0.0),
-            counts=after.refusals > row.refusals,
-        )
-        await self._owner.settled(settled)
-
-    async def _refused(
-        self, target: Target, due: DueDelivery, mail: Mail, error: Exception
-    ) -> None:
-        """Note that a message could not be prepared, as an attempt that failed."""
-        try:
-            (path,) = await self._tools.files(self._find, target, [due])
-        except (Later, OSError):
-            path = mail.path
-        if path is None:
-            # Its file went meanwhile.
-            await self._lost(due)
-            return
-        for row in await self._tools.journal.delivering([due.delivery]):
-            await self._failed(target, due, row, error, mail.path)
-
-    async def _set_aside(
-        self, due: DueDelivery, row: DeliveryRow, reason: str, path: Path
-    ) -> None:
-        log.error(
-            "{account}: message {key} is set aside, {name} refuses it: {reason}",
-            account=due.account,
-            name=self.name,
-            key=due.message.key,
-            reason=reason,
-        )
-        try:
-            copy = await self._tools.files(
-                self._tools.spool.set_aside, path, due.message.key
-            )
-        except OSError as error:
-            # Without a copy it must not be given up.
-            self._tools.trouble(error)
-            await self._tools.journal.delivery_failed(
-                [row], reason, wait=60.0, counts=False
-            )
-            return
-        settled = await self._tools.journal.delivery_set_aside(
-            [row], reason, copies={due.message.id: copy.name}
-        )
-        await self._owner.settled(settled)
-
-    # -- after a crash
-
-    async def _recover(self) -> None:
-        """Begin to find out what became of the deliveries that were interrupted."""
-        dues = await self._tools.journal.interrupted(self.name)
-        doubted, self._doubted = self._doubted, set()
-        now = self._tools.wall()
-        groups: dict[int, tuple[Target, list[DueDelivery]]] = {}
-        for due in dues:
-            number = due.message.id
-            if number in self._underway or self._owner.is_underway(number):
-                continue
-            if doubted is not None and number not in doubted:
-                continue
-            target = self._target_of(due)
-            if (
-                target is None
-                or target.busy
-                or target.given_up
-                or self._allowed(target, now) == 0
-            ):
-                self._doubted.add(number)
-            else:
-                groups.setdefault(id(target), (target, []))[1].append(due)
-        for target, group in groups.values():
-            self._begin(target, group, self._prove)
-
-    async def _prove(self, target: Target, dues: Sequence[DueDelivery]) -> None:
-        """Find out what became of interrupted deliveries, and note it."""
-        again: list[DeliveryRow] = []
-        done: list[tuple[DueDelivery, DeliveryRow]] = []
-        now = self._tools.wall()
-        for due in dues:
-            try:
-                proof = await self._proof(target, due, now)
-            except (Later, OSError) as error:
-                self.in_trouble(target, error, [due])
-                self.doubt([each.message.id for each in dues])
-                break
-            if proof is Proof.DONE:
-                done.append((due, due.delivery))
-            else:
-                again.append(due.delivery)
-        if done:
-            await self._done(done)
-        if again:
-            await self._owner.settled(
-                await self._tools.journal.delivery_failed(
-                    again, "interrupted", wait=0.0, counts=False
-                )
-            )
-
-    async def _proof(self, target: Target, due: DueDelivery, now: float) -> Proof:
-        row = due.delivery
-        if not target.witnessed or row.witness is None:
-            return Proof.UNKNOWN
-        (path,) = await self._tools.files(self._find, target, [due])
-        mail = None if path is None else _mail(due, path, row.attempt)
-        age = math.inf
-        if row.delivering_since is not None and self._tools.trusted():
-            age = max(now - row.delivering_since, 0.0)
-        proof: Proof = await self._tools.effects(
-            target.destination.prove, row.witness, mail, age=age
-        )
-        return proof
 
 
 class Deliveries:
@@ -831,6 +106,7 @@ class Deliveries:
         self,
         died: Callable[[BaseException], object],
         *,
+        waiting: Iterable[str] = (),
         single: bool = False,
         early: bool = False,
     ) -> None:
@@ -838,13 +114,15 @@ class Deliveries:
         Begin to deliver.
 
         :param died: is told the error of a loop that ended.
+        :param waiting: the destinations that mail waits for: those that are not in the
+            configuration any more are reported.
         :param single: whether each delivery is tried once at most, until `finish`.
         :param early: whether those are tried, too, that have to wait after a refusal.
         """
         self.single, self.early = single, early
         self._running = {}
         self._died = died
-        for name in {*self._config.destinations, *self._objects}:
+        for name in {*self._config.destinations, *self._objects, *waiting}:
             self._courier(name)
 
     def stop(self) -> None:
@@ -867,6 +145,11 @@ class Deliveries:
         for loop in list((self._running or {}).values()):
             await loop
         self._running = None
+
+    def close(self) -> None:
+        """End the threads."""
+        while self._couriers:
+            self._couriers.popitem()[1].close()
 
     async def finish(self) -> None:
         """Try each delivery that is due and was not tried yet in a single run."""
@@ -899,7 +182,7 @@ class Deliveries:
     def _courier(self, name: str) -> Courier:
         courier = self._couriers.get(name)
         if courier is None:
-            courier = Courier(name, self._tools, self, lambda a: self._make(name, a))
+            courier = Courier(name, self._tools, self, partial(self._make, name))
             self._couriers[name] = courier
         if self._running is not None and name not in self._running:
             loop = Deferred.fromCoroutine(courier.run()).addErrback(self._failed)
@@ -911,11 +194,16 @@ class Deliveries:
         assert failure.value is not None
         self._died(failure.value)
 
-    def _make(self, name: str, account: AccountSettings) -> Target:
+    def _make(self, name: str, account: AccountSettings, threads: Threads) -> Target:
         found = self._objects.get(name)
         if found is not None:
-            return Target(name, found, shared=True)
-        settings = self._config.destinations[name]
+            return Target(name, found, True, threads)
+        settings = self._config.destinations.get(name)
+        if settings is None:
+            raise UsageError(
+                f"there is no [destination.{name}] any more; define it again, "
+                "so that it can be delivered"
+            )
         destination = make_destination(
             settings,
             account,
@@ -925,7 +213,8 @@ class Deliveries:
             known=self._known,
         )
         texts = (str(settings.path or ""), *settings.command)
-        return Target(name, destination, shared=not any("{" in text for text in texts))
+        shared = not any("{" in text for text in texts)
+        return Target(name, destination, shared, threads)
 
     def targets(self, account: AccountSettings) -> list[Target]:
         """
@@ -971,6 +260,14 @@ class Deliveries:
         if path is not None and path not in self._known:
             await self._tools.files(self._known.add, path)
 
+    def doubt(self, target: Target, account: int) -> None:
+        """
+        Find out what became of messages that a look has begun to deliver.
+
+        After an error of the journal, their rows may be there nevertheless.
+        """
+        self._courier(target.name).doubt_account(account)
+
     def is_underway(self, message: int) -> bool:
         """Return whether a look is delivering a message itself."""
         return message in self._underway
@@ -1001,18 +298,26 @@ class Deliveries:
         for watcher in changed:
             watcher.changed()
 
-    def delete_wait(self, due: DueDelivery) -> float | None:
-        """Return after how many seconds a message may be deleted; ``None``: never."""
-        settings = self.settings(due.account)
-        if settings is None or due.message.reason:
+    def delete_waits(self, dues: Iterable[DueDelivery]) -> dict[int, float | None]:
+        """
+        Return after how many seconds messages may be deleted, by their ids.
+
+        ``None``: never.
+        """
+        by_account: dict[str, float | None] = {}
+        waits: dict[int, float | None] = {}
+        for due in dues:
+            name, number = due.account, due.message.id
+            if name not in by_account:
+                settings = self.settings(name)
+                rules = None if settings is None else Rules.of(settings)
+                by_account[name] = None if rules is None else rules.delete_after(0.0)
             # The reason is that it was short: it stays on the server.
-            return None
-        return Rules.of(settings).delete_after(0.0)
+            waits[number] = None if due.message.reason else by_account[name]
+        return waits
 
     async def settled(self, settled: Settled) -> None:
         """Pass on what the journal has noted, and remove files that are not needed."""
-        if settled.forgotten:
-            await self._tools.files(self._tools.spool.remove, settled.forgotten)
         changed = set()
         for message in settled.messages:
             watcher = self._watchers.get(message.account_id)
@@ -1021,6 +326,12 @@ class Deliveries:
                 changed.add(watcher)
             elif message.delete_after is not None:
                 self._wanted(message)
+        if settled.forgotten:
+            try:
+                await self._tools.files(self._tools.spool.remove, settled.forgotten)
+            except OSError as error:
+                # The next start removes them.
+                self._tools.trouble(error)
         for watcher in changed:
             watcher.changed()
 
@@ -1030,27 +341,4 @@ class Deliveries:
         now = self._tools.reactor.seconds()
         if last is None or last[0] != text or now - last[1] > 3600:
             self._complaints[name] = (text, now)
-            log.error("{name}: {text}; mail waits for it", name=name, text=text)
-
-
-def _mail(due: DueDelivery, path: Path, attempt: int) -> Mail:
-    message = due.message
-    return Mail(
-        key=message.key,
-        account=due.account,
-        uid=message.uid,
-        size=message.size,
-        path=path,
-        attempt=attempt,
-    )
-
-
-def _words(error: BaseException) -> str:
-    """Return the text of an error, in one line."""
-    return escape(str(error))[:500] or type(error).__name__
-
-
-def _stop(target: Target) -> None:
-    stop = getattr(target.destination, "stop", None)
-    if stop is not None:
-        stop()
+            log.error("{name}: mail waits: {text}", name=name, text=text)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
 import sqlalchemy as sa
 
 from .account_sql import as_names, inserted, one_of
+from .bulk import Bulk
 from .message_sql import rows_of, time_of, update_messages
 from .records import DeliveryRow, DeliveryState, DueDelivery, MessageRow, MessageState
 from .states import (
@@ -40,6 +42,7 @@ from .tables import (
 
 __all__ = [
     "Settled",
+    "awaited",
     "deliver_to_inbox",
     "delivered",
     "delivering",
@@ -47,6 +50,7 @@ __all__ = [
     "failed",
     "interrupted",
     "set_aside",
+    "take_over",
 ]
 
 
@@ -55,14 +59,11 @@ class Settled:
     """
     What an operation on deliveries has done.
 
-    :ivar deliveries: those that were changed, as they are now.  One that is missing was
-        attempted by another process meanwhile, or dropped.
     :ivar messages: those that are final since this operation (DELIVERED or SET_ASIDE),
         as they are now.
     :ivar forgotten: the names of spool files that are not needed any more.
     """
 
-    deliveries: tuple[DeliveryRow, ...] = ()
     messages: tuple[MessageRow, ...] = ()
     forgotten: tuple[str, ...] = ()
 
@@ -110,9 +111,44 @@ def due_deliveries(
         query = query.where(delivery.c.next_try <= now())
     if account_id is not None:
         query = query.where(message.c.account_id == account_id)
+    parameter = {}
     if without:
-        query = query.where(message.c.account_id.not_in(without))
-    return [_due(row) for row in connection.execute(query)]
+        one = one_of(connection.dialect.name, message.c.account_id)
+        query = query.where(sa.not_(one))
+        parameter = as_names(connection, without)
+    return [_due(row) for row in connection.execute(query, parameter)]
+
+
+def awaited(connection: sa.Connection, me: str) -> list[str]:
+    """Return the destinations that mail of a machine waits for."""
+    mine = sa.select(delivery.c.destination).where(delivery.c.machine == me)
+    # Each has an index of its own.
+    begun = mine.where(delivery.c.state == fixed(DeliveryState.DELIVERING))
+    waiting = mine.where(delivery.c.state == fixed(DeliveryState.WAITING))
+    return [name for (name,) in connection.execute(waiting.union(begun))]
+
+
+def take_over(connection: sa.Connection, me: str) -> None:
+    """
+    Let a machine deliver what the others have retrieved: it has their files.
+
+    Names of machines change, in containers at each start.
+    """
+    for state in _OPEN:
+        connection.execute(
+            sa.update(delivery)
+            .where(delivery.c.state == fixed(state), delivery.c.machine != me)
+            .values(machine=me)
+        )
+    connection.execute(
+        sa.update(message).where(_KEPT, message.c.machine != me).values(machine=me)
+    )
+
+
+_KEPT = sa.or_(
+    message.c.state == fixed(MessageState.RETRIEVED),
+    message.c.spool != sa.literal_column("''"),
+)
 
 
 def interrupted(
@@ -175,14 +211,15 @@ def _write(
         }
         for row in rows
     ]
-    if values:
-        connection.execute(_WRITE, values)
+    _WRITE_ALL.execute(connection, values)
 
 
 _WRITE = sa.update(delivery).where(
     delivery.c.message_id == sa.bindparam("number"),
     delivery.c.destination == sa.bindparam("target"),
 )
+
+_WRITE_ALL = Bulk(_WRITE, delivery.c.keys()[2:])
 
 
 def delivering(
@@ -213,8 +250,8 @@ def delivered(
     """Note that deliveries have succeeded."""
     if not rows:
         return Settled()
-    connection.execute(
-        _DELIVERED,
+    _DELIVERED.execute(
+        connection,
         [
             {
                 "number": row.message_id,
@@ -224,17 +261,18 @@ def delivered(
             for row in rows
         ],
     )
-    state = DeliveryState.DELIVERED
-    done = [attrs.evolve(row, state=state, reason="") for row in rows]
-    return _settle(connection, done, delete_waits)
+    return _settle(connection, {row.message_id for row in rows}, delete_waits)
 
 
 # All but those of older attempts, without reading them first: every message is
 # delivered, and few deliveries fail.
-_DELIVERED = _WRITE.where(
-    delivery.c.attempt == sa.bindparam("begun", type_=sa.BigInteger),
-    delivery.c.state.in_([fixed(state) for state in _OPEN]),
-).values(state=fixed(DeliveryState.DELIVERED), reason="")
+_DELIVERED = Bulk(
+    _WRITE.where(
+        delivery.c.attempt == sa.bindparam("begun", type_=sa.BigInteger),
+        delivery.c.state.in_([fixed(state) for state in _OPEN]),
+    ).values(state=fixed(DeliveryState.DELIVERED), reason=sa.literal_column("''")),
+    (),
+)
 
 
 def failed(
@@ -243,7 +281,7 @@ def failed(
     reason: str,
     wait: float,
     counts: bool,
-) -> Settled:
+) -> list[DeliveryRow]:
     """Note that attempts failed, and when they are repeated."""
     time = time_of(connection)
     # The witness stays: it may name the only file that holds the message.
@@ -259,7 +297,7 @@ def failed(
         for _, there in _current(connection, rows)
     ]
     _write(connection, waiting, wait)
-    return Settled(tuple(waiting))
+    return waiting
 
 
 def set_aside(
@@ -284,7 +322,7 @@ def set_aside(
         [{"number": number, "spool": name} for number, name in copied.items()],
     )
     _write(connection, given_up)
-    settled = _settle(connection, given_up, {})
+    settled = _settle(connection, {row.message_id for row in given_up}, {})
     # Another delivery of the message may use the first file; the next start removes it.
     forgotten = [
         messages[row.id].spool
@@ -296,75 +334,126 @@ def set_aside(
 
 def _settle(
     connection: sa.Connection,
-    rows: Sequence[DeliveryRow],
+    ids: Collection[int],
     delete_waits: Mapping[int, float | None],
 ) -> Settled:
-    """
-    Change the messages that are final with deliveries.
-
-    :param rows: as they were written; those of older attempts were not.
-    """
+    """Change the messages whose deliveries are final now."""
     states: dict[int, list[DeliveryState]] = {}
     reasons: dict[int, str] = {}
-    there: set[tuple[int, str, DeliveryState, int]] = set()
-    for number, destination, text, attempt, reason in connection.execute(
-        sa.select(
-            delivery.c.message_id,
-            delivery.c.destination,
-            delivery.c.state,
-            delivery.c.attempt,
-            delivery.c.reason,
-        ).where(one_of(connection.dialect.name, delivery.c.message_id)),
-        as_names(connection, {row.message_id for row in rows}),
+    for number, text, reason in connection.execute(
+        _states(connection.dialect.name), as_names(connection, ids)
     ).all():
-        reached = DeliveryState(text)
-        there.add((number, destination, reached, attempt))
+        reached = _DELIVERY_STATES[text]
         states.setdefault(number, []).append(reached)
         if reached is DeliveryState.SET_ASIDE:
             reasons.setdefault(number, reason)
-    written = tuple(
-        row
-        for row in rows
-        if (row.message_id, row.destination, row.state, row.attempt) in there
-    )
-    ids = {row.message_id for row in written}
-    time = time_of(connection)
-    final = []
-    forgotten = []
-    for number, row in rows_of(connection, ids).items():
-        event = outcome_of(states[number])
-        # One whose file was lost is retrieved again.
-        if event is None or row.state is not MessageState.RETRIEVED:
-            continue
-        state = message_after(row.state, event)
+    delivered: list[int] = []
+    given_up: list[int] = []
+    for number, reached_states in states.items():
+        event = outcome_of(reached_states)
         if event is MessageEvent.DELIVERED:
-            wait = delete_waits.get(number)
-            forgotten += [row.spool] if row.spool else []
-            row = attrs.evolve(
-                row,
-                state=state,
-                delivered_at=time,
-                delete_after=None if wait is None else time + wait,
-                spool="",
-            )
-        else:
-            row = attrs.evolve(row, state=state, reason=reasons[number])
-        final.append(row)
+            delivered.append(number)
+        elif event is not None:
+            given_up.append(number)
+    final = _set_aside(connection, given_up, reasons)
+    done, forgotten = _all_delivered(connection, delivered, delete_waits)
+    return Settled((*final, *done), forgotten)
+
+
+@lru_cache
+def _states(dialect: str) -> sa.Select[Any]:
+    return sa.select(delivery.c.message_id, delivery.c.state, delivery.c.reason).where(
+        one_of(dialect, delivery.c.message_id)
+    )
+
+
+_DELIVERY_STATES = {state.value: state for state in DeliveryState}
+
+
+def _set_aside(
+    connection: sa.Connection, ids: Collection[int], reasons: Mapping[int, str]
+) -> list[MessageRow]:
+    """Note that messages were given up by a destination; return their rows."""
+    if not ids:
+        return []
+    final = [
+        attrs.evolve(
+            row,
+            state=message_after(row.state, MessageEvent.GIVEN_UP),
+            reason=reasons[number],
+        )
+        for number, row in rows_of(connection, ids).items()
+        # One whose file was lost is retrieved again.
+        if row.state is MessageState.RETRIEVED
+    ]
     update_messages(
         connection,
         [
-            {
-                "number": row.id,
-                "state": row.state.value,
-                "reason": row.reason,
-                "delivered_at": row.delivered_at,
-                "delete_after": row.delete_after,
-                "spool": row.spool,
-            }
+            {"number": row.id, "state": row.state.value, "reason": row.reason}
             for row in final
         ],
     )
-    return Settled(written, tuple(final), tuple(forgotten))
+    return final
+
+
+def _all_delivered(
+    connection: sa.Connection,
+    ids: Collection[int],
+    delete_waits: Mapping[int, float | None],
+) -> tuple[list[MessageRow], tuple[str, ...]]:
+    """Note that messages were delivered; return their rows, and their spool files."""
+    if not ids:
+        return [], ()
+    rows = connection.execute(
+        _retrieved(connection.dialect.name), as_names(connection, ids)
+    ).all()
+    spools: dict[int, str] = {row.id: row.spool for row in rows}
+    time = time_of(connection)
+    waits: dict[float | None, list[int]] = {}
+    for number in spools:
+        waits.setdefault(delete_waits.get(number), []).append(number)
+    final: list[MessageRow] = []
+    for wait, numbers in waits.items():
+        changed = connection.execute(
+            _all_done(connection.dialect.name),
+            {
+                "time": time,
+                "then": None if wait is None else time + wait,
+                **as_names(connection, numbers),
+            },
+        )
+        final += [message_row(row) for row in changed.all()]
+    return final, tuple(name for name in spools.values() if name)
+
+
+@lru_cache
+def _retrieved(dialect: str) -> sa.Select[Any]:
+    # One whose file was lost is retrieved again.
+    return (
+        sa.select(message.c.id, message.c.spool)
+        .where(
+            one_of(dialect, message.c.id),
+            message.c.state == fixed(MessageState.RETRIEVED),
+        )
+        .with_for_update()
+    )
+
+
+@lru_cache
+def _all_done(dialect: str) -> sa.UpdateBase:
+    after = message_after(MessageState.RETRIEVED, MessageEvent.DELIVERED)
+    return (
+        sa.update(message)
+        .where(one_of(dialect, message.c.id))
+        .values(
+            state=fixed(after),
+            delivered_at=sa.bindparam("time", type_=sa.Double),
+            delete_after=sa.bindparam("then", type_=sa.Double),
+            spool=sa.literal_column("''"),
+            changed_at=now(),
+        )
+        .returning(*MESSAGE)
+    )
 
 
 def deliver_to_inbox(
@@ -398,4 +487,4 @@ def deliver_to_inbox(
         reason="",
     )
     _write(connection, [done])
-    return _settle(connection, [done], {due.message.id: delete_wait})
+    return _settle(connection, [done.message_id], {due.message.id: delete_wait})

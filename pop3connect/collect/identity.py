@@ -108,7 +108,7 @@ class Remembered:
 
     :ivar uid: its unique-id in `Inventory.uids` when it was listed last; ``""`` if it
         was not there.
-    :ivar size: its size in LIST.
+    :ivar size: its size in LIST; 0: it must be read to be recognised.
     :ivar header_hash: `Content.header`; ``""`` if it was never read.  Such a message is
         recognised by its unique-id only.
     :ivar body_hash: `Content.body`; ``""`` if it was never read.
@@ -345,6 +345,9 @@ class _Comparison(Generic[RowT]):
         """Number -> index of the row."""
 
         self._taken = bytearray(len(basis.rows))
+        self._unsized: set[str] = set()
+        """Headers of rows whose size is not known, or was never told."""
+
         self._otherwise: dict[int, int] = {}
         """Number -> index of a row for a message that would be new without it."""
 
@@ -464,6 +467,10 @@ class _Comparison(Generic[RowT]):
                 if same:
                     self._match(number, index)
                     return True
+            if not content.body and any(rows[index].header_hash for index in indices):
+                # TOP may lie, or have other fields than RETR.
+                self._ask_body(number)
+                return True
         for index in likely:
             if not rows[index].header_hash:
                 # It may be one that was listed without its unique-id meanwhile.
@@ -512,6 +519,8 @@ class _Comparison(Generic[RowT]):
                 elif row.header_hash:
                     sizes.add(row.size)
                     alive.add(row.header_hash, row.size, index)
+                    if not row.size:
+                        self._unsized.add(row.header_hash)
                 elif not row.uid:
                     unreadable.setdefault(row.size, []).append(index)
             yield
@@ -575,7 +584,7 @@ class _Comparison(Generic[RowT]):
                 numbers = [number for number in numbers if number not in kept]
                 numbers = self._pair(numbers, gone.of(group), by_header=False) + kept
                 for number in numbers:
-                    if self._may_differ(number, moved):
+                    if self._may_differ(number, moved) or group[0] in self._unsized:
                         left.setdefault(group[0], []).append(number)
                     else:
                         self._add_new(number)

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
-from ..destinations.base import Never
 from . import account_sql, delivery_sql, message_sql
 from .database import (
     DamagedError,
@@ -55,9 +54,6 @@ T = TypeVar("T")
 
 SLICE = 5000
 """Rows that are read in one go: other readers wait for about 30 ms."""
-
-INBOX_LIMIT = 100_000_000
-"""Bytes of a message that are written to the table ``inbox``, as one value."""
 
 
 class Journal:
@@ -121,8 +117,9 @@ class Journal:
             and each Deferred has its result when it is returned (command line, tests).
         :param machine: the name of this machine.
         :param exclusive: the caller holds the lock of the state folder.  So a file that
-            does not exist is made, its tables are brought up to date, and leases in it
-            are void: they belong to processes that have ended.
+            does not exist is made, its tables are brought up to date, leases in it are
+            void: they belong to processes that have ended; and what a machine of
+            another name has retrieved is delivered by this one.
         :param wall: the time in seconds since 1970, for SQLite.
         :param hook: called in the writer's thread with ``"before NAME"`` and ``"after
             NAME"`` around each commit, for each method ``NAME`` in it; for crash tests.
@@ -135,7 +132,7 @@ class Journal:
 
         def prepare() -> tuple[Database, Callable[[], float]]:
             found = Database(database, exclusive=exclusive, wall=wall)
-            return found, _prepare(found, exclusive, wall)
+            return found, _prepare(found, exclusive, wall, machine)
 
         def opened(found: tuple[Database, Callable[[], float]]) -> Journal:
             return cls(found[0], reactor, machine, found[1], hook)
@@ -357,19 +354,16 @@ class Journal:
         row: MessageRow,
         reason: str,
         result: NextRetrieval,
-        *,
-        body_hash: str | None = None,
     ) -> Deferred[MessageRow]:
         """
         Note that a known message could not be retrieved.
 
         :param result: of `schedule.after_failed_retrieval`; it may say that the message
             is to be set aside.
-        :param body_hash: of what was retrieved, if it was too short.
         """
         return self._write(
             "suspect",
-            lambda c: message_sql.suspect(c, account, row, reason, result, body_hash),
+            lambda c: message_sql.suspect(c, account, row, reason, result),
         )
 
     def skipped(
@@ -408,6 +402,12 @@ class Journal:
         was not RETRIEVED stays as it is.
         """
         return self._write("lost", lambda c: message_sql.lost(c, ids))
+
+    def superseded(self, account: AccountRow, ids: Collection[int]) -> Deferred[None]:
+        """Forget suspects of which nothing was read: their messages have other rows."""
+        return self._write(
+            "superseded", lambda c: message_sql.superseded(c, account, ids)
+        )
 
     def delete_times(
         self, account: AccountRow, times: Mapping[int, float | None]
@@ -497,6 +497,10 @@ class Journal:
             lambda c: delivery_sql.interrupted(c, self._machine, destination),
         )
 
+    def awaited(self) -> Deferred[list[str]]:
+        """Return the destinations that mail of this machine waits for."""
+        return self._read("awaited", lambda c: delivery_sql.awaited(c, self._machine))
+
     def delivering(self, rows: Sequence[DeliveryRow]) -> Deferred[list[DeliveryRow]]:
         """
         Note, before the effect, that deliveries are attempted: the next attempt begins.
@@ -531,12 +535,14 @@ class Journal:
         *,
         wait: float,
         counts: bool,
-    ) -> Deferred[Settled]:
+    ) -> Deferred[list[DeliveryRow]]:
         """
         Note that attempts failed.
 
         :param wait: seconds until they are repeated.
         :param counts: whether it counts against the message.
+        :return: as they are now.  One that is missing was attempted by another process
+            meanwhile, or dropped.
         """
         return self._write(
             "delivery_failed",
@@ -567,8 +573,6 @@ class Journal:
         content: bytes,
         envelope: Mapping[str, str],
         delete_wait: float | None,
-        *,
-        max_size: int = INBOX_LIMIT,
     ) -> Deferred[Settled]:
         """
         Deliver a message into the table ``inbox``, in one transaction with its row.
@@ -576,12 +580,7 @@ class Journal:
         `delivering` is not needed before.
 
         :param delete_wait: see `delivered`.
-        :raises Never: the message has more than ``max_size`` bytes.
         """
-        if len(content) > max_size:
-            return fail(
-                Never(f"it has {len(content)} bytes; the table takes up to {max_size}")
-            )
         return self._write(
             "deliver_to_inbox",
             lambda c: delivery_sql.deliver_to_inbox(
@@ -649,7 +648,8 @@ class Journal:
 
     def reset(self, name: str) -> Deferred[bool]:
         """
-        Forget all messages of an account but those whose deliveries wait.
+        Forget all messages of an account but those whose deliveries wait, and those
+        that were set aside with a copy.
 
         The next look is like the first.  A look in progress loses its lease.
         """
@@ -700,7 +700,7 @@ class Journal:
 
 
 def _prepare(
-    database: Database, exclusive: bool, wall: Callable[[], float]
+    database: Database, exclusive: bool, wall: Callable[[], float], machine: str
 ) -> Callable[[], float]:
     """Set right what an ended process left, and return the clock of the database."""
     with database.errors(), database.connect() as connection:
@@ -709,6 +709,7 @@ def _prepare(
                 with connection.begin():
                     account_sql.void_leases(connection)
                     account_sql.set_back(connection)
+                    delivery_sql.take_over(connection, machine)
             return wall
         then = message_sql.time_of(connection) - time.monotonic()
         return lambda: then + time.monotonic()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -143,8 +144,10 @@ class FolderLock:
                     f"{folder} is in use by {_holder(descriptor)}",
                     remedy=Remedy("stop it first, or choose another state folder"),
                 )
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):
+                # For people; a full disk is reported by what needs it.
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise

@@ -9,7 +9,14 @@ session is in `session`.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 import attrs
@@ -27,7 +34,7 @@ from ..errors import (
 from ..handle import Handle
 from ..results import Stat
 from ..waits import classify
-from .delivery import Deliveries, Target, Watcher
+from .delivery import Deliveries, Watcher
 from .inventory import (
     Inventory,
     ListingRefusedError,
@@ -42,6 +49,7 @@ from .rules import Rules
 from .schedule import after_failure, after_look, suspect_due
 from .session import Session
 from .settings import AccountSettings
+from .targets import Target
 from .tools import Tools, sleep
 from .wording import words
 
@@ -132,9 +140,14 @@ class Look:
         # The keys of suspects that this look does not try.
         self.resting: set[str] = set()
         self.suspects = False
+        # How many messages could not be read to say whether they are new.
+        self.unread = 0
+        # Whether messages are due to be deleted that its last session did not prove.
+        self.unproven = False
         self._expected = self._received = 0
         self.last_retrieved: float | None = None
-        self._login_delay: int | None = None
+        # Seconds that the server wants between sessions.
+        self.login_delay = 0
         self.targets: list[Target] = []
         self.watcher = Watcher()
 
@@ -221,12 +234,17 @@ class Look:
                 self.check()
                 broken += 1
                 last = error.error
-                if self._login_delay or self.winding_down or self.dry_run:
+                if self.login_delay or self.winding_down or self.dry_run:
                     break
-        if last is not None and broken == SESSIONS:
+        if broken == SESSIONS or self.unproven:
             # Delete at least what is due.
-            await self._session(fetch=False)
-            last = None
+            try:
+                await self._session(fetch=False)
+                last = None
+            except BrokenError as error:
+                self.check()
+                if last is not None:
+                    last = error.error
         if last is not None:
             raise last
         if self.suspects and not self.dry_run:
@@ -234,7 +252,7 @@ class Look:
             bad = await self.journal.messages(
                 self.account, {MessageState.SUSPECT, MessageState.SET_ASIDE}
             )
-            self.outcome.bad = sum(
+            self.outcome.bad = self.unread + sum(
                 row.missing_since is None and self._is_chosen(row) for row in bad
             )
 
@@ -244,31 +262,14 @@ class Look:
 
     async def _try_suspects(self) -> None:
         """Try those messages alone that ended a session, or could not be retrieved."""
-        memory, now = self.memory, self.journal.now()
-        most = ALONE
-        if self._login_delay:
-            # The server does not want another session so soon.
-            most = 0
-        if not most or not self.may_retrieve():
+        if self.login_delay or not self.may_retrieve():
+            # The server does not want another session so soon; see `in_turn`.
             return
         rows = await self.journal.messages(self.account, {MessageState.SUSPECT})
-        due = [
-            row
-            for row in rows
-            if suspect_due(row, now)
-            and row.missing_since is None
-            and self._is_chosen(row)
-            and row.key not in self.resting
-        ]
-        # A single run remembers no turns, and the same few may fail each time.
-        due.sort(
-            key=lambda row: (memory.turns.get(row.id, -math.inf), self.tools.random())
-        )
-        memory.turns = {r.id: memory.turns[r.id] for r in rows if r.id in memory.turns}
-        for row in due[:most]:
+        for row in self.in_turn([row for row in rows if row.missing_since is None]):
             if self.winding_down or self.outcome.new >= self.limit:
                 return
-            memory.turns[row.id] = now
+            self.memory.turns[row.id] = self.journal.now()
             try:
                 await self._session(alone=row)
             except BrokenError:
@@ -278,6 +279,31 @@ class Look:
                 # The others have arrived: this is not a failure of the look.
                 self.outcome.error = self.outcome.error or error
                 return
+
+    def in_turn(self, suspects: Sequence[MessageRow]) -> list[MessageRow]:
+        """
+        Return the suspects that this look tries: each in a session of its own, or, if
+        the server wants a pause between sessions, one at the end of the only one.
+
+        :param suspects: all that are listed.
+        """
+        turns, now = self.memory.turns, self.journal.now()
+        # Deletions are repeated at the next looks if a suspect ends the only session.
+        pause = 3 * self.login_delay
+        due = [
+            row
+            for row in suspects
+            if suspect_due(row, now)
+            and not now - pause < turns.get(row.id, -math.inf) <= now
+            and self._is_chosen(row)
+            and row.key not in self.resting
+        ]
+        # A single run remembers no turns, and the same few may fail each time.
+        due.sort(key=lambda row: (turns.get(row.id, -math.inf), self.tools.random()))
+        listed = {row.id for row in suspects}
+        for number in [number for number in turns if number not in listed]:
+            del turns[number]
+        return due[: 1 if self.login_delay else ALONE]
 
     def check(self) -> None:
         """Raise the error that ended the look."""
@@ -344,17 +370,23 @@ class Look:
             self._connecting = None
         self._handle = handle
         self.memory.login_at = self.tools.reactor.seconds()
-        delay = self._login_delay = handle.capabilities.login_delay
-        self.facts["login_delay"] = float(delay or 0)
+        self._note_offer(handle)
+        return handle
+
+    def _note_offer(self, handle: Handle) -> None:
+        self.login_delay = handle.capabilities.login_delay or 0
+        self.memory.login_delay = self.login_delay
+        self.facts["login_delay"] = float(self.login_delay)
         expire = handle.capabilities.expire
         if expire is not None:
             self.facts["expire_days"] = float(expire)
-        return handle
 
     async def _in_session(
         self, handle: Handle, fetch: bool, backwards: bool, alone: MessageRow | None
     ) -> None:
         inventory = await self._inventory(handle)
+        # The server's reply to CAPA after the login has come before its listings.
+        self._note_offer(handle)
         self.outcome.listed = len(inventory.sizes)
         for trouble in inventory.troubles:
             self.tell(trouble, trouble)
@@ -479,6 +511,8 @@ class Look:
             self.outcome.quit = error
             if marked or isinstance(error, CommandError):
                 self.outcome.error = self.outcome.error or error
+            else:
+                self.tell("quit", f"{words(error)}; nothing was to be deleted", error)
             self.outcome.looked = True
             return
         self.outcome.unconfirmed = before
@@ -505,13 +539,23 @@ class Look:
 
     # -- small things
 
-    def tell(self, topic: str, text: str) -> None:
-        """Log a warning once for each account."""
-        if topic not in self.memory.told:
-            self.memory.told.add(topic)
-            log.warn(
-                "{account}: {text}", account=self.account.name, text=text, topic=topic
-            )
+    def tell(self, topic: str, text: str, problem: POP3Error | None = None) -> None:
+        """
+        Log a warning once for each account.
+
+        :param problem: the error that it is about, if the outcome has it.
+        """
+        if topic in self.memory.told:
+            return
+        self.memory.told.add(topic)
+        more = {} if problem is None else {"problem": problem}
+        log.warn(
+            "{account}: {text}",
+            account=self.account.name,
+            text=text,
+            topic=topic,
+            **more,
+        )
 
     def expect(self, octets: int) -> None:
         """Take note of the bytes that are still to come, as far as that is known."""
@@ -602,18 +646,13 @@ def _class_of(failure: BaseException | None, state: AccountState | None) -> str:
 
 def _log_outcome(outcome: Outcome) -> None:
     level = log.info if outcome.error is None else log.error
-    level(
-        "{account}: {listed} listed, {new} new, {delivered} delivered, {waiting} "
-        "waiting, {bad} bad, {skipped} skipped, {deleted} deleted, {seconds:.1f} s"
-        "{error}",
-        account=outcome.account,
-        listed=outcome.listed,
-        new=outcome.new,
-        delivered=outcome.delivered,
-        waiting=outcome.waiting,
-        bad=outcome.bad,
-        skipped=outcome.skipped,
-        deleted=outcome.deleted,
-        seconds=outcome.seconds,
-        error="" if outcome.error is None else f": {words(outcome.error)}",
+    # The line is made here: the logger takes as long for these fields as SQLite for a
+    # commit.
+    line = (
+        f"{outcome.account}: {outcome.listed} listed, {outcome.new} new, "
+        f"{outcome.delivered} delivered, {outcome.waiting} waiting, {outcome.bad} bad, "
+        f"{outcome.skipped} skipped, {outcome.deleted} deleted, {outcome.seconds:.1f} s"
     )
+    if outcome.error is not None:
+        line += f": {words(outcome.error)}"
+    level("{line}", line=line, account=outcome.account, outcome=outcome)

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .account_sql import as_names, check_fence, one_of
+from .bulk import Bulk
 from .database import JournalError
 from .records import (
     LOST,
@@ -58,6 +59,7 @@ __all__ = [
     "set_column",
     "skipped",
     "spool_files",
+    "superseded",
     "suspect",
     "time_of",
     "undeleted",
@@ -184,8 +186,15 @@ def _has_work() -> sa.Select[tuple[bool]]:
         mine.where(
             _OPEN,
             sa.or_(
-                message.c.state == fixed(MessageState.SUSPECT),
-                message.c.machine != sa.bindparam("me", type_=sa.Text),
+                # One that is missing is still missing.
+                sa.and_(
+                    message.c.state == fixed(MessageState.SUSPECT),
+                    message.c.missing_since.is_(None),
+                ),
+                sa.and_(
+                    message.c.state == fixed(MessageState.RETRIEVED),
+                    message.c.machine != sa.bindparam("me", type_=sa.Text),
+                ),
             ),
         ),
         mine.where(
@@ -270,9 +279,7 @@ def add(
         return []
     time = time_of(connection)
     try:
-        connection.execute(
-            sa.insert(message), [_new(owner, me, each, time) for each in new]
-        )
+        _INSERT.execute(connection, [_new(owner, me, each, time) for each in new])
     except sa.exc.IntegrityError as error:
         raise JournalError(
             f"a message of the account {owner.name} is in the journal already"
@@ -281,20 +288,26 @@ def add(
         _added(connection.dialect.name),
         {"owner": owner.id, **as_names(connection, [each.key for each in new])},
     )
-    rows = {row.key: message_row(row) for row in added.all()}
-    deliveries = [
-        _new_delivery(rows[each.key].id, me, each_delivery, time)
-        for each in new
-        for each_delivery in each.deliveries
-    ]
-    if deliveries:
-        connection.execute(sa.insert(delivery), deliveries)
+    rows = {row[0]: message_row(row[1:]) for row in added.all()}
+    _INSERT_DELIVERY.execute(
+        connection,
+        [
+            _new_delivery(rows[each.key].id, me, each_delivery, time)
+            for each in new
+            for each_delivery in each.deliveries
+        ],
+    )
     return [rows[each.key] for each in new]
+
+
+_INSERT = Bulk(sa.insert(message).inline(), message.c.keys()[1:])
+
+_INSERT_DELIVERY = Bulk(sa.insert(delivery).inline(), delivery.c.keys())
 
 
 @lru_cache
 def _added(dialect: str) -> sa.Select[Any]:
-    return sa.select(*MESSAGE).where(
+    return sa.select(message.c.key, *MESSAGE).where(
         message.c.account_id == sa.bindparam("owner", type_=sa.BigInteger),
         one_of(dialect, message.c.key),
     )
@@ -315,8 +328,12 @@ def _new(owner: AccountRow, me: str, new: NewMessage, time: float) -> dict[str, 
         "reason": new.reason,
         "failures": 0,
         "first_failed": time if failed else None,
+        "delete_after": None,
+        "delivered_at": None,
+        "deleted_at": None,
         "delete_tries": 0,
         "first_seen": time,
+        "missing_since": None,
         "missing_looks": 0,
         "spool": "" if new.spool is None else new.spool.name,
         "machine": me,
@@ -334,6 +351,7 @@ def _new_delivery(
         "state": new.state.value,
         "attempt": new.attempt,
         "refusals": 0,
+        "refused_at": None,
         "wait": 0.0,
         "next_try": time,
         "machine": me,
@@ -355,7 +373,7 @@ def retrieved(
     before = _one(connection, owner, row)
     time = time_of(connection)
     values = _new(owner, me, new, time)
-    for column in ("account_id", "key", "delete_tries", "first_seen", "missing_looks"):
+    for column in _STAYS:
         del values[column]
     if new.content is None:
         for column in ("header_hash", "body_hash", "identified"):
@@ -397,6 +415,20 @@ def retrieved(
     return _one(connection, owner, row)
 
 
+_STAYS = (
+    "account_id",
+    "key",
+    "delete_after",
+    "delivered_at",
+    "deleted_at",
+    "delete_tries",
+    "first_seen",
+    "missing_since",
+    "missing_looks",
+)
+"""What a message that was known before keeps."""
+
+
 def _one(connection: sa.Connection, owner: AccountRow, row: MessageRow) -> MessageRow:
     found = rows_of(connection, [row.id], owner).get(row.id)
     if found is None:
@@ -410,7 +442,6 @@ def suspect(
     row: MessageRow,
     reason: str,
     result: NextRetrieval,
-    body_hash: str | None,
 ) -> MessageRow:
     """Note that a known message could not be retrieved."""
     check_fence(connection, owner)
@@ -428,7 +459,6 @@ def suspect(
                 "reason": reason,
                 "failures": result.failures,
                 "first_failed": result.first_failed,
-                "body_hash": before.body_hash if body_hash is None else body_hash,
             }
         ],
     )
@@ -577,6 +607,22 @@ def listed(
         .returning(message.c.id)
     )
     return sorted(number for (number,) in rows)
+
+
+def superseded(
+    connection: sa.Connection, owner: AccountRow, ids: Collection[int]
+) -> None:
+    """Forget suspects of which nothing was read."""
+    check_fence(connection, owner)
+    for chunk in chunks(ids):
+        connection.execute(
+            sa.delete(message).where(
+                message.c.account_id == owner.id,
+                message.c.id.in_(chunk),
+                message.c.state == MessageState.SUSPECT.value,
+                message.c.header_hash == "",
+            )
+        )
 
 
 def delete_confirmed(

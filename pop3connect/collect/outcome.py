@@ -32,13 +32,13 @@ class Memory:
     :ivar dirty: rows must be read although the listing has not changed.
     :ivar shorts: hashes of short messages, by their keys.
     :ivar told: what was logged once.
-    :ivar cut: bytes after which sessions were cut: from, to.
+    :ivar cuts: bytes after which sessions were cut: from, to.
     :ivar listed_at: when an unchanged listing was last noted, by the reactor's clock.
-    :ivar login_at: the last login, by the reactor's clock.
+    :ivar login_at: the last login, by the reactor's clock, and
+    :ivar login_delay: the seconds that the server wants until the next.
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
-    :ivar doubted: ids of messages that came in a session in which a reply was missing:
-        they may have been taken for others.
+    :ivar no_top: messages whose TOP ended a session, by what recognises them.
     :ivar leftovers: files that were kept before an error of the journal: it is not
         known whether rows name them.
     """
@@ -49,9 +49,10 @@ class Memory:
     cuts: list[tuple[int, int]] = attrs.Factory(list)
     listed_at: float | None = None
     login_at: float | None = None
+    login_delay: int = 0
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
-    doubted: set[int] = attrs.Factory(set)
+    no_top: set[str] = attrs.Factory(set)
     leftovers: list[tuple[Keeper, Path]] = attrs.Factory(list)
 
 

@@ -143,9 +143,12 @@ async def _kept_now(source: PasswordSource) -> Secret:
 def _kept(source: PasswordSource) -> Secret:
     """Return the password in the configuration, the variable or the file."""
     if source.key == "password_env":
-        return _password(os.environ.get(source.value, ""))
+        # Its name is not told: it may be the password, under the wrong key.
+        text = os.environ.get(source.value, "")
+        return _password(text, "that environment variable")
     if source.key == "password_file":
-        return _password(_content(Path(source.value)).decode("utf-8"))
+        text = _content(Path(source.value)).decode("utf-8")
+        return _password(text, f"the first line of {source.value}")
     return _password(source.value)
 
 
@@ -182,10 +185,10 @@ def _in_keyring(service: str, user: str) -> Secret:
     )
 
 
-def _password(text: str) -> Secret:
+def _password(text: str, name: str = "its output") -> Secret:
     secret = first_line(text)
     if not secret:
-        raise _NoPasswordError("there is nothing in it")
+        raise _NoPasswordError(f"there is nothing in {name}")
     return secret
 
 

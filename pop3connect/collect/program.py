@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 
 from ..destinations.base import Later
 from ..errors import POP3Error
+from ..garbage import few_searches
 from .outcome import Outcome
 from .service import CollectService
 from .settings import Config
@@ -75,11 +77,13 @@ class CollectProgram(Service):
         self._once = once
         self._on_hangup = on_hangup
         self._service: CollectService | None = None
+        self._memory = ExitStack()
         self._working: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin; the service is made here, after twistd has become a daemon."""
         super().startService()
+        self._memory.enter_context(few_searches())
         self._service = service = self._make(self._config, self._died)
         work = self._run_once(service) if self._once else self._start(service)
         self._working = Deferred.fromCoroutine(work)
@@ -99,6 +103,7 @@ class CollectProgram(Service):
             await working
         if self._service is not None:
             await self._service.stopService()
+        self._memory.close()
 
     # -- until it is stopped
 

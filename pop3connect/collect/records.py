@@ -15,6 +15,7 @@ import attrs
 from ..destinations.base import Witness
 
 __all__ = [
+    "GONE",
     "LOST",
     "AccountRow",
     "AccountState",
@@ -30,6 +31,9 @@ __all__ = [
     "Witness",
 ]
 
+
+GONE = "lost: its file is not there, nor the message"
+"""The reason of a message that was lost and is gone from the server too."""
 
 LOST = "its file is not there any more"
 """The reason of a message that was retrieved, and has to be fetched again."""
@@ -167,7 +171,7 @@ class MessageRow:
         hash); it never changes.
     :ivar uid: the unique-id in the last listing that had the message; ``""``: none that
         can be believed.
-    :ivar size: its size in LIST.
+    :ivar size: its size in LIST; 0 also if it is doubted which message it is.
     :ivar failures: attempts to retrieve it that count against it.
     :ivar delete_after: when it may be deleted on the server; ``None``: never.
     :ivar deleted_at: when its deletion was confirmed; ``None``: it was not.

@@ -27,8 +27,11 @@ AHEAD = 256
 AHEAD_BYTES = 8 * 1024 * 1024
 """Bytes of messages that are asked for, by their sizes in LIST, and one message."""
 
-GROUP = 128
+GROUP = 256
 """Messages that are written, and noted, together at most."""
+
+GROUP_BYTES = 8 * 1024 * 1024
+"""Bytes in memory of the messages of a group, and one message."""
 
 GROUPS = 2
 """Groups that are underway at the same time."""
@@ -129,7 +132,7 @@ class Arrived:
         else:
             # Far longer than LIST says.
             body = ""
-        self.content = attrs.evolve(content_of(head), body=body)
+        self.content = content_of(head, body)
 
 
 class Retrieval:
@@ -287,10 +290,20 @@ class Retrieval:
     def _pump(self) -> None:
         self._scheduled = False
         while self._ready and len(self._groups) < GROUPS and self._error is None:
-            group, self._ready = self._ready[:GROUP], self._ready[GROUP:]
+            group = self._next_group()
             done = Deferred.fromCoroutine(self._group(group))
             self._groups.add(done)
             done.addBoth(self._done, done)
+
+    def _next_group(self) -> list[Arrived]:
+        octets = count = 0
+        for arrived in self._ready[:GROUP]:
+            if octets >= GROUP_BYTES:
+                break
+            octets += arrived.incoming.held
+            count += 1
+        group, self._ready = self._ready[:count], self._ready[count:]
+        return group
 
     async def _group(self, group: list[Arrived]) -> None:
         def digest() -> None:

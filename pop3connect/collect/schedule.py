@@ -221,10 +221,6 @@ class ServerHealth:
         wait = jittered(doubled(SERVER_WAIT, waits, MAX_WAIT), random)
         return ServerHealth(waits=waits, until=now + wait)
 
-    def after_success(self) -> ServerHealth:
-        """Return the health after an account connected."""
-        return ServerHealth()
-
     def wait(self, now: float) -> float:
         """Return for how many seconds no account is looked at."""
         return _rest(self.until, now, MAX_WAIT * (1 + JITTER))

@@ -23,6 +23,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -39,7 +40,8 @@ from twisted.python.failure import Failure
 from .._version import __version__
 from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
 from ..handle import Handle
-from .delivery import Deliveries, KnownPlaces
+from .database import sqlite_file
+from .delivery import Deliveries
 from .identity import Inventory
 from .journal import (
     DamagedError,
@@ -51,6 +53,7 @@ from .journal import (
 from .lock import FolderLock, InUseError
 from .look import EndedError, HeldError, Look, Memory, Outcome, Plan
 from .passwords import password_for
+from .places import KnownPlaces
 from .records import (
     AccountRow,
     AccountState,
@@ -98,8 +101,7 @@ MINUTE = 60.0
 HOUR = 3600.0
 
 DISKS = 4
-EFFECTS = 16
-"""Threads for the spool, and for destinations, which may wait for locks."""
+"""Threads for the spool."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -222,6 +224,7 @@ class CollectService(MultiService):
         self._queues: dict[str, deque[_Running]] = {}
         self._servers: dict[str, ServerHealth] = {}
         self._wanted: set[str] = set()
+        self._starting: Deferred[None] | None = None
         self._loops: list[Deferred[None]] = []
         self._seen: dict[str, float] = {}
         self._seen_at = self._forgotten_at = -math.inf
@@ -232,7 +235,7 @@ class CollectService(MultiService):
         self._full_until = -math.inf
         self._clock = ClockWatch(wall(), reactor.seconds())
         # While it is open.
-        self._lock: FolderLock | None = None
+        self._locks: list[FolderLock] = []
         self._parts: tuple[Tools, Deliveries] | None = None
 
     # -- start and stop
@@ -246,20 +249,29 @@ class CollectService(MultiService):
             that cannot be used, and with `UsageError` if a destination cannot.
         """
         super().startService()
-        return Deferred.fromCoroutine(self._start())
+        starting = Deferred.fromCoroutine(self._start())
+        self._starting = ended(starting)
+        return starting
 
     async def _start(self) -> None:
         await self._open(single=False)
-        for name, loop in (
-            ("claims", self._claim_loop),
-            ("leases", self._renew_loop),
-            ("reading", self._read_loop),
-            ("upkeep", self._upkeep_loop),
-        ):
-            self._seen[name] = self._reactor.seconds()
-            running = Deferred.fromCoroutine(loop())
-            running.addErrback(self._loop_failed)
-            self._loops.append(running)
+        self._begin_loop("claims", self._claim_loop)
+        self._begin_loop("leases", self._renew_loop)
+        self._begin_loop("reading", self._read_loop)
+        self._begin_loop("upkeep", self._upkeep_loop)
+
+    def _begin_loop(
+        self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._seen[name] = self._reactor.seconds()
+        running = Deferred.fromCoroutine(loop())
+        running.addErrback(self._loop_failed)
+        self._loops.append(running)
+
+    def _end_loops(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        self._loops.clear()
 
     async def _open(
         self, *, single: bool, beside: bool = False, early: bool = False
@@ -274,21 +286,20 @@ class CollectService(MultiService):
         self._check_accounts(config)
         self._stopping = False
         files = Threads(reactor, "collect files", DISKS)
-        effects = Threads(reactor, "collect effects", EFFECTS)
         try:
+            file = sqlite_file(config.journal)
             if not beside:
-                self._lock = FolderLock.take(config.state)
+                self._take_locks(config.state, file)
             journal = await Journal.open(
                 config.journal,
                 reactor if threaded else None,
                 self._machine,
-                exclusive=not beside and not config.database,
+                exclusive=not beside and file is not None,
                 wall=self._wall,
                 hook=self._hook,
             )
         except BaseException:
             files.stop()
-            effects.stop()
             self._release()
             raise
         spool = Spool(
@@ -302,7 +313,6 @@ class CollectService(MultiService):
             wall=self._wall,
             random=self._chance,
             files=files,
-            effects=effects,
             trusted=self._trusted,
             trouble=self._trouble,
         )
@@ -323,16 +333,34 @@ class CollectService(MultiService):
             await files(known.read)
             await files(spool.open)
             await self._put_accounts()
-            await files(spool.sweep, list(await journal.spool_files()))
-            deliveries.start(self._fail, single=single, early=early)
+            named = list(await journal.spool_files())
+            await files(spool.sweep, named)
+            unknown = await files(spool.unknown, named)
+            if unknown:
+                log.warn(
+                    "{folder} has {count} messages that the journal does not know, "
+                    "such as {name}: their accounts were removed, or a crash left "
+                    "them; remove what is not needed",
+                    folder=spool.aside,
+                    count=len(unknown),
+                    name=unknown[0],
+                )
+            deliveries.start(
+                self._fail, waiting=await journal.awaited(), single=single, early=early
+            )
         except BaseException:
             await self._close()
             raise
 
+    def _take_locks(self, state: Path, database: Path | None) -> None:
+        self._locks.append(FolderLock.take(state))
+        if database is not None and database.parent != state.absolute():
+            # By its URL, it may be that of another collector.
+            self._locks.append(FolderLock.take(database.parent))
+
     def _release(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        while self._locks:
+            self._locks.pop().release()
 
     async def _close(self) -> None:
         """Close what `_open` has opened."""
@@ -344,7 +372,7 @@ class CollectService(MultiService):
             await tools.journal.close()
         finally:
             tools.files.stop()
-            tools.effects.stop()
+            deliveries.close()
             self._swept.clear()
             self._release()
 
@@ -359,12 +387,13 @@ class CollectService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            await starting
         if self._stopping or self._parts is None:
             return
         self._stopping = True
-        for loop in self._loops:
-            loop.cancel()
-        self._loops.clear()
+        self._end_loops()
         self._wake()
         deliveries = self._deliveries
         deliveries.stop()
@@ -530,7 +559,13 @@ class CollectService(MultiService):
             self._wake()
 
     async def remove_account(self, name: str) -> None:
-        """Remove an account that was added; its rows stay for 30 days."""
+        """
+        Remove an account that was added; its rows stay for 30 days.
+
+        :raises UsageError: no account of this name was added.
+        """
+        if name not in self._added:
+            raise UsageError(f"no account {name!r} was added to the collector")
         del self._added[name]
         self._settings.pop(name, None)
         self._forget(name)
@@ -540,7 +575,9 @@ class CollectService(MultiService):
     def _forget(self, name: str) -> None:
         self._connections.pop(name, None)
         memory = self._memories.get(name)
-        if memory is not None:
+        if name not in self._settings:
+            self._memories.pop(name, None)
+        elif memory is not None:
             memory.dirty = True
 
     async def reload(self, config: Config) -> None:
@@ -698,9 +735,9 @@ class CollectService(MultiService):
         row = each.row
         if self._stopping:
             # Claimed in the last moment: the lease is given back.
-            await self._journal.finish(row, due_at=row.due_at)
+            await self._journal.finish(row, due_at=self._journal.now())
             return None
-        wait = self._login_wait(row)
+        wait = self._login_wait(row.name)
         if wait > 0:
             await self._journal.finish(row, due_at=self._journal.now() + wait)
             return None
@@ -712,12 +749,12 @@ class CollectService(MultiService):
             return None
         return await self._look_now(each, settings, limit=settings.max_messages)
 
-    def _login_wait(self, row: AccountRow) -> float:
+    def _login_wait(self, name: str) -> float:
         """Return for how many seconds LOGIN-DELAY forbids a login."""
-        at = self._memory(row.name).login_at
-        if at is None or not row.login_delay:
+        memory = self._memory(name)
+        if memory.login_at is None or not memory.login_delay:
             return 0.0
-        return float(at + row.login_delay - self._reactor.seconds())
+        return float(memory.login_at + memory.login_delay - self._reactor.seconds())
 
     async def _look_now(
         self,
@@ -761,7 +798,9 @@ class CollectService(MultiService):
             # The look says so.
             return
         sweeps = [
-            t.destination.sweep for t in targets if hasattr(t.destination, "sweep")
+            partial(t.threads, t.destination.sweep)
+            for t in targets
+            if hasattr(t.destination, "sweep")
         ]
         if not sweeps:
             return
@@ -773,7 +812,7 @@ class CollectService(MultiService):
         now = self._wall() if self._trusted() else None
         for sweep in sweeps:
             try:
-                await self._tools.files(sweep, row.name, named, now=now)
+                await sweep(row.name, named, now=now)
             except Exception as error:  # noqa: BLE001 - files may stay
                 log.warn("{account}: {error}", account=row.name, error=words(error))
 
@@ -848,11 +887,22 @@ class CollectService(MultiService):
     async def _read_loop(self) -> None:
         await self._every("reading", READ, self._read)
 
+    async def _hold_loop(self) -> None:
+        await self._every("holds", READ, self._see_holds)
+
     async def _read(self) -> None:
         """Read what administrators wrote, and write which looks are wanted."""
         wanted, self._wanted = self._wanted, set()
-        if wanted:
-            await self._journal.look_wanted(wanted)
+        try:
+            if wanted:
+                await self._journal.look_wanted(wanted)
+        except JournalError:
+            self._wanted |= wanted
+            raise
+        await self._see_holds()
+
+    async def _see_holds(self) -> None:
+        """End the looks at accounts that are held."""
         names = [n for n, each in self._running.items() if each.look is not None]
         if not names:
             return
@@ -930,6 +980,8 @@ class CollectService(MultiService):
         own = self._parts is None
         if own:
             await self._open(single=True, early=force)
+            self._begin_loop("leases", self._renew_loop)
+            self._begin_loop("holds", self._hold_loop)
         single = _Single(progress, choose, report, force)
         try:
             return await self._once(self._chosen(names), own, single)
@@ -937,6 +989,7 @@ class CollectService(MultiService):
             # If this is cancelled, looks may still be going on, or be about to begin.
             single.over = True
             if own:
+                self._end_loops()
                 for each in list(self._running.values()):
                     if each.look is not None:
                         each.look.end(EndedError("the run was ended"))
@@ -964,7 +1017,11 @@ class CollectService(MultiService):
         if own:
             await self._deliveries.finish()
             # What was delivered only now may be due to be deleted.
-            again = [name for name in self._wanted if name in outcomes]
+            again = [
+                name
+                for name in self._wanted
+                if name in outcomes and self._login_wait(name) <= 0
+            ]
             self._wanted.clear()
             if again:
                 await self._all_once(again, outcomes, single)
@@ -1055,7 +1112,7 @@ class CollectService(MultiService):
             outcome.add(one)
             room -= one.new
             more = one.again and one.new and room > 0 and one.error is None
-            if not more or self._login_wait(claimed) > 0 or self._stopping:
+            if not more or self._login_wait(name) > 0 or self._stopping:
                 return
 
     async def _count(self, outcomes: Mapping[str, Outcome]) -> None:

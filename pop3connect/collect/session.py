@@ -37,12 +37,12 @@ from ..errors import (
 )
 from ..handle import Handle, top_into
 from .content import content_of, unused_key
-from .delivery import Target
 from .identity import Identified, identify_steps
 from .inventory import Inventory
 from .journal import JournalError
 from .outcome import HeldError, Plan, Planned
 from .records import (
+    GONE,
     LOST,
     AccountState,
     Content,
@@ -57,6 +57,7 @@ from .records import (
 from .retrieval import AHEAD, Arrived, BrokenError, Header, Retrieval
 from .rules import FIRST_LOOK
 from .schedule import after_failed_retrieval
+from .targets import Target
 from .tools import sleep
 from .wording import words
 
@@ -78,12 +79,16 @@ CHUNK = 256
 SLICE = 5_000
 """Messages of a large mailbox that are looked at in one turn of the reactor."""
 
+TOP_BREAKS = 2
+"""Messages whose TOP ended a session, after which the server is not asked for TOP any
+more: the headers come from RETR."""
+
 HEADERS = 2 * 1024 * 1024
 """Bytes of headers that are kept, so that they are not read twice in one session."""
 
 FULL_LISTING = range(50, 1000)
-"""New messages in a listing that has no others, as a server lists them that shows a
-part of the mailbox in each session; then there may be more.  Gmail shows 250."""
+"""New messages of one look after which there may be more: some servers show a part of
+the mailbox in each session.  Gmail shows 250."""
 
 SHORT = "shorter than LIST says, twice the same: left on the server"
 """The reason of a message that was delivered although it looks cut off."""
@@ -95,12 +100,14 @@ class Wanted:
     A message to retrieve.
 
     :ivar row: its row, if it is known already.
+    :ivar judged: whether the rules want it; ``False``: its header comes with it.
     """
 
     number: int
     size: int
     uid: str
     row: MessageRow | None = None
+    judged: bool = True
 
     @property
     def mark(self) -> str:
@@ -118,7 +125,8 @@ class Session:
 
     :param chosen: the numbers of the messages that it is about; ``None``: all.
     :param fetch: whether anything is retrieved.
-    :param backwards: whether the newest messages come first.
+    :param backwards: whether the newest messages come first, and known ones are not
+        read to prove them: messages have ended the sessions before.
     :param alone: a suspect: only this message is retrieved.
     """
 
@@ -149,6 +157,10 @@ class Session:
         self._keys: set[str] = set()
         # Suspects of which nothing was read yet, by unique-id and size.
         self._unread: dict[tuple[str, int], MessageRow] = {}
+        # Whether it is doubted which message is which; see `_doubt_retrieved`.
+        self._doubt = False
+        # The numbers of messages that came with another size than that in LIST.
+        self._odd: set[int] = set()
         # Known messages whose headers are being read to prove them.
         self._proving: set[int] = set()
         # Headers that were read in this session.
@@ -156,6 +168,8 @@ class Session:
         self._headers_size = 0
         # Messages that were read whole to be compared, and may be new.
         self._whole: dict[int, Arrived] = {}
+        # Why others could not be.
+        self._refusals: dict[int, POP3Error] = {}
         # What was retrieved in this session, by the id of its row, and its number.
         self._retrieved: dict[int, int] = {}
         self._wanted: dict[int, Wanted] = {}
@@ -171,13 +185,14 @@ class Session:
         :param rows: all messages of the account.
         :raises BrokenError: a message ended the session.
         """
-        self._keys = {row.key for row in rows}
-        self._unread = {
-            (row.uid, row.size): row
-            for row in rows
-            if row.state is MessageState.SUSPECT and row.uid and not row.header_hash
-        }
         look, outcome = self._look, self._outcome
+        async for part in self._slices(rows):
+            for row in part:
+                self._keys.add(row.key)
+                if row.header_hash:
+                    self._doubt = self._doubt or not row.size
+                elif row.uid and row.state is MessageState.SUSPECT:
+                    self._unread[row.uid, row.size] = row
         try:
             found = await self._decide(rows)
             if look.dry_run:
@@ -195,6 +210,7 @@ class Session:
                     problem=held,
                 )
                 raise held
+            self._report_unread(found)
             await self._note(found)
             left = await self._retrieve(found)
         finally:
@@ -247,14 +263,21 @@ class Session:
                     if number not in found.contents
                     and number not in tried
                     and self._is_chosen(number)
-                    and (self._deletable(row) or row.id in look.memory.doubted)
+                    and (self._deletable(row) or self._is_unclear(row))
                 ]
             if not unproven:
                 return found
+            if self._backwards:
+                look.unproven = True
+                return found
             tried.update(unproven)
-            self._proving.update(unproven)
+            self._proving = {
+                number
+                for number in unproven
+                if found.known[number].state is not MessageState.SUSPECT
+            }
             read = await self._read(unproven, ())
-            refused = [number for number, content in read.items() if content is None]
+            refused = [number for number in self._proving if read.get(number) is None]
             if refused:
                 read.update(await self._read((), refused))
             self._proving.clear()
@@ -262,9 +285,19 @@ class Session:
             if not proofs:
                 return found
             found = await look.sliced(found.compared_steps(proofs))
-            look.memory.doubted.difference_update(
-                row.id for number, row in found.known.items() if number in proofs
-            )
+
+    def _is_unclear(self, row: MessageRow) -> bool:
+        """
+        Return whether a message that was never read may be one that is known.
+
+        Its retrieval may have been answered under the number of another one.
+        """
+        if row.state is not MessageState.SUSPECT or row.header_hash:
+            return False
+        if self._rules.fetch == "header":
+            # It is never retrieved whole.
+            return False
+        return self._doubt or (self._alone is not None and row.id == self._alone.id)
 
     async def _slices(self, values: Collection[T]) -> AsyncGenerator[Sequence[T], None]:
         """Yield values in slices, and let the reactor work in between."""
@@ -332,8 +365,10 @@ class Session:
         for number in numbers:
             if number in self._headers:
                 yield number, self._headers[number]
-            else:
+            elif self._has_top(number):
                 asked.append(number)
+            else:
+                yield number, None
         self._look.check()
         coming = answers(asked, self._top)
         at = 0
@@ -349,9 +384,20 @@ class Session:
                     self._headers_size += len(header)
                 yield number, header
         except POP3Error as error:
-            raise await self._broke(asked[at], error, (0, 0)) from error
+            mark = self._want(asked[at]).mark
+            self._look.memory.no_top.add(mark)
+            broken = await self._broke(asked[at], error, (0, 0))
+            if asked[at] in self._proving:
+                # The next session may prove it by RETR.
+                self._look.passed.discard(mark)
+            raise broken from error
         finally:
             await coming.aclose()
+
+    def _has_top(self, number: int) -> bool:
+        """Return whether TOP is worth a try."""
+        no_top = self._look.memory.no_top
+        return len(no_top) < TOP_BREAKS and self._want(number).mark not in no_top
 
     def _top(self, number: int) -> Deferred[Header]:
         size = self._inventory.sizes.get(number, 0)
@@ -363,21 +409,27 @@ class Session:
     ) -> None:
         async def take(group: list[Arrived]) -> None:
             for arrived in group:
-                contents[arrived.number] = arrived.content
-                if len(self._whole) < AHEAD:
+                short = self._is_short(self._want(arrived.number), arrived)
+                contents[arrived.number] = None if short else arrived.content
+                if short and not self._is_alone(arrived.number):
+                    self._refusals[arrived.number] = self._short_error(arrived)
+                    arrived.incoming.discard()
+                elif len(self._whole) < AHEAD and self._rules.fetch != "header":
                     self._whole[arrived.number] = arrived
                 else:
                     arrived.incoming.discard()
 
         retrieval = self._retrieval(take)
+        self._look.expect(sum(self._inventory.sizes.get(n, 0) for n in numbers))
         try:
             await retrieval.run(numbers, self._inventory.sizes)
         except BrokenError as error:
             raise await self._broke(
                 error.number, error.error, error.received
             ) from error
-        for number, _ in retrieval.refused:
+        for number, refusal in retrieval.refused:
             contents[number] = None
+            self._refusals[number] = refusal
 
     def _retrieval(
         self,
@@ -398,7 +450,29 @@ class Session:
         )
 
     def _going(self) -> bool:
-        return not self._look.winding_down and self._look.ended is None
+        look = self._look
+        full = self._direct is None and self._tools.spool.full
+        return not full and not look.winding_down and look.ended is None
+
+    def _report_unread(self, found: Identified[MessageRow]) -> None:
+        """Name the messages that may be new or known, and could not be read."""
+        outcome = self._outcome
+        unread = 0
+        for number in sorted(found.unread):
+            error = self._refusals.get(number)
+            if error is None or not self._is_chosen(number):
+                continue
+            unread += 1
+            outcome.refused += 1
+            outcome.error = outcome.error or error
+            outcome.failed[self._want(number).mark] = error
+            self._look.tell(
+                f"unread {self._want(number).mark}",
+                f"message {number} could not be read: {words(error)}",
+                error,
+            )
+        if self._alone is None:
+            self._look.unread = unread
 
     # -- what is noted before anything is retrieved
 
@@ -427,12 +501,12 @@ class Session:
                 )
             )
         if found.returned:
-            for row in found.returned.values():
-                look.tell(
-                    f"returned {row.id}",
-                    f"the server has message {row.key} again, whose deletion it had "
-                    "confirmed; it is not delivered again",
-                )
+            key = next(iter(found.returned.values())).key
+            look.tell(
+                "returned",
+                f"the server has messages again whose deletion it had confirmed, such "
+                f"as {key}; they are not delivered again",
+            )
             notes.append(
                 journal.undeleted(account, [r.id for r in found.returned.values()])
             )
@@ -447,6 +521,18 @@ class Session:
                     times[row.id] = at
         if times:
             notes.append(journal.delete_times(account, times))
+        if found.contents:
+            # Their messages turned out to be known.
+            read = {self._inventory.uids.get(n) for n in found.contents} - {None}
+            same = [
+                row.id
+                for row in found.absent
+                if row.uid in read
+                and row.state is MessageState.SUSPECT
+                and not row.header_hash
+            ]
+            if same:
+                notes.append(journal.superseded(account, same))
         if self._inventory.complete:
             gone: list[int] = []
             lost: dict[int, str] = {}
@@ -455,9 +541,11 @@ class Session:
                 for row in missing:
                     absent.append(row.id)
                     if row.state is MessageState.DELIVERED and self._deletable(row):
-                        gone.append(row.id)
+                        # One that is doubted may be there under another unique-id.
+                        if row.size:
+                            gone.append(row.id)
                     elif row.state is MessageState.SUSPECT and row.reason == LOST:
-                        lost[row.id] = "lost: its file is not there, nor the message"
+                        lost[row.id] = GONE
             if gone:
                 notes.append(journal.delete_confirmed(account, gone))
             if lost:
@@ -501,7 +589,7 @@ class Session:
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
-        look.expect(sum(each.size for each in wanted))
+        look.expect(sum(e.size for e in wanted if e.number not in self._whole))
         if wanted:
             await look.prepare()
         await self._retrieve_wanted(wanted)
@@ -510,7 +598,27 @@ class Session:
         left += len(self._wanted)
         if alone is None:
             outcome.left = left
+            if look.login_delay and not look.winding_down and outcome.new < look.limit:
+                await self._retrieve_suspect(found)
         return left
+
+    async def _retrieve_suspect(self, found: Identified[MessageRow]) -> None:
+        """Try a suspect here, after the others: it gets no session of its own."""
+        look = self._look
+        suspects = {
+            row.id: number
+            for number, row in found.known.items()
+            if row.state is MessageState.SUSPECT and row.reason != LOST
+        }
+        rows = [found.known[number] for number in suspects.values()]
+        for row in look.in_turn(rows):
+            look.memory.turns[row.id] = self._journal.now()
+            await self._wait()
+            self._alone = row
+            wanted, _ = await self._judge([self._want(suspects[row.id], row)], {})
+            self._wanted = {each.number: each for each in wanted}
+            await self._retrieve_wanted(wanted)
+            self._alone = None
 
     async def _candidates(self, found: Identified[MessageRow]) -> list[Wanted]:
         """Return the messages that may have to be retrieved, in order."""
@@ -519,33 +627,42 @@ class Session:
         async for part in self._slices(found.new):
             wanted += [self._want(n) for n in part if self._is_chosen(n)]
         there = bad = before = 0
-        kept = []
+        kept: list[tuple[int, MessageRow]] = []
+        back: set[int] = set()
+        bad_before: dict[str, tuple[int, MessageRow]] = {}
         passed_over: Counter[str] = Counter()
-        for number, row in [
-            each
-            async for part in self._slices(found.known.items())
-            for each in part
-            if self._is_chosen(each[0])
-        ]:
-            if row.state is MessageState.SUSPECT:
-                look.suspects = True
-                if row.reason == LOST:
-                    wanted.append(self._want(number, row))
-                else:
-                    bad += 1
-            elif row.state is MessageState.SKIPPED:
-                if self._rules.stands(row.reason):
+        async for known in self._slices(found.known.items()):
+            for number, row in known:
+                if not self._is_chosen(number):
+                    continue
+                if row.state is MessageState.SUSPECT:
+                    look.suspects = True
+                    bad_before[self._want(number).mark] = number, row
+                    if row.reason == LOST:
+                        wanted.append(self._want(number, row))
+                    else:
+                        bad += 1
+                elif row.state is MessageState.SKIPPED:
+                    if self._rules.stands(row.reason):
+                        there += 1
+                        passed_over[row.reason] += 1
+                    else:
+                        wanted.append(self._want(number, row))
+                elif row.state is MessageState.RETRIEVED:
+                    kept.append((number, row))
+                elif row.state is not MessageState.SET_ASIDE:
                     there += 1
-                    passed_over[row.reason] += 1
-                else:
+                    before += 1
+                elif row.reason == GONE:
+                    # A listing without it was not the truth.
+                    back.add(row.id)
                     wanted.append(self._want(number, row))
-            elif row.state is MessageState.RETRIEVED:
-                kept.append((number, row))
-            else:
-                there += 1
-                aside = row.state is MessageState.SET_ASIDE
-                bad += aside
-                before += not aside
+                else:
+                    there += 1
+                    bad += 1
+                    bad_before[self._want(number).mark] = number, row
+        if back and not look.dry_run:
+            await self._journal.retry(back)
         missing = await self._missing([row for _, row in kept])
         if missing and not look.dry_run:
             await self._journal.lost(missing)
@@ -555,15 +672,10 @@ class Session:
             else:
                 there += 1
                 before += 1
-        self._outcome.there, self._outcome.bad = there, bad
+        self._outcome.there, self._outcome.bad = there, bad + look.unread
         if self._alone is None:
             self._outcome.passed_over = passed_over
-            self._outcome.bad_before = {
-                self._want(number).mark: (number, row)
-                for number, row in found.known.items()
-                if row.state in (MessageState.SUSPECT, MessageState.SET_ASIDE)
-                and self._is_chosen(number)
-            }
+            self._outcome.bad_before = bad_before
         if self._outcome.before is None:
             self._outcome.before = before
         wanted.sort(key=lambda each: each.number)
@@ -613,6 +725,9 @@ class Session:
         :return: the messages to retrieve, and how many are left for another look.
         """
         if self._alone is not None:
+            for each in candidates:
+                # It was not judged if TOP failed.
+                each.judged = each.row is not None and each.row.reason == LOST
             return list(candidates), 0
         wanted: list[Wanted] = []
         left = iter(candidates)
@@ -640,10 +755,8 @@ class Session:
         :param room: how many messages may be wanted.
         :return: the messages to retrieve, those to skip, and how many were judged.
         """
-        first, rules = self._look.first, self._rules
-        seen = self._account.released_as == "seen"
-        needs = not seen and rules.needs_header(first_look=first)
-        none = seen or (first and rules.existing == "seen")
+        rules = self._rules
+        needs, none = self._needs_header(), self._wants_none()
         sized = {each.number: rules.leaves(each.size) for each in candidates}
         heads: dict[int, bytes] = {}
         async for number, header in self._tops(
@@ -656,13 +769,11 @@ class Session:
                 heads[number] = header
         wanted: list[Wanted] = []
         skipped: list[_Skipped] = []
-        now = self._journal.now()
         for each in candidates:
             head = heads.get(each.number)
-            reason = f"{FIRST_LOOK}: released as seen"
-            if not seen:
-                reason = rules.judge(head or b"", now=now, first_look=first)
-                reason = reason or sized[each.number]
+            each.judged = head is not None or not needs
+            reason = self._reason(head or b"") if each.judged else ""
+            reason = reason or sized[each.number]
             if reason:
                 content = contents.get(each.number)
                 if content is None and head is not None:
@@ -673,6 +784,25 @@ class Session:
             else:
                 break
         return wanted, skipped, len(wanted) + len(skipped)
+
+    def _wants_none(self) -> bool:
+        """Return whether no message of this look is wanted, whatever its header."""
+        first = self._look.first and self._rules.existing == "seen"
+        return first or self._account.released_as == "seen"
+
+    def _needs_header(self) -> bool:
+        """Return whether the header of a message says whether it is wanted."""
+        if self._wants_none():
+            return False
+        return self._rules.needs_header(first_look=self._look.first)
+
+    def _reason(self, header: bytes) -> str:
+        """Return why a message is skipped; ``""``: it is wanted."""
+        if self._account.released_as == "seen":
+            return f"{FIRST_LOOK}: released as seen"
+        return self._rules.judge(
+            header, now=self._journal.now(), first_look=self._look.first
+        )
 
     async def _skip(self, skipped: Sequence[_Skipped]) -> None:
         """Note what the rules leave on the server."""
@@ -712,12 +842,18 @@ class Session:
             ask = partial(top_into, self._handle)
         retrieval = self._retrieval(self._take, ask)
         here = {each.number for each in wanted if each.number in self._whole}
+        refused = {
+            each.number: self._refusals[each.number]
+            for each in wanted
+            if each.number in self._refusals
+        }
         before = self._outcome.new
         try:
             for number in sorted(here):
                 await retrieval.put(self._whole.pop(number))
+            asked = (each.number for each in wanted)
             await retrieval.run(
-                [each.number for each in wanted if each.number not in here],
+                [n for n in asked if n not in here and n not in refused],
                 self._inventory.sizes,
             )
         except BrokenError as error:
@@ -727,12 +863,13 @@ class Session:
         finally:
             if self._outcome.new > before:
                 look.last_retrieved = self._tools.reactor.seconds()
-        for number, refusal in retrieval.refused:
+        for number, refusal in (*refused.items(), *retrieval.refused):
             await self._could_not(self._wanted.pop(number), refusal)
 
     async def _take(self, group: list[Arrived]) -> None:
         """Keep messages that have arrived, and note them."""
         good: list[tuple[Wanted, Arrived, str]] = []
+        skipped: list[_Skipped] = []
         for arrived in group:
             wanted = self._wanted[arrived.number]
             reason = ""
@@ -749,14 +886,19 @@ class Session:
             if self._rules.fetch == "header" and content is not None:
                 content = attrs.evolve(content, body="")
             arrived.content = content
+            if not wanted.judged and (left := self._reason(arrived.incoming.head)):
+                skipped.append((wanted, left, content))
+                arrived.incoming.discard()
+                self._done_with(wanted)
+                continue
             arrived.incoming.key = self._key(wanted, content)
             good.append((wanted, arrived, reason))
+        await self._skip(skipped)
         if not good:
             return
         try:
-            await self._tools.files(
-                self._keeper.keep, [arrived.incoming for _, arrived, _ in good]
-            )
+            files = self._tools.files if self._direct is None else self._direct.threads
+            await files(self._keeper.keep, [arrived.incoming for _, arrived, _ in good])
         except Later as error:
             # The Maildir cannot be used: no QUIT, because a server may hide what was
             # retrieved.
@@ -775,11 +917,19 @@ class Session:
                 if arrived.incoming.path is not None
             ]
             raise
-        for wanted, _, _ in good:
-            self._wanted.pop(wanted.number, None)
-            self._outcome.failed.pop(wanted.mark, None)
-            self._outcome.bad_before.pop(wanted.mark, None)
+        for wanted, arrived, _ in good:
+            self._done_with(wanted)
+            if arrived.incoming.received != wanted.size:
+                self._odd.add(wanted.number)
         self._outcome.new += len(good)
+
+    def _done_with(self, wanted: Wanted) -> None:
+        """Take note that a message could be retrieved."""
+        self._wanted.pop(wanted.number, None)
+        self._outcome.failed.pop(wanted.mark, None)
+        self._outcome.bad_before.pop(wanted.mark, None)
+        if wanted.row is not None:
+            self._look.memory.shorts.pop(wanted.row.key, None)
 
     def _new(
         self, wanted: Wanted, arrived: Arrived, reason: str, *deliveries: NewDelivery
@@ -833,7 +983,7 @@ class Session:
         self, target: Target, good: Sequence[tuple[Wanted, Arrived, str]]
     ) -> None:
         """Deliver into the Maildir whose tmp has the messages."""
-        effects = self._tools.effects
+        effects = target.threads
         mails = []
         for wanted, arrived, _ in good:
             assert arrived.incoming.path is not None
@@ -895,6 +1045,9 @@ class Session:
                 for row, witness in zip(rows, prepared.witnesses, strict=True)
             ]
             await self._look.deliveries.carry_out(target, prepared, noted)
+        except BaseException:
+            self._look.deliveries.doubt(target, self._account.id)
+            raise
         finally:
             await effects(prepared.close)
 
@@ -923,6 +1076,14 @@ class Session:
             return False
         return self._look.memory.shorts.get(self._alone.key) == _hash(arrived)
 
+    def _short_error(self, arrived: Arrived) -> POP3Error:
+        got, listed = arrived.incoming.received, arrived.listed
+        return POP3Error(
+            f"{got} bytes came where LIST says {listed}",
+            verb="RETR",
+            number=arrived.number,
+        )
+
     async def _short(self, wanted: Wanted, arrived: Arrived) -> None:
         got = arrived.incoming.received
         self._wanted.pop(wanted.number, None)
@@ -930,11 +1091,7 @@ class Session:
         arrived.incoming.discard()
         key = await self._could_not(
             wanted,
-            POP3Error(
-                f"{got} bytes came where LIST says {wanted.size}",
-                verb="RETR",
-                number=wanted.number,
-            ),
+            self._short_error(arrived),
             arrived.content if got else None,
             # The server has trouble with it, which needs some time.
             rest=not got,
@@ -947,10 +1104,7 @@ class Session:
         """Note the message that ended the session, and return what to raise."""
         look = self._look
         look.check()
-        if isinstance(error, (TimedOutError, ProtocolError)):
-            # With pipelining, the reply to the next command may have been taken for the
-            # one that is missing.
-            look.memory.doubted.update(self._retrieved)
+        await self._doubt_retrieved(error)
         wanted = self._wanted.pop(number, None) or self._want(number)
         look.passed.add(wanted.mark)
         if number in self._proving:
@@ -961,6 +1115,23 @@ class Session:
             wanted.row = self._alone or self._unread.get((wanted.uid, wanted.size))
         await self._could_not(wanted, error, received=received)
         return BrokenError(number, error, received)
+
+    async def _doubt_retrieved(self, error: POP3Error) -> None:
+        """
+        Note which messages may have been taken for others.
+
+        With pipelining, the reply to the next command may have been taken for one that
+        is missing.  Their rows get the size 0, so that they are compared by content.
+        """
+        if isinstance(error, (TimedOutError, ProtocolError)):
+            doubted = list(self._retrieved)
+        elif isinstance(error, ConnectionLostError):
+            # Most likely they are what they seem to be.
+            doubted = [row for row, n in self._retrieved.items() if n in self._odd]
+        else:
+            doubted = []
+        if doubted:
+            await self._journal.resized(self._account, dict.fromkeys(doubted, 0))
 
     async def _could_not(
         self,
@@ -1155,9 +1326,8 @@ class Session:
         facts["listing"] = inventory.digest if whole else ""
         look.memory.dirty = not whole
         look.memory.delete_at = await self._next_deletion(found)
-        outcome.again = bool(left and look.limit == math.inf) or (
-            outcome.new in FULL_LISTING and outcome.new == len(inventory.sizes)
-        )
+        more = left and look.limit == math.inf
+        outcome.again = bool(more) or outcome.new in FULL_LISTING
         partial = not self._fetch or self._chosen is not None
         if partial or not look.may_retrieve() or look.winding_down:
             outcome.again = False

@@ -745,7 +745,16 @@ def _state(value: Path | str) -> Path:
 
 
 def _database(value: str) -> str:
-    return Secret(_text("database", value) if value else "")
+    if value == "":
+        return Secret("")
+    text = _text("database", value)
+    if "://" not in text:
+        _refuse(
+            "database",
+            'a URL, such as "postgresql+psycopg://host/name"; without it, the journal '
+            "is the file collect.db in the folder state",
+        )
+    return Secret(text)
 
 
 def _sessions(value: int) -> int:

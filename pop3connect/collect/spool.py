@@ -154,6 +154,17 @@ class Spool:
             aside.sync()
         return self.aside / name
 
+    def unknown(self, named: Collection[str]) -> list[str]:
+        """
+        Return the copies of messages set aside that no row names; in a thread.
+
+        :param named: the names or paths of files that rows name.
+        """
+        keep = {Path(name).name for name in named}
+        with Folder(self.aside) as folder:
+            names = filter(_OURS.fullmatch, folder.names())
+            return sorted(name for name in names if name not in keep)
+
     def sweep(self, named: Collection[str]) -> int:
         """
         Remove the files of earlier processes that no row names; in a thread.

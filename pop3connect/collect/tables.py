@@ -7,8 +7,10 @@ Times are seconds since 1970; `now` is the clock of the database.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 import attrs
 import sqlalchemy as sa
@@ -43,6 +45,7 @@ __all__ = [
     "message_row",
     "metadata",
     "now",
+    "version",
     "witness_values",
 ]
 
@@ -100,6 +103,35 @@ class UniqueId(sa.types.TypeDecorator[str]):
         return value.encode("latin-1").decode("ascii", "surrogateescape")
 
 
+class FilePath(sa.types.TypeDecorator[str]):
+    """
+    An absolute path; on most systems a path may have bytes that are not UTF-8.
+
+    In Python they are surrogates; a database refuses those.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Quote such a path, as in a URL, behind a percent sign."""
+        if value is None or value.isascii():
+            return value
+        raw = os.fsencode(value)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"%{quote(raw)}"
+
+    def process_result_value(
+        self, value: str | None, dialect: sa.Dialect
+    ) -> str | None:
+        """Return the path as Python has it."""
+        if value is None or not value.startswith("%"):
+            return value
+        return os.fsdecode(unquote_to_bytes(value[1:]))
+
+
 class Note(sa.types.TypeDecorator[str]):
     """A text for people, such as a server's: any characters, cut to a limit."""
 
@@ -151,7 +183,7 @@ account = sa.Table(
     metadata,
     sa.Column("id", _ID, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    _text("origin"),
+    sa.Column("origin", FilePath, nullable=False),
     _text("server"),
     _text("username"),
     _text("settings"),
@@ -262,7 +294,7 @@ delivery = sa.Table(
     _time("wait"),
     _time("next_try"),
     _text("machine"),
-    sa.Column("path", sa.Text),
+    sa.Column("path", FilePath),
     # As a text: some file systems use all 64 bits, without a sign.
     sa.Column("inode", sa.Text),
     sa.Column("mark", sa.Text),
@@ -301,6 +333,13 @@ inbox = sa.Table(
     sa.Column("message", sa.LargeBinary, nullable=False),
     # Whoever reads this table may remove rows, and wants those above a number.
     sqlite_autoincrement=True,
+)
+
+version = sa.Table(
+    "alembic_version",
+    metadata,
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 
 
@@ -370,7 +409,7 @@ def witness_values(witness: Witness | None) -> dict[str, Any]:
     """Return the columns of a delivery that hold its witness."""
     if witness is None:
         return dict.fromkeys(_WITNESS)
-    values = attrs.asdict(witness)
+    values = {name: getattr(witness, name) for name in _WITNESS}
     if witness.inode is not None:
         values["inode"] = str(witness.inode)
     return values

@@ -61,8 +61,7 @@ class Tools:
 
     :ivar wall: the time in seconds since 1970.
     :ivar random: a random number from 0 to 1.
-    :ivar files: threads for the spool and for ``tmp`` of a Maildir.
-    :ivar effects: threads for destinations, which may wait for a lock.
+    :ivar files: threads for the spool.
     :ivar trusted: returns whether the wall clock is believed.
     :ivar trouble: is told each error of the disk or of the journal.
     """
@@ -74,7 +73,6 @@ class Tools:
     wall: Callable[[], float]
     random: Callable[[], float]
     files: Threads
-    effects: Threads
     trusted: Callable[[], bool]
     trouble: Callable[[BaseException], object]
 

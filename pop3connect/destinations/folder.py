@@ -80,6 +80,13 @@ def _user(otherwise: int = 0) -> int:
     return os.geteuid() if hasattr(os, "geteuid") else otherwise
 
 
+def _named(error: OSError, path: Path) -> OSError:
+    """Let an error say which file it is about, with its folders."""
+    if error.errno is not None:
+        error.filename = str(path)
+    return error
+
+
 def _check_regular(status: os.stat_result, shown: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise OSError(f"{shown} is a symbolic link, which pop3connect does not follow")
@@ -101,9 +108,12 @@ def open_regular(
         cannot be opened.
     """
     where = name or str(path)
-    # Looked at first: opening a device may do something.
-    _check_regular(os.stat(where, dir_fd=fd, follow_symlinks=False), path)
-    descriptor = os.open(where, flags | _BINARY | _NOFOLLOW | _NONBLOCK, dir_fd=fd)
+    try:
+        # Looked at first: opening a device may do something.
+        _check_regular(os.stat(where, dir_fd=fd, follow_symlinks=False), path)
+        descriptor = os.open(where, flags | _BINARY | _NOFOLLOW | _NONBLOCK, dir_fd=fd)
+    except OSError as error:
+        raise _named(error, path) from None
     try:
         status = os.fstat(descriptor)
         _check_regular(status, path)
@@ -197,7 +207,9 @@ class Folder:
             os.close(fd)
 
     def _where(self, name: str) -> str:
-        if os.path.basename(name) != name:
+        # Looked at first, because it takes a tenth of the time.
+        suspicious = "/" in name or os.name == "nt"
+        if suspicious and os.path.basename(name) != name:
             raise ValueError(f"{name!r} is not the name of a file")
         return str(self.path / name) if self.fd is None else name
 
@@ -225,6 +237,8 @@ class Folder:
             os.mkdir(self._where(name), 0o700, dir_fd=self.fd)
         except FileExistsError:
             return
+        except OSError as error:
+            raise _named(error, self.path / name) from None
         if mode != 0o600:
             with self.folder(name) as made:
                 where = made.path if made.fd is None else made.fd
@@ -270,9 +284,11 @@ class Folder:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NOFOLLOW
         try:
             descriptor = os.open(self._where(name), flags, 0o600, dir_fd=self.fd)
-        except BaseException:
+        except BaseException as error:
             if last:
                 self.close()
+            if isinstance(error, OSError):
+                _named(error, self.path / name)
             raise
         if mode != 0o600 and hasattr(os, "fchmod"):
             # Whatever the umask is.
@@ -326,7 +342,10 @@ class Folder:
     def sync(self) -> None:
         """Wait until the names in it are on disk."""
         if self.fd is not None:  # pragma: no branch - Windows
-            self._disk.sync(self.fd)
+            try:
+                self._disk.sync(self.fd)
+            except OSError as error:
+                raise _named(error, self.path) from None
 
 
 class NewFile:
@@ -353,12 +372,23 @@ class NewFile:
         :raises OSError: the disk is full, or it cannot be written.
         """
         assert self._fd is not None
-        self.size += write_fully(self._disk, self._fd, data)
+        try:
+            self.size += write_fully(self._disk, self._fd, data)
+        except OSError as error:
+            raise _named(error, self.path) from None
 
     def sync(self) -> None:
         """Wait until it is on disk; its name may not be."""
         assert self._fd is not None
-        self._disk.sync(self._fd)
+        try:
+            self._disk.sync(self._fd)
+        except OSError as error:
+            raise _named(error, self.path) from None
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._folder.path / self.name
 
     def rename(self, target: Folder, new: str) -> None:
         """Rename it into a folder, which is not closed with it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from inspect import iscoroutine
+from inspect import isawaitable, iscoroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -71,6 +71,12 @@ class Function:
                 result = Deferred.fromCoroutine(result)
             if isinstance(result, Deferred):
                 await self._wait(result)
+            elif isawaitable(result):
+                # Nobody would wait for it, and an error in it would be lost mail.
+                raise TypeError(
+                    f"it returned a {type(result).__name__}, which is not waited for; "
+                    "return a Deferred or a coroutine"
+                )
         except (Later, Never, CancelledError):
             raise
         except Exception as error:

@@ -122,6 +122,11 @@ class Incoming:
         """The first bytes, as on the wire: at most `HEAD`."""
         return bytes(self._head)
 
+    @property
+    def held(self) -> int:
+        """The bytes that are in memory."""
+        return len(self._head)
+
     def settle(self, folder: Folder, name: str, mode: int) -> NewFile:
         """Write the rest of it to a file with its final name, and return that."""
         if self._file is None:

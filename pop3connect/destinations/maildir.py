@@ -15,6 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -41,11 +42,19 @@ MAX_MACHINE = 100
 """Characters of the machine's name in the name of a file, which may have 255 bytes."""
 
 
+@lru_cache(1024)
+def _owner_of(journal: str, account: str) -> str:
+    """Return what stands in the names of files for an account of a journal."""
+    whose = f"{journal}\n{account}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(whose).hexdigest()[:16]
+
+
 @attrs.frozen
 class _Opened:
     """
     The folders of a Maildir, open.
 
+    :ivar where: the path of ``tmp``.
     :ivar inode: that of ``tmp``.
     :ivar mark: the content of its file with the id.
     """
@@ -53,6 +62,7 @@ class _Opened:
     tmp: Folder
     new: Folder
     cur: Folder
+    where: str
     inode: int
     mark: str
 
@@ -69,7 +79,7 @@ class _Opened:
             folder.close()
 
     def witness(self, name: str) -> Witness:
-        path = os.path.join(self.tmp.path, name)
+        path = os.path.join(self.where, name)
         return Witness(path=path, inode=self.inode, mark=self.mark)
 
     def is_there(self, name: str) -> bool:
@@ -157,7 +167,8 @@ class Maildir:
             if any(top.stat(name) is None for name in _FOLDERS):
                 self._make_folders(top)
             tmp, new, cur = (stack.enter_context(top.folder(name)) for name in _FOLDERS)
-            opened = _Opened(tmp, new, cur, tmp.status.st_ino, self._mark(top))
+            where, inode = str(tmp.path), tmp.status.st_ino
+            opened = _Opened(tmp, new, cur, where, inode, self._mark(top))
             stack.pop_all()
         top.close()
         return opened
@@ -264,8 +275,7 @@ class Maildir:
         )
 
     def _owner(self, account: str) -> str:
-        whose = f"{self._journal}\n{account}".encode("utf-8", "surrogateescape")
-        return hashlib.sha256(whose).hexdigest()[:16]
+        return _owner_of(self._journal, account)
 
     def sweep(
         self, account: str, named: Collection[str], *, now: float | None = None
@@ -347,7 +357,7 @@ class Maildir:
         try:
             for mail in mails:
                 try:
-                    name = self._name_in_tmp(tmp, mail)
+                    name = self._name_in_tmp(prepared.opened, mail)
                     if not name:
                         file = self._write(tmp, mail)
                         name = fresh[mail.key] = file.name
@@ -361,10 +371,11 @@ class Maildir:
             for file in files:
                 file.close()
 
-    def _name_in_tmp(self, tmp: Folder, mail: Mail) -> str:
+    def _name_in_tmp(self, opened: _Opened, mail: Mail) -> str:
         """Return the name of a message that is in ``tmp``; ``""``: it is elsewhere."""
-        name = mail.path.name
-        if mail.path.parent == tmp.path and _OURS.fullmatch(name):
+        tmp = opened.tmp
+        where, name = os.path.split(mail.path)
+        if where == opened.where and _OURS.fullmatch(name):
             if tmp.has_file(name):
                 return name
             raise UnreadableError(f"{mail.path} is not there")

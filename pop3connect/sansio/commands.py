@@ -110,6 +110,8 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
         )
     if not text:
         raise UsageError(f"the {what} is empty", verb=verb)
+    if text.isascii() and text.isprintable():
+        return
     if text.encode("utf-8", "replace") != text.encode("utf-8", "surrogatepass"):
         raise UsageError(
             f"the {what} has half a character in it (a surrogate), which UTF-8 cannot "

@@ -50,10 +50,10 @@ SHORT = 8192
 """Octets at the beginning of a body that are searched before anything is judged; a
 body that ends within them is short."""
 
-_SAMPLE = 16
+_SAMPLE = 8
 """Dots that are looked at before the text is judged."""
 
-_DENSE = 16 * 150
+_DENSE = _SAMPLE * 150
 """
 Octets in which `_SAMPLE` dots are many: there a search for CR LF "." costs less
 than stopping at each dot (measured: one stop costs what 150 octets do).

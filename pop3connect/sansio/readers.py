@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from functools import lru_cache
 from operator import itemgetter, lt
 from typing import Generic, TypeVar
 
@@ -235,16 +236,38 @@ class CapabilityReader(Reader[Capabilities]):
 
     def __init__(self) -> None:
         super().__init__(MAX_CAPABILITIES)
-        self._tags: dict[str, tuple[str, ...]] = {}
+        self._rows: list[bytes] = []
 
     def _row(self, row: bytes) -> None:
-        words = [printable(word) for word in row.split()]
-        tag = words[0].upper()
-        # Some servers announce SASL twice; both rows count.
-        self._tags[tag] = self._tags.get(tag, ()) + tuple(words[1:])
+        self._rows.append(row)
+
+    def _read(self, block: bytes) -> None:
+        if not self._rows and len(block) < MAX_ROW:
+            # Nearly always all there is, and not more than one row may have.
+            self._counted(block.count(b"\r\n"))
+            self._rows.append(block)
+        else:
+            super()._read(block)
 
     def _result(self) -> Capabilities:
-        return Capabilities(self._tags)
+        body = b"\r\n".join(self._rows)
+        parse = _parse_capabilities if len(body) < MAX_ROW else _capabilities
+        return parse(body)
+
+
+def _capabilities(body: bytes) -> Capabilities:
+    tags: dict[str, tuple[str, ...]] = {}
+    for row in body.split(b"\r\n"):
+        words = [printable(word) for word in row.split()]
+        if words:
+            tag = words[0].upper()
+            # Some servers announce SASL twice; both rows count.
+            tags[tag] = tags.get(tag, ()) + tuple(words[1:])
+    return Capabilities(tags)
+
+
+# A server says the same in each session, and the value is never changed.
+_parse_capabilities = lru_cache(maxsize=64)(_capabilities)
 
 
 class LanguageReader(Reader[dict[str, str]]):

@@ -39,7 +39,7 @@ def check_pins(pins: Any) -> tuple[str, ...]:
     """
     Return the pins of an argument of `connect`.
 
-    :raises UsageError: there is none, or one that cannot be a pin.
+    :raises UsageError: it is not a list of pins, or it is empty.
     """
     if isinstance(pins, (str, bytes)) or not isinstance(pins, Iterable):
         raise UsageError(

@@ -50,7 +50,7 @@ class Trust:
     """
     The trusted certificates.
 
-    :ivar source: where the certificates of the caller are; ``None``: there are none.
+    :ivar source: where the caller's certificates are; ``None``: only `system` counts.
     :ivar system: whether the platform's store counts too.
     """
 
@@ -67,8 +67,8 @@ class Trust:
         """
         Decide by the arguments of `connect`, then by `CACERTS_VARIABLE`.
 
-        :raises UsageError: what is named is neither a folder nor a file, or what is
-            given is not a trust root, or has no certificate in it.
+        :raises UsageError: the folder or file does not exist, the bytes hold no
+            certificate, or the object is not a trust root.
         """
         if cacerts is not None:
             return cls(_source(cacerts), system_trust)

@@ -169,10 +169,11 @@ class DialogueTests(Dialogue):
         for who in ("bob", "eve", None):
             opening = connector.connect("user", "pencil", authorize_as=who)
             self.server.say(b"+OK ready\r\n")
-            self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+            if who == "bob":
+                # The connector remembers it for the others.
+                self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
             said = b64(f"{who or ''}\0user\0pencil")
             self.server.expect(b"AUTH PLAIN " + said, b"+OK\r\n")
-            self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
             self.result(opening).abort()
             self.anew()
 

@@ -1356,11 +1356,13 @@ class SecretsTests(Dialogue):
                 greeting=b"+OK <1.2@pop.example.com>",
                 more=b"USER\r\n",
             )
-            for answer in (b"+ PDEuMkB4Pg==", b"+ YQ==", b"+OK", b"+OK"):
+            for answer in (b"+ PDEuMkB4Pg==", b"+ YQ==", b"+OK"):
                 said.append(self.server.heard().strip())
                 if said[-1] in (b"QUIT", b"") or self.server.transport.disconnecting:
                     break
                 if said[-1].startswith((b"PASS", b"APOP")) or name == "PLAIN":
+                    break
+                if answer == b"+OK":
                     break
                 self.server.say((b"+OK" if name == "USER" else answer) + b"\r\n")
             if not self.server.transport.disconnecting:

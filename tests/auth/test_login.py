@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -29,6 +29,7 @@ from pop3connect import (
     TLSError,
     UsageError,
 )
+from pop3connect.sansio.states import State
 
 from ..support.memory import NAME, SessionTestCase, server_certificate
 from ..support.shows import shows
@@ -96,7 +97,8 @@ class CapabilitiesTests(LoginTestCase):
         "RFC 2449-11",
         "SHOULD",
         "Ask CAPA again after a login that protects the session.",
-        "CAPA is sent after TLS and after every login.",
+        "CAPA is sent after every login, with the first commands. What is known before "
+        "the login came over this TLS, or over verified TLS within the last hour.",
     )
     def test_capa_is_sent_before_and_after_the_login(self) -> None:
         opening = self.begin()
@@ -407,23 +409,6 @@ class UserTests(LoginTestCase):
         self.server.expect(b"USER ada", b"+OK\r\n+OK\r\n")
         self.error(opening, ProtocolError)
         self.assertClosed()
-
-    def test_connection_lost_after_accepted_password_fails_connect(self) -> None:
-        opening = self.ask()
-        self.server.expect(b"USER ada", b"+OK\r\n")
-        self.server.expect(b"PASS lovelace", b"+OK\r\n")
-        self.server.lose()
-        self.error(opening, ConnectionLostError)
-        self.assertIdle()
-
-    def test_connection_lost_together_with_pass_reply_fails_connect(self) -> None:
-        # A server that says +OK and dies before anything else is asked.
-        opening = self.ask()
-        self.server.expect(b"USER ada", b"+OK\r\n")
-        self.server.expect(b"PASS lovelace")
-        self.server.client.dataReceived(b"+OK\r\n")
-        self.server.lose(ConnectionDone())
-        self.error(opening, ConnectionLostError)
 
     @shows(
         "RFC 6856-02",
@@ -1265,15 +1250,69 @@ class AuthResponsePhaseTests(PhaseTests, EveryPhase):
         return opening
 
 
-class LastCapabilitiesPhaseTests(PhaseTests, EveryPhase):
-    """After the login."""
+class LastCapabilitiesTests(LoginTestCase):
+    """After the login: the session is open, and CAPA is owed."""
 
-    verb = "CAPA"
-
-    def reach(self) -> Any:
-        opening = self.begin_phase()
+    def reach(self, **options: Any) -> Handle:
+        opening = self.begin(timeout=7.0, **options)
         self.server.expect(b"CAPA", CAPA)
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
         self.server.expect(b"CAPA")
-        return opening
+        return cast(Handle, self.result(opening))
+
+    @shows("quirk 2.3")
+    def test_connection_lost_at_capa_fails_commands_suggesting_capa_false(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.server.lose(ConnectionDone())
+        self.assertIn("capa=False", str(self.error(stat, ConnectionLostError)))
+        # Whoever comes later learns it too.
+        later = self.error(handle.noop(), ConnectionLostError)
+        self.assertIn("capa=False", str(later))
+        self.assertIdle()
+
+    def test_connection_lost_after_capa_does_not_suggest_capa_false(self) -> None:
+        handle = self.reach()
+        self.server.say(CAPA)
+        stat = handle.stat()
+        self.server.lose(ConnectionDone())
+        self.assertNotIn("capa=False", str(self.error(stat, ConnectionLostError)))
+
+    def test_connection_lost_with_the_reply_to_pass_fails_commands(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace")
+        self.server.client.dataReceived(b"+OK\r\n")
+        self.server.lose(ConnectionDone())
+        handle = self.result(opening)
+        self.assertFalse(handle._protocol.state is State.TRANSACTION)
+        self.error(handle.stat(), ConnectionLostError)
+
+    def test_capa_not_answered_is_a_time_out_that_names_it(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.clock.advance(6.9)
+        self.pending(stat)
+        self.clock.advance(0.2)
+        self.assertEqual(self.error(stat, TimedOutError).phase, "reply")
+        self.assertClosed()
+
+    def test_bytes_behind_the_reply_to_pass_fail_connect(self) -> None:
+        opening = self.begin()
+        self.server.expect(b"CAPA", CAPA)
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n+OK 1 1\r\n")
+        self.error(opening, ProtocolError)
+        self.assertEqual(self.server.heard(), b"")
+        self.assertClosed()
+
+    def test_without_pipelining_a_command_waits_for_the_reply(self) -> None:
+        handle = self.reach()
+        stat = handle.stat()
+        self.assertEqual(self.server.heard(), b"")
+        self.server.say(CAPA)
+        self.server.expect(b"STAT", b"+OK 2 300\r\n")
+        self.assertEqual(self.result(stat), (2, 300))
+        self.assertIdle()

@@ -107,6 +107,16 @@ class FileConsumerTests(SynchronousTestCase):
         self.threads.work(self.threads.reactor)
         self.assertEqual(self.producer.asked, ["pause", "pause", "resume"])
 
+    def test_next_message_is_paused_at_once_while_too_much_waits(self) -> None:
+        self.consumer.write(b"a" * HELD)
+        self.consumer.unregisterProducer()
+        following = Producer()
+        self.consumer.registerProducer(following, True)
+        self.assertEqual(following.asked, ["pause"])
+        self.threads.work(self.threads.waiting)
+        self.threads.work(self.threads.reactor)
+        self.assertEqual(following.asked, ["pause", "resume"])
+
     def test_unregistered_producer_is_neither_paused_nor_resumed(self) -> None:
         self.consumer.write(b"a" * HELD)
         self.consumer.unregisterProducer()

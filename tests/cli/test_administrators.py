@@ -284,6 +284,13 @@ class AccountsTests(AdministratorTestCase):
         result = await self.run_admin("accounts", "remove", "anna", "--yes")
         self.assertEqual((result.exit_code, result.stderr), (0, ""))
 
+    async def test_remove_names_the_copies_that_stay(self) -> None:
+        copy = self.state / "aside" / "copy.eml"
+        self.message("a", MessageState.SET_ASIDE, "refused", spool=copy)
+        result = await self.run_admin("accounts", "remove", "ann", "--yes")
+        self.assertEqual(result.exit_code, 0, result.exception)
+        self.assertIn("stay in the folder aside: copy.eml", result.stderr)
+
     async def test_remove_removes_the_rows_after_a_question(self) -> None:
         self.message("a", MessageState.SKIPPED)
         result = await self.run_admin("accounts", "remove", "ann", answer="y\n")
@@ -473,6 +480,16 @@ class DatabaseTests(AdministratorTestCase):
         self.assertEqual(
             (result.exit_code, result.output), (0, "the tables are up to date\n")
         )
+
+    async def test_upgrade_by_url_locks_the_folder_of_the_file(self) -> None:
+        lock = FolderLock.take(self.state)
+        url = f"sqlite:///{self.state / 'collect.db'}"
+        arguments = ("database", "upgrade", "--database", url)
+        result = await self.run_click(*arguments)
+        self.assertEqual(result.exit_code, Exit.TRY_LATER)
+        lock.release()
+        result = await self.run_click(*arguments)
+        self.assertEqual(result.exit_code, Exit.DONE, result.stderr)
 
     async def test_database_without_configuration_is_a_path_or_a_url(self) -> None:
         path = self.state / "collect.db"

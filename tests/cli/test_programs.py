@@ -192,6 +192,34 @@ class ProgramTests(ProgramTestCase):
             ended = await program.ended
             self.assertIn(ended, (Exit.INTERRUPTED, -signal.SIGINT), program.errors)
 
+    async def test_work_ends_in_order_if_the_reactor_is_stopped(self) -> None:
+        """As by a signal that comes while the reactor begins."""
+        program = self.start(
+            "-c",
+            "import sys\n"
+            "from twisted.internet import reactor, threads\n"
+            "from twisted.internet.defer import Deferred\n"
+            "from twisted.python.threadpool import ThreadPool\n"
+            "from pop3connect.cli.running import run_reactor\n"
+            "async def work(reactor):\n"
+            "    pool = ThreadPool(0, 1)\n"
+            "    pool.start()\n"
+            "    await threads.deferToThreadPool(reactor, pool, int)\n"
+            "    reactor.callLater(0, reactor.stop)\n"
+            "    try:\n"
+            "        await Deferred()\n"
+            "    finally:\n"
+            "        pool.stop()\n"
+            "        print('ended')\n"
+            "sys.exit(run_reactor(work))",
+        )
+        limit = reactor.callLater(20, program.kill)
+        ended = await program.ended
+        if limit.active():
+            limit.cancel()
+        self.assertEqual(ended, Exit.INTERRUPTED, program.errors)
+        self.assertEqual(program.output, "ended\n")
+
     async def test_sigterm_ends_the_wait_for_a_locked_mbox(self) -> None:
         target = Path(self.mktemp()).absolute()
         lock = target.with_name(f"{target.name}.lock")

@@ -298,7 +298,8 @@ class CancellingTests(FactoryTestCase):
                     break
                 self.assertEqual(len(acting.lines), at + 1)
                 at += 1
-            self.assertGreaterEqual(at, 9)
+            # With TLS the later ones leave out CAPA.
+            self.assertGreaterEqual(at, 6)
             self.assertEqual(self.listening.connections, at + 1)
 
 

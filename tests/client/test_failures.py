@@ -37,7 +37,7 @@ class FailuresTests(SynchronousTestCase):
         bad = BadReplyError("not a number", b"x")
         for error in (
             self.failures.ended("the session has been ended"),
-            self.failures.lost(State.GREETING, None, shaking_hands=False),
+            self.failures.lost(State.GREETING, None, shaking_hands=False, verb=None),
             self.failures.broken(Broken("nonsense", b"x"), 1),
             self.failures.timed_out(
                 "reply", 60, rest=b"", unanswered=1, plain=True, verb="STAT"
@@ -64,10 +64,17 @@ class FailuresTests(SynchronousTestCase):
             (State.AUTHORIZATION, True, "lost during the TLS handshake: "),
         ):
             reason = ConnectionLost("gone")
-            error = self.failures.lost(state, reason, shaking_hands=hands)
+            error = self.failures.lost(state, reason, shaking_hands=hands, verb="STAT")
             self.assertIn(words, str(error))
             self.assertIn("gone", str(error))
             self.assertIs(error.__cause__, reason)
+            self.assertNotIn("capa=False", str(error))
+
+    def test_loss_while_capa_is_owed_suggests_capa_false(self) -> None:
+        error = self.failures.lost(
+            State.TRANSACTION, None, shaking_hands=False, verb="CAPA"
+        )
+        self.assertIn("capa=False", str(error))
 
     def test_nonsense_is_quoted_masked_and_escaped(self) -> None:
         broken = Broken(

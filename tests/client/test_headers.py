@@ -19,6 +19,7 @@ from pop3connect import (
 from pop3connect.client.prefetch import BUDGET, UNSEEN
 
 from ..support.memory import SessionTestCase
+from ..support.shows import shows
 from .test_prefetch import Reader
 
 
@@ -70,14 +71,34 @@ class HeadersTests(SessionTestCase):
         self.assertEqual((refused.error.verb, refused.error.number), ("TOP", 9))
         self.assertEqual(other.content, header(2))
 
-    def test_server_without_top_is_named_and_nothing_is_sent(self) -> None:
+    @shows("RFC 1939-12")
+    def test_server_without_top_is_named_and_the_session_goes_on(self) -> None:
         handle = self.log_in("UIDL", "PIPELINING")
-        _, reading = self.collect(handle)
-        error = self.error(reading, UsageError)
-        self.assertIn("does not offer TOP", str(error))
-        self.assertIn("messages()", str(error))
-        self.assertEqual(self.server.heard(), b"")
-        self.assertTrue(handle.is_open)
+        seen, reading = self.collect(handle, range(1, 100))
+        count = len(self.asked())
+        self.assertEqual(count, UNSEEN)
+        self.server.say(b"-ERR what?\r\n")
+        error = self.error(reading, CommandError)
+        self.assertEqual((error.verb, error.number), ("TOP", 1))
+        self.assertIn("the server does not announce TOP; use messages()", str(error))
+        self.assertEqual(seen, [])
+        # And nothing more is asked for.
+        self.server.say(b"-ERR what?\r\n" * (count - 1))
+        self.assertEqual(self.asked(), [])
+        asked = handle.stat()
+        self.server.expect(b"STAT", b"+OK 2 320\r\n")
+        self.assertEqual(self.result(asked), (2, 320))
+        self.assertEqual(handle._budget.used, 0)
+
+    @shows("quirk 2.5")
+    def test_top_that_is_not_announced_is_tried(self) -> None:
+        handle = self.log_in("PIPELINING")
+        seen, reading = self.collect(handle, [1, 2])
+        self.assertEqual(len(self.asked()), 2)
+        self.server.say(b"+OK\r\n" + header(1) + b".\r\n-ERR it is gone\r\n")
+        self.result(reading)
+        self.assertEqual(seen[0].content, header(1))
+        self.assertIsInstance(seen[1].error, CommandError)
 
     def test_top_is_tried_if_the_capabilities_are_not_known(self) -> None:
         opening = self.open(capa=False)
@@ -85,9 +106,9 @@ class HeadersTests(SessionTestCase):
         self.server.expect(b"USER ada", b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
         seen, reading = self.collect(self.result(opening), [1])
-        self.server.expect(b"TOP 1 0", b"-ERR what?\r\n")
+        self.server.expect(b"TOP 1 0", b"+OK\r\n" + header(1) + b".\r\n")
         self.result(reading)
-        self.assertIsInstance(seen[0].error, CommandError)
+        self.assertEqual(seen[0].content, header(1))
 
     def test_invalid_lines_are_rejected_before_sending(self) -> None:
         for lines in (-1, True, "1", None, 2**63):
@@ -142,6 +163,7 @@ class HeadersTests(SessionTestCase):
         self.result(handle.abort())
         waiting.addErrback(lambda _: None)
 
+    @shows("attack 5.5")
     def test_header_beyond_max_message_size_ends_the_session(self) -> None:
         handle = self.log_in("TOP", max_message_size=100)
         seen, reading = self.collect(handle, [1])

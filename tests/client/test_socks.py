@@ -9,10 +9,13 @@ from typing import Any
 from unittest import mock
 
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -30,10 +33,13 @@ from pop3connect import (
     connect,
 )
 from pop3connect.address import ServerAddress
-from pop3connect.client.socks import SocksDialogue
+from pop3connect.client.socks import SocksDialogue, SocksEndpoint
+from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
 from pop3connect.testing import MailboxServer
 
+from ..support.examples import COMMON, EXAMPLES
+from ..support.frames import leaks
 from ..support.memory import Server
 from ..support.shows import shows
 from ..support.socks import SocksProxy
@@ -169,6 +175,32 @@ class DialogueTests(SynchronousTestCase):
         dialogue = self.dialogue(WITH_LOGIN)
         dialogue.start()
         self.assertNotIn("hunter2", repr(dialogue.receive(b"\x05\x02")))
+
+    @settings(**COMMON, max_examples=EXAMPLES or 200)
+    @given(
+        st.lists(
+            st.one_of(
+                st.binary(max_size=300),
+                st.sampled_from([b"\x05\x00", b"\x05\x02", b"\x01\x00", CONNECTED]),
+            ),
+            max_size=8,
+        )
+    )
+    def test_any_chunks_come_to_a_connection_or_to_an_error(
+        self, chunks: list[bytes]
+    ) -> None:
+        dialogue = self.dialogue(WITH_LOGIN)
+        dialogue.start()
+        try:
+            for chunk in chunks:
+                if dialogue.rest is not None:
+                    break
+                dialogue.receive(chunk)
+        except ConnectError as error:
+            self.assertTrue(str(error).isprintable())
+            self.assertNotIn("hunter2", str(error))
+        # The longest reply has a name of 255 bytes.
+        self.assertLess(len(dialogue._data), 262 + 300)
 
     # -- refusals
 
@@ -461,6 +493,24 @@ class ConnectTests(ApiTestCase):
         self.assertIn("it is ********", str(error))
         self.assertEqual(told, ["S: -ERR it is ********"])
 
+    def test_connection_that_comes_too_late_is_not_used(self) -> None:
+        """An endpoint that cannot be stopped may connect at any time."""
+        factories: list[Any] = []
+
+        class Unstoppable:
+            def connect(self, factory: Any) -> Deferred[Any]:
+                factories.append(factory)
+                return Deferred(lambda _: None)
+
+        proxy, target = ProxyAddress.parse(PROXY), ServerAddress.parse(TARGET)
+        below: Any = Unstoppable()
+        inside = Factory.forProtocol(Protocol)
+        connecting = SocksEndpoint(below, proxy, target).connect(inside)
+        connecting.cancel()
+        error = self.failureResultOf(connecting).value
+        self.assertIn("was not reached", str(error))
+        self.assertIsNone(factories[0].buildProtocol(None))
+
     # -- usage
 
     def usage(self, **options: Any) -> str:
@@ -496,6 +546,30 @@ class ConnectTests(ApiTestCase):
             Connector("192.0.2.1", proxy=PROXY, reactor=Plain())
         self.assertIn("nameResolver", str(caught.exception))
         Connector(TARGET, proxy="socks5://192.0.2.1", reactor=Plain())
+
+    def test_no_frame_of_an_error_shows_the_password(self) -> None:
+        for bad in (
+            "socks5://ada:hunter2@@proxy",
+            "http://ada:hunter2@proxy",
+            "socks5://ada:hunter2@-proxy",
+            "socks5://ada:hunter2@proxy:x",
+            b"socks5://ada:hunter2@proxy",
+        ):
+            url: Any = bad
+            error = self.failureResultOf(self.open(proxy=url)).value
+            self.assertEqual(leaks(error, ["hunter2"]), [])
+            with self.assertRaises(UsageError) as caught:
+                Connector(TARGET, proxy=url)
+            self.assertEqual(leaks(caught.exception, ["hunter2"]), [])
+        for options in ({"endpoint": Server()}, {"server": "fe80::1%eth0"}):
+            error = self.failureResultOf(self.open(proxy=WITH_LOGIN, **options)).value
+            self.assertEqual(leaks(error, ["hunter2"]), [])
+        opening = self.through(WITH_LOGIN)
+        tunnel, _ = self.reactor.accept()
+        tunnel.dataReceived(b"\x05\x02")
+        tunnel.dataReceived(b"\x01\x01")
+        error = self.failureResultOf(opening).value
+        self.assertEqual(leaks(error, ["hunter2"]), [])
 
     def test_no_repr_shows_the_password(self) -> None:
         opening = self.through(WITH_LOGIN)
@@ -564,7 +638,8 @@ class LoopbackTests(TestCase):
         self.authority.cert_pem.write_to_path(self.cacerts)
 
     def serve(self, credentials: Any = None, **options: Any) -> str:
-        mailbox = MailboxServer([b"Subject: one\r\n\r\n"], **options)
+        options.setdefault("messages", [b"Subject: one\r\n\r\n"])
+        mailbox = MailboxServer(**options)
         listening = mailbox.listen(reactor)
         self.addCleanup(listening.stopListening)
         names = dict.fromkeys(
@@ -596,6 +671,60 @@ class LoopbackTests(TestCase):
             )
             self.assertEqual(content, b"Subject: one\r\n\r\n")
             self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", port)])
+
+    async def test_consumer_that_pauses_gets_a_large_message_whole(self) -> None:
+        large = b"Subject: large\r\n\r\n" + b"x" * 78 + b"\r\n"
+        large += b"y" * 2_000_000 + b"\r\n"
+
+        class Slow:
+            """Pauses after each piece."""
+
+            def __init__(self) -> None:
+                self.data = b""
+                self.pauses = 0
+
+            def registerProducer(self, producer: Any, streaming: bool) -> None:
+                self.producer = producer
+
+            def unregisterProducer(self) -> None:
+                pass
+
+            def write(self, data: bytes) -> None:
+                self.data += data
+                self.pauses += 1
+                self.producer.pauseProducing()
+                reactor.callLater(0, self.producer.resumeProducing)
+
+        for options in ({}, {"certificate": self.certificate, "tls_at_once": True}):
+            at = self.serve(messages=[large], **options)
+            opening = connect(
+                "pop.only-the-proxy.invalid",
+                "ada",
+                "lovelace",
+                cacerts=self.cacerts,
+                secure=Secure.TLS if options else Secure.NONE,
+                proxy=f"socks5://{at}",
+            )
+            slow: Any = Slow()
+            async with await opening as handle:
+                await handle.retrieve(1, slow)
+            self.assertEqual(slow.data, large)
+            self.assertGreater(slow.pauses, 3)
+
+    async def test_account_of_the_collector_uses_its_proxy(self) -> None:
+        at = self.serve(certificate=self.certificate, tls_at_once=True)
+        account = AccountSettings(
+            name="ada",
+            server="pop.only-the-proxy.invalid",
+            user="ada",
+            password="lovelace",
+            cacerts=self.cacerts,
+            proxy=f"socks5://{at}",
+        )
+        opening = account.connector(reactor).connect("ada", "lovelace")
+        async with await opening as handle:
+            self.assertEqual((await handle.stat()).count, 1)
+        self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", 995)])
 
     @shows(
         "attack 6.1",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -27,7 +27,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from pop3connect import CommandError, Handle, POP3Error, UsageError
+from pop3connect import CommandError, DestinationError, Handle, POP3Error, UsageError
 from pop3connect.sansio.dialogue import MAX_STATUS_LINE, WINDOW
 
 from ..support.acting import Keeping
@@ -85,19 +85,28 @@ class Secrecy:
             assert form not in shown, shown
 
 
+class TroubleError(Exception):
+    """What a consumer raises."""
+
+
 class Consumer(Keeping):
     """
-    One that may pause at each piece.
+    One that may pause at each piece, and then raise or stop.
     """
 
-    def __init__(self, pauses: bool) -> None:
+    def __init__(self, pauses: bool, fails: str = "") -> None:
         super().__init__()
         self.pauses = pauses
+        self.fails = fails
 
     def write(self, data: bytes) -> None:
         super().write(data)
         if self.pauses:
             self.producer.pauseProducing()
+        if self.fails == "raise":
+            raise TroubleError()
+        if self.fails == "stop":
+            self.producer.stopProducing()
 
 
 class Asked:
@@ -114,12 +123,12 @@ class Asked:
         line: str,
         deferred: Deferred[Any],
         mark: Callable[[Any], int | None] = lambda _: None,
-        consumer: Consumer | None = None,
+        consumers: Sequence[Consumer] = (),
     ) -> None:
         self.line = line
         self.deferred = deferred
         self.mark = mark
-        self.consumer = consumer
+        self.consumers = consumers
         self.cancelled = False
         self.outcomes: list[Any] = []
         deferred.addCallbacks(self._succeeded, self._failed)
@@ -177,9 +186,9 @@ class Sessions(RuleBasedStateMachine):
         line: str,
         deferred: Deferred[Any],
         mark: Callable[[Any], int | None] = lambda _: None,
-        consumer: Consumer | None = None,
+        consumers: Sequence[Consumer] = (),
     ) -> None:
-        self.asked.append(Asked(line, deferred, mark, consumer))
+        self.asked.append(Asked(line, deferred, mark, consumers))
 
     @rule()
     def stat(self) -> None:
@@ -218,7 +227,7 @@ class Sessions(RuleBasedStateMachine):
             return said(consumer.written, f"RETR {number}")
 
         deferred = self.handle.retrieve(number, consumer)
-        self.ask(f"RETR {number}", deferred, mark, consumer)
+        self.ask(f"RETR {number}", deferred, mark, [consumer])
 
     @rule(number=NUMBERS, lines=st.integers(0, 3))
     def top(self, number: int, lines: int) -> None:
@@ -237,6 +246,38 @@ class Sessions(RuleBasedStateMachine):
                     said(message.content, f"RETR {message.number}")
 
         self.ask("", Deferred.fromCoroutine(fetch()), check)
+
+    @rule(
+        numbers=st.lists(NUMBERS, max_size=4),
+        pauses=st.booleans(),
+        fails=st.sampled_from(["", "choose", "raise", "stop"]),
+    )
+    def fetch_into(self, numbers: list[int], pauses: bool, fails: str) -> None:
+        consumers: list[Consumer] = []
+
+        def into(number: int) -> Consumer:
+            if fails == "choose":
+                raise TroubleError()
+            consumers.append(Consumer(pauses, fails))
+            return consumers[-1]
+
+        async def fetch() -> list[Any]:
+            run = self.handle.messages(numbers, ahead=2, into=into)
+            return [each async for each in run]
+
+        def check(items: list[Any]) -> None:
+            assert [item.number for item in items] == numbers
+            for item in items:
+                if item.error is None:
+                    assert not fails
+                    assert item.size == len(item.destination.written)
+                    said(item.destination.written, f"RETR {item.number}")
+                else:
+                    failed = isinstance(item.error, DestinationError)
+                    assert failed == (not isinstance(item.error, CommandError))
+                    assert not failed or fails
+
+        self.ask("", Deferred.fromCoroutine(fetch()), check, consumers)
 
     @rule(number=NUMBERS)
     def delete(self, number: int) -> None:
@@ -273,8 +314,9 @@ class Sessions(RuleBasedStateMachine):
     @rule()
     def resume(self) -> None:
         for asked in self.asked:
-            if asked.consumer is not None and asked.consumer.producer is not None:
-                asked.consumer.producer.resumeProducing()
+            for consumer in asked.consumers:
+                if consumer.producer is not None:
+                    consumer.producer.resumeProducing()
 
     # -- the server
 
@@ -422,8 +464,8 @@ class Sessions(RuleBasedStateMachine):
                 # In the order of the commands; so none came twice.
                 assert last < mark <= self.answers, (asked.line, last, mark)
                 last = mark
-            if asked.consumer is not None:
-                assert asked.consumer.producer is None
+            for consumer in asked.consumers:
+                assert consumer.producer is None
         assert self.server.clock.getDelayedCalls() == []
         self.secrecy.shown.append(repr(self.handle))
         self.secrecy.check()

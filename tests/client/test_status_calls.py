@@ -376,12 +376,15 @@ class CancellingConnectTests(MailboxTestCase):
         opening.addBoth(outcomes.append)
         server.flush()
         self.assertEqual(len(outcomes), 1)
-        if acting.acted:
+        before_login = 2 if name == "STLS" else 1
+        if acting.acted and acting.lines.count("C: CAPA") <= before_login:
             self.assertIsInstance(outcomes[0].value, CancelledError, acting.lines)
             self.assertEqual(len(acting.lines), at + 1)
         else:
+            # The CAPA after the login belongs to the session.
             self.assertIsInstance(outcomes[0], Handle)
             outcomes[0].abort()
+            server.flush()
         self.assertNothingLeft(server)
         self.assertEqual(server._factory.connections, set())  # type: ignore[attr-defined]
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -420,7 +423,7 @@ class CancellingConnectTests(MailboxTestCase):
                 self.assertNothingLeft(server)
                 turns += 1
             self.assertNothingLeft(server)
-            self.assertGreaterEqual(turns, 7, name)
+            self.assertGreaterEqual(turns, 5, name)
 
     def test_connect_cancelled_in_the_password_callable_leaves_nothing(self) -> None:
         for name, _, secure in PROTECTIONS:

@@ -362,6 +362,9 @@ class BadTests(ConfigTestCase):
         for line, wanted in (
             ("state = 1", "a path in quotes"),
             ("database = 1", "one line of text"),
+            ("database = 0", "one line of text"),
+            ("database = []", "one line of text"),
+            ('database = "collect.db"', "database must be a URL"),
             ("sessions = 0", "a number from 1 on"),
             ("sessions_per_server = true", "a number from 1 on"),
             ("lease = 1", "2 s to 1 day"),
@@ -600,7 +603,8 @@ class CheckTests(ConfigTestCase):
         problems = self.problems(text + second)
         self.assertEqual(len(problems), 2, problems)
         self.assertEqual(
-            problems[0], "account ann: password_env: there is nothing in it"
+            problems[0],
+            "account ann: password_env: there is nothing in that environment variable",
         )
         self.assertIn("account bob: password_file: ", problems[1])
 

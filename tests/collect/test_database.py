@@ -160,7 +160,7 @@ class FileTests(DatabaseCase):
         self.assertEqual(self.names(), ["collect.db"])
 
     def test_file_that_cannot_be_made_leaves_nothing(self) -> None:
-        with mock.patch.object(module, "_migrate", side_effect=OSError):
+        with mock.patch.object(module.metadata, "create_all", side_effect=OSError):
             self.assertRaises(OSError, self.opened)
         self.assertEqual(self.names(), [])
 
@@ -270,22 +270,23 @@ class VersionTests(DatabaseCase):
         script = ScriptDirectory(str(module.MIGRATIONS))
         self.assertEqual(HEAD, script.get_current_head())
 
-    def test_migrations_make_the_tables(self) -> None:
-        with self.opened().connect() as connection:
+    def test_migrations_make_the_tables_of_a_new_file(self) -> None:
+        engine = sa.create_engine("sqlite://")
+        with engine.connect() as connection:
+            module._migrate(connection)
             context = MigrationContext.configure(connection)
             self.assertEqual(compare_metadata(context, metadata), [])
             made = self.statements(connection)
-        engine = sa.create_engine("sqlite://")
-        with engine.connect() as connection:
-            metadata.create_all(connection)
-            wanted = self.statements(connection)
-        # Alembic's comparison does not see the conditions of indexes.
-        self.assertEqual(made, wanted)
+        with self.opened().connect() as connection:
+            # Alembic's comparison does not see the conditions of indexes.
+            self.assertEqual(self.statements(connection), made)
+            version = connection.exec_driver_sql("SELECT * FROM alembic_version").all()
+        self.assertEqual(version, [(HEAD,)])
 
     def statements(self, connection: sa.Connection) -> list[str]:
         rows = connection.exec_driver_sql(
             "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE "
-            "'%alembic%' AND name NOT LIKE 'sqlite_%'"
+            "'sqlite_%'"
         )
         return sorted(" ".join(text.split()) for (text,) in rows)
 
@@ -299,6 +300,14 @@ class VersionTests(DatabaseCase):
         self.opened()
         self.mark("9999")
         self.assertIn("a later version", self.refused())
+        # A copy would take the place of the one that the earlier version made.
+        self.assertNotIn("before", "".join(self.names()))
+
+    def test_later_version_is_refused_beside_a_collector_and_not_upgraded(self) -> None:
+        self.opened()
+        self.mark("9999")
+        error = self.assertRaises(JournalError, self.opened, exclusive=False)
+        self.assertIn("install that version", str(error))
 
     def test_other_version_is_refused_beside_a_collector(self) -> None:
         self.opened()

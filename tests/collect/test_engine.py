@@ -4,7 +4,7 @@ The engine on its good days: what arrives, what is deleted, what is left alone.
 
 from __future__ import annotations
 
-from pop3connect.collect.journal import Journal
+from pop3connect.collect import courier
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
 
@@ -179,11 +179,7 @@ class RulesTests(EngineTestCase):
         server = self.serve(message(1), message(2, 5000))
         self.destinations.append(DestinationSettings(name="box", kind="table"))
         self.account(after="delete")
-        self.patch(
-            Journal.deliver_to_inbox,
-            "__kwdefaults__",
-            {"max_size": 1000},
-        )
+        self.patch(courier, "INBOX_LIMIT", 1000)
         outcome = self.once()
         self.flushLoggedErrors()
         self.assertEqual(outcome.deleted, 1)

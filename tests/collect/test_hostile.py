@@ -29,6 +29,7 @@ from .engine import (
     times,
 )
 from .test_delivery import Running
+from .test_suspects import _content
 
 MAIL = [message(number) for number in range(1, 7)]
 
@@ -244,6 +245,116 @@ class DestinationsTests(Running):
         self.assertEqual(sorted(attempt for _, attempt, _ in two.got)[-1], 2)
         self.assertEqual(len(self.objects["one"].got), 7)
         self.assertEqual(server.messages, [])
+
+    def test_lost_file_and_an_empty_listing_once_lose_nothing(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(to=("one",), after="delete")
+        one = self.objects["one"]
+
+        def down(mail: Mail) -> None:
+            raise Later(reason="down", whole_destination=True)
+
+        one.fail = down
+        self.once()
+        for file in (self.root / "state" / "spool").iterdir():
+            file.unlink()
+        one.fail = lambda mail: None
+        self.pass_time(700, 100)
+        kept, server._drop.messages = server._drop.messages, []
+        self.once()
+        self.flushLoggedErrors()
+        self.assertEqual(self.states(), [MessageState.SET_ASIDE] * 6)
+        server._drop.messages = kept
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.bad), (6, 0))
+        self.assertEqual(sorted(one.contents), MAIL)
+        self.assertEqual(server.messages, [])
+
+    def test_full_spool_ends_the_retrieval_within_a_look(self) -> None:
+        self.options["spool_limit"] = 1_000_000
+        server = self.serve(*[message(number, 400_000) for number in range(50)])
+        self.account(to=("one",), after="delete", interval=60)
+        one = self.objects["one"]
+
+        def no(mail: Mail) -> None:
+            raise ValueError("not now")
+
+        one.fail = no
+        self.begin()
+        self.pass_time(30)
+        # The limit, and what was asked for already.
+        self.assertLess(server.count("RETR"), 40)
+        one.fail = lambda mail: None
+        self.pass_time(2000, 20)
+        self.flushLoggedErrors()
+        self.assertEqual(len(set(one.contents)), 50)
+        self.assertEqual(server.messages, [])
+
+
+class LoginDelayTests(Running):
+    """
+    The server wants a pause between sessions.
+    """
+
+    def begin_delayed(self, *mail: bytes, **options: Any) -> FaultyServer:
+        server = self.serve(*mail)
+        server.faults["CAPA"] = say(
+            b"+OK\r\nUSER\r\nUIDL\r\nTOP\r\nLOGIN-DELAY 300\r\n.\r\n"
+        )
+        self.account(after="delete", interval=60, **options)
+        return server
+
+    def test_suspect_is_tried_again_without_a_session_of_its_own(self) -> None:
+        for fault in (close, hang, say(b"-ERR no\r\n"), say(b"+OK\r\n.\r\n")):
+            with self.subTest(fault=fault):
+                self.setUp()
+                self.maildir()
+                server = self.begin_delayed(*MAIL)
+                server.faults["RETR 3"] = times(1, fault)
+                self.begin()
+                self.pass_time(3600, 30)
+                self.assertEqual(self.mail(), MAIL)
+                self.assertEqual(server.messages, [])
+                self.assertLessEqual(server.sessions, 13)
+                self.stop()
+
+    def test_suspect_that_ends_each_session_is_set_aside(self) -> None:
+        self.maildir()
+        server = self.begin_delayed(*MAIL)
+        server.faults["RETR"] = _content(server, {MAIL[2]}, close)
+        self.begin()
+        for number in range(10):
+            server.deliver(message(100 + number))
+            self.pass_time(3600, 150)
+        self.flushLoggedErrors()
+        self.assertEqual(len(self.mail()), 5 + 10)
+        self.assertEqual(server.messages, [MAIL[2]])
+        self.assertIn(MessageState.SET_ASIDE, self.states())
+
+    def test_single_run_looks_once(self) -> None:
+        self.maildir()
+        server = self.begin_delayed(*[message(number) for number in range(60)])
+        outcome = self.once()
+        self.assertEqual((outcome.new, server.sessions), (60, 1))
+
+    def test_deletion_of_what_was_delivered_late_waits_for_the_next_run(self) -> None:
+        self.objects["app"] = app = Collecting()
+        deliver = app.deliver
+
+        async def slow(mail: Mail) -> None:
+            waiting: Deferred[None] = Deferred()
+            self.clock.callLater(20, waiting.callback, None)
+            await waiting
+            await deliver(mail)
+
+        app.deliver = slow  # type: ignore[method-assign]
+        server = self.begin_delayed(*MAIL, to=("app",))
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.error, server.sessions), (6, None, 1))
+        self.pass_time(400, 100)
+        self.once()
+        self.assertEqual(server.messages, [])
+        self.assertEqual(sorted(app.contents), MAIL)
 
 
 class FolderTests(Running):

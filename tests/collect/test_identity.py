@@ -212,7 +212,8 @@ class SizeDiffersTests(IdentityTestCase):
     def test_other_header_is_new_and_the_known_message_absent(self) -> None:
         found = self.look([C.but(uid="u1"), B], [A.row, B.row])
         self.assert_found(found, {2: B.row}, new=[1], absent=[A.row])
-        self.assert_read(headers={1})
+        # TOP alone is not believed.
+        self.assert_read(headers={1}, bodies={1})
 
     def test_other_header_is_matched_by_content(self) -> None:
         found = self.look([C.but(uid="u1"), B], [A.row, B.row, C.row])
@@ -298,7 +299,7 @@ class DeletedTests(IdentityTestCase):
         for size in (A.size, 501):
             found = self.look([C.but(uid="u1", size=size), B], [A.deleted, B.row])
             self.assert_found(found, {2: B.row}, new=[1], absent=[A.deleted])
-            self.assert_read(headers={1})
+            self.assert_read(headers={1}, bodies={1})
 
     def test_same_header_is_the_same_message_whatever_the_size(self) -> None:
         for size in (A.size, 501):
@@ -815,7 +816,7 @@ class UnreadableTests(IdentityTestCase):
         for rows in ([A.row, used.unreadable], [A.deleted, used.unreadable]):
             found = self.look([used], rows)
             self.assert_found(found, {1: rows[1]}, absent=rows[:1])
-            self.assert_read(headers={1})
+            self.assert_read(headers={1}, bodies={1})
             found = self.look([A.but(size=used.size)], rows)
             self.assert_found(found, {1: rows[0]}, absent=rows[1:])
             self.assert_read(headers={1})
@@ -872,7 +873,22 @@ class ProvenBeforeDeletionTests(IdentityTestCase):
     def test_other_header_is_another_message(self) -> None:
         found = self.look([A, B], [A.row, B.row])
         found = found.compared({1: header_of(C)})
+        self.assertEqual((found.bodies, found.new), ({1}, ()))
+        found = found.compared({1: C.content})
         self.assert_found(found, {2: B.row}, new=[1], absent=[A.row])
+
+    def test_other_header_of_top_counts_less_than_that_of_retr(self) -> None:
+        found = self.look([A, B], [A.row, B.row])
+        found = found.compared({1: header_of(C)})
+        found = found.compared({1: A.content})
+        self.assert_found(found, {1: A.row, 2: B.row})
+
+    def test_other_header_of_top_and_no_body_decide_nothing(self) -> None:
+        found = self.look([A, B], [A.row, B.row])
+        found = found.compared({1: header_of(C)})
+        found = found.compared({1: None})
+        self.assertEqual((found.known, found.new, found.absent), ({2: B.row}, (), ()))
+        self.assertEqual(found.unread, {1})
 
     def test_header_that_cannot_be_read_changes_nothing(self) -> None:
         found = self.look([A, B], [A.row, B.row])

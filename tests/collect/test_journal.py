@@ -241,7 +241,7 @@ class PostgreSQLTests(JournalCase):
         done(journal.interrupted("box"))
         failed = done(journal.delivery_failed(rows, "x", wait=0.0, counts=True))
         copies = {row.id: "copy"}
-        done(journal.delivery_set_aside(failed.deliveries, "x", copies=copies))
+        done(journal.delivery_set_aside(failed, "x", copies=copies))
         done(journal.retry([row.id]))
         done(journal.delivered(self.begin(), {}))
         (due,) = self.due("desk")

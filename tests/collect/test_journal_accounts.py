@@ -489,6 +489,15 @@ class AdministratorTests(JournalCase):
         self.assertEqual(after.due_at, self.time)
         self.failureResultOf(self.journal.finish(row, due_at=0.0), LostLeaseError)
 
+    def test_reset_keeps_messages_that_were_set_aside_with_a_copy(self) -> None:
+        row = self.claimed()
+        gone = new_message("gone", state=MessageState.SUSPECT)
+        self.add(row, new_message("kept", "box"), gone)
+        (due,) = self.due()
+        self.done(self.journal.delivery_set_aside([due.delivery], "refused"))
+        self.assertTrue(self.done(self.journal.reset("one")))
+        self.assertEqual(list(self.messages(row)), ["kept"])
+
     def test_rename_keeps_rows_and_keys(self) -> None:
         row = self.claimed()
         self.add(row, new_message("a", "box"))

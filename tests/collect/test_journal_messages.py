@@ -291,11 +291,9 @@ class RetrievalTests(MessageCase):
 
 
 class SuspectTests(MessageCase):
-    def suspect(self, result: NextRetrieval, body: str | None = None) -> MessageRow:
+    def suspect(self, result: NextRetrieval) -> MessageRow:
         return self.done(
-            self.journal.suspect(
-                self.owner, self.one(), "it hangs", result, body_hash=body
-            )
+            self.journal.suspect(self.owner, self.one(), "it hangs", result)
         )
 
     def test_failure_is_noted(self) -> None:
@@ -306,10 +304,6 @@ class SuspectTests(MessageCase):
             (SUSPECT, 2, 5.0, "it hangs", "body-a"),
         )
         self.assertEqual(self.one(), row)
-
-    def test_hash_of_a_short_body_is_kept(self) -> None:
-        self.add(self.owner, new_message("a", state=SUSPECT))
-        self.assertEqual(self.suspect(NextRetrieval(1, 5.0), "hash").body_hash, "hash")
 
     def test_last_failure_sets_it_aside_with_its_deliveries(self) -> None:
         (row,) = self.add(self.owner, new_message("a", "box"))

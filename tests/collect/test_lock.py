@@ -4,11 +4,13 @@ The lock of a state folder, and the checks that keep other users out of it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -25,6 +27,7 @@ from pop3connect.collect.lock import (
 HOLDER = """
 import sys, time
 from pathlib import Path
+from unittest import mock
 from pop3connect.collect.lock import FolderLock
 lock = FolderLock.take(Path(sys.argv[1]))
 print("locked", flush=True)
@@ -77,6 +80,16 @@ class LockTests(SynchronousTestCase):
         process.send_signal(signal.SIGKILL)
         process.wait()
         FolderLock.take(self.folder).release()
+
+    def test_full_disk_does_not_prevent_the_lock(self) -> None:
+        def full(*arguments: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with mock.patch.object(os, "pwrite", full):
+            lock = FolderLock.take(self.folder)
+        error = self.assertRaises(InUseError, FolderLock.take, self.folder)
+        self.assertIn("another process", str(error))
+        lock.release()
 
     def test_child_process_does_not_keep_the_lock(self) -> None:
         lock = FolderLock.take(self.folder)

@@ -90,6 +90,29 @@ class LoopbackTests(TestCase):
             self.assertEqual(self.mail(name), sorted(messages))
         self.assertEqual([server.messages for server in self.servers], [[], [], []])
 
+    async def test_locked_mboxes_do_not_hold_up_other_destinations(self) -> None:
+        box = DestinationSettings(
+            name="mbox",
+            kind="mbox",
+            path=self.root / "{account}.mbox",
+            lock_timeout=30,
+        )
+        self.destinations.append(box)
+        for number in range(18):
+            name = f"locked{number}"
+            self.serve(message(1), name=name, to=("mbox",))
+            (self.root / f"{name}.mbox.lock").write_text("another program's")
+        service = self.service()
+        await service.startService()
+        self.addCleanup(service.stopService)
+        await self.until(lambda: all(server.heard for server in self.servers))
+        await deferLater(reactor, 0.5)
+        self.serve(message(2), name="free")
+        await service.add_account(self.accounts[-1])
+        began = reactor.seconds()
+        await self.until(lambda: self.mail("free"))
+        self.assertLess(reactor.seconds() - began, 10)
+
     async def test_service_runs_and_stops(self) -> None:
         server = self.serve(message(1), interval=1)
         service = self.service()

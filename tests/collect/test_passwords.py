@@ -119,8 +119,8 @@ class MissingTests(PasswordTestCase):
     async def test_empty_or_unreadable_text_is_told(self) -> None:
         settings = account("password_file", self.secret)
         for content, wanted in (
-            (b"", "there is nothing in it"),
-            (b"\nsecond", "there is nothing in it"),
+            (b"", f"there is nothing in the first line of {self.secret}"),
+            (b"\nsecond", f"there is nothing in the first line of {self.secret}"),
             (PASSWORD.encode() + b"\xff", "it is not UTF-8"),
         ):
             self.secret.write_bytes(content)
@@ -138,9 +138,10 @@ class MissingTests(PasswordTestCase):
         settings = account("password_env", "POP3CONNECT_TEST")
         self.assertEqual(
             await self.refused(settings),
-            "password_env: there is nothing in it; no login was tried",
+            "password_env: there is nothing in that environment variable; no login was "
+            "tried",
         )
-        self.assertIn("nothing in it", self.check_refused(settings))
+        self.assertIn("nothing in that", self.check_refused(settings))
 
 
 class CommandTests(PasswordTestCase):

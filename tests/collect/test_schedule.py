@@ -274,11 +274,6 @@ class ServerTests(SynchronousTestCase):
         health = self.failed(ServerHealth(), "abcde", NOW)
         self.assertEqual(self.failed(health, "fghijkl", NOW + 59), health)
 
-    def test_success_ends_the_wait(self) -> None:
-        health = self.failed(ServerHealth(), "abcde", NOW).after_success()
-        self.assertEqual(health.wait(NOW), 0)
-        self.assertEqual(self.failed(health, "abcd", NOW).wait(NOW), 0)
-
     def test_wait_ends_if_the_clock_is_set_back(self) -> None:
         health = self.failed(ServerHealth(), "abcde", NOW)
         self.assertEqual(health.wait(NOW - DAY), 0)

@@ -234,6 +234,29 @@ class LifeTests(Running):
         self.assertEqual(sorted(slow.contents), MAIL)
         self.assertEqual(server.messages, [])
 
+    def test_stop_while_it_starts_ends_it_then(self) -> None:
+        self.serve(*MAIL)
+        self.account()
+        opened: Deferred[None] = Deferred()
+        opening = Journal.open
+
+        def late(*arguments: Any, **options: Any) -> Deferred[Journal]:
+            return opened.addCallback(lambda _: opening(*arguments, **options))
+
+        self.patch(Journal, "open", late)
+        service = self.service()
+        starting = service.startService()
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        opened.callback(None)
+        self.successResultOf(starting)
+        self.result(stopping)
+        before = self.servers["a"].sessions
+        self.pass_time(1000, 100)
+        self.assertEqual(self.servers["a"].sessions, before)
+        self.result(service.startService())
+        self.result(service.stopService())
+
     def test_stop_and_start_again(self) -> None:
         server = self.serve(*MAIL)
         self.account(interval=60)
@@ -287,6 +310,14 @@ class LifeTests(Running):
         before = self.servers["a"].sessions
         self.pass_time(1000, 30)
         self.assertEqual(self.servers["a"].sessions, before)
+
+    def test_account_that_was_not_added_cannot_be_removed(self) -> None:
+        self.serve()
+        self.account()
+        service = self.begin()
+        removing = Deferred.fromCoroutine(service.remove_account("b"))
+        error = self.failureResultOf(removing, UsageError)
+        self.assertIn("no account 'b'", str(error.value))
 
     def test_disk_full_stops_looks_for_a_minute(self) -> None:
         server = self.serve(*MAIL)
@@ -374,6 +405,31 @@ class OnceTests(Running):
         outcomes = self.result(Deferred.fromCoroutine(self.service().run_once(["b"])))
         self.assertEqual(list(outcomes), ["b"])
         self.assertEqual(self.servers["a"].sessions, 0)
+
+    def test_hold_ends_the_look_of_a_single_run(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(after="delete", timeout=1000)
+        running = Deferred.fromCoroutine(self.service().run_once())
+        self.pass_time(5)
+        self.assertTrue(server.in_use)
+        self.read(lambda journal: journal.hold(["a"]))
+        outcomes = self.result(running, 5)
+        self.assertIn("held", str(outcomes["a"].error))
+        self.assertEqual(server.count("QUIT"), 0)
+
+    def test_lease_of_a_single_run_is_prolonged(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(after="delete", timeout=1000)
+        self.options["lease"] = 30.0
+        running = Deferred.fromCoroutine(self.service().run_once())
+        self.pass_time(100, 5)
+        (row,) = self.read(lambda journal: journal.accounts(["a"]))
+        self.assertGreater(row.due_at, self.wall())
+        running.addErrback(lambda _: None)
+        running.cancel()
+        self.pass_time(5)
 
     def test_unknown_name_is_an_error(self) -> None:
         self.serve()

@@ -210,6 +210,75 @@ class SuspectTests(EngineTestCase):
         self.assertNotIn(MessageState.SET_ASIDE, self.states())
 
 
+class VanishingTests(EngineTestCase):
+    """
+    The reply to a RETR vanishes, and each reply after it is taken for the one before.
+    """
+
+    def test_nothing_is_lost_or_repeated_though_the_process_ends(self) -> None:
+        equal = MAIL
+        various = [message(number, 300 + 40 * number) for number in range(1, 7)]
+        for mail in (equal, various):
+            for after in ("keep", "delete"):
+                for top in (None, say(b"-ERR unknown command\r\n"), close):
+                    with self.subTest(after=after, top=top, equal=mail is equal):
+                        self.setUp()
+                        server = self.serve(*mail)
+                        self.maildir()
+                        self.account(after=after)
+                        self.vanish(server)
+                        if top is not None:
+                            server.faults["TOP"] = top
+                        self.forget_and_look(server)
+                        self.assertEqual(self.mail(), mail)
+                        left = mail if after == "keep" else []
+                        self.assertEqual(server.messages, left)
+
+    def test_nothing_is_lost_if_the_server_closes_in_the_end(self) -> None:
+        various = [message(number, 300 + 40 * number) for number in range(1, 7)]
+        server = self.serve(*various)
+        self.maildir()
+        self.account()
+        server.faults["RETR 3"] = times(1, swallow)
+
+        def last(connection: Any) -> bool:
+            reply = b"+OK\r\n" + various[5] + b".\r\n"
+            return say_and_close(reply)(connection)
+
+        server.faults["RETR 6"] = times(1, last)
+        self.once()
+        self.forget_and_look(server)
+        self.assertEqual(self.mail(), various)
+
+    def vanish(self, server: FaultyServer) -> None:
+        """Let a reply vanish, and the next session fail: the process ends in doubt."""
+        server.faults["RETR 3"] = times(1, swallow)
+        sessions = server.sessions
+
+        def second(connection: Any) -> bool:
+            return server.sessions > sessions + 1 and close(connection)
+
+        server.faults["STAT"] = second
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.looked), (5, False))
+        del server.faults["STAT"]
+
+    def forget_and_look(self, server: FaultyServer) -> None:
+        for _ in range(3):
+            self.pass_time(4 * 3600, 3600)
+            self.once()
+        server.heard.clear()
+        # It is known which message is which; what was never one does not matter.
+        self.once()
+        self.assertEqual(server.count("TOP") + server.count("RETR"), 0)
+        seen = self.read(
+            lambda journal: journal.has_work(
+                self.successResultOf(journal.accounts(["a"]))[0]
+            )
+        )
+        self.assertFalse(seen)
+
+
 class QuitTests(EngineTestCase):
     """
     What the end of a session leaves open.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from pop3connect.destinations.base import words
 from pop3connect.destinations.folder import (
     Disk,
     Folder,
@@ -191,6 +192,27 @@ class WriteTests(FolderTestCase):
                 return 0
 
         self.assertRaises(OSError, write_fully, DeafDisk(), 0, b"text")
+
+    def test_error_of_the_disk_names_the_file(self) -> None:
+        path = self.path / "a"
+        with Folder(self.path, BrokenDisk("write")) as folder:
+            file = folder.create("a")
+            error = self.assertRaises(OSError, file.write, b"x")
+            self.assertEqual(words(error), f"No space left on device: {path}")
+            file.remove()
+        with Folder(self.path, BrokenDisk("sync")) as folder:
+            file = folder.create("a")
+            error = self.assertRaises(OSError, file.sync)
+            self.assertEqual(error.filename, str(path))
+            file.remove()
+        with Folder(self.path, BrokenDisk("sync")) as folder:
+            error = self.assertRaises(OSError, folder.sync)
+            self.assertEqual(error.filename, str(self.path))
+        error = self.assertRaises(OSError, self.folder.open, "missing")
+        self.assertEqual(error.filename, str(self.path / "missing"))
+        (self.path / "there").mkdir()
+        error = self.assertRaises(OSError, self.folder.create, "there")
+        self.assertEqual(error.filename, str(self.path / "there"))
 
     def test_file_that_cannot_be_made_closes_its_folder(self) -> None:
         (self.path / "a").write_bytes(b"")

@@ -4,7 +4,7 @@ A Python function as a destination, and the message that it gets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,16 @@ class FunctionTests(SynchronousTestCase):
         self.assertNoResult(delivered)
         waiting.callback(None)
         self.successResultOf(delivered)
+
+    def test_result_that_cannot_be_waited_for_is_a_refusal(self) -> None:
+        class Task:
+            def __await__(self) -> Iterator[None]:
+                yield None
+
+        delivered = self.deliver(lambda mail, attempt: Task())
+        error: Any = self.failureResultOf(delivered, Later).value
+        self.assertIn("return a Deferred or a coroutine", str(error))
+        self.assertTrue(error.counts)
 
     def test_later_and_never_are_passed_on(self) -> None:
         for error in (Later(30, "busy"), Never("not wanted")):

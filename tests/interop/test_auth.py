@@ -266,10 +266,10 @@ class MasterUserTests(AuthTestCase):
         masters = Path(folder.name, "masters")
         masters.write_text("boss:{PLAIN}looking-glass\n")
         masters.chmod(0o644)
-        server = self.serve("plain", "login", more=self.MASTER.format(masters))
+        server = self.serve("plain", "scram-sha-256", more=self.MASTER.format(masters))
         for content in (MAIL, MAIL.replace(b"world", b"again")):
             mailbox = server.add_user([content])
-            for auth in ("PLAIN", "auto"):
+            for auth in ("PLAIN", "SCRAM-SHA-256", "auto"):
                 handle = await connect(
                     f"localhost:{server.tls_port}",
                     "boss",

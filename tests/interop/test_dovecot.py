@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import random
 import re
@@ -28,6 +29,7 @@ from zope.interface import implementer
 from pop3connect import (
     CommandError,
     ConnectError,
+    DestinationError,
     Handle,
     LoginError,
     POP3Error,
@@ -708,6 +710,50 @@ class ReadTests(InteropTestCase):
         await stream.aclose()
         self.assertEqual(await handle.retrieve(50), mailbox.contents()[49])
 
+    async def test_headers_of_two_hundred_messages_come_in_order(self) -> None:
+        """
+        By TOP, as many at a time as messages.
+        """
+        mailbox, handle = await self.filled(small(200))
+        got = [header async for header in handle.headers()]
+        self.assertEqual([header.number for header in got], list(range(1, 201)))
+        for header, content in zip(got, mailbox.contents(), strict=True):
+            assert header.error is None
+            self.assertEqual(
+                header.content, content.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            )
+
+    async def test_messages_are_written_to_destinations_despite_failures(self) -> None:
+        """
+        One that the server refuses, and one whose destination fails, are alone in it.
+        """
+        mailbox, handle = await self.filled(small(200))
+        contents = mailbox.contents()
+
+        def into(number: int) -> io.BytesIO:
+            if number == 7:
+                raise OSError("disk full")
+            return io.BytesIO()
+
+        wanted = [9, 999, 7, *range(10, 201)]
+        got = [item async for item in handle.messages(wanted, into=into)]
+        self.assertEqual([item.number for item in got], wanted)
+        self.assertIsInstance(got[1].error, CommandError)
+        self.assertIsInstance(got[2].error, DestinationError)
+        for item in got[:1] + got[3:]:
+            assert item.error is None
+            self.assertEqual(item.destination.getvalue(), contents[item.number - 1])
+        self.assertEqual(await handle.retrieve(1), contents[0])
+
+    async def test_unknown_extension_is_refused_and_the_session_goes_on(self) -> None:
+        """
+        A command that Dovecot does not know.
+        """
+        _, handle = await self.filled(small(1))
+        with self.assertRaises(CommandError):
+            await handle.command("XTND", "PROFILE")
+        self.assertEqual((await handle.stat()).count, 1)
+
     async def test_missing_message_fails_only_its_command(self) -> None:
         """
         A message that is not there: an error of that command, no more.
@@ -732,6 +778,8 @@ class ReadTests(InteropTestCase):
         The capabilities are those of the server after the login.
         """
         _, handle = await self.filled([])
+        # Its reply comes behind that to CAPA.
+        await handle.noop()
         learnt = handle.capabilities
         for capabilities in (learnt, await handle.capa(), handle.capabilities):
             for name in self.offered:
@@ -911,6 +959,8 @@ class PipelineTests(InteropTestCase):
         """
         heard: list[str] = []
         _, handle = await self.filled([], pipeline=pipeline, stsproc=heard.append)
+        # With it goes the CAPA that follows the login.
+        await handle.noop()
         heard.clear()
         await gatherResults([handle.noop() for _ in range(50)])
         self.assertEqual(heard.count("C: NOOP"), 50)
@@ -1152,12 +1202,12 @@ class StatusTests(InteropTestCase):
         self.assert_in_order(
             [
                 "S: +OK Dovecot",
-                "C: CAPA",
-                "S: +OK",
+                # Before it CAPA, if none of the tests before has asked.
                 f"C: USER {mailbox.user}",
                 "S: +OK",
                 "C: PASS ********",
                 "S: +OK Logged in.",
+                "C: CAPA",
                 "C: STAT",
                 "S: +OK 2 ",
                 "C: RETR 2",
@@ -1199,14 +1249,13 @@ class StatusTests(InteropTestCase):
         self.assert_in_order(
             [
                 "S: +OK Dovecot",
-                "C: CAPA",
                 "C: STLS",
                 "S: +OK",
                 "TLS: ",
-                "C: CAPA",
                 f"C: USER {mailbox.user}",
                 "C: PASS ********",
                 "S: +OK Logged in.",
+                "C: CAPA",
             ],
             heard,
         )

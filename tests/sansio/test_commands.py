@@ -192,6 +192,8 @@ class TextArgumentTests(SynchronousTestCase):
         lambda text: Auth("PLAIN", text),
         AuthReply,
         Lang,
+        lambda text: Custom("XTND", text),
+        lambda text: CustomBody("XTND", text),
     )
     NAMES = BUILDERS[:3]
 

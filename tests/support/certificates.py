@@ -687,8 +687,13 @@ class TLSTestCase(SynchronousTestCase):
         Play what follows the greeting, inside TLS.
         """
         capabilities = b"+OK\r\nUSER\r\n.\r\n"
-        self.server.expect(b"CAPA", capabilities)
-        self.server.expect(b"USER ada", b"+OK\r\n")
+        heard = self.server.heard()
+        if heard == b"CAPA\r\n":
+            # Nothing is remembered of the server.
+            self.server.say(capabilities)
+            heard = self.server.heard()
+        self.assertEqual(heard, b"USER ada\r\n")
+        self.server.say(b"+OK\r\n")
         self.server.expect(b"PASS lovelace", b"+OK\r\n")
         self.server.expect(b"CAPA", capabilities)
 

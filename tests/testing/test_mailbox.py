@@ -147,10 +147,16 @@ class DeviationTests(SynchronousTestCase):
         server = ScriptedServer(script)
         opening = server.connect()
         server.flush()
-        opening.addCallback(act or (lambda handle: handle.abort()))
+        handles: list[Handle] = []
+        opening.addCallback(handles.append)
+        opening.addCallback(lambda _: (act or Handle.abort)(handles[0]))
         opening.addErrback(lambda _: None)
         with self.assertRaises(AssertionError) as caught:
             server.check()
+        # A handle that is forgotten ends its session.
+        for handle in handles:
+            handle.abort()
+        server.flush()
         return str(caught.exception)
 
     def test_unexpected_line_fails_the_check_and_shows_the_dialogue(self) -> None:

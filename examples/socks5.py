@@ -1,0 +1,29 @@
+"""
+A session through the SOCKS5 proxy that the environment names.
+
+    ALL_PROXY=socks5://proxy.example.com:1080 POP3_PASSWORD=... \
+        python socks5.py pop.example.com ada
+"""
+
+import os
+import sys
+
+from twisted.internet.task import react
+
+from pop3connect import Secure, connect
+
+
+async def main(reactor, server, user):
+    # The proxy looks up the name of the server, whose certificate is checked as ever.
+    async with await connect(
+        server,
+        user,
+        os.environ["POP3_PASSWORD"],
+        secure=Secure.TLS,
+        proxy=os.environ["ALL_PROXY"],
+    ) as handle:
+        print(await handle.stat())
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

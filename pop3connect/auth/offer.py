@@ -1,0 +1,135 @@
+"""
+What a server offers before the login: as it says now, or as it said within the hour.
+
+A reply that came over verified TLS is the server's own, so the next login over verified
+TLS begins with it.  It may be out of date, so after a refusal the server is asked.
+
+A reply in the clear may be an attacker's, who would have it say that the server takes
+nothing but the password itself.  Such a reply is a guess: CAPA is sent with each
+connection, and what exposes nothing goes out with it (the command USER, or AUTH without
+the password).  Nothing made of the password is sent before the reply is there and leads
+to the same mechanism.  If the caller has chosen the mechanism, no reply can change it,
+and a guess is as good as a reply.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from ..client.protocol import POP3ClientProtocol
+from ..errors import CommandError
+from ..results import Capabilities
+from ..sansio.commands import Capa
+from ..sansio.exchange import Exchange
+from .account import Account
+from .memory import Memory
+
+__all__ = ["Offer"]
+
+
+class Offer:
+    """
+    The capabilities of the server on one connection.
+
+    :ivar capabilities: what the server said last before the login.
+    :ivar fresh: whether that was on this connection, and over its TLS if it has TLS.
+    :ivar changed: whether the server's last reply was not what was known before it.
+    """
+
+    def __init__(
+        self, protocol: POP3ClientProtocol, account: Account, memory: Memory
+    ) -> None:
+        self._protocol = protocol
+        self._account = account
+        self._memory = memory
+        self.capabilities = Capabilities(known=False)
+        self.fresh = False
+        self.changed = False
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether replies on this connection, as it is now, may be remembered."""
+        tls = self._protocol.tls
+        if tls is None:
+            # What is said before STLS must not count after it (RFC 2595 section 4).
+            return self._protocol.settings.context is None
+        return tls.verified
+
+    @property
+    def has_history(self) -> bool:
+        """Whether a login over TLS can begin with what is remembered."""
+        return self._account.capa and self._memory.before() is not None
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the server has to confirm it before the password is used."""
+        return (
+            not self.fresh
+            and self._protocol.tls is None
+            and self._account.auth == "auto"
+        )
+
+    def recall(self) -> bool:
+        """Return whether the login can begin with what is remembered."""
+        if not self._account.capa or not self._remembers:
+            return False
+        remembered = self._memory.before()
+        if remembered is None:
+            return False
+        self.capabilities = remembered
+        # To wait for the reply to CAPA takes no longer than to guess, unless both can
+        # be sent at once (RFC 2449 section 6.6).
+        return not self.guessed or (
+            "PIPELINING" in remembered and self._protocol.settings.pipeline
+        )
+
+    async def ask(self) -> None:
+        """
+        Ask the server, and wait for its reply.
+
+        :raises POP3Error: the connection failed.
+        """
+        capabilities = Capabilities(known=False)
+        if self._account.capa:
+            # RFC 2449 section 4: no extensions then; logging in still works.
+            with suppress(CommandError):
+                capabilities = await self._protocol.submit(Capa())
+        self._learn(capabilities)
+
+    def ask_meanwhile(self) -> None:
+        """Ask the server; its reply comes before that to any later command."""
+        self._protocol.allow_pipelining(True)
+        exchange = Exchange(
+            Capa(),
+            noted=self._learn,
+            refused=lambda _: self._learn(Capabilities(known=False)),
+        )
+        self._protocol.enqueue(Capa.verb, [exchange])
+
+    def _learn(self, capabilities: Capabilities) -> None:
+        self.fresh = True
+        capabilities = self._memory.shared(capabilities)
+        self.changed = capabilities is not self.capabilities
+        self.capabilities = capabilities
+        if self._remembers and self._account.capa:
+            self._memory.note_before(self.capabilities)
+
+    # -- after the login
+
+    def after_login(self) -> Capabilities:
+        """Return what the server probably offers now that the user is logged in."""
+        remembered = None
+        if self._remembers and self.capabilities.known:
+            remembered = self._memory.after(self._account.mailbox)
+        return remembered or self.capabilities
+
+    def learn_after(self, capabilities: Capabilities) -> Capabilities:
+        """
+        Take a reply to CAPA after the login.
+
+        :return: the same, as the object that other sessions have.
+        """
+        capabilities = self._memory.shared(capabilities)
+        if self._remembers:
+            self._memory.note_after(self._account.mailbox, capabilities)
+        return capabilities
