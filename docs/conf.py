@@ -30,9 +30,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+# One parameter in each line, where the whole has more characters.
+maximum_signature_line_length = 80
+# Types are shown by the names that they have in the code.
 autodoc_type_aliases = {
-    "Password": "Password",
+    "CACerts": "CACerts",
     "ClientCertificate": "ClientCertificate",
+    "EventProcedure": "EventProcedure",
+    "Password": "Password",
+    "StatusProcedure": "StatusProcedure",
 }
 
 # Made anew at each build, so that it never says what the table does not.

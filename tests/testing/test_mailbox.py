@@ -628,6 +628,17 @@ class ExampleTests(TestCase):
         self.assertEqual(status, 0, (out + err).decode())
         self.assertIn(b"successes=7", out)
 
+    async def test_inbox_example_passes_its_tests_when_run_by_its_path(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        path = str(ROOT / "examples" / "test_inbox.py")
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable,
+            ("-m", "twisted.trial", "--temp-directory", str(folder), path),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.assertEqual(status, 0, (out + err).decode())
+        self.assertIn(b"successes=7", out)
+
 
 class LoopbackTests(TestCase):
     """
