@@ -225,14 +225,16 @@ class ScriptTests(ExampleTestCase):
     async def test_master_user_opens_mailboxes_and_goes_on_after_a_refusal(
         self,
     ) -> None:
-        def script(user: str) -> Script:
+        def script(user: str, *, first: bool) -> Script:
             said = base64.b64encode(f"{user}\0boss\0{PASSWORD}".encode()).decode()
             begun = Script().start_tls(self.certificate).greet()
-            begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
+            if first:
+                # The connector remembers it for the next login.
+                begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
             return begun.expect(f"AUTH PLAIN {said}")
 
-        refused = script("ada").reply("-ERR not yours").quit()
-        opened = script("bob").reply().expect("CAPA").reply(lines=["SASL PLAIN"])
+        refused = script("ada", first=True).reply("-ERR not yours").quit()
+        opened = script("bob", first=False).reply().expect("CAPA").reply(lines=[])
         opened = opened.expect("STAT").reply("+OK 3 99").quit()
         server = self.serve(ScriptedServer(refused, opened))
         output = await self.printed("master_user", self.server, "boss", "ada", "bob")
