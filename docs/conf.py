@@ -8,6 +8,8 @@ sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
 import session_diagram  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from sphinx.directives.code import LiteralInclude  # noqa: E402
 
 import pop3connect  # noqa: E402
 
@@ -44,3 +46,19 @@ autodoc_type_aliases = {
 # Made anew at each build, so that it never says what the table does not.
 (HERE / "_build").mkdir(exist_ok=True)
 (HERE / "_build" / "session.svg").write_text(session_diagram.draw(), "utf-8")
+
+
+class Example(LiteralInclude):
+    """Shows an example below its name, which is a link that downloads it."""
+
+    def run(self):
+        """Return the nodes."""
+        path = self.arguments[0]
+        shown = f"examples/{Path(path).name}"
+        self.options.setdefault("caption", f":download:`{shown} <{path}>`")
+        return super().run()
+
+
+def setup(app: Sphinx) -> None:
+    """Let every page show its examples in this way."""
+    app.add_directive("literalinclude", Example, override=True)
