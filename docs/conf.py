@@ -7,6 +7,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
+import limits  # noqa: E402
 import session_diagram  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.directives.code import LiteralInclude  # noqa: E402
@@ -43,8 +44,9 @@ autodoc_type_aliases = {
     "StatusProcedure": "StatusProcedure",
 }
 
-# Made anew at each build, so that it never says what the table does not.
+# Made at each build, so that they never differ from the code.
 (HERE / "_build").mkdir(exist_ok=True)
+(HERE / "_build" / "limits.rst").write_text(limits.draw(), "utf-8")
 (HERE / "_build" / "session.svg").write_text(session_diagram.draw(), "utf-8")
 
 

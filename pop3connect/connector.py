@@ -565,7 +565,7 @@ def _reactor(
 
 
 MAX_SECONDS = 366 * 24 * 3600
-"""The longest time limit."""
+"""The longest time limit, in seconds."""
 
 
 def _secure(secure: object) -> Secure:

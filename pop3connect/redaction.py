@@ -46,7 +46,7 @@ NOT_SEARCHED = b"(not shown: there is too much text to search it for secrets)"
 
 StatusProcedure = Callable[[str], object]
 """
-Called with each protocol message as a text, with passwords masked.  The result is ignored.
+Called with each protocol message, passwords masked.  The result is ignored.
 
     "C: CAPA", "S: +OK ready", "C: PASS ********", "TLS: ..."
 """
