@@ -133,6 +133,11 @@ class OrderTests(DiscoverTestCase):
         )
 
     @shows(
+        "feature 1.13",
+        "Finds the server of an address",
+        "by SRV records: ``discover()``",
+    )
+    @shows(
         "RFC 6186-02",
         "SHOULD",
         "The user name is the whole address first, then its part before the ``@``.",

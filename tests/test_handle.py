@@ -1004,6 +1004,11 @@ class DeletionTests(SessionTestCase):
         return deleted
 
     @shows(
+        "feature 1.14",
+        "Says what was deleted",
+        "``disconnect()`` returns the messages whose deletion the server confirmed",
+    )
+    @shows(
         "RFC 1939-09",
         "MUST",
         "Messages are deleted by QUIT alone, if it is answered ``+OK``; after "

@@ -5,6 +5,7 @@ page names exists; CI checks too that each has passed.
 
 from __future__ import annotations
 
+import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -266,3 +267,19 @@ class RowTests(SynchronousTestCase):
         status, said = self.run_main(str(folder))
         self.assertEqual(status, 1)
         self.assertIn("RFC 1: tests.test_tables.RowTests.", said)
+
+
+class ComparisonTests(SynchronousTestCase):
+    """
+    ``comparison.rst``
+    """
+
+    def test_every_feature_compared_is_one_that_a_test_shows(self) -> None:
+        shown = {row.cells[0] for row in rows(marked())["feature 1"]}
+        page = (DOCS / "comparison.rst").read_text("utf-8")
+        for title in ("Libraries", "Programs"):
+            section = page.partition(f"\n{title}\n==")[2].partition("\n==")[0]
+            header, *features = re.findall(r"(?m)^   \* - (.+)$", section)
+            self.assertEqual(header, "Feature")
+            self.assertGreater(len(features), 10)
+            self.assertEqual([name for name in features if name not in shown], [])

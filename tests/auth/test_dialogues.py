@@ -390,6 +390,11 @@ class ScramTests(Dialogue):
         return opening
 
     @shows(
+        "feature 1.6",
+        "SASL",
+        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or a mechanism of yours",
+    )
+    @shows(
         "RFC 5034-11",
         "SHOULD",
         "Further mechanisms that do not send the password.",
@@ -524,6 +529,7 @@ class ScramTests(Dialogue):
         self.server.say(b"+ " + b64(b"v=" + b64(signature)) + b"\r\n")
         self.server.expect(b"", b"+OK\r\n")
 
+    @shows("feature 1.7", "SCRAM bound to the TLS connection", "the -PLUS mechanisms")
     @shows(
         "RFC 5802-05",
         "MUST",
@@ -1466,6 +1472,7 @@ class LanguageTests(Dialogue):
     UTF8 and LANG (RFC 6856).
     """
 
+    @shows("feature 1.11", "UTF8, LANG", "``utf8=True``, ``lang()``")
     @shows(
         "RFC 6856-01",
         "MUST",
@@ -1493,6 +1500,7 @@ class LanguageTests(Dialogue):
         self.server.expect(b"UTF8", b"-ERR no\r\n")
         self.gone(opening, LoginError)
 
+    @shows("feature 1.11")
     @shows(
         "RFC 6856-04",
         "MAY",

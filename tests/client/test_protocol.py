@@ -179,6 +179,7 @@ class PipeliningTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(again))
 
+    @shows("feature 1.9", "Pipelining", "every command after the login; ``messages()``")
     @shows("RFC 2449-06")
     def test_10000_commands_are_sent_in_windows_of_at_most_4096_bytes(self) -> None:
         # RFC 2449 section 6.6: a client must not fill the server's receive buffer

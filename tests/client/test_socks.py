@@ -656,6 +656,7 @@ class LoopbackTests(TestCase):
         async with await opening as handle:
             return await handle.retrieve(1)
 
+    @shows("feature 1.12", "Proxy", "SOCKS5")
     @shows("RFC 1928-02")
     async def test_name_is_looked_up_by_the_proxy_and_verified(self) -> None:
         for secure, port in ((Secure.TLS, 995), (Secure.STLS, 110)):

@@ -194,9 +194,11 @@ class OAuthTests(AuthTestCase):
         self.assertIn("status", error.details)
         self.assertNotIn("stale", str(error))
 
+    @shows("feature 1.8", "OAuth 2.0", "XOAUTH2, OAUTHBEARER")
     async def test_xoauth2_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("XOAUTH2")
 
+    @shows("feature 1.8")
     async def test_oauthbearer_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("OAUTHBEARER")
 
@@ -219,6 +221,7 @@ class ExternalTests(AuthTestCase):
     A client certificate.
     """
 
+    @shows("feature 1.5", "Client certificate", "``client_certificate=``")
     @shows("RFC 8314-06")
     async def test_client_certificate_logs_in_with_external(self) -> None:
         clients = trustme.CA()

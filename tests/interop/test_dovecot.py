@@ -208,6 +208,7 @@ class ConnectTests(InteropTestCase):
         """
         await self.check(Secure.NONE, "127.0.0.1")
 
+    @shows("feature 1.1", "TLS at once and STLS", "``secure=1`` and ``secure=2``")
     async def test_tls_session_opens_by_host_name(self) -> None:
         """
         A session over TLS, by name.
@@ -220,6 +221,7 @@ class ConnectTests(InteropTestCase):
         """
         await self.check(Secure.TLS, "127.0.0.1")
 
+    @shows("feature 1.1")
     async def test_stls_session_opens_by_host_name(self) -> None:
         """
         A session upgraded with STLS, by name.
@@ -243,6 +245,7 @@ class ConnectTests(InteropTestCase):
             self.assertIn(host, str(caught.exception))
         self.assertEqual(await self.logged(mailbox, server), [])
 
+    @shows("feature 1.2")
     async def test_certificate_for_another_name_is_refused_over_tls(self) -> None:
         """
         A server with another's certificate is refused over TLS.
@@ -293,6 +296,7 @@ class ConnectTests(InteropTestCase):
         self.assertIn(other, str(caught.exception))
         self.assertEqual(await self.logged(mailbox), [])
 
+    @shows("feature 1.2", "Checks the certificate and its name", "by default")
     @shows("RFC 8314-02")
     async def test_unknown_authority_is_refused_over_tls(self) -> None:
         """
@@ -879,6 +883,11 @@ class ConsumerTests(InteropTestCase):
         self.assertEqual(consumer.digest.digest(), hashlib.sha256(content).digest())
         self.assertEqual(await behind, other)
 
+    @shows(
+        "feature 1.10",
+        "Messages streamed with back-pressure",
+        "``retrieve(n, destination)``, ``messages(into=...)``",
+    )
     async def test_paused_consumer_gets_the_rest_after_resuming(self) -> None:
         """
         One that pauses gets the rest when it resumes, and not before.

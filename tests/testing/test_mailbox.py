@@ -33,6 +33,7 @@ from pop3connect.testing.script import stuffed
 
 from ..support.acting import Keeping
 from ..support.memory import server_certificate
+from ..support.shows import shows
 
 ROOT = Path(__file__).absolute().parents[2]
 
@@ -57,6 +58,7 @@ class ScriptTests(SynchronousTestCase):
         server.flush()
         return server, self.successResultOf(opening)
 
+    @shows("feature 1.17", "A server for tests", "``pop3connect.testing``")
     def test_session_that_follows_the_script_passes_the_check(self) -> None:
         server, handle = self.play(
             begin()

@@ -85,6 +85,7 @@ class BesideChainTests(TLSTestCase):
         assert handle.tls is not None
         self.assertEqual(handle.tls.verified_by, "chain")
 
+    @shows("feature 1.4", "Pins", "``pins=``, the hash of the server's key")
     @shows(
         "attack 2.5",
         "A certificate for the right name, from a CA that was deceived",

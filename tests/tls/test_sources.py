@@ -86,6 +86,7 @@ class SourceTestCase(TLSTestCase):
 
 
 class FileTests(SourceTestCase):
+    @shows("feature 1.3")
     @shows(
         "certificate 3.15",
         "a file in place of the folder",
@@ -202,6 +203,7 @@ class TrustRootTests(SourceTestCase):
     def root(self, *cas: trustme.CA) -> Any:
         return trustRootFromCertificates([Certificate.loadPEM(pem(ca)) for ca in cas])
 
+    @shows("feature 1.3")
     @shows(
         "certificate 3.17",
         "a trust root of Twisted",

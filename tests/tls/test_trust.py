@@ -722,6 +722,12 @@ class ChangeTests(TrustTestCase):
         self.there = self.folder({"somebody.pem": pem(somebody())})
 
     @shows(
+        "feature 1.3",
+        "CAs of your own",
+        "a folder that is read again when it changes, a file, bytes, or a trust root "
+        "of Twisted",
+    )
+    @shows(
         "certificate 3.14",
         "a change",
         "the new contents, from the next connection on",
