@@ -22,7 +22,7 @@ POP3_PORT = 110
 """The port without TLS, and for STLS (RFC 1939 section 3)."""
 
 POP3S_PORT = 995
-"""The port for TLS from the first octet (RFC 8314 section 3.2)."""
+"""The port for TLS from the first octet (RFC 8314 section 3.1)."""
 
 # Letters, digits, hyphen; and the underscore, which names in private networks
 # do have.  Length limits: RFC 1035 section 2.3.4.

@@ -353,7 +353,7 @@ class SecureTests(ApiTestCase):
     def test_secure_tls_uses_port_995_and_starts_a_handshake(self) -> None:
         for secure in (Secure.TLS, 1, True):
             attempt, said = self.first(secure)
-            # RFC 8314 section 3.2; and a handshake record: RFC 8446 section 5.1.
+            # RFC 8314 section 3.1; and a handshake record: RFC 8446 section 5.1.
             self.assertEqual(attempt, ("192.0.2.1", 995))
             self.assertEqual(said[:2], b"\x16\x03")
 

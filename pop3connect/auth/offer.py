@@ -91,7 +91,7 @@ class Offer:
         """
         capabilities = Capabilities(known=False)
         if self._account.capa:
-            # RFC 2449 section 4: no extensions then; logging in still works.
+            # RFC 2449 section 5: no extensions then; logging in still works.
             with suppress(CommandError):
                 capabilities = await self._protocol.submit(Capa())
         self._learn(capabilities)

@@ -132,7 +132,7 @@ class CapabilitiesTests(LoginTestCase):
         "solid-pop3d closes the session at the fifth error.",
     )
     def test_login_succeeds_if_server_does_not_know_capa(self) -> None:
-        # RFC 2449 section 4: no extension is needed for basic work.
+        # RFC 2449 section 5: without CAPA, the commands of RFC 1939 are left.
         opening = self.begin()
         self.server.expect(b"CAPA", b"-ERR unknown command\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -303,7 +303,7 @@ class UserTests(LoginTestCase):
         "QUIT follows, because another attempt could lock the account.",
     )
     def test_wrong_password_is_a_permanent_login_error(self) -> None:
-        # RFC 3206 section 4: the credentials are to blame.
+        # RFC 3206 section 5: the credentials are to blame.
         error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n")
         self.assertEqual(error.code, "AUTH")
         self.assertEqual(error.text, "invalid")
@@ -323,7 +323,7 @@ class UserTests(LoginTestCase):
 
     @shows("RFC 2449-10")
     def test_in_use_refusal_is_transient(self) -> None:
-        # RFC 2449 section 8.1.1: no failure of the password.
+        # RFC 2449 section 8.1.2: no failure of the password.
         error = self.refused("PASS", b"-ERR [IN-USE] locked by another session\r\n")
         self.assertEqual(error.code, "IN-USE")
         self.assertIs(error.transient, True)
@@ -1015,7 +1015,7 @@ class STLSTests(LoginTestCase):
         self.result(leaving)
 
     def test_plain_is_chosen_if_offered_after_stls(self) -> None:
-        # RFC 5034 section 6: it takes any name and password.
+        # RFC 4616 section 2: it takes any name and password.
         opening = self.upgrade()
         self.server.expect(b"CAPA", PLAIN)
         self.plain()

@@ -91,7 +91,7 @@ class GreetingTests(SessionTestCase):
         self.assertIn("S: +OK \\x1b[2Jhello\\x07\\xff", self.status)
 
     def test_utf8_greeting_is_decoded(self) -> None:
-        # RFC 6856 section 3.1: the greeting may be in UTF-8.
+        # Texts may be in UTF-8 (RFC 6856).
         self.assertEqual(self.greet("+OK grüß dich\r\n".encode()), "grüß dich")
 
     def refused(self, greeting: bytes) -> LoginError:

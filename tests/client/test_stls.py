@@ -217,7 +217,7 @@ class UpgradeTests(StlsTestCase):
         "logged when a password is sent without TLS.",
     )
     def test_stls_is_not_sent_unless_requested(self) -> None:
-        """Nobody is upgraded who did not ask for it (RFC 8314 section 4.1)."""
+        """Nobody is upgraded who did not ask for it."""
         self.server.log_in(b"STLS\r\n")
         sent = b"".join(self.server.transport.writes)
         self.assertNotIn(b"STLS", sent)

@@ -883,7 +883,7 @@ class ChannelBindingTests(TLSTestCase):
 
 class ClientCertificateTests(TLSTestCase):
     """
-    A certificate of our own (RFC 8314 section 4.5): given where it is asked for.
+    A certificate of our own (RFC 8314 section 5.5): given where it is asked for.
     """
 
     def setUp(self) -> None:
@@ -1061,7 +1061,7 @@ class ClientCertificateTests(TLSTestCase):
         "Each client certificate has its own contexts and TLS sessions.",
     )
     def test_certificate_is_not_presented_for_another_account(self) -> None:
-        """It goes with its account only (RFC 8314 section 4.5)."""
+        """It goes with its account only (RFC 8314 section 5.5)."""
         folder = self.folder([authority()])
         self.assertGiven(self.one_file(), cacerts=folder)
         self.error(self.open(self.asking, cacerts=folder), TLSError)

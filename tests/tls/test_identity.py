@@ -326,7 +326,7 @@ class NameTests(TLSTestCase):
 
 class AddressTests(TLSTestCase):
     """
-    An IP address is proven by that address alone (RFC 9525 section 6.5).
+    An IP address is proven by that address alone (RFC 9525 section 6.4).
     """
 
     @shows(
