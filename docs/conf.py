@@ -7,7 +7,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 
+import limits  # noqa: E402
 import session_diagram  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from sphinx.directives.code import LiteralInclude  # noqa: E402
 
 import pop3connect  # noqa: E402
 
@@ -30,11 +33,34 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+# One parameter in each line, where the whole has more characters.
+maximum_signature_line_length = 80
+# Types are shown by the names that they have in the code.
 autodoc_type_aliases = {
-    "Password": "Password",
+    "CACerts": "CACerts",
     "ClientCertificate": "ClientCertificate",
+    "EventProcedure": "EventProcedure",
+    "Password": "Password",
+    "StatusProcedure": "StatusProcedure",
 }
 
-# Made anew at each build, so that it never says what the table does not.
+# Made at each build, so that they never differ from the code.
 (HERE / "_build").mkdir(exist_ok=True)
+(HERE / "_build" / "limits.rst").write_text(limits.draw(), "utf-8")
 (HERE / "_build" / "session.svg").write_text(session_diagram.draw(), "utf-8")
+
+
+class Example(LiteralInclude):
+    """Shows an example below its name, which is a link that downloads it."""
+
+    def run(self):
+        """Return the nodes."""
+        path = self.arguments[0]
+        shown = f"examples/{Path(path).name}"
+        self.options.setdefault("caption", f":download:`{shown} <{path}>`")
+        return super().run()
+
+
+def setup(app: Sphinx) -> None:
+    """Let every page show its examples in this way."""
+    app.add_directive("literalinclude", Example, override=True)

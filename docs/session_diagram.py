@@ -25,16 +25,21 @@ WAYS = {
 ENDS = "abort(), a loss, an error that ends the session"
 
 STYLE = """
-  rect { fill: none; stroke: #607d8b; stroke-width: 1.5 }
-  text { font: 13px sans-serif; fill: #607d8b }
-  .name { font-weight: bold }
-  .verbs { font-family: monospace }
-  .way { font-size: 12px; font-style: italic }
-  .line { fill: none; stroke: #607d8b; stroke-width: 1.5 }
-  .tip { marker-end: url(#tip) }
-  .end { stroke-dasharray: 4 3 }
-  marker path { fill: #607d8b }
+  .session { max-width: 100%; height: auto }
+  .session rect { fill: none; stroke: currentColor; stroke-width: 1.5 }
+  .session text { font: 13px sans-serif; fill: currentColor }
+  .session .name { font-weight: bold }
+  .session .verbs { font-family: monospace }
+  .session .way { font-size: 12px; font-style: italic }
+  .session .line { fill: none; stroke: currentColor; stroke-width: 1.5 }
+  .session .tip { marker-end: url(#tip) }
+  .session .end { stroke-dasharray: 4 3 }
+  .session marker path { fill: currentColor }
 """
+"""The picture is a part of the page, and has the colour of its text: dark on a light
+page, and light on a dark one."""
+
+TITLE = "The states of a session, each with the commands that it allows"
 
 
 def box(state: State, top: int) -> tuple[list[str], int]:
@@ -95,8 +100,9 @@ def draw() -> str:
     elements += ends(middles)
     width = WIDTH + SIDE + 30
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
-        f'height="{top + 2}" viewBox="0 0 {width} {top + 2}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="session" role="img" '
+        f'width="{width}" height="{top + 2}" viewBox="0 0 {width} {top + 2}">\n'
+        f"<title>{TITLE}</title>\n"
         f"<style>{STYLE}</style>\n"
         '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="4" refY="4" '
         'orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>\n'

@@ -14,9 +14,12 @@ from pop3connect import Secure, connect
 
 async def main(reactor, server, user, password=None):
     handle = await connect(server, user, password or getpass(), secure=Secure.TLS)
-    print(await handle.stat())
-    print(await handle.list())
-    print(await handle.top(1))
+    stat = await handle.stat()
+    print(stat)
+    for number, size in await handle.list():
+        print(number, size)
+    if stat.count > 0:
+        print((await handle.top(1)).decode("utf-8", "replace"), end="")
     print(await handle.disconnect())
 
 

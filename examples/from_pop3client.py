@@ -1,5 +1,5 @@
 """
-The subjects of a mailbox, by twisted.mail.pop3client and by pop3connect.
+The subjects of a mailbox, by twisted.mail.pop3 and by pop3connect.
 """
 
 from email import message_from_bytes
@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
-from twisted.mail.pop3client import POP3Client
+from twisted.mail.pop3 import AdvancedPOP3Client
 
 from pop3connect import Secure, connect
 
 
-class Client(POP3Client):
+class Client(AdvancedPOP3Client):
     def __init__(self):
         self.greeted = Deferred()
 

@@ -5,7 +5,6 @@ Print what is in a mailbox.
 """
 
 import sys
-from email import message_from_bytes, policy
 from getpass import getpass
 
 from twisted.internet.task import react
@@ -23,13 +22,12 @@ async def main(reactor, server, user, password=None):
 async def show(server, user, password):
     async with await connect(server, user, password, secure=Secure.TLS) as handle:
         stat = await handle.stat()
-        print(f"{stat.count} messages, {stat.size} octets")
+        print(f"{stat.count} messages, {stat.size} bytes")
         async for message in handle.messages():
             if message.error is not None:
                 print(message.number, message.error)
-                continue
-            mail = message_from_bytes(message.content, policy=policy.default)
-            print(message.number, mail["From"], "-", mail["Subject"])
+            else:
+                print(message.number, message.sender, "-", message.subject)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,23 @@
 """
-Tests of `inbox.py`, without a network.  Run them with trial.
+Tests of `inbox.py`, without a network.
+
+    python -m twisted.trial test_inbox
 """
 
 import os
+import sys
 
 import trustme
-from inbox import subjects
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import ConnectionLostError, LoginError, Secure, TimedOutError
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
+
+# trial does not look for modules beside a file that it is given by its path.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from inbox import subjects
 
 
 def fetch(server, **options):

@@ -19,10 +19,10 @@ from .errors import UsageError
 __all__ = ["POP3S_PORT", "POP3_PORT", "Secure", "ServerAddress"]
 
 POP3_PORT = 110
-"""RFC 1939 section 3."""
+"""The port without TLS, and for STLS (RFC 1939 section 3)."""
 
 POP3S_PORT = 995
-"""TLS from the first octet (RFC 8314 section 3.2)."""
+"""The port for TLS from the first octet (RFC 8314 section 3.1)."""
 
 # Letters, digits, hyphen; and the underscore, which names in private networks
 # do have.  Length limits: RFC 1035 section 2.3.4.

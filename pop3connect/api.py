@@ -70,6 +70,8 @@ def connect(
 
     :param server: ``"host"``, ``"host:port"``, an IP address, or
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
+    :param username: the name of the account, as the server knows it; many providers
+        want the whole mail address.
     :param password: or a callable that returns one, a Deferred of one, or a
         coroutine; called when the password is needed.
     :param stsproc: called with each protocol message, secrets masked.  ``None`` and

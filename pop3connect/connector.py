@@ -184,6 +184,7 @@ class Connector:
         """
         Open a session and log in.
 
+        :param username: the name of the account, as the server knows it.
         :param password: or a callable that returns one, a Deferred of one, or a
             coroutine; called when the password is needed.
         :param stsproc: called with each protocol message, secrets masked.
@@ -223,6 +224,10 @@ class Connector:
                     async for message in handle.messages():
                         ...
 
+        :param username: the name of the account, as the server knows it.
+        :param password: or a callable that returns one, a Deferred of one, or a
+            coroutine; called for each session.
+        :param stsproc: called with each protocol message, secrets masked.
         :param interval: seconds from the end of a session to the next one.  It is
             longer if the server wants a longer LOGIN-DELAY (RFC 2449 section 6.5).
         :param backoff: returns the seconds to wait after so many failures in a row,
@@ -568,7 +573,7 @@ def _reactor(
 
 
 MAX_SECONDS = 366 * 24 * 3600
-"""The longest time limit."""
+"""The longest time limit, in seconds."""
 
 
 def _secure(secure: object) -> Secure:

@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL, and from there until it is left to itself."""
+"""Seconds from SIGTERM to SIGKILL, and from there until the program is left alone."""
 
 LINGER = 1.0
-"""Seconds for its last output, if one of its child processes holds the pipes open."""
+"""Seconds for a program's last output, if a child process of it holds the pipes."""
 
 MAX_OUTPUT = 64 * 1024
 """Bytes of output that are kept.  A token has a few thousand."""
@@ -51,6 +51,7 @@ FIRST_LOOK = 0.001
 """Seconds until the first look after it closed its pipes; doubled up to `LAST_LOOK`."""
 
 LAST_LOOK = 0.25
+"""The longest time between two of these looks, in seconds."""
 
 OUR_SECRETS = ("POP3CONNECT_PASSWORD", "POP3CONNECT_DATABASE")
 """Variables of pop3connect that hold a password, or may hold one."""

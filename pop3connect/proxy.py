@@ -23,7 +23,7 @@ from .remedies import Option
 __all__ = ["ProxyAddress", "from_environment", "proxy_for"]
 
 SOCKS_PORT = 1080
-"""RFC 1928 section 3."""
+"""The port of a SOCKS5 proxy (RFC 1928 section 3)."""
 
 _VARIABLES = ("ALL_PROXY", "all_proxy")
 """As curl has them; both spellings are common."""

@@ -45,6 +45,11 @@ second of work.  More is an attack, and that text is not shown."""
 NOT_SEARCHED = b"(not shown: there is too much text to search it for secrets)"
 
 StatusProcedure = Callable[[str], object]
+"""
+Called with each protocol message, passwords masked.  The result is ignored.
+
+    "C: CAPA", "S: +OK ready", "C: PASS ********", "TLS: ..."
+"""
 
 T = TypeVar("T")
 

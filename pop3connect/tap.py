@@ -43,8 +43,8 @@ class DemoOptions(usage.Options):
     longdesc = (
         "A POP3 server on loopback with ten messages in it, and a tour of what"
         " pop3connect does with it: in the clear, TLS, STLS, an impostor, a wrong"
-        " password. The tour is written to stdout; with 'twistd -n --logfile FILE'"
-        " the log goes elsewhere. The server makes its own CA and puts the CA's"
+        " password. The tour is written to stdout, and problems to stderr; 'twistd -n"
+        " --logfile FILE' writes a whole log. The server makes its own CA and puts its"
         " certificate into secure/cacerts/ in the folder. It continues to serve"
         " after the tour, until Ctrl-C; deleted messages are back at the next start."
     )
@@ -84,11 +84,22 @@ class DemoOptions(usage.Options):
             self[name] = _port(f"--{name}", self[name])
         if self["port"] == self["tls-port"] != 0:
             raise usage.UsageError("--port and --tls-port cannot be the same")
-        if find_spec("trustme") is None:
-            raise usage.UsageError(
-                "the demo makes certificates with trustme, which is not installed:"
-                " pip install 'pop3connect[demo]'"
-            )
+        for needed in ("trustme", "rich"):
+            if find_spec(needed) is None:
+                raise usage.UsageError(
+                    f"the demo needs {needed}, which is not installed:"
+                    " pip install 'pop3connect[demo]'"
+                )
+        # Options are dictionaries; those without a value are false.
+        twistd = None if self.parent is None else self.parent.parent
+        if twistd is not None:
+            from .demo.twistd import already_running, keep_log_off_stdout
+
+            problem = already_running(twistd)
+            if problem:
+                _tell(problem)
+                sys.exit(1)
+            keep_log_off_stdout(twistd)
 
     def settings(self) -> Settings:
         """Return the settings that were given."""
@@ -255,6 +266,7 @@ def makeService(options: Options) -> IService:
 
 def _make_demo(options: DemoOptions) -> IService:
     from .demo.service import DemoService
+    from .demo.terminal import terminal
 
     reactor = _reactor()
     # twistd replaces sys.stdout by its log when it starts the service; now it is still
@@ -262,7 +274,7 @@ def _make_demo(options: DemoOptions) -> IService:
     return DemoService(
         options.settings(),
         reactor=reactor,
-        out=sys.stdout,
+        out=terminal(sys.stdout),
         err=sys.stderr,
         finish=partial(_finish, reactor, sys.stdout),
     )

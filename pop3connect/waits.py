@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 JITTER = 0.05
-"""The part of a wait by which it varies, so that accounts do not march in step."""
+"""The part of a wait by which it varies, so that accounts do not connect at once."""
 
 MAX_DELAY = 7 * 24 * 3600.0
 """The longest LOGIN-DELAY that is honoured, in seconds."""

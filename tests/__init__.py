@@ -38,12 +38,6 @@ _allow(
     "This API is deprecated and will be removed in a future version of pyOpenSSL",
     "service_identity/pyopenssl",
 )
-# Twisted: an example shows how to port a program from this module.
-_allow(
-    DeprecationWarning,
-    r"twisted\.mail\.pop3client was deprecated",
-    "examples/from_pop3client",
-)
 # Twisted: its web client is given a transport in memory.
 _allow(
     DeprecationWarning,

@@ -49,6 +49,7 @@ from pop3connect import (
 )
 
 from .support.memory import Server, Transport
+from .support.shows import shows
 
 
 @implementer(IHostnameResolver)
@@ -352,7 +353,7 @@ class SecureTests(ApiTestCase):
     def test_secure_tls_uses_port_995_and_starts_a_handshake(self) -> None:
         for secure in (Secure.TLS, 1, True):
             attempt, said = self.first(secure)
-            # RFC 8314 section 3.2; and a handshake record: RFC 8446 section 5.1.
+            # RFC 8314 section 3.1; and a handshake record: RFC 8446 section 5.1.
             self.assertEqual(attempt, ("192.0.2.1", 995))
             self.assertEqual(said[:2], b"\x16\x03")
 
@@ -406,6 +407,7 @@ class ServerTests(ApiTestCase):
             self.assertEqual(self.attempt(f"{name}:1100"), ("192.0.2.7", 1100))
             self.assertEqual(self.reactor.resolver.asked, [name])
 
+    @shows("RFC 8314-01")
     def test_default_port_with_tls_is_995(self) -> None:
         expected = {
             "192.0.2.1": ("192.0.2.1", 995),

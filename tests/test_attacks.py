@@ -37,6 +37,7 @@ from pop3connect.testing import Script, ScriptedServer
 
 from .support.certificates import ServerTLS, authority, leaf
 from .support.memory import server_certificate
+from .support.shows import shows
 
 USER = "ada"
 PASSWORD = "a secret of hers"
@@ -137,6 +138,13 @@ class OfferTests(AttackTestCase):
     What is offered in the clear was perhaps not said by the server.
     """
 
+    @shows(
+        "attack 1.1",
+        "STLS is stripped from CAPA, refused, or a similar capability is offered",
+        "The password, in the clear.",
+        "``STLSUnavailableError``; no name and no password was sent. There is no "
+        "fallback.",
+    )
     def test_stripped_stls_ends_session_before_user_is_sent(self) -> None:
         """
         Gained: nothing.  The session ends before a name is sent.
@@ -153,6 +161,13 @@ class OfferTests(AttackTestCase):
             server, opening, STLSUnavailableError, "does not offer STLS", "secure=1"
         )
 
+    @shows(
+        "attack 1.6",
+        "Capabilities, mechanisms or an APOP timestamp are forged before TLS",
+        "A weaker mechanism; a digest for a timestamp of the attacker's choice, from "
+        "which the password can be guessed.",
+        "They are forgotten, and asked for again over TLS.",
+    )
     def test_capabilities_forged_before_tls_are_not_used(self) -> None:
         """
         Gained: nothing.  Within TLS it is the server's own that counts.
@@ -177,6 +192,13 @@ class OfferTests(AttackTestCase):
         )
         self.nothing_gained(server, opening, LoginError, "[AUTH] no", "CRAM-MD5")
 
+    @shows("RFC 8314-04")
+    @shows(
+        "attack 3.4",
+        "The user is sent elsewhere: another server, port, or without TLS",
+        "The password, at a server of the attacker's choice.",
+        "There is one connection, to the endpoint that the caller named.",
+    )
     def test_referral_from_server_opens_no_other_connection(self) -> None:
         """
         Gained: nothing.  No text of a server leads anywhere.
@@ -195,6 +217,13 @@ class OfferTests(AttackTestCase):
         )
         self.nothing_gained(server, opening, LoginError, "log in there")
 
+    @shows(
+        "attack 1.10",
+        "Without TLS: everything except USER is stripped from the offer",
+        "The password.",
+        "With ``secure=0`` the password is sent, as the caller asked, and a warning "
+        "is logged. With ``allow_cleartext=False`` nothing is sent.",
+    )
     def test_stripped_scram_sends_no_password_if_cleartext_is_forbidden(self) -> None:
         """
         Gained: nothing.  SCRAM was stripped, and no password follows.
@@ -217,6 +246,13 @@ class OfferTests(AttackTestCase):
             "set secure=1 or secure=2",
         )
 
+    @shows(
+        "attack 1.2",
+        "The greeting says that the user is already logged in, so that it is too late "
+        "for STLS",
+        "The session, in the clear.",
+        "A greeting logs nobody in. STLS is sent, and without it the session ends.",
+    )
     def test_greeting_that_claims_to_be_logged_in_does_not_skip_stls(self) -> None:
         """
         Gained: nothing.  Whoever says that there is no need to log in, so that STLS
@@ -249,6 +285,13 @@ class LoginTests(AttackTestCase):
     The login, as an attacker plays it.
     """
 
+    @shows(
+        "attack 3.1",
+        "A greeting with the replies to a login behind it, so that the user seems to "
+        "be logged in",
+        "A mailbox of the attacker's choice in place of the user's.",
+        "``ProtocolError``: the replies were not asked for.",
+    )
     def test_replies_sent_with_the_greeting_are_a_protocol_error(self) -> None:
         """
         Gained: nothing.  A greeting with the answers to a login behind it is none.
@@ -261,6 +304,14 @@ class LoginTests(AttackTestCase):
             )
             self.assertEqual(self.heard(server), "")
 
+    @shows("RFC 1939-20")
+    @shows(
+        "RFC 8314-04",
+        "MUST",
+        "Do not try settings with credentials.",
+        "Only one server, one port and one level are used.",
+    )
+    @shows("attack 3.4")
     def test_refused_login_opens_no_other_connection(self) -> None:
         """
         Gained: nothing.  Nobody can make it try another level, or go without TLS.
@@ -288,6 +339,7 @@ class LoginTests(AttackTestCase):
                 )
                 self.nothing_gained(server, opening, LoginError, "CRAM-MD5")
 
+    @shows("attack 3.4")
     def test_refusal_naming_another_port_opens_no_connection_to_it(self) -> None:
         """
         Gained: nothing.  The one connection is to the address and port that were given.
@@ -313,6 +365,13 @@ class LoginTests(AttackTestCase):
         self.assertNoOther(reactor, 1)
         self.assertEqual(reactor.getDelayedCalls(), [])
 
+    @shows("RFC 7628-02")
+    @shows(
+        "attack 3.5",
+        "The server names a token endpoint of the attacker's",
+        "The token, or a request from within the user's network.",
+        "The URL is in ``.details``, and is not visited.",
+    )
     def test_openid_url_from_server_is_reported_but_not_fetched(self) -> None:
         """
         Gained: nothing.  Where to get a token is told, and is the application's choice.
@@ -345,6 +404,12 @@ class LoginTests(AttackTestCase):
         error = self.over(server, opening, LoginError, "status=invalid_token")
         self.assertEqual(error.details, told)
 
+    @shows(
+        "attack 3.3",
+        "The user is asked for the password before the server is verified",
+        "The password, if the user types it.",
+        "A callable password is not called.",
+    )
     def test_unverified_server_does_not_trigger_the_password_callable(self) -> None:
         """
         Gained: nothing.  Who is not verified does not make the user type.
@@ -376,6 +441,14 @@ class TextTests(AttackTestCase):
         texts += [formatEvent(event) for event in logs]
         return "\0".join(texts)
 
+    @shows(
+        "attack 4.1",
+        "Terminal escapes, line ends and characters that turn the direction of text, "
+        "in any text",
+        "Control of what a terminal, a log or a web page shows.",
+        "Escaped in errors, status lines, logs, ``greeting``, ``capabilities``, and "
+        "the facts of a certificate.",
+    )
     def test_control_codes_are_escaped_in_errors_status_and_logs(self) -> None:
         """
         Gained: nothing.  All of it is escaped, wherever it stands.
@@ -397,6 +470,7 @@ class TextTests(AttackTestCase):
             self.assertTrue(said.replace("\0", "").isprintable())
             self.assertIn("owned", said)
 
+    @shows("attack 4.1")
     def test_control_codes_are_escaped_in_texts_of_an_open_session(self) -> None:
         """
         Gained: nothing.  What is handed on as text is escaped too.
@@ -423,6 +497,12 @@ class TextTests(AttackTestCase):
             self.assertTrue(text.isprintable(), text)
         self.successResultOf(ending)
 
+    @shows(
+        "attack 4.2",
+        "The server repeats the password, plain or encoded, to have it logged",
+        "The password, in a log that many can read.",
+        "The password is masked.",
+    )
     def test_password_repeated_by_server_is_masked(self) -> None:
         """
         Gained: nothing.  What the server says of a password is masked where it is told.
@@ -462,6 +542,12 @@ class FloodTests(AttackTestCase):
 
         return script.step("flood", play).expect_close()
 
+    @shows(
+        "attack 5.1",
+        "An endless line, anywhere",
+        "All memory.",
+        "``ProtocolError`` after 16,384 octets.",
+    )
     def test_endless_line_ends_the_session(self) -> None:
         """
         Gained: nothing.  16 KiB of a line are kept, and 512 octets of it are shown.
@@ -486,6 +572,12 @@ class FloodTests(AttackTestCase):
             error = self.nothing_gained(server, opening, ProtocolError, words)
             self.assertLess(len(str(error)), 2000)
 
+    @shows(
+        "attack 5.2",
+        "Endless capabilities or languages",
+        "The same.",
+        "``ProtocolError`` after 512 rows, or a row of more than 512 octets.",
+    )
     def test_endless_capabilities_end_the_session(self) -> None:
         """
         Gained: nothing.  512 rows are more than any server has.
@@ -497,6 +589,13 @@ class FloodTests(AttackTestCase):
             server, opening, ProtocolError, "CAPA", "a row of more than 512 bytes"
         )
 
+    @shows(
+        "attack 5.3",
+        "An endless listing",
+        "The same, and time.",
+        "``ProtocolError`` after ``max_listing`` rows (2,000,000), or a row of more "
+        "than 512 octets.",
+    )
     def test_endless_listing_ends_the_session(self) -> None:
         """
         Gained: nothing.  A listing has a limit, for fourteen million messages.
@@ -514,6 +613,13 @@ class FloodTests(AttackTestCase):
         )
         self.assertNotIn("list()", str(error))
 
+    @shows(
+        "attack 5.5",
+        "An endless message",
+        "The same.",
+        "``max_message_size`` limits it, and a message streamed to a consumer takes "
+        "the memory of one chunk. Without either, a message may take all memory.",
+    )
     def test_endless_body_ends_the_session_at_max_message_size(self) -> None:
         """
         Gained: nothing, where ``max_message_size`` is given.
@@ -528,6 +634,12 @@ class FloodTests(AttackTestCase):
             server, asked, ProtocolError, "max_message_size=100000", "list() first"
         )
 
+    @shows(
+        "attack 5.6",
+        "Replies that were not asked for; endless blank lines",
+        "The same.",
+        "The first such reply ends the session, as do more than 100,000 blank lines.",
+    )
     def test_flood_of_unexpected_replies_ends_the_session(self) -> None:
         """
         Gained: nothing.  The first one ends the session; nothing is kept of the others.
@@ -551,6 +663,15 @@ class SlowTests(AttackTestCase):
             server.advance(1)
         return self.nothing_gained(server, opening, TimedOutError, "took too long")
 
+    @shows(
+        "attack 5.7",
+        "An octet a second, to hold the session",
+        "A session that lasts for ever, and everything that waits for it.",
+        "Greeting, handshake and reply each have one time limit as a whole. Of a "
+        "message, 512 octets have to come within it. A server that sends just those "
+        "holds the session until ``max_message_size`` is reached; use "
+        "``addTimeout()`` of the Deferred against that.",
+    )
     def test_reply_at_one_byte_a_second_times_out_after_60_seconds(self) -> None:
         """
         Gained: a minute.  The time is for all of an answer, not for an octet of it.
@@ -571,6 +692,7 @@ class SlowTests(AttackTestCase):
             error = self.hold(script, 70)
             self.assertEqual(error.seconds, 60)
 
+    @shows("attack 5.7")
     def test_handshake_at_one_byte_a_second_times_out_after_30_seconds(self) -> None:
         """
         Gained: half a minute.
@@ -583,6 +705,7 @@ class SlowTests(AttackTestCase):
         )
         self.assertEqual((error.phase, error.seconds), ("TLS handshake", 30))
 
+    @shows("attack 5.7")
     def test_message_at_one_byte_a_second_times_out(self) -> None:
         """
         Gained: a minute.  512 octets of a message have to come within the time.
@@ -612,6 +735,14 @@ class MailTests(AttackTestCase):
         b".\r\n..\r\n...\r\n\r\n.\r\n"
     )
 
+    @shows(
+        "attack 4.3",
+        "A mail with replies and end markers in it",
+        "Forged replies: a deletion reported as done, one mail in the place of "
+        "another.",
+        "They stay text of the mail. If a server does not stuff dots, the session "
+        "ends, and no deletion counts as confirmed.",
+    )
     def test_forged_replies_inside_a_message_stay_in_the_message(self) -> None:
         """
         Gained: nothing.  A mail is a mail, however it is cut.
@@ -638,6 +769,7 @@ class MailTests(AttackTestCase):
             self.successResultOf(ending)
             server.check()
 
+    @shows("attack 4.3")
     def test_unstuffed_message_with_forged_replies_confirms_no_deletion(self) -> None:
         """
         Gained: the end of the session.  No deletion is taken for confirmed.
@@ -671,6 +803,13 @@ class TrustTests(AttackTestCase):
     Certificates of somebody else.
     """
 
+    @shows(
+        "attack 2.1",
+        "A certificate of a trusted CA for another name",
+        "The session, and with it password and mail.",
+        "``VerificationError`` inside the handshake, which lists the names in the "
+        "certificate.",
+    )
     def test_certificate_for_another_name_is_refused(self) -> None:
         """
         Gained: nothing.  A certificate of our CA, for another of its servers.
@@ -687,6 +826,12 @@ class TrustTests(AttackTestCase):
             "is not for pop.example.com: it is for www.example.com",
         )
 
+    @shows(
+        "attack 2.9",
+        "The connection breaks in the handshake",
+        "A second, weaker attempt.",
+        "``ConnectionLostError``; nothing was sent.",
+    )
     def test_connection_dropped_in_tls_handshake_is_reported_as_lost(self) -> None:
         """
         Gained: nothing.

@@ -16,6 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect import CommandError, Handle
 from pop3connect.testing import Script, ScriptedServer
 
+from .support.shows import shows
+
 
 class ConformanceTestCase(SynchronousTestCase):
     """
@@ -40,6 +42,14 @@ class ImplementationTests(ConformanceTestCase):
     The text of IMPLEMENTATION (RFC 2449 section 6.9).
     """
 
+    @shows(
+        "RFC 2449-05",
+        "MUST",
+        "Do not behave by the text of IMPLEMENTATION.",
+        "One exception: a server that calls itself Cyrus is tried with ``tls-unique`` "
+        "first, and is offered no TLS session. The name never decides whether a "
+        "binding is used.",
+    )
     def test_implementation_name_does_not_change_the_dialogue(self) -> None:
         # One script, that is one dialogue, whatever the name.
         for name in ("Dovecot", "Microsoft Exchange", "Cyrus", "gmail", "x" * 400):
@@ -70,11 +80,13 @@ class InitialResponseTests(ConformanceTestCase):
         script.expect("CAPA").reply(lines=["TOP"]).quit()
         self.leave(*self.play(script, **options))
 
+    @shows("RFC 5034-02")
     def test_empty_initial_response_is_sent_as_an_equals_sign(self) -> None:
         self.logged_in(
             ("AUTH EXTERNAL =", "+OK"), auth="EXTERNAL", username="", password=""
         )
 
+    @shows("RFC 5034-06")
     def test_challenge_line_of_12284_bytes_is_accepted(self) -> None:
         """
         RFC 4954 section 4 has 12,288 octets for such a line; RFC 5034 has no limit.
@@ -89,6 +101,7 @@ class InitialResponseTests(ConformanceTestCase):
             auth="CRAM-MD5",
         )
 
+    @shows("RFC 5034-08")
     def test_text_after_the_final_ok_is_ignored(self) -> None:
         """
         It is text: neither a challenge nor a proof (section 4).
@@ -107,6 +120,13 @@ class RefusalTests(ConformanceTestCase):
     Refusals with a response code.
     """
 
+    @shows(
+        "RFC 6856-05",
+        "MAY",
+        "``-ERR [UTF8]`` to a retrieval: ask again in UTF-8 mode.",
+        "The error has the code. UTF8 has to come before the login, so the "
+        "application needs a new session with ``utf8=True``.",
+    )
     def test_retr_refused_with_utf8_code_keeps_session_open(self) -> None:
         """
         RFC 6856 section 5: the code is told, and the session goes on.

@@ -38,6 +38,7 @@ from pop3connect.discovery import (
 )
 
 from .support.dns import Answers, header, resolver, serve, srv
+from .support.shows import shows
 
 reactor: Any = global_reactor
 
@@ -84,6 +85,25 @@ class OrderTests(DiscoverTestCase):
     Which servers, in which order.
     """
 
+    @shows(
+        "RFC 6186-01",
+        "MUST",
+        "Ask for the SRV records ``_pop3s._tcp`` and ``_pop3._tcp`` of the domain; an "
+        "international domain is asked for in ASCII.",
+        "``discover()``.",
+    )
+    @shows(
+        "RFC 8314-08",
+        "SHOULD",
+        "TLS at once is preferred to STLS, and neither is given up for cleartext.",
+        "Candidates of ``_pop3s`` come first; those of ``_pop3`` have ``Secure.STLS``.",
+    )
+    @shows(
+        "RFC 2782-01",
+        "MUST",
+        "The lowest priority comes first; among equals, chance decides by the weights.",
+        "As the RFC describes it.",
+    )
     def test_tls_comes_before_stls_and_the_better_priority_first(self) -> None:
         self.assertEqual(
             self.found(
@@ -112,6 +132,17 @@ class OrderTests(DiscoverTestCase):
             [("a.example.com:995", Secure.TLS)],
         )
 
+    @shows(
+        "feature 1.13",
+        "Finds the server of an address",
+        "by SRV records: ``discover()``",
+    )
+    @shows(
+        "RFC 6186-02",
+        "SHOULD",
+        "The user name is the whole address first, then its part before the ``@``.",
+        "``usernames``, in that order; nothing is tried.",
+    )
     def test_candidate_has_what_connect_needs(self) -> None:
         [candidate] = self.successResultOf(
             self.ask([srv(TLS, "POP.Example.COM")], address=" Ada+x@EXAMPLE.com ")
@@ -128,6 +159,19 @@ class OrderTests(DiscoverTestCase):
         )
         self.assertEqual(candidate.server, "pop.example.com:995")
 
+    @shows(
+        "RFC 6186-03",
+        "SHOULD",
+        "A server outside of the domain is used only after the user has confirmed it.",
+        "``in_domain`` tells; the command line says so, and ``info`` does not log in.",
+    )
+    @shows(
+        "attack 6.5",
+        "The DNS answers ``discover()`` with another server",
+        "The password.",
+        "Nothing is sent to it. Each candidate is a proposal, ``in_domain`` tells a "
+        "foreign name apart, and ``info ADDRESS`` never logs in.",
+    )
     def test_name_of_another_domain_is_told_apart(self) -> None:
         for host, inside in (
             ("example.com", True),
@@ -139,6 +183,7 @@ class OrderTests(DiscoverTestCase):
             [candidate] = self.successResultOf(self.ask([srv(TLS, host)]))
             self.assertIs(candidate.in_domain, inside, host)
 
+    @shows("RFC 6186-01")
     def test_international_domain_is_asked_for_in_ascii(self) -> None:
         name = "_pop3s._tcp.xn--bcher-kva.example"
         answers = Answers({name: [srv(name, "pop.xn--bcher-kva.example")]})
@@ -150,6 +195,7 @@ class OrderTests(DiscoverTestCase):
             self.assertEqual(candidate.usernames, (address, "ada"))
             self.assertTrue(candidate.in_domain)
 
+    @shows("RFC 2782-01")
     def test_weights_share_the_first_place(self) -> None:
         records = [
             dns.Record_SRV(0, weight, 1, f"{weight}.example") for weight in (0, 1, 3)
@@ -165,6 +211,7 @@ class OrderTests(DiscoverTestCase):
             self.assertEqual({each.weight for each in drawn}, {0, 1, 3})
         self.assertEqual(first, [0, 1, 3, 3, 3])
 
+    @shows("RFC 2782-01")
     def test_number_is_drawn_below_the_sum_of_the_priority(self) -> None:
         limits = []
 
@@ -201,6 +248,12 @@ class NothingTests(DiscoverTestCase):
                 "provider of the mailbox for the name of its server",
             )
 
+    @shows(
+        "RFC 2782-02",
+        "MUST",
+        'The target "." means that the service does not exist.',
+        "Such a record is no candidate; if there is no other, the error says so.",
+    )
     def test_root_as_target_means_that_there_is_no_service(self) -> None:
         """RFC 2782; a preference for it is not one for the other service."""
         for root in (b"", b"."):
@@ -267,6 +320,13 @@ class HostileTests(DiscoverTestCase):
     Answers that no honest server gives.
     """
 
+    @shows(
+        "attack 6.6",
+        "DNS records with port 0, addresses, control characters, other names, loops "
+        "of aliases, or 5,000 of them",
+        "A wrong connection, time, memory, a forged line in a log.",
+        "They are left out; 64 records are looked at, and 16 candidates returned.",
+    )
     def test_target_that_is_not_a_host_name_is_left_out(self) -> None:
         good = srv(TLS, "good.example.com", priority=9)
         for target in (
@@ -305,6 +365,7 @@ class HostileTests(DiscoverTestCase):
         text = self.error([srv(TLS, "a.example.com", 0)], [])
         self.assertIn("_pop3s._tcp names 'a.example.com' with the port 0", text)
 
+    @shows("attack 6.6")
     def test_records_of_other_names_types_and_classes_are_ignored(self) -> None:
         answers = [
             srv("_pop3s._tcp.example.net", "evil.example.net"),
@@ -317,6 +378,7 @@ class HostileTests(DiscoverTestCase):
         ]
         self.assertIn("no POP3 server for this domain", self.error(answers, []))
 
+    @shows("attack 6.6")
     def test_aliases_in_a_loop_or_a_long_chain_come_to_an_end(self) -> None:
         loop = [
             header(TLS, dns.Record_CNAME("a.example")),
@@ -338,6 +400,7 @@ class HostileTests(DiscoverTestCase):
         ]
         self.assertIn("no POP3 server", self.error(answers, []))
 
+    @shows("attack 6.6")
     def test_huge_answer_is_cut(self) -> None:
         answer = [srv(TLS, f"h{n}.example.com", weight=65535) for n in range(5000)]
         self.assertEqual(len(self.hosts(answer, answer)), MAX_CANDIDATES)

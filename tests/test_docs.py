@@ -162,6 +162,11 @@ class DiagramTests(SynchronousTestCase):
         for state, verbs in ALLOWED.items():
             self.assertEqual(shown[state.name], set(verbs) or {"no", "command"})
 
+    def test_diagram_has_no_colour_but_that_of_the_page(self) -> None:
+        # A colour of its own is hard to read on a light page, or on a dark one.
+        colours = re.findall(r"(?:fill|stroke|color): ([^; ]+)", self.diagram().STYLE)
+        self.assertEqual(set(colours), {"none", "currentColor"})
+
     def test_diagram_elements_lie_within_its_height(self) -> None:
         picture = ElementTree.fromstring(self.diagram().draw())
         height = float(picture.attrib["height"])

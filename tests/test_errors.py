@@ -25,6 +25,8 @@ from pop3connect.errors import (
     VerificationError,
 )
 
+from .support.shows import shows
+
 WHERE: dict[str, Any] = {"server": "pop.example.com:110", "verb": "RETR"}
 
 REFUSED: dict[str, Any] = {"text": "locked", "code": "IN-USE", "retry_after": 900}
@@ -159,6 +161,13 @@ class TransientTests(SynchronousTestCase):
     def transient(self, code: str | None) -> bool | None:
         return CommandError("message", code=code).transient
 
+    @shows("RFC 3206-01")
+    @shows(
+        "RFC 3206-02",
+        "MUST",
+        "SYS/TEMP: try again later. SYS/PERM: stop and report.",
+        "``.transient`` is true or false; no further attempt is made.",
+    )
     def test_response_code_determines_transient(self) -> None:
         for code, transient in [
             ("IN-USE", True),
@@ -174,6 +183,7 @@ class TransientTests(SynchronousTestCase):
         ]:
             self.assertIs(self.transient(code), transient, code)
 
+    @shows("RFC 2449-07")
     def test_unknown_sublevel_of_a_code_counts_as_its_parent(self) -> None:
         """RFC 2449 section 8: the text after a "/" may be ignored."""
         for code, transient in [

@@ -7,12 +7,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import ssl
 import stat
 import subprocess
 import sys
 import tempfile
+import textwrap
 from contextlib import redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
@@ -49,6 +51,7 @@ from pop3connect import (
     connect,
 )
 from pop3connect.collect import AccountSettings
+from pop3connect.demo.mail import sample_messages
 from pop3connect.events import Closed
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 from pop3connect.tls.pins import pin_of
@@ -225,14 +228,16 @@ class ScriptTests(ExampleTestCase):
     async def test_master_user_opens_mailboxes_and_goes_on_after_a_refusal(
         self,
     ) -> None:
-        def script(user: str) -> Script:
+        def script(user: str, *, first: bool) -> Script:
             said = base64.b64encode(f"{user}\0boss\0{PASSWORD}".encode()).decode()
             begun = Script().start_tls(self.certificate).greet()
-            begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
+            if first:
+                # The connector remembers it for the next login.
+                begun = begun.expect("CAPA").reply(lines=["SASL PLAIN"])
             return begun.expect(f"AUTH PLAIN {said}")
 
-        refused = script("ada").reply("-ERR not yours").quit()
-        opened = script("bob").reply().expect("CAPA").reply(lines=["SASL PLAIN"])
+        refused = script("ada", first=True).reply("-ERR not yours").quit()
+        opened = script("bob", first=False).reply().expect("CAPA").reply(lines=[])
         opened = opened.expect("STAT").reply("+OK 3 99").quit()
         server = self.serve(ScriptedServer(refused, opened))
         output = await self.printed("master_user", self.server, "boss", "ada", "bob")
@@ -669,6 +674,74 @@ class OAuthTests(ExampleTestCase):
         tokens.token, tokens.until = "good", float("inf")
         answer = Deferred.fromCoroutine(tokens())
         self.assertEqual(self.successResultOf(answer), "good")
+
+
+@skipIf(os.name == "nt", "the commands are for a shell")
+class TutorialTests(ExampleTestCase):
+    """
+    The tutorial, as a newcomer follows it who has started the demo server.
+    """
+
+    def steps(self) -> list[tuple[str, str]]:
+        """
+        Return the commands that run a program, each with the output on the page.
+        """
+        if not DOCS.exists():
+            raise SkipTest("these are tests of an installed package")
+        return [
+            (command, textwrap.dedent(output))
+            for command, output in re.findall(
+                r"code-block:: sh\n\n    (.+)\n\n"
+                r"\.\. code-block:: text\n\n((?:    .*\n|\n)+)",
+                (DOCS / "tutorial.rst").read_text("utf-8"),
+            )
+        ]
+
+    def shell(self, command: str, folder: Path) -> str:
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+            # Without a terminal, the password is read from there.
+            start_new_session=True,
+            input=b"looking-glass\n",
+            capture_output=True,
+            timeout=20,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return done.stdout.decode()
+
+    async def test_every_program_prints_what_the_page_shows(self) -> None:
+        self.serve(
+            MailboxServer(
+                sample_messages(),
+                username="alice",
+                password="looking-glass",
+                certificate=self.certificate,
+                tls_at_once=True,
+            )
+        )
+        folder = Path(self.mktemp()).absolute()
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        python = folder / ".venv" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        (folder / "examples").symlink_to(EXAMPLES)
+        steps = self.steps()
+        self.assertEqual(len(steps), 3)
+        for command, shown in steps:
+            self.assertIn("localhost:1995", command)
+            command = command.replace("localhost:1995", self.server)
+            output = await deferToThread(self.shell, command, folder)
+            # Trailing blanks: pages have none.
+            lines = [line.rstrip() for line in output.splitlines()]
+            wanted = shown.splitlines()
+            while wanted[-1] == "":
+                wanted.pop()
+            if wanted[-1] == "...":
+                wanted.pop()
+                lines = lines[: len(wanted)]
+            self.assertEqual(lines, wanted)
 
 
 class ServiceTests(ExampleTestCase):

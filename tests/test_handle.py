@@ -30,6 +30,7 @@ from pop3connect import (
 )
 
 from .support.memory import NAME, SessionTestCase
+from .support.shows import shows
 
 LETTER = b"Subject: lo\r\n\r\nand behold\r\n"
 
@@ -104,6 +105,7 @@ class CommandsTests(SessionTestCase):
         answer = b"+OK 27 octets\r\n" + LETTER + b".\r\n"
         self.assertEqual(self.ask(handle.retrieve(7), b"RETR 7", answer), LETTER)
 
+    @shows("RFC 1939-04")
     def test_retrieved_message_equals_stored_message_byte_for_byte(self) -> None:
         # RFC 1939 section 3: a dot is taken from each line that starts with one, and
         # nothing else is touched.
@@ -125,6 +127,7 @@ class CommandsTests(SessionTestCase):
         handle = self.log_in()
         self.assertEqual(self.ask(handle.retrieve(1), b"RETR 1", b"+OK\r\n.\r\n"), b"")
 
+    @shows("quirk 4.1")
     def test_body_is_read_whatever_follows_ok_in_status_line(self) -> None:
         # Anything but a blank is odd there, and no reason to take the body for more.
         for odd in (b"+OK\t2 octets", b"+OK, here", b"+OK:", b"+OK\xa0", b"+OK  "):
@@ -146,6 +149,7 @@ class CommandsTests(SessionTestCase):
         self.server.say(b"\r\n.\r\n")
         self.assertEqual(self.result(asked), chunk * 100 + b"\r\n")
 
+    @shows("RFC 1939-12")
     def test_top_sends_line_count_and_returns_header(self) -> None:
         handle = self.log_in()
         answer = b"+OK\r\nSubject: lo\r\n\r\n.\r\n"
@@ -156,12 +160,21 @@ class CommandsTests(SessionTestCase):
             self.ask(handle.top(7, 20), b"TOP 7 20", answer), b"Subject: lo\r\n\r\n"
         )
 
+    @shows(
+        "RFC 1939-18",
+        "SHOULD",
+        "A server may end a session that is idle for ten minutes: keep it alive, or "
+        "connect again.",
+        "``noop()`` keeps it alive. If the server has ended the session, the next "
+        "command fails with the server's last text.",
+    )
     def test_delete_reset_and_noop_return_none(self) -> None:
         handle = self.log_in()
         self.assertIsNone(self.ask(handle.delete(7), b"DELE 7", b"+OK\r\n"))
         self.assertIsNone(self.ask(handle.reset(), b"RSET", b"+OK\r\n"))
         self.assertIsNone(self.ask(handle.noop(), b"NOOP", b"+OK\r\n"))
 
+    @shows("RFC 2449-12")
     def test_capa_asks_server_again_and_updates_capabilities(self) -> None:
         handle = self.log_in("UIDL")
         answer = b"+OK\r\nUIDL\r\nTOP\r\nEXPIRE 30\r\nLOGIN-DELAY 60\r\n.\r\n"
@@ -943,6 +956,7 @@ class MessageSizeTests(StreamingTestCase):
         self.server.expect(b"RETR 1", b"+OK\r\n...\r\n" + b"x" * 994 + b"\r\n.\r\n")
         self.assertEqual(len(self.result(asked)), 1000)
 
+    @shows("attack 5.5")
     def test_streamed_message_above_limit_ends_session(self) -> None:
         consumer = Consumer()
         _, asked = self.stream(consumer, said=b"x" * 600, max_message_size=1000)
@@ -957,6 +971,7 @@ class MessageSizeTests(StreamingTestCase):
         self.server.expect(b"TOP 1 100", b"+OK\r\n" + b"x" * 1001)
         self.too_large(asked)
 
+    @shows("attack 5.3")
     def test_limit_does_not_apply_to_listings(self) -> None:
         handle = self.log_in(max_message_size=1000)
         asked = handle.list()
@@ -988,12 +1003,30 @@ class DeletionTests(SessionTestCase):
         deleted: frozenset[int] = committed.deleted
         return deleted
 
+    @shows(
+        "feature 1.14",
+        "Says what was deleted",
+        "``disconnect()`` returns the messages whose deletion the server confirmed",
+    )
+    @shows(
+        "RFC 1939-09",
+        "MUST",
+        "Messages are deleted by QUIT alone, if it is answered ``+OK``; after "
+        "``-ERR`` some are kept.",
+        "``disconnect()`` returns the deleted messages, or fails.",
+    )
     def test_disconnect_returns_numbers_of_deleted_messages(self) -> None:
         handle = self.log_in()
         for number in (3, 1):
             self.answer(handle.delete(number), b"DELE %d" % number)
         self.assertEqual(self.deleted(handle), {1, 3})
 
+    @shows(
+        "RFC 1939-17",
+        "MUST",
+        "Do not rely on the server's policy for deleting mail.",
+        "Only ``delete()`` and ``disconnect()`` delete messages.",
+    )
     def test_refused_deletion_is_not_in_deleted(self) -> None:
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
@@ -1002,6 +1035,12 @@ class DeletionTests(SessionTestCase):
         self.error(refused, CommandError)
         self.assertEqual(self.deleted(handle), {1})
 
+    @shows(
+        "RFC 1939-11",
+        "MUST",
+        "RSET clears the marks; a marked message is not asked for.",
+        "Asking for one is a ``UsageError`` that names ``reset()``.",
+    )
     def test_deletion_undone_by_reset_is_not_in_deleted(self) -> None:
         handle = self.log_in()
         self.answer(handle.delete(1), b"DELE 1")
@@ -1063,6 +1102,7 @@ class DeletionTests(SessionTestCase):
         self.answer(first, b"NOOP")
         self.assertEqual(self.deleted(handle), set())
 
+    @shows("RFC 1939-11")
     def test_command_for_marked_message_is_rejected_before_sending(self) -> None:
         # RFC 1939 section 5: any reference to it is an error.
         handle = self.log_in()
@@ -1090,6 +1130,7 @@ class DeletionTests(SessionTestCase):
         self.result(reset)
         self.assertEqual(self.result(size), 17)
 
+    @shows("RFC 1939-10")
     def test_abort_deletes_nothing(self) -> None:
         # RFC 1939 section 6: only QUIT leads to the UPDATE state.
         handle = self.log_in()
@@ -1109,6 +1150,7 @@ class DisconnectTests(SessionTestCase):
         self.result(asked)
         return handle
 
+    @shows("RFC 1939-17")
     def test_accepted_quit_returns_result_and_closes(self) -> None:
         handle = self.log_in()
         leaving = handle.disconnect()
@@ -1125,6 +1167,12 @@ class DisconnectTests(SessionTestCase):
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.result(leaving)
 
+    @shows("RFC 1939-09")
+    @shows(
+        "quirk 7.1",
+        "QUIT is refused",
+        "``disconnect()`` fails: the server may have kept some messages.",
+    )
     def test_refused_quit_raises_command_error_and_closes(self) -> None:
         # RFC 1939 section 6: some of the marked messages were not removed.
         handle = self.marked()
@@ -1148,6 +1196,18 @@ class DisconnectTests(SessionTestCase):
         self.server.lose(ConnectionDone())
         return leaving
 
+    @shows(
+        "RFC 1939-10",
+        "MUST",
+        "A session that ends without QUIT deletes nothing.",
+        "``abort()``, a lost connection, or an exception in ``async with`` delete "
+        "nothing. A QUIT without a reply is an error if a message was marked.",
+    )
+    @shows(
+        "quirk 7.2",
+        "The connection is closed instead of a reply to QUIT",
+        "An error if a message was marked; the end of the session otherwise.",
+    )
     def test_close_without_quit_reply_fails_if_a_message_was_marked(self) -> None:
         # With something marked, nobody knows what has become of it.
         error = self.error(self.hung_up(self.marked()), ConnectionLostError)
@@ -1155,6 +1215,7 @@ class DisconnectTests(SessionTestCase):
         self.assertIn("before QUIT was answered", str(error))
         self.assertIdle()
 
+    @shows("quirk 7.2")
     def test_close_without_quit_reply_succeeds_if_nothing_was_marked(self) -> None:
         # Many do just that.
         committed = self.result(self.hung_up(self.log_in()))
@@ -1183,6 +1244,11 @@ class DisconnectTests(SessionTestCase):
         self.server.lose(ConnectionDone())
         self.errors([asked, leaving], ConnectionLostError)
 
+    @shows(
+        "quirk 7.3",
+        "QUIT is never answered",
+        "The same, after ``timeout`` seconds.",
+    )
     def test_missing_quit_reply_times_out_and_closes(self) -> None:
         handle = self.marked(timeout=7)
         leaving = handle.disconnect()
@@ -1195,6 +1261,7 @@ class DisconnectTests(SessionTestCase):
         self.assertEqual(error.phase, "reply")
         self.assertClosed()
 
+    @shows("quirk 7.3")
     def test_missing_quit_reply_is_success_if_nothing_was_marked(self) -> None:
         handle = self.log_in(timeout=7)
         leaving = handle.disconnect()
@@ -1282,6 +1349,7 @@ class DisconnectTests(SessionTestCase):
         del handle, leaving
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    @shows("RFC 1939-03")
     def test_commands_after_disconnect_fail_without_being_sent(self) -> None:
         handle = self.log_in()
         leaving = handle.disconnect()

@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect import UsageError
 from pop3connect.proxy import ProxyAddress, from_environment
 
+from .support.shows import shows
+
 
 class ParseTests(SynchronousTestCase):
     def test_url_is_read_into_host_port_and_credentials(self) -> None:
@@ -40,6 +42,14 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(str(proxy), shown)
             self.assertEqual(proxy.credentials, credentials)
 
+    @shows(
+        "RFC 1929-01",
+        "MUST",
+        "User name and password have 1 to 255 bytes; a status other than 0 ends the "
+        "connection.",
+        "Checked before any traffic; an empty password is allowed, because proxies "
+        "exist that want a name only.",
+    )
     def test_other_text_is_refused_without_being_repeated(self) -> None:
         for bad, problem in (
             ("", "must be a URL such as"),

@@ -26,6 +26,7 @@ from pop3connect import (
 from pop3connect.testing import Script, ScriptedServer
 
 from .support.memory import server_certificate
+from .support.shows import shows
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n"
 
@@ -73,6 +74,13 @@ class OfferTests(QuirkTestCase):
     The capabilities that a server announces, and those that it has.
     """
 
+    @shows("RFC 1939-12")
+    @shows("RFC 2449-04")
+    @shows(
+        "quirk 2.5",
+        "UIDL and TOP work, and are not announced",
+        "They are sent anyway; ``-ERR`` fails that command with a ``CommandError``.",
+    )
     def test_commands_not_announced_are_sent_anyway(self) -> None:
         script = Script().greet().log_in(capabilities=["USER"])
         server, handle = self.log_in(
@@ -93,12 +101,18 @@ class OfferTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 2.3",
+        "The server closes the connection at CAPA",
+        "The error names ``capa=False``, and with that option the login succeeds.",
+    )
     def test_connection_closed_after_capa_suggests_capa_false(self) -> None:
         server, opening = self.open(Script().greet().expect("CAPA").close())
         error = self.failureResultOf(opening, ConnectionLostError).value
         self.assertIn("capa=False", str(error))
         self.over(server)
 
+    @shows("quirk 2.3")
     def test_capa_false_logs_in_without_sending_capa(self) -> None:
         with capturedLogs() as logs:
             server, handle = self.log_in(
@@ -121,6 +135,7 @@ class OfferTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows("quirk 2.11")
     def test_pipeline_false_waits_for_each_reply(self) -> None:
         script = begin("PIPELINING").expect("NOOP").delay(1).reply().expect("NOOP")
         with capturedLogs() as logs:
@@ -135,6 +150,11 @@ class OfferTests(QuirkTestCase):
             self.successResultOf(answer)
         self.over(server)
 
+    @shows(
+        "quirk 2.9",
+        "The list without ``+OK`` before it",
+        "A ``ProtocolError`` that shows the line.",
+    )
     def test_capabilities_without_status_line_are_a_protocol_error(self) -> None:
         server, opening = self.open(
             Script().greet().expect("CAPA").say("TOP\r\nUIDL\r\n.\r\n").expect_close()
@@ -143,6 +163,7 @@ class OfferTests(QuirkTestCase):
         self.assertIn("TOP", str(error))
         self.over(server)
 
+    @shows("quirk 2.8")
     def test_dot_before_a_capability_does_not_end_the_list(self) -> None:
         server, handle = self.log_in(
             Script()
@@ -164,6 +185,12 @@ class LineTests(QuirkTestCase):
     Lines that deviate from RFC 1939 section 3.
     """
 
+    @shows(
+        "quirk 4.7",
+        "LF instead of CR LF",
+        "Not supported, because the end of a line would no longer be certain. The "
+        "``TimedOutError`` names the cause.",
+    )
     def test_greeting_ended_by_lf_alone_times_out_naming_the_cause(self) -> None:
         server, opening = self.open(Script().say("+OK ready\n").expect_close())
         server.advance(61)
@@ -171,6 +198,7 @@ class LineTests(QuirkTestCase):
         self.assertIn("LF alone", str(error))
         self.over(server)
 
+    @shows("quirk 4.7")
     def test_reply_ended_by_lf_alone_times_out_naming_the_cause(self) -> None:
         server, handle = self.log_in(begin().expect("STAT").say("+OK 2 320\n"))
         asked = handle.stat()
@@ -179,6 +207,12 @@ class LineTests(QuirkTestCase):
         self.assertIn("LF alone", str(error))
         self.over(server)
 
+    @shows(
+        "quirk 4.5",
+        "A blank line after a large message",
+        "Blank lines between replies after the login are ignored, and logged once; a "
+        "session may have 100,000.",
+    )
     def test_blank_lines_between_replies_are_skipped_and_logged_once(self) -> None:
         with capturedLogs() as logs:
             server, handle = self.log_in(
@@ -201,6 +235,7 @@ class LineTests(QuirkTestCase):
         self.told(logs, "blank line")
         self.over(server)
 
+    @shows("quirk 4.5")
     def test_blank_line_while_session_is_idle_is_skipped(self) -> None:
         server, handle = self.log_in(
             begin().delay(1).say("\r\n").expect("NOOP").reply().quit()
@@ -212,6 +247,8 @@ class LineTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows("quirk 4.5")
+    @shows("attack 5.6")
     def test_endless_blank_lines_are_a_protocol_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("NOOP").say(b"\r\n" * 100_001).expect_close()
@@ -221,6 +258,7 @@ class LineTests(QuirkTestCase):
         self.failureResultOf(asked, ProtocolError)
         self.over(server)
 
+    @shows("quirk 4.2", "``+ERR``", "It counts as ``-ERR``.")
     def test_plus_err_reply_is_a_command_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("RETR 7").reply("+ERR no such message").quit()
@@ -232,6 +270,12 @@ class LineTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 4.6",
+        "A warning on a separate line before ``-ERR``",
+        "A ``ProtocolError`` that shows the warning. To ignore the line would mean to "
+        "ignore any text, even a line of a message.",
+    )
     def test_text_line_before_err_reply_ends_the_session(self) -> None:
         server, handle = self.log_in(
             begin()
@@ -246,6 +290,7 @@ class LineTests(QuirkTestCase):
         self.assertIn("Mailbox is nearly full", str(error))
         self.over(server)
 
+    @shows("quirk 4.6")
     def test_text_line_before_refused_login_is_in_the_error(self) -> None:
         server, opening = self.open(
             Script()
@@ -268,6 +313,12 @@ class MessageTests(QuirkTestCase):
     Messages that deviate from RFC 1939 sections 3, 5 and 7.
     """
 
+    @shows(
+        "quirk 6.1",
+        "Dots are not stuffed",
+        "A line loses its dot, as with every client. ``messages()`` compares sizes "
+        "with LIST and logs one warning.",
+    )
     def test_unstuffed_dot_is_removed_and_logged_once(self) -> None:
         """
         An octet is lost, and the log says so.
@@ -297,6 +348,13 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 6.2",
+        "A line with only a dot is not stuffed",
+        "The message ends there. The rest of it is not a reply, so the session ends, "
+        "and with ``messages()`` the error says why. No other message is affected, "
+        "and nothing is deleted.",
+    )
     def test_unstuffed_dot_on_its_own_line_is_a_protocol_error(self) -> None:
         """
         The rest of the message is not taken for a reply or for another message.
@@ -342,6 +400,11 @@ class MessageTests(QuirkTestCase):
         self.over(server)
         self.flushLoggedErrors()
 
+    @shows(
+        "quirk 6.6",
+        "No CR LF before the dot that ends a message",
+        "It is not the end, so a ``TimedOutError`` follows.",
+    )
     def test_dot_at_the_end_of_a_line_does_not_end_the_message(self) -> None:
         """
         It is not the end: a line of a message may end in a dot.
@@ -356,6 +419,11 @@ class MessageTests(QuirkTestCase):
         self.failureResultOf(asked, TimedOutError)
         self.over(server)
 
+    @shows(
+        "quirk 6.7",
+        "TOP is cut short",
+        "The lines received are returned; nothing shows that some are missing.",
+    )
     def test_top_cut_short_by_server_is_returned_as_sent(self) -> None:
         """
         Nothing shows that lines are missing.
@@ -369,6 +437,11 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 6.3",
+        "RETR stuffs dots, and TOP does not",
+        "Each is read in the same way.",
+    )
     def test_unstuffed_top_loses_a_dot_that_stuffed_retr_keeps(self) -> None:
         server, handle = self.log_in(
             begin()
@@ -385,6 +458,11 @@ class MessageTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 6.8",
+        "``+OK`` and an empty body in the place of an unreadable message",
+        "An empty message.",
+    )
     def test_retr_reply_with_empty_body_returns_empty_message(self) -> None:
         """
         If the server cannot read a message, the message is empty; the session goes on.
@@ -404,6 +482,12 @@ class MailboxTests(QuirkTestCase):
     Wrong counts and listings, in a session that goes on.
     """
 
+    @shows("quirk 5.2")
+    @shows(
+        "quirk 5.11",
+        "Other unique-ids in each session, or used again for another message",
+        "They are returned as they are, because a session cannot know.",
+    )
     def test_inconsistent_counts_and_listings_are_accepted(self) -> None:
         server, handle = self.log_in(
             begin()
@@ -427,6 +511,12 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 5.8",
+        "``UIDL 3`` is answered with the unique-id alone (Twisted's own server)",
+        "It counts as the unique-id of message 3. If it is a number, ``uid()`` fails, "
+        "because it could be either; ``uidl()`` works.",
+    )
     def test_uid_reply_without_message_number_is_understood(self) -> None:
         server, handle = self.log_in(
             begin().expect("UIDL 1").reply("+OK 00001a1457b5a851").quit()
@@ -437,6 +527,7 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows("quirk 5.8")
     def test_uid_reply_of_a_number_alone_fails_that_command(self) -> None:
         server, handle = self.log_in(begin().expect("UIDL 1").reply("+OK 1457").quit())
         uid, ending = handle.uid(1), handle.disconnect()
@@ -445,6 +536,12 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 5.9",
+        "Marked messages are counted and listed (Twisted's own server)",
+        "``list()``, ``uidl()`` and ``messages()`` leave them out. ``stat()`` returns "
+        "what the server said.",
+    )
     def test_listed_messages_that_are_marked_are_left_out(self) -> None:
         # Twisted's own server lists them, with the size 0.
         listed = {"LIST": ["1 0", "2 30"], "UIDL": ["1 a", "2 b"]}
@@ -474,6 +571,7 @@ class MailboxTests(QuirkTestCase):
         self.assertEqual(all_uids, [(1, "a"), (2, "b")])
         self.over(server)
 
+    @shows("quirk 5.9")
     def test_messages_skips_marked_messages_that_are_listed(self) -> None:
         server, handle = self.log_in(
             begin()
@@ -496,6 +594,11 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 5.12",
+        "UIDL is refused in an empty mailbox",
+        "A ``CommandError``; ``stat()`` says that it is empty.",
+    )
     def test_refused_uidl_of_empty_mailbox_keeps_session_open(self) -> None:
         server, handle = self.log_in(
             begin()
@@ -512,6 +615,11 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 5.13",
+        "STAT is refused with ``[LOGIN-DELAY]``",
+        "A ``CommandError`` with ``.code``, and ``.transient`` is true.",
+    )
     def test_login_delay_in_reply_to_stat_is_a_transient_error(self) -> None:
         server, handle = self.log_in(
             begin().expect("STAT").reply("-ERR [LOGIN-DELAY] 15 minutes").quit()
@@ -523,6 +631,11 @@ class MailboxTests(QuirkTestCase):
         self.successResultOf(ending)
         self.over(server)
 
+    @shows(
+        "quirk 7.5",
+        "QUIT deletes messages that were fetched",
+        "``await handle.reset()`` before ``disconnect()`` keeps them.",
+    )
     def test_reset_after_retrieval_leaves_nothing_deleted_at_quit(self) -> None:
         """
         Some servers delete fetched messages at QUIT, unless RSET came first.
@@ -559,6 +672,20 @@ class EndTests(QuirkTestCase):
         self.over(server)
         return ending
 
+    @shows(
+        "quirk 7.6",
+        "TLS ends without notice",
+        "It does not matter after the reply to QUIT; before, it is a "
+        "``ConnectionLostError``.",
+    )
+    @shows(
+        "attack 1.11",
+        "The connection is cut in TLS, without notice, to shorten a message or to "
+        "fake the end",
+        "A shortened mail; a user who is wrong about what was deleted.",
+        "A message ends with its end marker, and a session with the reply to QUIT. "
+        "Anything else is a ``ConnectionLostError``.",
+    )
     def test_tls_cut_after_quit_reply_is_success_and_before_it_an_error(self) -> None:
         """
         A cut connection looks the same, so only the reply to QUIT counts.

@@ -34,6 +34,8 @@ from pop3connect.reactors import (
 )
 from pop3connect.testing import MailboxServer, ScriptedServer
 
+from .support.shows import shows
+
 
 class NoNames(Clock):
     """A reactor that connects and cannot look up names."""
@@ -45,6 +47,11 @@ class NoNames(Clock):
 class CheckTests(SynchronousTestCase):
     """`check_reactor`, and the functions that take a reactor."""
 
+    @shows(
+        "feature 1.15",
+        "Works with Twisted's reactor",
+        "any reactor; Deferreds, endpoints, consumers",
+    )
     def test_twisted_reactors_and_its_test_doubles_are_accepted(self) -> None:
         needs = CONNECTS, LISTENS, RESOLVES, THREADS
         check_reactor(global_reactor, *needs)

@@ -25,6 +25,8 @@ from pop3connect.redaction import (
     printable,
 )
 
+from .support.shows import shows
+
 log = Logger()
 
 SHOWN = 512
@@ -253,6 +255,7 @@ class CutTests(SynchronousTestCase):
         shown = transcript().clean(b"x" * (SHOWN - 1) + "\u20ac".encode())
         self.assertEqual(shown, "x" * (SHOWN - 1) + r"\xe2" + "...")
 
+    @shows("attack 4.2")
     def test_no_prefix_of_a_secret_is_shown_wherever_the_cut_is(self) -> None:
         """
         Masks shorten the text, so what is cut off must not move into sight.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -25,15 +26,20 @@ ROOT = str(Path(pop3connect.__file__).absolute().parent.parent)
 TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
+def in_repository(**more: str) -> dict[str, str]:
+    """Return an environment in which Python finds us."""
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "100", **more}
+
+
 def python(
     *arguments: str, folder: str | Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a process of its own, so that it finds us installed or not."""
-    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "100"},
+        env=in_repository(),
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -129,19 +135,24 @@ class OptionsTests(SynchronousTestCase):
         """Without a command, the commands are named."""
         self.assertIn("demo", self.refused())
 
-    def test_missing_trustme_names_the_extra_to_install(self) -> None:
-        """Without trustme, the extra that brings it is named."""
-        there = {
-            name: module
-            for name, module in sys.modules.items()
-            if name.partition(".")[0] == "trustme"
-        }
-        self.addCleanup(sys.modules.update, there)
-        self.addCleanup(sys.modules.pop, "trustme", None)
-        for name in there:
-            del sys.modules[name]
-        sys.modules["trustme"] = None  # type: ignore[assignment]
-        self.assertIn("'pop3connect[demo]'", self.refused("demo"))
+    def test_missing_package_names_the_extra_to_install(self) -> None:
+        """Without trustme or rich, the extra that brings them is named."""
+        for package in ("trustme", "rich"):
+            there = {
+                name: module
+                for name, module in sys.modules.items()
+                if name.partition(".")[0] == package
+            }
+            for name in there:
+                del sys.modules[name]
+            sys.modules[package] = None  # type: ignore[assignment]
+            try:
+                told = self.refused("demo")
+            finally:
+                del sys.modules[package]
+                sys.modules.update(there)
+            self.assertIn(f"needs {package}, ", told)
+            self.assertIn("'pop3connect[demo]'", told)
 
     def test_demo_service_is_created_without_listening(self) -> None:
         """The service is made, and takes no port before it is started."""
@@ -406,8 +417,74 @@ class TwistdTests(SynchronousTestCase):
             *("--port=0", "--tls-port=0"),
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        self.assertTrue(done.stdout.endswith("All 7 steps worked.\n"), done.stdout)
+        self.assertTrue(done.stdout.endswith("All 6 steps worked.\n"), done.stdout)
         self.assertEqual(re.findall(r"^\d{4}-\d\d-\d\d.*", done.stdout, re.M), [])
         self.assertIn("Server Shut Down", (self.folder / "log").read_text())
         self.assertTrue((self.folder / "secure" / "cacerts").is_dir())
         self.assertFalse((self.folder / "twistd.pid").exists())
+
+    def demo(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the demo, and leave it running."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", TWISTD, "-n", "pop3connect", "demo", *arguments],
+            cwd=self.folder,
+            env=in_repository(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def read_until(self, process: subprocess.Popen[str], text: str) -> str:
+        assert process.stdout is not None
+        read = ""
+        for line in process.stdout:
+            read += line
+            if text in line:
+                return read
+        raise AssertionError(f"{text!r} is not in {read!r}")
+
+    def interrupted(self, process: subprocess.Popen[str]) -> str:
+        """Return what is written after Ctrl-C."""
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual(errors, "")
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        self.assertFalse((self.folder / "twistd.pid").exists())
+        return output
+
+    def test_second_demo_in_a_folder_says_what_to_do(self) -> None:
+        first = self.demo("--port=0", "--tls-port=0")
+        self.read_until(first, "docs/tutorial.rst")
+        second = self.twistd("-n", "pop3connect", "demo")
+        self.assertEqual((second.returncode, second.stdout), (1, ""))
+        told = second.stderr.splitlines()
+        self.assertTrue(
+            told[0].startswith("pop3connect: a twistd is running in this folder: "),
+            told,
+        )
+        self.assertIn(f"kill {first.pid}", told[0])
+        # The last line is the command, and it works.
+        _, *words = told[-1].split()
+        third = self.twistd(*words, "--once")
+        self.assertEqual((third.returncode, third.stderr), (0, ""))
+        self.assertTrue((self.folder / "second" / "secure").is_dir())
+        self.interrupted(first)
+
+    def test_demo_stops_at_ctrl_c_without_traceback_or_log(self) -> None:
+        during = self.demo("--port=0", "--tls-port=0")
+        shown = self.read_until(during, "3. Plain") + self.interrupted(during)
+        self.assertTrue(shown.startswith("pop3connect demo\n"), shown)
+        self.assertNotIn("docs/tutorial.rst", shown)
+        after = self.demo("--port=0", "--tls-port=0")
+        self.read_until(after, "docs/tutorial.rst")
+        self.assertEqual(self.interrupted(after), "")
+
+    def test_demo_works_without_a_home_folder(self) -> None:
+        for home in ("", "/nonexistent"):
+            process = self.demo("--port=0", "--tls-port=0", "--once", HOME=home)
+            output, errors = process.communicate(timeout=60)
+            self.assertEqual((process.returncode, errors), (0, ""))
+            self.assertIn("All 6 steps worked.\n", output)

@@ -429,7 +429,7 @@ class _Authentication:
                 )
             if name in MECHANISMS and MECHANISMS[name].needs_tls:
                 raise self._usage(
-                    f"{name} must not be used without TLS (RFC 7628 section 4)",
+                    f"{name} must not be used without TLS (RFC 6750 section 5.3)",
                     USE_TLS,
                 )
         if not account.allow_cleartext:

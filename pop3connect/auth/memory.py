@@ -14,7 +14,7 @@ from ..results import Capabilities
 __all__ = ["REMEMBERED_SECONDS", "Memory"]
 
 REMEMBERED_SECONDS = 3600.0
-"""How long a reply to CAPA is remembered, as a TLS session is."""
+"""Seconds for which a reply to CAPA is remembered, as a TLS session is."""
 
 _MAX_USERS = 1024
 """Users of whom the capabilities after the login are kept, the latest ones."""

@@ -181,7 +181,7 @@ def _choose_freely(
 
 
 def _user(capabilities: Capabilities) -> list[str]:
-    # RFC 2449 section 6.3 has USER announced.  Servers without CAPA, or that list no
+    # RFC 2449 section 6.2 has USER announced.  Servers without CAPA, or that list no
     # mechanism at all, know it as well.
     said = capabilities.known and (capabilities.sasl or "SASL" in capabilities)
     return ["USER"] if "USER" in capabilities or not said else []

@@ -40,11 +40,12 @@ __all__ = [
 ]
 
 MAX_ITERATIONS = 1_000_000
-"""Of SCRAM.  More than servers use (4,096 to 600,000), and less than a second of work:
-the server chooses the number, and we do the work."""
+"""Iterations of SCRAM at most.  More than servers use (4,096 to 600,000), and less than
+a second of work: the server chooses the number, and the client does the work."""
 
 MIN_ITERATIONS = 4096
-"""RFC 7677 section 4.  With fewer, a false server could guess the password."""
+"""Iterations of SCRAM at least (RFC 7677 section 4).  With fewer, a false server could
+guess the password."""
 
 
 MIN_SALT = 12

@@ -51,7 +51,8 @@ __all__ = [
 DATABASE_VARIABLE = "POP3CONNECT_DATABASE"
 
 SHORT_INTERVAL = 30
-"""Seconds; servers consider more frequent logins an attack, or lock the account."""
+"""Seconds between two looks, below which the configuration gives a warning: servers
+consider more frequent logins an attack, or lock the account."""
 
 _OWN = ("name", "user", "authorize_as", *PASSWORDS)
 """Keys that belong to one account."""

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 KEY_LENGTH = 32
-"""Hexadecimal digits of a key."""
+"""Hexadecimal digits of a message's key."""
 
 _FIELDS = (b"message-id", b"date", b"from", b"subject")
 

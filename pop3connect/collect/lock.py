@@ -33,7 +33,7 @@ LOCK_FILE = "lock"
 could hold the lock of a removed file while another locks a new one."""
 
 PAUSE = 0.1
-"""Seconds between two attempts of `FolderLock.wait`."""
+"""Seconds between two attempts to lock the folder ``state``."""
 
 
 class InUseError(POP3Error):

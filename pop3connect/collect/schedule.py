@@ -44,6 +44,7 @@ tenth attempt within about an hour.
 """
 
 MAX_REFUSED_WAIT = 6 * HOUR
+"""The longest wait after a refused login, in seconds."""
 
 MAX_REFUSALS = 5
 """Logins refused in a row after which the account needs a person."""
@@ -180,6 +181,7 @@ SERVER_FAILURES = 5
 """Accounts of a server that fail to connect within `SERVER_WINDOW`: it is down."""
 
 SERVER_WINDOW = 60.0
+"""Seconds within which those failures count together."""
 
 SERVER_WAIT = 60.0
 """Seconds that a server waits first, doubled to `MAX_WAIT`."""
@@ -277,6 +279,7 @@ TROUBLE_WAIT = 1.0
 """Seconds that a destination in trouble waits first, doubled to `MAX_TROUBLE_WAIT`."""
 
 MAX_TROUBLE_WAIT = 600.0
+"""The longest wait of a destination in trouble, or of a refused message, in seconds."""
 
 MAX_REFUSED_PAUSE = 10.0
 """The longest wait of a destination that refuses messages and is not itself in trouble:

@@ -78,7 +78,7 @@ NEEDED = MappingProxyType(
 DAY = 24 * 3600
 
 MAX_INTERVAL = 7 * DAY
-"""The longest time between two looks at an account, in seconds."""
+"""Seconds between two looks at an account, at most."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}\Z")
 """A name may become that of a file."""

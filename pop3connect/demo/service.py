@@ -7,12 +7,14 @@ command line.
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
+from rich.console import Console, RenderableType
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -26,6 +28,7 @@ from ..files import write_whole
 from ..redaction import encodable
 from ..testing.accounts import Maildrop, portal
 from ..testing.server import DemoPOP3Factory
+from . import terminal
 from .mail import sample_messages
 from .tour import ImpostorFactory, Tour, Visit
 
@@ -36,6 +39,14 @@ _log = Logger()
 DEFAULT_ACCOUNT = ("alice", "looking-glass")
 
 CA_FILE = "pop3connect-demo-ca.pem"
+
+_CA_PATH = PurePosixPath("secure/cacerts", CA_FILE)
+"""In the folder; written so on every platform."""
+
+_BESIDE = (
+    " If another demo is running, start this one with its own ports and folder:"
+    " --port 0 --tls-port 0 --folder second"
+)
 
 _LOOPBACK = "127.0.0.1"
 """Nothing else is listened on: the server takes passwords in the clear."""
@@ -101,7 +112,7 @@ class DemoService(Service):
     The server, and the tour of it.
 
     :ivar authority: the CA of the server's certificate.
-    :param out: the stream for the tour's text.
+    :param out: the console for the tour.
     :param err: the stream for an error that prevents the start.
     :param finish: called at most once, with the exit status, when the service has
         ended; it stops the reactor.
@@ -114,7 +125,7 @@ class DemoService(Service):
         settings: Settings,
         *,
         reactor: Any,
-        out: TextIO,
+        out: Console,
         err: TextIO,
         finish: Callable[[int], object],
     ) -> None:
@@ -161,9 +172,11 @@ class DemoService(Service):
             )
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
+            in_use = getattr(error.socketError, "errno", None) == errno.EADDRINUSE
             self._give_up(
                 f"cannot listen on {error.interface} port {error.port}: {why}."
                 f" Choose another port with {option} (0 picks a free one)."
+                f"{_BESIDE if in_use else ''}"
             )
 
     def startService(self) -> None:
@@ -215,11 +228,13 @@ class DemoService(Service):
         """The port for TLS."""
         return _number(self._ports[1])
 
-    def _publish(self) -> Path:
+    def _folder(self) -> Path:
         # Resolved only now, because twistd has changed to its --rundir.
-        cacerts = Path(self._settings.folder).absolute() / "secure" / "cacerts"
-        cacerts.mkdir(parents=True, exist_ok=True)
-        certificate = cacerts / CA_FILE
+        return Path(self._settings.folder).absolute()
+
+    def _publish(self) -> Path:
+        certificate = self._folder() / _CA_PATH
+        certificate.parent.mkdir(parents=True, exist_ok=True)
         # In one go, because a client may read the folder now; for clients of any user.
         write_whole(certificate, self.authority.pem, 0o644)
         return certificate
@@ -239,21 +254,21 @@ class DemoService(Service):
             impostor_port=_number(self._ports[2]),
             impostor=self._impostor,
         )
-        self._tour = Deferred.fromCoroutine(self._show(visit, certificate))
-        self._tour.addCallback(self._toured, certificate)
+        self._tour = Deferred.fromCoroutine(self._show(visit))
+        self._tour.addCallback(self._toured)
         self._tour.addErrback(self._tour_broke)
 
-    async def _show(self, visit: Visit, certificate: Path) -> bool:
-        self._introduce(certificate)
+    async def _show(self, visit: Visit) -> bool:
+        self._introduce()
         return await Tour(visit, self._say, self._reactor).run()
 
-    def _toured(self, worked: bool, certificate: Path) -> bool:
+    def _toured(self, worked: bool) -> bool:
         self._tour = None
         if self._settings.once:
             self._finish(0 if worked else 1)
         else:
             self._ports.pop().stopListening()  # the impostor's
-            self._invite(certificate)
+            self._invite()
         return worked
 
     def _tour_broke(self, failure: Failure) -> None:
@@ -273,20 +288,30 @@ class DemoService(Service):
 
     # -- output
 
-    def _say(self, line: str) -> None:
+    def _say(self, what: RenderableType, *, whole: bool = False) -> None:
         if not self.running:
             raise CancelledError("the service was stopped during the tour")
-        self._out.write(encodable(line, self._out) + "\n")
-        self._out.flush()
+        self._out.print(what, soft_wrap=whole)
 
-    def _introduce(self, certificate: Path) -> None:
-        self._say("pop3connect demo: a POP3 server on loopback, and a tour of it")
+    def _introduce(self) -> None:
+        self._say(terminal.title("pop3connect demo"))
+        self._say(
+            "A POP3 server on this computer, and a tour of what you can do with it."
+        )
         self._say("")
-        self._say(f"   in the clear, STLS   {_HOST}:{self.port}")
-        self._say(f"   TLS                  {_HOST}:{self.tls_port}")
-        for name in self._accounts:
-            self._say(f"   account              {name}, {self._password_shown()}")
-        self._say(f"   its CA               {certificate}")
+        self._say(
+            terminal.pairs(
+                [
+                    ("TLS", f"{_HOST}:{self.tls_port}"),
+                    ("plain, STLS", f"{_HOST}:{self.port}"),
+                    *(
+                        ("account", f"{name}, {self._password_shown()}")
+                        for name in self._accounts
+                    ),
+                    ("its CA", str(_CA_PATH)),
+                ]
+            )
+        )
 
     def _password_shown(self) -> str:
         # A password that the user chose is not shown.
@@ -294,13 +319,20 @@ class DemoService(Service):
             return "password as you gave it"
         return f"password {DEFAULT_ACCOUNT[1]}"
 
-    def _invite(self, certificate: Path) -> None:
+    def _invite(self) -> None:
         user = shlex.quote(next(iter(self._accounts)))
         if not self._settings.accounts:
             user = ":".join(DEFAULT_ACCOUNT)
-        ca = shlex.quote(str(certificate))
         self._say("")
-        self._say("Now any mail client can be tried against it, until Ctrl-C. One is:")
+        self._say("The server goes on until Ctrl-C. Try it from another terminal:")
         self._say("")
-        self._say(f"   curl --cacert {ca} \\")
-        self._say(f"        --user {user} pop3s://{_HOST}:{self.tls_port}/2")
+        # The folder may be long, so it has a line of its own, and no line of the
+        # commands is wrapped.
+        for line in (
+            f"cd {shlex.quote(str(self._folder()))}",
+            f"curl --cacert {_CA_PATH} \\",
+            f"  --user {user} pop3s://{_HOST}:{self.tls_port}/2",
+        ):
+            self._say(terminal.command(line), whole=True)
+        self._say("")
+        self._say("Then: the first program in README.rst, and docs/tutorial.rst.")

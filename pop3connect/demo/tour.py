@@ -7,11 +7,11 @@ verified, an impostor receives no password, and a wrong password has its own err
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import RenderableType
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory
@@ -21,16 +21,12 @@ from ..address import Secure
 from ..api import connect
 from ..errors import LoginError, POP3Error, VerificationError
 from ..handle import Handle
-from ..headers import decode, fields, summary
+from ..headers import summary
+from . import terminal
 
 __all__ = ["Impostor", "ImpostorFactory", "Tour", "Visit"]
 
 _log = Logger()
-
-_SHOWN_MESSAGE = 2
-"""The message whose headers are shown: the one with the most to decode."""
-
-_WIDTH = 78
 
 
 @dataclass(frozen=True)
@@ -106,10 +102,12 @@ class Tour:
     """
     Takes the steps in order, and shows their results.
 
-    :param say: called with each line.
+    :param say: called with each line or paragraph.
     """
 
-    def __init__(self, visit: Visit, say: Callable[[str], object], reactor: Any):
+    def __init__(
+        self, visit: Visit, say: Callable[[RenderableType], object], reactor: Any
+    ):
         self._visit = visit
         self._say = say
         self._reactor = reactor
@@ -117,120 +115,125 @@ class Tour:
     async def run(self) -> bool:
         """Take all steps, also after a failed one; return whether all worked."""
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("In the clear: secure=Secure.NONE", self._in_the_clear),
-            ("TLS from the first octet: secure=Secure.TLS", self._tls),
-            ("In the clear, then TLS: secure=Secure.STLS", self._stls),
-            ("What is in the mailbox", self._mailbox),
-            (f"The headers of message {_SHOWN_MESSAGE}", self._headers),
-            ("An impostor: the right CA, but another name", self._impostor),
+            ("TLS from the first octet", self._tls),
+            ("Plain, as for a server on the same computer", self._plain),
+            ("Plain, then STLS: what the client sends", self._stls),
+            ("The mailbox", self._mailbox),
+            ("An impostor: the right CA, another name", self._impostor),
             ("A wrong password", self._wrong_password),
         ]
         failed = 0
         for number, (title, step) in enumerate(steps, 1):
             self._say("")
-            self._say(f"{number}. {title}")
-            self._say("-" * (len(title) + 3))
+            self._say(terminal.title(f"{number}. {title}"))
             try:
                 await step()
             except CancelledError:
                 raise
             except (POP3Error, _Unexpected) as error:
                 failed += 1
-                self._say(f"   FAILED: {type(error).__name__}: {error}")
+                self._fail(error)
             except Exception as error:  # noqa: BLE001 - shown, and the next step is taken
                 failed += 1
-                self._say(f"   FAILED: {type(error).__name__}: {error} (see the log)")
+                self._fail(error, " (see the log)")
                 _log.failure("step {number} of the tour failed", number=number)
         self._say("")
         if failed:
-            self._say(f"{failed} of {len(steps)} steps FAILED.")
+            self._say(terminal.title(f"{failed} of {len(steps)} steps FAILED."))
         else:
-            self._say(f"All {len(steps)} steps worked.")
+            self._say(terminal.title(f"All {len(steps)} steps worked."))
         return not failed
 
-    # -- the three ways to connect
+    def _succeed(self, text: str) -> None:
+        self._say(terminal.verdict(True, text))
 
-    async def _in_the_clear(self) -> None:
-        handle = await self._session(Secure.NONE)
-        _expect(handle.tls is None, "TLS is used, although it was not requested")
+    def _fail(self, error: Exception, more: str = "") -> None:
+        self._say(terminal.verdict(False, f"{type(error).__name__}: {error}{more}"))
+
+    # -- the three ways to connect
 
     async def _tls(self) -> None:
         self._expect_verified(await self._session(Secure.TLS))
 
-    async def _stls(self) -> None:
-        self._expect_verified(await self._session(Secure.STLS))
+    async def _plain(self) -> None:
+        handle = await self._session(Secure.NONE)
+        _expect(handle.tls is None, "TLS is used, although it was not requested")
 
-    async def _session(self, secure: Secure) -> Handle:
-        async with await self._connect(secure, aloud=True) as handle:
+    async def _stls(self) -> None:
+        self._expect_verified(await self._session(Secure.STLS, self._hear))
+
+    async def _session(
+        self, secure: Secure, hear: Callable[[str], object] | None = None
+    ) -> Handle:
+        visit = self._visit
+        call = f'connect("{visit.host}:{self._port(secure)}", "{visit.username}", ...'
+        if secure is not Secure.NONE:
+            call += f", secure=Secure.{secure.name}, cacerts=..."
+        self._say(terminal.indented(f"{call})", "cyan"))
+        async with await self._connect(secure, hear=hear) as handle:
             stat = await handle.stat()
-        messages = self._visit.messages
+        messages = visit.messages
         _expect(
             stat == (len(messages), sum(map(len, messages))),
             f"STAT returned {stat}, which is not the content of the mailbox",
         )
-        facts = [
-            f"{stat.count} messages, {stat.size} octets",
-            f"logged in with {handle.login.mechanism}",
-        ]
-        if handle.login.cleartext:
-            facts.append("an eavesdropper could read the password")
+        encrypted = "not encrypted"
         if handle.tls is not None:
             known = "verified" if handle.tls.verified else "NOT verified"
-            facts.append(f"{handle.tls.version}, server {known}")
-        self._say("   => " + "; ".join(facts))
+            encrypted = f"{handle.tls.version}, server {known}"
+        self._succeed(
+            f"{stat.count} messages, {stat.size} octets; {encrypted};"
+            f" login: {handle.login.mechanism}"
+        )
         return handle
 
     def _expect_verified(self, handle: Handle) -> None:
         tls = handle.tls
         _expect(tls is not None and tls.verified, "the server was not verified")
 
+    def _port(self, secure: Secure) -> int:
+        return self._visit.tls_port if secure is Secure.TLS else self._visit.port
+
     async def _connect(
         self,
         secure: Secure,
         *,
-        aloud: bool = False,
+        hear: Callable[[str], object] | None = None,
         port: int | None = None,
         password: str | None = None,
     ) -> Handle:
         visit = self._visit
-        if port is None:
-            port = visit.tls_port if secure is Secure.TLS else visit.port
-        server = f"{visit.host}:{port}"
-        cacerts = None if secure is Secure.NONE else visit.cacerts
-        if aloud:
-            trust = "" if cacerts is None else ", cacerts=..."
-            self._say(
-                f'   connect("{server}", "{visit.username}", password, print,'
-                f" Secure.{secure.name}{trust})"
-            )
         return await connect(
-            server,
+            f"{visit.host}:{port or self._port(secure)}",
             visit.username,
             visit.password if password is None else password,
-            self._hear if aloud else None,
+            hear,
             secure,
-            cacerts=cacerts,
+            cacerts=None if secure is Secure.NONE else visit.cacerts,
             reactor=self._reactor,
         )
 
     def _hear(self, line: str) -> None:
-        self._say(f"   {line}")
+        # The server's lines would make the tour long.
+        if not line.startswith("S: "):
+            self._say(terminal.indented(line, "green" if line[0] == "T" else ""))
 
     # -- the mailbox
 
     async def _mailbox(self) -> None:
-        self._say("   no  octets  from                  subject")
         async with await self._connect(Secure.TLS) as handle:
             listings = await handle.list()
             # All at once: the handle pipelines them (RFC 2449 section 6.6).
             tops = await gatherResults(
                 [handle.top(listing.number) for listing in listings]
             )
+            rows = []
             for (number, size), top in zip(listings, tops, strict=True):
                 about = summary(top)
                 sender, _, _ = about.sender.partition(" <")
-                line = f"   {number:2}  {size:6}  {sender:20}  {about.subject}"
-                self._say(_cut(line))
+                rows.append((str(number), str(size), sender, about.subject))
+            columns = (("no", -2), ("octets", -6), ("from", 16), ("subject", 0))
+            self._say(terminal.table(columns, rows))
             received = [
                 message.content
                 async for message in handle.messages()
@@ -240,18 +243,7 @@ class Tour:
             received == list(self._visit.messages),
             "the messages retrieved are not those in the mailbox",
         )
-        octets = sum(map(len, received))
-        self._say(
-            f"   => all {len(received)} retrieved, {octets} octets, each the same"
-        )
-
-    async def _headers(self) -> None:
-        async with await self._connect(Secure.TLS) as handle:
-            top = await handle.top(_SHOWN_MESSAGE)
-        for name, value in fields(top):
-            self._say(f"   {name.decode('ascii')}: {decode(value)}")
-        expected = self._visit.messages[_SHOWN_MESSAGE - 1]
-        _expect(expected.startswith(top), "these are not the message's headers")
+        self._succeed(f"all {len(received)} retrieved, each octet as on the server")
 
     # -- what must not work
 
@@ -264,7 +256,7 @@ class Tour:
             await handle.abort()
             raise _Unexpected("the impostor was trusted")
         _expect(not self._visit.impostor.heard, "the impostor received data")
-        self._say("   => refused, and the impostor received nothing")
+        self._succeed("refused, and the impostor received nothing")
 
     async def _wrong_password(self) -> None:
         try:
@@ -275,13 +267,7 @@ class Tour:
         else:
             await handle.abort()
             raise _Unexpected("the wrong password was accepted")
-        self._say("   => refused, and error.code says that the credentials are wrong")
+        self._succeed("refused, and error.code is AUTH: the credentials are wrong")
 
     def _refused(self, error: Exception) -> None:
-        self._say(f"   {type(error).__name__}:")
-        for line in textwrap.wrap(str(error), _WIDTH - 3, break_on_hyphens=False):
-            self._say(f"   {line}")
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "..."
+        self._say(terminal.indented(f"{type(error).__name__}: {error}", "yellow"))

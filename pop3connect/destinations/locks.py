@@ -29,7 +29,7 @@ else:
 __all__ = ["Locked", "LockedError", "Locks"]
 
 PAUSE = 0.1
-"""Seconds between two attempts."""
+"""Seconds between two attempts to lock an mbox."""
 
 _ID = re.compile(rb"([0-9a-f]{32})\n")
 # As a crash may leave it.

@@ -558,7 +558,7 @@ class Noop(_Plain):
 
 
 class Quit(_Plain):
-    """QUIT (RFC 1939 sections 5 and 6)."""
+    """QUIT (RFC 1939 sections 4 and 6)."""
 
     __slots__ = ()
 

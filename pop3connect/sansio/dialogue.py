@@ -75,7 +75,8 @@ WINDOW = 256
 any server, and enough are on their way to hide a long round trip."""
 
 MAX_BLANK_LINES = 100_000
-"""Between replies, in a session: one for each message of a large mailbox."""
+"""Blank lines between replies, in a session: one for each message of a large mailbox
+is tolerated."""
 
 _PLAIN_OK = (b"+OK ", b"+OK\r")
 

@@ -34,7 +34,7 @@ MAX_LISTING = 2_000_000
 200 to 300 bytes each; a mailbox of 250,000 messages is rare."""
 
 MAX_ROW = 512
-"""Bytes of a row with its CR LF (RFC 2449 section 4)."""
+"""Bytes of a row with its CR LF (RFC 2449 section 3)."""
 
 MAX_CAPABILITIES = 512
 """Rows of CAPA and LANG.  Real servers send about a dozen; more is an attack."""

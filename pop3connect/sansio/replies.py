@@ -34,7 +34,7 @@ _SHOWN = 80
 """Characters of a reply that cannot be read: enough to see what it is."""
 
 MAX_NUMBER = 2**63 - 1
-"""No mailbox has more messages or octets; a longer number is junk."""
+"""The largest number in a reply.  No mailbox has more messages or octets."""
 
 
 class BadReplyError(Exception):

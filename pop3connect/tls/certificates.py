@@ -16,7 +16,8 @@ from OpenSSL import crypto
 __all__ = ["facts", "read_certificates", "read_file"]
 
 MAX_FILE = 16 * 1024 * 1024
-"""Bytes.  The bundle of all public CAs has less than 1 MiB; no larger file is read."""
+"""Bytes of a file with certificates.  The bundle of all public CAs has less than 1 MiB;
+no larger file is read."""
 
 _PEM_LINE = re.compile(
     rb"-----(BEGIN|END) ((?:X509 |TRUSTED )?CERTIFICATE|PKCS7|PKCS #7 SIGNED DATA|CMS)"

@@ -47,8 +47,8 @@ _NEVER = "!aNULL:!eNULL"
 _VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 SESSION_SECONDS = 3600.0
-"""How long a TLS session may be resumed.  During this time a change of the server's
-certificate, or of the platform's store, may go unnoticed."""
+"""Seconds for which a TLS session may be resumed.  During this time a change of the
+server's certificate, or of the platform's store, may go unnoticed."""
 
 _MAX_SESSIONS = 256
 """TLS sessions that are kept for each context, the latest ones."""

@@ -19,7 +19,7 @@ from .trust import Fingerprint
 __all__ = ["crl_facts", "use_crl"]
 
 MAX_FILE = 256 * 1024 * 1024
-"""Bytes.  The lists of large CAs have some 10 MiB each."""
+"""Bytes of a CRL file.  The lists of large CAs have some 10 MiB each."""
 
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 """RFC 7468 section 6."""

@@ -44,6 +44,7 @@ from ..support.memory import (
     Transport,
     server_certificate,
 )
+from ..support.shows import shows
 
 HOST = "pop.example.com:110"
 SALT = b"salt" * 4
@@ -124,11 +125,23 @@ class MechanismTests(Dialogue):
     Each mechanism, with the vectors of its RFC where it has some.
     """
 
+    @shows(
+        "RFC 5034-02",
+        "MUST",
+        "An initial response is base64; an empty one is ``=``.",
+        "One function encodes all responses.",
+    )
     def test_plain_logs_in_with_initial_response(self) -> None:
         opening = self.begin("PLAIN", auth="PLAIN")
         self.server.expect(b"AUTH PLAIN " + b64("\0user\0pencil"), b"+OK\r\n")
         self.assertTrue(self.end(opening, "PLAIN").login.cleartext)
 
+    @shows(
+        "RFC 5034-12",
+        "MUST",
+        "An initial response only where the client speaks first.",
+        "Each mechanism declares it.",
+    )
     def test_login_sends_user_and_password_when_prompted(self) -> None:
         opening = self.begin("LOGIN", auth="LOGIN")
         self.server.expect(b"AUTH LOGIN", b"+ " + b64("Username:") + b"\r\n")
@@ -136,6 +149,8 @@ class MechanismTests(Dialogue):
         self.server.expect(b64("pencil"), b"+OK\r\n")
         self.end(opening, "LOGIN")
 
+    @shows("RFC 5034-11")
+    @shows("RFC 5034-12")
     def test_cram_md5_example_of_rfc_2195_logs_in(self) -> None:
         """
         The example of RFC 2195 section 2.
@@ -149,6 +164,11 @@ class MechanismTests(Dialogue):
         self.server.expect(proof, b"+OK\r\n")
         self.assertFalse(self.end(opening, "CRAM-MD5").login.cleartext)
 
+    @shows(
+        "quirk 3.7",
+        "XOAUTH2 on one line is refused",
+        "XOAUTH2 is always sent in two steps, the response in one write.",
+    )
     def test_xoauth2_sends_token_after_empty_challenge(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2")
         self.server.expect(b"AUTH XOAUTH2", b"+ \r\n")
@@ -196,18 +216,34 @@ class InitialResponseTests(Dialogue):
     With the command or after it (RFC 5034 section 4).
     """
 
+    @shows(
+        "RFC 5034-01",
+        "SHOULD",
+        "No AUTH where CAPA has no SASL; if it is tried, it MUST have no initial "
+        "response.",
+        "``auto`` does not send it; a mechanism that the caller names is sent in two "
+        "steps.",
+    )
     def test_no_initial_response_if_sasl_is_not_announced(self) -> None:
         opening = self.begin(auth="PLAIN")
         self.server.expect(b"AUTH PLAIN", b"+ \r\n")
         self.server.expect(b64("\0user\0pencil"), b"+OK\r\n")
         self.end(opening, "PLAIN")
 
+    @shows(
+        "RFC 5034-03",
+        "MUST",
+        "An AUTH line of more than 255 octets has no initial response: it follows the "
+        "empty challenge.",
+        "The length is counted with CRLF.",
+    )
     def test_no_initial_response_if_line_would_be_too_long(self) -> None:
         opening = self.begin("PLAIN", auth="PLAIN", password="x" * 300)
         self.server.expect(b"AUTH PLAIN", b"+ \r\n")
         self.server.expect(b64("\0user\0" + "x" * 300), b"+OK\r\n")
         self.end(opening, "PLAIN")
 
+    @shows("RFC 5034-03")
     def test_initial_response_that_just_fits_is_sent_with_auth(self) -> None:
         # 255 octets with CR LF: 11 for the command, 240 of base64 for 180 octets.
         opening = self.begin("PLAIN", auth="PLAIN", password="x" * 174)
@@ -216,6 +252,8 @@ class InitialResponseTests(Dialogue):
         self.server.say(b"+OK\r\n")
         self.end(opening, "PLAIN")
 
+    @shows("RFC 5034-06")
+    @shows("quirk 3.7")
     def test_long_token_is_sent_on_one_line_after_continuation(self) -> None:
         opening = self.begin("XOAUTH2", tls=True, auth="XOAUTH2", password="t" * 6000)
         self.server.expect(b"AUTH XOAUTH2", b"+\r\n")
@@ -229,6 +267,11 @@ class ContinuationTests(Dialogue):
     Continuations as servers really send them.
     """
 
+    @shows(
+        "quirk 3.1",
+        "``+OK``, or ``+`` with any text, in the place of an empty challenge",
+        'It means "go on".',
+    )
     def test_continuation_is_accepted_in_every_form_servers_send(self) -> None:
         for said in (b"+", b"+ ", b"+ go ahead", b"+OK", b"+OK go ahead"):
             opening = self.begin(auth="PLAIN")
@@ -237,6 +280,17 @@ class ContinuationTests(Dialogue):
             self.end(opening, "PLAIN")
             self.anew()
 
+    @shows(
+        "RFC 5034-04",
+        "MUST",
+        "If a challenge cannot be decoded, cancel with ``*``, and await ``-ERR``.",
+        "Then the next mechanism is tried, if there is one.",
+    )
+    @shows(
+        "quirk 3.2",
+        "A challenge that is not base64",
+        "The login is cancelled with ``*``, and the next mechanism is tried.",
+    )
     def test_challenge_that_is_not_base64_is_cancelled_and_user_is_tried(self) -> None:
         opening = self.begin("CRAM-MD5", more=b"USER\r\n")
         self.server.expect(b"AUTH CRAM-MD5", b"+ <not base64@x>\r\n")
@@ -246,6 +300,12 @@ class ContinuationTests(Dialogue):
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.end(opening, "USER")
 
+    @shows(
+        "attack 3.6",
+        "A challenge with a line end in it, to make a command of the response",
+        "A command of the attacker's choice.",
+        "The response is sent in base64.",
+    )
     def test_line_end_in_decoded_challenge_never_starts_a_new_line(self) -> None:
         """
         What is decoded from base64 can hold a CR LF; it never makes a second line.
@@ -255,6 +315,7 @@ class ContinuationTests(Dialogue):
         self.server.expect(b64("a\r\nDELE 1\r\n"), b"+OK\r\n")
         self.end(opening, "X")
 
+    @shows("attack 5.4", "Endless challenges", "The same.", "A login takes at most 16.")
     def test_endless_challenges_end_the_session(self) -> None:
         opening = self.begin("X", tls=True, auth=Patient())
         self.server.expect(b"AUTH X")
@@ -265,6 +326,12 @@ class ContinuationTests(Dialogue):
             self.server.heard()
         self.assertIn("more than 16 challenges", str(self.gone(opening, ProtocolError)))
 
+    @shows(
+        "RFC 5034-06",
+        "MUST",
+        "Challenges may be as long as the mechanism makes them.",
+        "A line may have 16,384 octets, which is more than the 12,288 of RFC 4954.",
+    )
     def test_huge_challenge_is_a_protocol_error(self) -> None:
         opening = self.begin("CRAM-MD5", auth="CRAM-MD5")
         self.server.expect(b"AUTH CRAM-MD5")
@@ -337,16 +404,31 @@ class ScramTests(Dialogue):
             self.server.say(b"+OK\r\n")
         return opening
 
+    @shows(
+        "feature 1.6",
+        "SASL",
+        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or a mechanism of yours",
+    )
+    @shows(
+        "RFC 5034-11",
+        "SHOULD",
+        "Further mechanisms that do not send the password.",
+        "SCRAM, CRAM-MD5, OAUTHBEARER, EXTERNAL. GSSAPI is not supported, so the "
+        "service name ``pop`` is not needed.",
+    )
     def test_login_succeeds_with_sha_1_sha_256_and_sha_512(self) -> None:
         for digest in ("1", "256", "512"):
             name = f"SCRAM-SHA-{digest}"
             self.end(self.serve(name), name)
             self.anew()
 
+    @shows("RFC 5802-03")
     def test_no_channel_binding_is_offered_without_tls(self) -> None:
         self.serve("SCRAM-SHA-256")
         self.assertTrue(self.first.startswith("n,,"))
 
+    @shows("RFC 5802-05")
+    @shows("attack 1.8")
     def test_binding_server_refuses_client_when_plus_was_stripped(self) -> None:
         """
         A server that can bind refuses the flag y: its offer was taken out on the way.
@@ -361,6 +443,7 @@ class ScramTests(Dialogue):
         with self.assertRaises(ScramException):
             server.set_client_first(first)
 
+    @shows("RFC 5802-03")
     def test_flag_n_is_sent_when_plus_is_offered_and_plain_form_requested(self) -> None:
         """
         With the flag y a server that offers -PLUS must refuse (RFC 5802 section 6).
@@ -373,12 +456,23 @@ class ScramTests(Dialogue):
             self.gone(opening, CancelledError)
             self.anew()
 
+    @shows("RFC 5802-03")
     def test_flag_n_is_sent_when_offer_of_server_is_unknown(self) -> None:
         self.begin(tls=True, auth="SCRAM-SHA-256")
         self.server.expect(b"AUTH SCRAM-SHA-256", b"+\r\n")
         first = base64.b64decode(self.server.heard())
         self.assertTrue(first.startswith(b"n,,"))
 
+    @shows("RFC 5802-03")
+    @shows(
+        "attack 1.8",
+        "-PLUS, the channel binding of SCRAM, is stripped from the offer within TLS "
+        "(by an attacker who ends the TLS connection)",
+        "A proof that can be passed on to the server.",
+        "The proof covers the client's view of the offer, so the server notices. If "
+        "every SCRAM mechanism is stripped, nobody notices: the certificate alone "
+        "protects the password.",
+    )
     def test_flag_y_is_sent_over_tls_when_plus_is_not_offered(self) -> None:
         """
         "We could bind, but you do not offer it": the flag y (RFC 5802 section 6).
@@ -386,6 +480,16 @@ class ScramTests(Dialogue):
         self.serve("SCRAM-SHA-256", tls=True)
         self.assertTrue(self.first.startswith("y,,"))
 
+    @shows(
+        "RFC 5802-03",
+        "MUST",
+        "The flag is ``p`` where both sides can bind, ``y`` where only the client "
+        "can, ``n`` where the client cannot.",
+        "The server notices if -PLUS was removed from its offer. ``n`` is also sent "
+        "over TLS if the caller asked for the mechanism without -PLUS and the server "
+        "offers -PLUS (it would have to refuse ``y``), or if the server lists no "
+        "mechanisms at all.",
+    )
     def test_plus_is_chosen_when_offered_and_bound_with_tls_exporter(self) -> None:
         """
         With -PLUS on offer it is taken, and bound as RFC 9266 has it for TLS 1.3.
@@ -440,6 +544,14 @@ class ScramTests(Dialogue):
         self.server.say(b"+ " + b64(b"v=" + b64(signature)) + b"\r\n")
         self.server.expect(b"", b"+OK\r\n")
 
+    @shows("feature 1.7", "SCRAM bound to the TLS connection", "the -PLUS mechanisms")
+    @shows(
+        "RFC 5802-05",
+        "MUST",
+        "The login is bound to the channel that it names.",
+        "Both ends compute the same binding. A refused binding is never followed by a "
+        "login without one.",
+    )
     def test_login_bound_to_the_channel_succeeds(self) -> None:
         """
         Both ends of the channel agree on what they are bound to.
@@ -491,6 +603,11 @@ class ScramTests(Dialogue):
         self.server.say(refusal + b"\r\n")
         return kind
 
+    @shows(
+        "quirk 3.5",
+        "The channel binding is compared only after the proof (Cyrus)",
+        "One further attempt, with another binding; with Cyrus its own comes first.",
+    )
     def test_refusal_after_the_proof_is_retried_once_with_another_binding(self) -> None:
         """
         Cyrus compares the type of the binding only after the proof.
@@ -520,6 +637,15 @@ class ScramTests(Dialogue):
                 self.assertIn(word, str(error))
             self.anew()
 
+    @shows("RFC 5802-05")
+    @shows(
+        "attack 1.9",
+        "An attacker who ends the TLS connection refuses a bound login, so that one "
+        "without a binding follows",
+        "A proof that can be passed on, or the password itself.",
+        "No login without a binding follows; the error says that the binding was "
+        "refused.",
+    )
     def test_binding_is_never_followed_by_a_login_without_binding(self) -> None:
         """
         To make a client give up the binding is what an attacker would want.
@@ -571,6 +697,8 @@ class ScramTests(Dialogue):
         self.server.expect(b"", b"+OK\r\n")
         self.assertIn("did not prove", str(self.gone(opening, ProtocolError)))
 
+    @shows("RFC 5929-01")
+    @shows("quirk 3.5")
     def test_tls_unique_comes_first_where_the_server_says_cyrus(self) -> None:
         name = "SCRAM-SHA-256-PLUS"
         cyrus = b"Cyrus POP3 3.6.1-Debian server ready"
@@ -626,6 +754,7 @@ class ScramTests(Dialogue):
         self.server.expect(b"*", b"-ERR cancelled\r\n")
         return opening
 
+    @shows("quirk 3.6")
     def test_short_salt_is_named_as_such_where_the_server_is_unverified(self) -> None:
         for tls in (False, True):
             name = "SCRAM-SHA-256"
@@ -645,6 +774,46 @@ class ScramTests(Dialogue):
         self.anew()
         return str(error)
 
+    @shows(
+        "RFC 5034-08",
+        "MUST",
+        "The final ``+OK`` has no data.",
+        "No data is read from it. SCRAM's proof comes as a challenge before it, or "
+        "the login fails.",
+    )
+    @shows(
+        "RFC 5802-01",
+        "MUST",
+        "The server's nonce begins with ours, and its signature is verified before "
+        "the login counts.",
+        "Both are checked, even after ``+OK``.",
+    )
+    @shows(
+        "RFC 5802-02",
+        "MUST",
+        "``m=`` fails; unknown attributes are ignored; ``,`` and ``=`` are escaped in "
+        "names.",
+        "scramp implements it.",
+    )
+    @shows(
+        "RFC 7677-01",
+        "SHOULD",
+        "At least 4,096 iterations, and an upper limit.",
+        "4,096 to 1,000,000 iterations are accepted.",
+    )
+    @shows(
+        "attack 3.2",
+        "A server that does not know the password says ``+OK`` to SCRAM",
+        "A user who reads the attacker's mail as genuine.",
+        "The login fails, because the server has not proven that it knows the "
+        "password.",
+    )
+    @shows(
+        "attack 3.7",
+        "Many iterations of SCRAM, to keep the processor busy",
+        "A processor that is busy for hours.",
+        "More than a million iterations are refused.",
+    )
     def test_forged_or_weak_server_messages_end_the_session(self) -> None:
         def forge(text: str) -> str:
             return "v=" + b64(b"x" * 32).decode() if text.startswith("v=") else text
@@ -696,6 +865,14 @@ class PolicyTests(Dialogue):
         self.assertRegex(chosen(greeting=stamp, more=b"SASL\r\n"), "^APOP ")
         self.assertEqual(chosen(greeting=stamp, more=b"USER\r\n"), "USER user")
 
+    @shows(
+        "RFC 2595-07",
+        "MUST",
+        "PLAIN only under TLS.",
+        "``auto`` takes PLAIN and LOGIN under TLS only. Without TLS, PLAIN is used "
+        "only if the caller names it: it is as much in the clear as USER, and there "
+        "is the same warning.",
+    )
     def test_without_tls_mechanisms_that_hide_the_password_come_first(self) -> None:
         stamp = b"+OK <1.2@pop.example.com>"
         user = b"USER\r\n"
@@ -709,6 +886,13 @@ class PolicyTests(Dialogue):
         host = b"+OK <pop.example.com>"
         self.assertEqual(self.chosen(greeting=host, more=user), "USER user")
 
+    @shows(
+        "RFC 2595-01",
+        "MUST",
+        "It can be configured to refuse every login in plain text without TLS.",
+        "``allow_cleartext=False``, or ``secure`` 1 or 2.",
+    )
+    @shows("RFC 2595-07")
     def test_allow_cleartext_false_forbids_cleartext_and_permits_scram(self) -> None:
         opening = self.begin("PLAIN", more=b"USER\r\n", allow_cleartext=False)
         error = self.gone(opening, UsageError)
@@ -718,10 +902,25 @@ class PolicyTests(Dialogue):
         opening = self.begin("SCRAM-SHA-256", "PLAIN", allow_cleartext=False)
         self.assertIn(b"SCRAM", self.server.heard())
 
+    @shows(
+        "RFC 2595-08",
+        "SHOULD",
+        "Warn or refuse without privacy; weak mechanisms and ciphers can be refused.",
+        "The log and the status procedure get a warning. Ciphers without forward "
+        "secrecy or with SHA-1 are not offered. ``auth`` chooses one mechanism.",
+    )
+    @shows("attack 1.10")
     def test_cleartext_password_without_tls_is_warned_about(self) -> None:
         self.begin(more=b"USER\r\n")
         self.assertIn("Warning: the password is sent without TLS", str(self.status))
 
+    @shows(
+        "RFC 7628-01",
+        "MUST",
+        "OAUTHBEARER only under TLS; a challenge with an error is answered by one "
+        "octet 0x01, and ``-ERR`` follows.",
+        "Without TLS it is a ``UsageError``.",
+    )
     def test_oauth_token_without_tls_is_a_usage_error(self) -> None:
         for name in ("XOAUTH2", "OAUTHBEARER"):
             opening = self.begin(name, auth=name)
@@ -737,6 +936,13 @@ class PolicyTests(Dialogue):
         opening = self.begin("XOAUTH2", tls=True)
         self.assertIn("auth='XOAUTH2'", str(self.gone(opening, UsageError)))
 
+    @shows("RFC 5034-07")
+    @shows(
+        "quirk 3.3",
+        "A mechanism is announced, and refused as unsupported",
+        "The next mechanism is tried. After a refusal of the credentials there is at "
+        "most one further attempt, so that the account is not locked.",
+    )
     def test_unsupported_mechanism_is_followed_by_the_next(self) -> None:
         opening = self.begin("SCRAM-SHA-256", "PLAIN", "LOGIN", tls=True)
         self.assertIn(b"AUTH SCRAM", self.server.heard())
@@ -747,6 +953,8 @@ class PolicyTests(Dialogue):
         error = self.gone(opening, LoginError)
         self.assertEqual(error.mechanism, "LOGIN")
 
+    @shows("quirk 3.3")
+    @shows("attack 3.8")
     def test_refused_login_quits_without_trying_another_mechanism(self) -> None:
         for refusal in (b"-ERR no", b"-ERR [AUTH] not supported", b"-ERR [SYS/TEMP] x"):
             opening = self.begin("PLAIN", "LOGIN", tls=True, more=b"USER\r\n")
@@ -759,6 +967,19 @@ class PolicyTests(Dialogue):
             self.error(opening, LoginError)
             self.anew()
 
+    @shows(
+        "RFC 2449-10",
+        "MUST",
+        "IN-USE and LOGIN-DELAY do not mean a wrong password.",
+        "``.transient`` is true, and no other mechanism is tried.",
+    )
+    @shows(
+        "RFC 3206-01",
+        "MUST",
+        "AUTH means that the credentials are wrong; its absence means another cause "
+        "only where AUTH-RESP-CODE is announced.",
+        "``.transient`` is false for AUTH, and ``None`` without a code.",
+    )
     def test_response_code_sets_transient_and_retry_after(self) -> None:
         for code, transient, after in (
             ("AUTH", False, None),
@@ -777,6 +998,12 @@ class PolicyTests(Dialogue):
             )
             self.anew()
 
+    @shows(
+        "quirk 3.4",
+        "A timestamp in the greeting, and no APOP secret for the account (Mailutils, "
+        "solid-pop3d, Twisted)",
+        "Without TLS, USER follows once.",
+    )
     def test_refused_apop_is_followed_by_user_once_in_the_clear(self) -> None:
         """
         Servers send a timestamp though the account has no APOP secret; Mailutils
@@ -818,6 +1045,7 @@ class PolicyTests(Dialogue):
         self.server.say(b"-ERR no\r\n")
         self.assertEqual(self.gone(opening, LoginError).mechanism, "APOP")
 
+    @shows("quirk 3.4")
     def test_refused_apop_without_cleartext_says_what_forbids_user(self) -> None:
         opening = self.begin(greeting=STAMPED, more=b"USER\r\n", allow_cleartext=False)
         self.server.heard()
@@ -838,6 +1066,12 @@ class PolicyTests(Dialogue):
         self.server.lose()
         return opening
 
+    @shows(
+        "quirk 3.9",
+        "The server closes the connection after a failure, without a reply to QUIT",
+        "The error is the refusal. The attempt that is left, if there is one, is made "
+        "on another connection (solid-pop3d).",
+    )
     def test_attempt_left_is_made_on_another_connection_if_server_hangs_up(
         self,
     ) -> None:
@@ -849,6 +1083,7 @@ class PolicyTests(Dialogue):
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.end(opening, "USER")
 
+    @shows("quirk 3.9")
     def test_refusal_is_reported_if_server_hangs_up_on_both_connections(self) -> None:
         def at_greeting() -> None:
             self.server.lose()
@@ -1020,6 +1255,12 @@ class VerifiedTests(TLSTestCase):
         self.server.expect(b"QUIT", b"+OK bye\r\n")
         self.successResultOf(ended)
 
+    @shows(
+        "quirk 3.6",
+        "A SCRAM salt of fewer than 12 bytes",
+        "Over TLS with a verified certificate PLAIN, LOGIN or USER follows; otherwise "
+        "the error names the salt.",
+    )
     def test_short_salt_is_followed_by_plain_and_not_by_another_scram(self) -> None:
         opening = self.begin(ServerTLS(), b"SCRAM-SHA-256 SCRAM-SHA-1 PLAIN")
         nonce = self.first_message("SCRAM-SHA-256").partition(",r=")[2] + "ours"
@@ -1052,6 +1293,19 @@ class OAuthTests(Dialogue):
 
     FAILURE = b64('{"status":"401","scope":"https://mail.example.com/"}')
 
+    @shows("RFC 7628-01")
+    @shows(
+        "RFC 7628-02",
+        "MUST",
+        "A scope is used as given; discovered data is not kept for other domains.",
+        "``.details`` has the scope; nothing is discovered or kept.",
+    )
+    @shows(
+        "quirk 3.8",
+        "A failed token is answered by a challenge with JSON",
+        "The challenge is answered; the ``LoginError`` has its contents in "
+        "``.details``.",
+    )
     def test_failure_is_acknowledged_and_its_details_are_in_the_error(self) -> None:
         for name, last in (("XOAUTH2", b""), ("OAUTHBEARER", b"AQ==")):
             opening = self.begin(name, tls=True, auth=name)
@@ -1129,6 +1383,7 @@ class OAuthTests(Dialogue):
         self.assertEqual(error.mechanism, "XOAUTH2")
         self.assertIn("too many attempts", str(error))
 
+    @shows("quirk 3.8")
     def test_failure_that_is_not_json_is_still_a_login_error(self) -> None:
         opening = self.begin("OAUTHBEARER", tls=True, auth="OAUTHBEARER")
         self.server.heard()
@@ -1270,6 +1525,13 @@ class LanguageTests(Dialogue):
     UTF8 and LANG (RFC 6856).
     """
 
+    @shows("feature 1.11", "UTF8, LANG", "``utf8=True``, ``lang()``")
+    @shows(
+        "RFC 6856-01",
+        "MUST",
+        "UTF8 only before the login; no STLS after it.",
+        "The login sends STLS, then UTF8, then the authentication.",
+    )
     def test_utf8_option_sends_utf8_before_the_login(self) -> None:
         opening = self.begin(utf8=True, more=b"USER\r\nUTF8\r\n")
         self.server.expect(b"UTF8", b"+OK\r\n")
@@ -1277,6 +1539,7 @@ class LanguageTests(Dialogue):
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.assertIsNone(self.result(self.end(opening, "USER").utf8()))
 
+    @shows("RFC 6856-01")
     def test_utf8_after_the_login_is_a_usage_error(self) -> None:
         handle = self.log_in("UTF8")
         self.assertIn("utf8=True", str(self.error(handle.utf8(), UsageError)))
@@ -1290,6 +1553,13 @@ class LanguageTests(Dialogue):
         self.server.expect(b"UTF8", b"-ERR no\r\n")
         self.gone(opening, LoginError)
 
+    @shows("feature 1.11")
+    @shows(
+        "RFC 6856-04",
+        "MAY",
+        "LANG lists or chooses languages; ``-ERR`` changes nothing.",
+        "``handle.lang()``.",
+    )
     def test_lang_lists_and_selects_languages(self) -> None:
         handle = self.log_in("LANG")
         listed = handle.lang()

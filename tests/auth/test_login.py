@@ -32,6 +32,7 @@ from pop3connect import (
 from pop3connect.sansio.states import State
 
 from ..support.memory import NAME, SessionTestCase, server_certificate
+from ..support.shows import shows
 
 CAPA = b"+OK\r\nUSER\r\n.\r\n"
 PLAIN = b"+OK\r\nSASL PLAIN\r\n.\r\n"
@@ -91,6 +92,14 @@ class LoginTestCase(SessionTestCase):
 class CapabilitiesTests(LoginTestCase):
     """CAPA around the login (RFC 2449 section 5)."""
 
+    @shows("RFC 2449-08")
+    @shows(
+        "RFC 2449-11",
+        "SHOULD",
+        "Ask CAPA again after a login that protects the session.",
+        "CAPA is sent after every login, with the first commands. What is known before "
+        "the login came over this TLS, or over verified TLS within the last hour.",
+    )
     def test_capa_is_sent_before_and_after_the_login(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nIMPLEMENTATION shy\r\n.\r\n")
@@ -104,8 +113,26 @@ class CapabilitiesTests(LoginTestCase):
         self.assertEqual(self.server.heard(), b"")
         self.assertIdle()
 
+    @shows(
+        "RFC 2449-01",
+        "MUST",
+        "If CAPA is refused, the server has no extensions; the login still works.",
+        "The session goes on without extensions.",
+    )
+    @shows(
+        "RFC 2449-04",
+        "MUST",
+        "Basic work needs no extension.",
+        "A server with RFC 1939 alone is enough.",
+    )
+    @shows(
+        "quirk 2.1",
+        "CAPA is unknown, or refused",
+        "The login goes on without capabilities, and CAPA is not sent again: "
+        "solid-pop3d closes the session at the fifth error.",
+    )
     def test_login_succeeds_if_server_does_not_know_capa(self) -> None:
-        # RFC 2449 section 4: no extension is needed for basic work.
+        # RFC 2449 section 5: without CAPA, the commands of RFC 1939 are left.
         opening = self.begin()
         self.server.expect(b"CAPA", b"-ERR unknown command\r\n")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -116,6 +143,12 @@ class CapabilitiesTests(LoginTestCase):
         # Not asked again: solid-pop3d closes the session at the fifth error.
         self.assertEqual(self.server.heard(), b"")
 
+    @shows("RFC 2449-12")
+    @shows(
+        "quirk 2.2",
+        "CAPA is refused after the login",
+        "The capabilities from before the login are kept.",
+    )
     def test_first_capabilities_are_kept_if_second_capa_is_refused(self) -> None:
         opening = self.begin()
         self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nUIDL\r\n.\r\n")
@@ -124,6 +157,8 @@ class CapabilitiesTests(LoginTestCase):
         self.server.expect(b"CAPA", b"-ERR not now\r\n")
         self.assertIn("UIDL", self.result(opening).capabilities)
 
+    @shows("RFC 2449-02")
+    @shows("quirk 2.8")
     def test_junk_in_capabilities_does_not_prevent_the_login(self) -> None:
         junk = b"+OK\r\n\r\n   \r\n\xff\xfe\x00=\r\n..dot\r\nsasl\r\nuser\r\n.\r\n"
         opening = self.begin()
@@ -142,6 +177,7 @@ class CapabilitiesTests(LoginTestCase):
         self.assertIn("CAPA", str(error))
         self.assertClosed()
 
+    @shows("attack 5.2")
     def test_5000_capabilities_are_a_protocol_error(self) -> None:
         many = b"".join(b"X-%d\r\n" % number for number in range(5000))
         opening = self.begin()
@@ -149,6 +185,7 @@ class CapabilitiesTests(LoginTestCase):
         self.error(opening, ProtocolError)
         self.assertClosed()
 
+    @shows("RFC 2449-02")
     def test_endless_capabilities_are_a_protocol_error(self) -> None:
         # RFC 2449 section 3: 512 octets a line; and no server has 1000 of them.
         opening = self.begin()
@@ -208,6 +245,12 @@ class UserTests(LoginTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
+    @shows(
+        "RFC 1939-14",
+        "MUST",
+        "The argument of PASS is everything after one blank, blanks included.",
+        "The password is sent unchanged.",
+    )
     def test_blanks_in_password_are_sent_unchanged(self) -> None:
         # RFC 1939 section 7: PASS has one argument, all after the blank.
         self.log_in_as(b"ada", b" love  lace ")
@@ -215,6 +258,12 @@ class UserTests(LoginTestCase):
     def test_user_name_that_is_an_address_is_accepted(self) -> None:
         self.log_in_as(b"ada@example.com", b"lovelace")
 
+    @shows("RFC 5034-01")
+    @shows(
+        "quirk 2.6",
+        "USER works, and is not announced",
+        "USER is tried if no mechanism is announced.",
+    )
     def test_user_is_tried_if_not_announced(self) -> None:
         # There are servers that leave USER out although it works.
         self.log_in_as(b"ada", b"lovelace", capabilities=b"+OK\r\nUIDL\r\n.\r\n")
@@ -222,6 +271,7 @@ class UserTests(LoginTestCase):
     def test_user_is_used_if_requested_even_if_sasl_plain_is_offered(self) -> None:
         self.log_in_as(b"ada", b"lovelace", capabilities=PLAIN, auth="user")
 
+    @shows("RFC 2595-08")
     def test_password_without_tls_is_warned_about_before_it_is_sent(self) -> None:
         self.log_in_as(b"ada", b"lovelace")
         warnings = [line for line in self.status if line.startswith("Warning")]
@@ -246,8 +296,14 @@ class UserTests(LoginTestCase):
         self.assertIsInstance(error.__cause__, CommandError)
         return error
 
+    @shows(
+        "RFC 1939-15",
+        "MUST",
+        "After a PASS that failed: USER again, or QUIT.",
+        "QUIT follows, because another attempt could lock the account.",
+    )
     def test_wrong_password_is_a_permanent_login_error(self) -> None:
-        # RFC 3206 section 4: the credentials are to blame.
+        # RFC 3206 section 5: the credentials are to blame.
         error = self.refused("PASS", b"-ERR [AUTH] invalid\r\n")
         self.assertEqual(error.code, "AUTH")
         self.assertEqual(error.text, "invalid")
@@ -265,12 +321,20 @@ class UserTests(LoginTestCase):
         self.assertEqual(error.code, "SYS/TEMP")
         self.assertIs(error.transient, True)
 
+    @shows("RFC 2449-10")
     def test_in_use_refusal_is_transient(self) -> None:
-        # RFC 2449 section 8.1.1: no failure of the password.
+        # RFC 2449 section 8.1.2: no failure of the password.
         error = self.refused("PASS", b"-ERR [IN-USE] locked by another session\r\n")
         self.assertEqual(error.code, "IN-USE")
         self.assertIs(error.transient, True)
 
+    @shows("RFC 2449-08")
+    @shows(
+        "quirk 3.10",
+        "A login that comes too early is refused",
+        "``LoginError.retry_after`` is the LOGIN-DELAY that CAPA announces, or "
+        "``None``.",
+    )
     def test_login_delay_refusal_has_announced_retry_after(self) -> None:
         capabilities = b"+OK\r\nUSER\r\nLOGIN-DELAY 900 USER\r\n.\r\n"
         error = self.refused(
@@ -281,6 +345,7 @@ class UserTests(LoginTestCase):
         self.assertEqual(error.retry_after, 900)
         self.assertIs(error.transient, True)
 
+    @shows("quirk 3.10")
     def test_login_delay_not_announced_leaves_retry_after_none(self) -> None:
         error = self.refused("PASS", b"-ERR [LOGIN-DELAY/300] wait\r\n")
         self.assertIsNone(error.retry_after)
@@ -295,6 +360,7 @@ class UserTests(LoginTestCase):
         self.assertEqual(error.text, "")
         self.assertIsNone(error.code)
 
+    @shows("quirk 3.9")
     def test_refusal_is_reported_if_server_then_closes_the_connection(self) -> None:
         # Some servers allow one attempt only: the reason is still the refusal.
         opening = self.ask(auth="USER")
@@ -304,6 +370,13 @@ class UserTests(LoginTestCase):
         self.assertEqual(self.error(opening, LoginError).code, "AUTH")
         self.assertIdle()
 
+    @shows(
+        "RFC 1939-20",
+        "MUST",
+        "QUIT before the login ends the session without UPDATE.",
+        "QUIT follows a refused login, and nothing is deleted.",
+    )
+    @shows("quirk 3.9")
     def test_refusal_is_reported_if_server_ignores_quit(self) -> None:
         opening = self.ask(auth="USER")
         self.server.expect(b"USER ada", b"+OK\r\n")
@@ -337,6 +410,13 @@ class UserTests(LoginTestCase):
         self.error(opening, ProtocolError)
         self.assertClosed()
 
+    @shows(
+        "RFC 6856-02",
+        "MUST",
+        "Names and passwords in UTF-8 with USER and PASS only if ``UTF8 USER`` is "
+        "announced.",
+        "Otherwise they are a ``UsageError``.",
+    )
     def test_non_ascii_credentials_are_a_usage_error_suggesting_plain(self) -> None:
         # RFC 6856 section 2.2; and what the server makes of it is anybody's guess.
         for options in ({"username": "adá"}, {"password": "geheimnß"}):
@@ -347,6 +427,7 @@ class UserTests(LoginTestCase):
             self.assertIn("PLAIN", str(error))
             self.assertNotIn("geheimn", str(error))
 
+    @shows("RFC 6856-02")
     def test_non_ascii_credentials_are_sent_if_server_offers_utf8_user(self) -> None:
         # RFC 6856 section 2.2: UTF8 with the argument USER.  The command UTF8 is not
         # needed for it, and would change the messages too.
@@ -356,6 +437,7 @@ class UserTests(LoginTestCase):
             capabilities=b"+OK\r\nUSER\r\nUTF8 user\r\n.\r\n",
         )
 
+    @shows("RFC 6856-02")
     def test_non_ascii_password_is_not_sent_if_utf8_lacks_user(self) -> None:
         opening = self.ask(
             b"+OK\r\nUSER\r\nUTF8\r\n.\r\n", auth="USER", password="geheimnß"
@@ -377,6 +459,7 @@ class UserTests(LoginTestCase):
             self.assertIn("too long", str(error))
             self.assertNotIn("xyz", str(error))
 
+    @shows("RFC 2449-03")
     def test_password_that_just_fits_a_line_is_sent(self) -> None:
         self.log_in_as(b"ada", b"x" * (255 - len(b"PASS \r\n")))
 
@@ -390,6 +473,13 @@ class APOPTests(LoginTestCase):
         self.server.expect(b"CAPA", CAPA)
         return opening
 
+    @shows(
+        "RFC 1939-16",
+        "MUST",
+        "APOP only with a timestamp in the greeting; the digest is of the timestamp "
+        "with its brackets and the password, in lower-case hex.",
+        "Text in angle brackets without ``@`` does not count as a timestamp.",
+    )
     def test_example_of_rfc_1939_logs_in_without_warning(self) -> None:
         opening = self.ask(b"+OK POP3 server ready %b\r\n" % STAMP)
         self.server.expect(b"APOP mrose " + DIGEST, b"+OK\r\n")
@@ -398,11 +488,17 @@ class APOPTests(LoginTestCase):
         self.assertEqual(handle.login, LoginInfo("APOP", False))
         self.assertFalse([line for line in self.status if "Warning" in line])
 
+    @shows("RFC 1939-16")
     def test_greeting_without_timestamp_is_a_usage_error(self) -> None:
         error = self.gave_up(self.ask(b"+OK ready\r\n"))
         self.assertIn("timestamp", str(error))
         self.assertEqual(error.verb, "APOP")
 
+    @shows(
+        "quirk 1.3",
+        "A host name in angle brackets",
+        "It is not an APOP timestamp, because it has no ``@``.",
+    )
     def test_host_name_in_brackets_is_not_taken_for_a_timestamp(self) -> None:
         # RFC 1939 section 7: a msg-id, which has an @ in it.
         self.gave_up(self.ask(b"+OK <pop.example.com> ready\r\n"))
@@ -412,6 +508,7 @@ class APOPTests(LoginTestCase):
         opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
         self.assertIn("blank", str(self.gave_up(opening)))
 
+    @shows("quirk 1.4")
     def test_timestamp_from_before_stls_is_not_used_over_tls(self) -> None:
         # RFC 2595 section 4: what was learnt in the clear is forgotten, and there is no
         # other greeting.  The sender of that one could have any digest made.
@@ -532,6 +629,7 @@ class PlainTests(LoginTestCase):
             self.assertNotIn("lovelace", text)
         self.assertEqual(error.text, "what is ********?")
 
+    @shows("RFC 5034-04")
     def test_challenge_that_is_not_base64_is_cancelled_and_fails_login(self) -> None:
         # RFC 5034 section 4: cancel with "*", and the server answers -ERR.
         opening = self.ask()
@@ -786,6 +884,7 @@ class SecretsTests(LoginTestCase):
         self.assertEqual(error.text, "you were told: not with ********")
         self.assertNotIn("lovelace", "".join(self.status))
 
+    @shows("attack 4.2")
     def test_secret_repeated_in_invalid_reply_to_pass_is_masked(self) -> None:
         for secret in self.FORMS:
             self.anew()
@@ -916,7 +1015,7 @@ class STLSTests(LoginTestCase):
         self.result(leaving)
 
     def test_plain_is_chosen_if_offered_after_stls(self) -> None:
-        # RFC 5034 section 6: it takes any name and password.
+        # RFC 4616 section 2: it takes any name and password.
         opening = self.upgrade()
         self.server.expect(b"CAPA", PLAIN)
         self.plain()
@@ -1162,6 +1261,7 @@ class LastCapabilitiesTests(LoginTestCase):
         self.server.expect(b"CAPA")
         return cast(Handle, self.result(opening))
 
+    @shows("quirk 2.3")
     def test_connection_lost_at_capa_fails_commands_suggesting_capa_false(self) -> None:
         handle = self.reach()
         stat = handle.stat()

@@ -25,6 +25,8 @@ from pop3connect.auth.policy import (
 from pop3connect.auth.sasl import MECHANISMS, ChannelBinding
 from pop3connect.results import Capabilities
 
+from ..support.shows import shows
+
 BINDINGS: list[ChannelBinding] = [
     ("tls-exporter", b"x"),
     ("tls-server-end-point", b"y"),
@@ -75,6 +77,7 @@ class BindingTests(SynchronousTestCase):
         self.assertEqual(sorted(ordered), sorted(BINDINGS))
         return [kind for kind, _ in ordered]
 
+    @shows("RFC 2449-05")
     def test_tls_unique_is_last_and_first_for_cyrus_or_where_it_worked(self) -> None:
         strongest = ["tls-exporter", "tls-server-end-point", "tls-unique"]
         unique = ["tls-unique", "tls-exporter", "tls-server-end-point"]
@@ -155,6 +158,12 @@ def every_peer() -> list[Peer]:
 class NextAttemptTests(SynchronousTestCase):
     """`next_attempt`: one further attempt at most, and never without the binding."""
 
+    @shows(
+        "attack 3.8",
+        "Many failed logins, to lock the account",
+        "A locked account.",
+        "At most one further attempt follows a refusal of the credentials.",
+    )
     def test_no_server_sees_more_than_two_wrong_passwords(self) -> None:
         seen = {
             len(peer.tried(Verdict.REFUSED, code))
@@ -183,6 +192,7 @@ class NextAttemptTests(SynchronousTestCase):
         token = {("XOAUTH2", "XOAUTH2", "AUTH", tls) for tls in (True, False)}
         self.assertEqual(seen, bound | in_the_clear | refused_name | token)
 
+    @shows("RFC 3206-02")
     def test_refusal_for_another_reason_is_the_end_with_every_server(self) -> None:
         codes = ("IN-USE", "LOGIN-DELAY", "LOGIN-DELAY/300", "SYS/TEMP", "SYS/PERM")
         for peer in every_peer():

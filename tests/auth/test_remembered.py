@@ -20,6 +20,7 @@ from pop3connect.auth.memory import REMEMBERED_SECONDS
 
 from ..support.certificates import HOST, ServerTLS, TLSTestCase, authority
 from ..support.memory import Server
+from ..support.shows import shows
 
 PIPELINED = b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n"
 NOT_PIPELINED = b"+OK\r\nUSER\r\n.\r\n"
@@ -388,12 +389,19 @@ class RefusalTests(RememberedTestCase):
         self.first_over_tls()
         self.begin()
 
+    @shows("quirk 2.13")
     def test_wrong_password_is_sent_once_if_the_server_offers_the_same(self) -> None:
         self.flight(plain(), b"-ERR [AUTH] no\r\n")
         self.flight(b"CAPA\r\n", SASL)
         error = self.refused()
         self.assertEqual((error.code, error.mechanism), ("AUTH", "PLAIN"))
 
+    @shows(
+        "quirk 2.13",
+        "The capabilities change between two sessions",
+        "A login that began with what was remembered is followed by CAPA if it is "
+        "refused.",
+    )
     def test_mechanism_that_is_gone_is_followed_by_one_that_is_offered(self) -> None:
         self.flight(plain(), b"-ERR authentication failed\r\n")
         self.flight(b"CAPA\r\n", PIPELINED)
@@ -469,6 +477,16 @@ class RefusalTests(RememberedTestCase):
 class AttackTests(RememberedTestCase):
     """A reply to CAPA that an attacker has changed, on an earlier connection."""
 
+    @shows(
+        "attack 1.12",
+        "Without TLS: the better mechanisms are removed from the capabilities of one "
+        "connection",
+        "A later connection that remembers them sends the password, while nobody "
+        "interferes.",
+        "CAPA is sent on each connection, and nothing made of the password before its "
+        "reply. Nothing that was said in the clear, or over TLS that is not verified, "
+        "is remembered for TLS.",
+    )
     def test_planted_reply_in_the_clear_does_not_make_the_next_login_weaker(
         self,
     ) -> None:
@@ -515,6 +533,7 @@ class AttackTests(RememberedTestCase):
         self.flight(b"PASS lovelace\r\n", b"+OK\r\n")
         self.assertFalse(self.logged_in().capabilities.known)
 
+    @shows("attack 1.12")
     def test_sasl_on_a_guess_sends_no_proof_if_the_reply_says_otherwise(self) -> None:
         self.make()
         self.begin()
@@ -547,6 +566,7 @@ class AttackTests(RememberedTestCase):
         for _ in range(2):
             self.first_in_clear(NOT_PIPELINED)
 
+    @shows("attack 1.12")
     def test_apop_digest_is_not_sent_on_a_guess(self) -> None:
         self.make()
         self.first_in_clear()
@@ -554,6 +574,7 @@ class AttackTests(RememberedTestCase):
         self.flight(b"CAPA\r\n", CRAM)
         self.assertEqual(self.server.heard(), b"AUTH CRAM-MD5\r\n")
 
+    @shows("attack 1.12")
     def test_reply_before_stls_is_not_remembered_for_tls(self) -> None:
         self.make(secure=2)
         self.begin()
@@ -604,6 +625,7 @@ class AttackTests(RememberedTestCase):
         self.refused(STLSUnavailableError)
         self.assertEqual(self.server.transport.value(), b"")
 
+    @shows("attack 1.12")
     def test_reply_over_tls_that_is_not_verified_is_not_remembered(self) -> None:
         self.make(secure=1, verify=False)
         for _ in range(2):

@@ -24,6 +24,8 @@ from pop3connect.auth.sasl import (
 )
 from pop3connect.redaction import Secret
 
+from ..support.shows import shows
+
 
 def credentials(
     username: str = "tim", password: str = "tanstaaftanstaaf"
@@ -118,6 +120,20 @@ class APOPTests(SynchronousTestCase):
         ):
             self.assertEqual(apop_challenge(greeting), self.TIMESTAMP, greeting)
 
+    @shows("RFC 1939-16")
+    @shows(
+        "quirk 1.4",
+        "A timestamp behind other text; a timestamp without support for APOP",
+        'The timestamp is found. ``auth="auto"`` uses APOP without TLS, and over TLS '
+        "as the last resort; never after STLS.",
+    )
+    @shows(
+        "attack 1.7",
+        "Without TLS: timestamps for APOP that are made to collide",
+        "The password, a character at a time.",
+        "Only a timestamp in the form of a message-id, in printable ASCII, is "
+        "answered. That does not prevent guessing; TLS does.",
+    )
     def test_greeting_without_valid_timestamp_yields_none(self) -> None:
         for greeting in (
             b"",
@@ -142,6 +158,14 @@ class APOPTests(SynchronousTestCase):
         self.assertIs(apop_challenge(b"<" * 16_000), None)
         self.assertIs(apop_challenge(b"<" + b"a" * 16_000 + b"@"), None)
 
+    @shows(
+        "RFC 6856-03",
+        "MUST",
+        "APOP with UTF-8: prepared with SASLprep.",
+        "Not met: the digest is of the UTF-8 octets as given. scramp offers SASLprep "
+        "for SCRAM only. SASLprep changes few passwords, and APOP is chosen only "
+        "where a server offers nothing better.",
+    )
     def test_non_ascii_password_is_digested_as_utf_8(self) -> None:
         self.assertEqual(
             apop_digest(b"<a@b>", "p\u00e4ss"),
@@ -171,6 +195,12 @@ class Base64Tests(SynchronousTestCase):
         ]:
             self.assertEqual(decode_challenge(challenge), decoded)
 
+    @shows(
+        "RFC 5034-05",
+        "MUST",
+        "Base64 is strict: no foreign octets, padding only at the end.",
+        "One pattern checks it.",
+    )
     def test_invalid_base64_challenge_decodes_to_none(self) -> None:
         for challenge in (
             b"Y",

@@ -39,6 +39,7 @@ from pop3connect.blocking.reactor_thread import ReactorThread
 
 from ..support.frames import leaks
 from ..support.loopback import MESSAGES, PASSWORD, USERS, LoopbackTestCase, reactor
+from ..support.shows import shows
 
 T = TypeVar("T")
 
@@ -189,6 +190,11 @@ class MethodTests(BlockingTestCase):
 
         await deferToThread(block)
 
+    @shows(
+        "feature 1.16",
+        "Calls that block",
+        "``pop3connect.blocking``, for threads and scripts",
+    )
     async def test_every_method_returns_what_the_async_handle_returns(self) -> None:
         def block() -> list[object]:
             handle = self.open()

@@ -52,6 +52,7 @@ from pop3connect.remedies import USE_TLS, Option, Remedy, literal
 from pop3connect.tls.options import TLSOptions
 
 from ..support.loopback import ROOT
+from ..support.shows import shows
 from ..test_api import Reactor, Resolver
 
 PIN = f"sha256//{'A' * 43}="
@@ -237,6 +238,7 @@ class AccessTests(SynchronousTestCase):
         result = CliRunner(env=environment).invoke(command, ["host", "--proxy", "env"])
         self.assertIn("ALL_PROXY is not set", " ".join(result.output.split()))
 
+    @shows("attack 6.4")
     def test_name_of_the_server_is_not_looked_up_with_a_proxy(self) -> None:
         """So the password may be sent in the clear on request only."""
         reactor = Reactor(["127.0.0.1"])

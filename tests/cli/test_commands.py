@@ -40,6 +40,7 @@ from ..support.certificates import (
 from ..support.command import USER, CommandTestCase, told
 from ..support.dns import Answers, serve, srv
 from ..support.loopback import MESSAGES, PASSWORD
+from ..support.shows import shows
 from ..support.socks import SocksProxy
 from ..tls.test_options import revocation_list
 
@@ -684,6 +685,7 @@ class DiscoverTests(ScriptedTestCase):
         )
         self.assertEqual((result.stderr, result.exit_code), ("", 0))
 
+    @shows("RFC 6186-03")
     async def test_server_of_another_domain_is_pointed_out(self) -> None:
         result = await self.run_click(
             *("discover", "ada@example.com"),
@@ -721,6 +723,8 @@ class DiscoverTests(ScriptedTestCase):
                 "domain; ask the provider of the mailbox for the name of its server\n",
             )
 
+    @shows("RFC 6186-03")
+    @shows("attack 6.5")
     async def test_bad_arguments_are_usage_errors(self) -> None:
         for arguments, problem in (
             (("discover", "ada"), "must be like 'ada@example.com'"),

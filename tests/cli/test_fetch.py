@@ -40,6 +40,7 @@ from ..collect.engine import (
 from ..support import dovecot
 from ..support.command import USER, CommandTestCase
 from ..support.loopback import MESSAGES, PASSWORD
+from ..support.shows import shows
 
 reactor: Any = global_reactor
 
@@ -137,6 +138,11 @@ class FetchTestCase(CommandTestCase):
 
 
 class FetchTests(FetchTestCase):
+    @shows(
+        "feature 1.18",
+        "Fetches each message once",
+        "``pop3connect fetch`` and the collector keep a journal",
+    )
     async def test_second_fetch_gets_no_message_twice(self) -> None:
         self.assertDone(await self.fetch(), 3)
         self.assertEqual(self.kept(), lines(MESSAGES))

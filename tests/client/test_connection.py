@@ -19,11 +19,18 @@ from pop3connect import (
 )
 
 from ..support.memory import SessionTestCase, server_certificate
+from ..support.shows import shows
 
 
 class GreetingTests(SessionTestCase):
     """The greeting (RFC 1939 section 4)."""
 
+    @shows(
+        "RFC 1939-02",
+        "MUST",
+        "Wait for the greeting; ``-ERR`` there refuses the session.",
+        "Nothing is sent before it; ``-ERR`` is a ``LoginError`` with its code.",
+    )
     def test_nothing_is_sent_before_the_greeting(self) -> None:
         opening = self.open()
         self.pending(opening)
@@ -40,6 +47,7 @@ class GreetingTests(SessionTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
+    @shows("quirk 1.1", "``+OK`` without text", "It is a greeting.")
     def test_greeting_without_text_is_accepted(self) -> None:
         opening = self.open()
         self.server.say(b"+OK\r\n")
@@ -69,6 +77,11 @@ class GreetingTests(SessionTestCase):
         text = self.greet(b"+OK ready [UwBOADYAUABSAA==]\r\n")
         self.assertEqual(text, "ready [UwBOADYAUABSAA==]")
 
+    @shows(
+        "quirk 1.2",
+        "Text in brackets that is not a response code, such as ``[base64]``",
+        "It stays text.",
+    )
     def test_brackets_at_start_of_greeting_are_not_a_response_code(self) -> None:
         self.assertEqual(self.greet(b"+OK [IN-USE] ready\r\n"), "[IN-USE] ready")
 
@@ -78,7 +91,7 @@ class GreetingTests(SessionTestCase):
         self.assertIn("S: +OK \\x1b[2Jhello\\x07\\xff", self.status)
 
     def test_utf8_greeting_is_decoded(self) -> None:
-        # RFC 6856 section 3.1: the greeting may be in UTF-8.
+        # Texts may be in UTF-8 (RFC 6856).
         self.assertEqual(self.greet("+OK grüß dich\r\n".encode()), "grüß dich")
 
     def refused(self, greeting: bytes) -> LoginError:
@@ -98,12 +111,18 @@ class GreetingTests(SessionTestCase):
         self.assertTrue(error.transient)
         self.assertIn("[SYS/TEMP] too many connections", str(error))
 
+    @shows(
+        "quirk 1.5",
+        "``-ERR [IN-USE]``, ``-ERR [SYS/TEMP]``",
+        "A ``LoginError`` with ``.code``, and ``.transient`` is true.",
+    )
     def test_greeting_refused_with_lowercase_in_use_is_transient(self) -> None:
         # RFC 2449 section 8: the case of a code means nothing.
         error = self.refused(b"-ERR [in-use] another session\r\n")
         self.assertEqual(error.code, "IN-USE")
         self.assertTrue(error.transient)
 
+    @shows("RFC 1939-02")
     def test_greeting_refused_with_sys_perm_is_not_transient(self) -> None:
         error = self.refused(b"-ERR [SYS/PERM] closed for ever\r\n")
         self.assertEqual(error.code, "SYS/PERM")
@@ -160,6 +179,11 @@ class GreetingTests(SessionTestCase):
     def test_mail_text_as_greeting_raises_protocol_error(self) -> None:
         self.junk(b"Return-Path: <ada@example.com>\r\n")
 
+    @shows(
+        "quirk 1.6",
+        "Another protocol, or TLS that was not expected",
+        "A ``ProtocolError`` that names the protocol and, for TLS, the remedy.",
+    )
     def test_smtp_greeting_is_identified_in_error(self) -> None:
         text = self.junk(b"220 mx.example.com ESMTP Postfix\r\n")
         self.assertIn("SMTP", text)
@@ -181,6 +205,7 @@ class GreetingTests(SessionTestCase):
         text = self.junk(b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n")
         self.assertIn("web server", text)
 
+    @shows("quirk 1.6")
     def test_tls_alert_as_greeting_suggests_secure_1(self) -> None:
         # What a port for TLS says to who does not begin with a handshake: RFC 8446
         # section 5.1.  There is no end of line in it.
@@ -202,6 +227,7 @@ class GreetingTests(SessionTestCase):
         opening.cancel()
         self.error(opening, CancelledError)
 
+    @shows("attack 3.1")
     def test_reply_right_after_greeting_raises_protocol_error(self) -> None:
         # It would be taken for the answer to CAPA, and all after it would be one off.
         opening = self.open()
@@ -218,6 +244,11 @@ class GreetingTests(SessionTestCase):
         self.assertIn("no command was pending", str(error))
         self.assertClosed()
 
+    @shows(
+        "quirk 1.7",
+        "No greeting, because the server expects TLS at once",
+        "A ``TimedOutError`` that names ``secure=1``.",
+    )
     def test_missing_greeting_times_out_and_suggests_secure_1(self) -> None:
         opening = self.open(timeout=7)
         self.clock.advance(6.9)
@@ -390,6 +421,12 @@ class ClosingTests(SessionTestCase):
         self.assertIsNone(self.result(closed))
         self.assertIdle()
 
+    @shows(
+        "attack 5.8",
+        "The server keeps the connection open after the client has closed it",
+        "The same.",
+        "The connection is aborted after five seconds.",
+    )
     def test_connection_is_aborted_if_server_does_not_close_after_quit(self) -> None:
         # The work is done: QUIT was answered.  Nobody can hold us here.
         self.server.closes = False

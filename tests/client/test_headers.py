@@ -19,6 +19,7 @@ from pop3connect import (
 from pop3connect.client.prefetch import BUDGET, UNSEEN
 
 from ..support.memory import SessionTestCase
+from ..support.shows import shows
 from .test_prefetch import Reader
 
 
@@ -70,6 +71,7 @@ class HeadersTests(SessionTestCase):
         self.assertEqual((refused.error.verb, refused.error.number), ("TOP", 9))
         self.assertEqual(other.content, header(2))
 
+    @shows("RFC 1939-12")
     def test_server_without_top_is_named_and_the_session_goes_on(self) -> None:
         handle = self.log_in("UIDL", "PIPELINING")
         seen, reading = self.collect(handle, range(1, 100))
@@ -88,6 +90,7 @@ class HeadersTests(SessionTestCase):
         self.assertEqual(self.result(asked), (2, 320))
         self.assertEqual(handle._budget.used, 0)
 
+    @shows("quirk 2.5")
     def test_top_that_is_not_announced_is_tried(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2])
@@ -160,6 +163,7 @@ class HeadersTests(SessionTestCase):
         self.result(handle.abort())
         waiting.addErrback(lambda _: None)
 
+    @shows("attack 5.5")
     def test_header_beyond_max_message_size_ends_the_session(self) -> None:
         handle = self.log_in("TOP", max_message_size=100)
         seen, reading = self.collect(handle, [1])

@@ -23,6 +23,7 @@ from pop3connect import (
 )
 
 from ..support.memory import SessionTestCase
+from ..support.shows import shows
 
 
 def numbers_asked(heard: bytes) -> list[int]:
@@ -148,6 +149,11 @@ class MessagesTests(FetchTestCase):
         self.result(reading)
         self.assertEqual(seen, [Message(1, letter(1), None)] * 2)
 
+    @shows(
+        "quirk 6.9",
+        "``-ERR`` for one message of many",
+        "A ``Refused`` with the ``error``; the other messages follow.",
+    )
     def test_refused_message_is_yielded_with_its_error(self) -> None:
         handle = self.log_in("PIPELINING")
         seen, reading = self.collect(handle, [1, 2, 3])
@@ -294,6 +300,7 @@ class AheadTests(FetchTestCase):
         self.server.say(b"".join(map(reply, numbers_asked(self.server.heard()))))
         self.in_step(handle)
 
+    @shows("RFC 1939-08")
     def test_fewer_messages_are_requested_ahead_if_list_shows_large_sizes(self) -> None:
         # 4 MB each, says LIST: hundreds of them need not be on their way at once.
         handle = self.log_in("PIPELINING")

@@ -20,6 +20,7 @@ from pop3connect import (
 )
 
 from ..support.memory import NAME, SessionTestCase
+from ..support.shows import shows
 
 
 class PipeliningTests(SessionTestCase):
@@ -46,6 +47,13 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual([self.result(one) for one in asked], [None, (2, 320), 200])
         self.assertIdle()
 
+    @shows(
+        "RFC 2449-06",
+        "MUST",
+        "Pipeline only where it is announced; match the answers in order; do not fill "
+        "the window and block.",
+        "At most 256 short commands are unanswered; writes never block.",
+    )
     def test_commands_are_sent_one_by_one_without_pipelining(self) -> None:
         self.one_at_a_time(self.log_in())
 
@@ -64,6 +72,13 @@ class PipeliningTests(SessionTestCase):
         assert isinstance(handle, Handle)
         return handle
 
+    @shows(
+        "RFC 2449-12",
+        "MUST",
+        "CAPA may be given before and after the login, and the answers may differ.",
+        "The last reply counts.",
+    )
+    @shows("quirk 2.4")
     def test_pipelining_announced_only_after_login_is_used(self) -> None:
         # As Gmail does.
         handle = self.begin(b"+OK\r\n.\r\n", b"+OK\r\nPIPELINING\r\n.\r\n")
@@ -72,6 +87,7 @@ class PipeliningTests(SessionTestCase):
         self.server.say(b"+OK\r\n+OK 2 320\r\n+OK 7 200\r\n")
         self.result(asked[2])
 
+    @shows("quirk 2.4")
     def test_pipelining_announced_only_before_login_is_not_used(self) -> None:
         self.one_at_a_time(
             self.begin(b"+OK\r\nPIPELINING\r\n.\r\n", b"+OK\r\nUIDL\r\n.\r\n")
@@ -132,6 +148,7 @@ class PipeliningTests(SessionTestCase):
     def test_pipelined_replies_byte_by_byte_reach_their_commands(self) -> None:
         self.conversation(1)
 
+    @shows("RFC 2449-06")
     def test_pipelined_replies_in_chunks_of_any_size_reach_their_commands(self) -> None:
         for size in range(2, 40):
             self.conversation(size)
@@ -146,6 +163,7 @@ class PipeliningTests(SessionTestCase):
         self.assertEqual(self.error(asked[1], CommandError).code, "SYS/TEMP")
         self.assertEqual(self.result(asked[2]), 30)
 
+    @shows("quirk 5.5")
     def test_unreadable_listing_fails_only_its_own_command(self) -> None:
         handle = self.log_in("PIPELINING")
         listing, uids, stat = handle.list(), handle.uidl(), handle.stat()
@@ -161,6 +179,8 @@ class PipeliningTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(again))
 
+    @shows("feature 1.9", "Pipelining", "every command after the login; ``messages()``")
+    @shows("RFC 2449-06")
     def test_10000_commands_are_sent_in_windows_of_at_most_4096_bytes(self) -> None:
         # RFC 2449 section 6.6: a client must not fill the server's receive buffer
         # while it does not read; both would wait for each other for ever.
@@ -203,6 +223,11 @@ class PipeliningTests(SessionTestCase):
         self.result(handle.abort())
         self.errors(asked[lines - 1 :], ConnectionLostError)
 
+    @shows(
+        "quirk 2.12",
+        "A command in two segments confuses the server",
+        "Each write contains whole commands.",
+    )
     def test_each_write_ends_with_a_complete_command(self) -> None:
         # A command in two segments confuses some servers.
         handle = self.log_in("PIPELINING")
@@ -252,6 +277,11 @@ class BrokenPipeliningTests(SessionTestCase):
         self.assertEqual(self.server.heard(), b"STAT\r\nNOOP\r\nSTAT\r\n")
         return asked
 
+    @shows(
+        "quirk 2.11",
+        "PIPELINING is announced, and replies are missing or mixed up",
+        "The error names ``pipeline=False``, and with that option the session works.",
+    )
     def test_nonsense_reply_to_pipelined_commands_suggests_pipeline_false(self) -> None:
         asked = self.ask()
         self.server.say(b"+OK 2 320\r\nSubject: what was never asked for\r\n")
@@ -259,6 +289,7 @@ class BrokenPipeliningTests(SessionTestCase):
         for lost in asked[1:]:
             self.assertIn("pipeline=False", str(self.error(lost, ProtocolError)))
 
+    @shows("quirk 2.11")
     def test_missing_reply_to_pipelined_commands_suggests_pipeline_false(self) -> None:
         asked = self.ask()
         self.server.say(b"+OK 2 320\r\n")
@@ -288,6 +319,7 @@ class SenseTests(SessionTestCase):
         self.assertEqual(error.verb, "LIST")
         self.assertEqual(self.server.heard(), b"")
 
+    @shows("RFC 1939-18")
     def test_unexpected_reply_in_idle_session_ends_session(self) -> None:
         handle = self.log_in()
         self.server.say(b"-ERR autologout; idle for too long\r\n")
@@ -338,15 +370,19 @@ class SenseTests(SessionTestCase):
         self.assertEqual(self.error(waiting, ProtocolError).verb, "DELE")
         self.over(handle)
 
+    @shows("quirk 6.2")
+    @shows("attack 4.3")
     def test_surplus_reply_after_body_in_chunks_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"+OK\r\n")
 
     def test_surplus_reply_after_body_and_blank_line_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"\r\n+OK\r\n")
 
+    @shows("attack 4.3")
     def test_partial_line_after_body_ends_session(self) -> None:
         self.more_behind_a_body_of_several_chunks(b"+OK")
 
+    @shows("quirk 4.5")
     def test_blank_line_after_body_in_chunks_is_ignored(self) -> None:
         handle = self.log_in()
         asked = handle.retrieve(1)
@@ -357,6 +393,7 @@ class SenseTests(SessionTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.result(asked))
 
+    @shows("quirk 4.5")
     def test_split_blank_line_is_ignored_but_lone_cr_ends_session(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
@@ -372,6 +409,7 @@ class SenseTests(SessionTestCase):
         self.error(asked, ProtocolError)
         self.over(handle)
 
+    @shows("quirk 6.2")
     def test_mail_text_where_a_reply_is_due_ends_session(self) -> None:
         # A server that does not stuff dots ends its message too early.  The rest of it
         # must not be taken for answers, whatever its writer has put there.
@@ -400,6 +438,7 @@ class SenseTests(SessionTestCase):
         self.over(handle)
         return str(errors[0])
 
+    @shows("RFC 1939-19")
     def test_reply_that_is_not_a_status_line_is_quoted_in_error(self) -> None:
         self.assertIn("HELLO", self.nonsense(b"HELLO\r\n"))
 
@@ -416,6 +455,7 @@ class SenseTests(SessionTestCase):
         self.assertIn("0;you are hacked", text)
         self.assertTrue(text.isprintable())
 
+    @shows("quirk 4.4")
     def test_endless_status_line_ends_session_with_short_error(self) -> None:
         handle = self.log_in()
         asked = handle.noop()
@@ -437,6 +477,11 @@ class SenseTests(SessionTestCase):
         self.error(asked[1], ProtocolError)
         self.over(handle)
 
+    @shows(
+        "quirk 4.4",
+        "Lines of more than 512 octets",
+        "They are read, up to 16,384 octets.",
+    )
     def test_status_line_of_2000_characters_is_accepted(self) -> None:
         # RFC 2449 section 4 allows 512 octets; servers pass it.
         handle = self.log_in()
@@ -551,6 +596,11 @@ class TimeLimitTests(SessionTestCase):
             self.clock.advance(1)
         self.over([asked])
 
+    @shows(
+        "quirk 6.10",
+        "A slow message, an octet at a time",
+        "512 octets have to come within ``timeout``, so the session ends.",
+    )
     def test_trickling_body_times_out(self) -> None:
         # A server that sends an octet now and then would hold us for ever.
         handle = self.log_in(timeout=7)
@@ -570,6 +620,7 @@ class TimeLimitTests(SessionTestCase):
         self.clock.advance(0.2)
         self.over([asked])
 
+    @shows("quirk 6.10")
     def test_slow_body_with_steady_progress_does_not_time_out(self) -> None:
         # Ten minutes, as over a bad line; each second has its share.
         handle = self.log_in(timeout=7)
@@ -771,6 +822,7 @@ class LossTests(SessionTestCase):
     def test_loss_within_body_fails_all_commands(self) -> None:
         self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: ", b"lo\r\n")
 
+    @shows("attack 1.11")
     def test_loss_within_end_marker_fails_all_commands(self) -> None:
         # What is there may look whole; it is not known to be.
         self.lost(lambda handle: handle.retrieve(1), b"+OK\r\nSubject: lo\r\n.\r")

@@ -41,6 +41,7 @@ from pop3connect.testing import MailboxServer
 from ..support.examples import COMMON, EXAMPLES
 from ..support.frames import leaks
 from ..support.memory import Server
+from ..support.shows import shows
 from ..support.socks import SocksProxy
 from ..test_api import ApiTestCase
 
@@ -93,6 +94,13 @@ class DialogueTests(SynchronousTestCase):
         self.assertIn(PROXY, text)
         return text
 
+    @shows(
+        "RFC 1928-01",
+        "MUST",
+        "The methods of login are offered, and one of them is used.",
+        "No login, and user name and password if the URL has them; another choice of "
+        "the proxy is an error.",
+    )
     def test_dialogue_without_login_asks_for_the_name(self) -> None:
         for size in (0, 1, 2):
             self.assertEqual(
@@ -113,6 +121,12 @@ class DialogueTests(SynchronousTestCase):
             ([METHODS_WITH_LOGIN, REQUEST, b""], b""),
         )
 
+    @shows(
+        "RFC 1928-02",
+        "MUST",
+        "A name, an IPv4 or an IPv6 address is sent with its type.",
+        "A name is sent as such; the proxy looks it up.",
+    )
     def test_addresses_are_sent_as_such(self) -> None:
         for target, packed in (
             ("192.0.2.7:995", b"\x01\xc0\x00\x02\x07\x03\xe3"),
@@ -190,6 +204,12 @@ class DialogueTests(SynchronousTestCase):
 
     # -- refusals
 
+    @shows(
+        "RFC 1928-03",
+        "MUST",
+        "A reply code other than 0 ends the connection.",
+        "A ``ConnectError`` with the code and its meaning.",
+    )
     def test_each_reply_code_is_named_with_its_meaning(self) -> None:
         for code, meaning in (
             (1, "general server failure"),
@@ -209,20 +229,30 @@ class DialogueTests(SynchronousTestCase):
                     text,
                 )
 
+    @shows("RFC 1929-01")
     def test_refused_login_says_what_to_check(self) -> None:
         text = self.refusal(b"\x05\x02", b"\x01\x01")
         self.assertIn("refused the user name and password; check", text)
 
+    @shows("RFC 1928-01")
     def test_no_acceptable_method_says_what_to_give(self) -> None:
         text = self.refusal(b"\x05\xff", proxy=PROXY)
         self.assertIn("accepts no method of login that was offered; give a user", text)
         self.assertIn("; check the user name", self.refusal(b"\x05\xff"))
 
+    @shows("RFC 1928-01")
     def test_method_that_was_not_offered_is_an_error(self) -> None:
         for method, proxy in ((2, PROXY), (1, WITH_LOGIN), (0x80, PROXY)):
             text = self.refusal(bytes([5, method]), proxy=proxy)
             self.assertIn(f"chose the method of login {method}, which was not", text)
 
+    @shows(
+        "attack 6.2",
+        "The proxy sends garbage, too much, or nothing; it hangs or closes at any step",
+        "Time, memory, a session that starts in a wrong state.",
+        "A ``ConnectError`` or ``TimedOutError`` that names the step; at most 262 "
+        "bytes are kept.",
+    )
     def test_other_protocol_is_recognised_at_its_first_byte(self) -> None:
         for answer in (b"HTTP/1.1 400 Bad Request\r\n", b"\x00\x5a", b"+", b"\x16\x03"):
             text = self.refusal(answer)
@@ -233,6 +263,7 @@ class DialogueTests(SynchronousTestCase):
         text = self.refusal(b"\x05\x00", b"hunter2")
         self.assertIn(f"did not answer the request to connect to {TARGET}", text)
 
+    @shows("attack 6.2")
     def test_bytes_behind_a_reply_are_an_error(self) -> None:
         for answers in (
             [b"\x05\x00" + CONNECTED],
@@ -279,6 +310,12 @@ class ConnectTests(ApiTestCase):
     def assertNothingLeft(self) -> None:
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    @shows(
+        "attack 6.4",
+        "The local network sees which servers are looked up",
+        "Whose customer the user is.",
+        "With a proxy, only the proxy's name is looked up.",
+    )
     def test_only_the_name_of_the_proxy_is_looked_up(self) -> None:
         self.through()
         self.assertEqual(self.reactor.resolver.asked, ["proxy.example.net"])
@@ -351,6 +388,7 @@ class ConnectTests(ApiTestCase):
         error = self.error(opening, TimedOutError)
         self.assertIn(f"the proxy {PROXY} was not reached", str(error))
 
+    @shows("attack 6.2")
     def test_proxy_that_hangs_is_named_with_what_it_did_not_do(self) -> None:
         for answers, undone in (
             (None, "was not reached"),
@@ -391,6 +429,7 @@ class ConnectTests(ApiTestCase):
                 tunnel.connectionLost(Failure(ConnectionLost()))
             self.assertNothingLeft()
 
+    @shows("attack 6.2")
     def test_proxy_that_closes_is_named_with_what_it_did_not_do(self) -> None:
         for answers, undone in (
             ([], "did not choose a method of login"),
@@ -409,6 +448,7 @@ class ConnectTests(ApiTestCase):
             )
             self.assertNothingLeft()
 
+    @shows("RFC 1928-03")
     def test_refusal_closes_the_connection(self) -> None:
         opening = self.through(WITH_LOGIN)
         tunnel, transport = self.reactor.accept()
@@ -436,6 +476,12 @@ class ConnectTests(ApiTestCase):
                 tunnel.connectionLost(Failure(ConnectionLost()))
             self.assertNothingLeft()
 
+    @shows(
+        "attack 6.3",
+        "The proxy passes its own password on, and a server repeats it",
+        "The password of the proxy, in a log.",
+        "It is masked in the server's texts too.",
+    )
     def test_password_of_the_proxy_in_the_servers_text_is_masked(self) -> None:
         told: list[str] = []
         opening = self.through(WITH_LOGIN, stsproc=told.append)
@@ -610,6 +656,8 @@ class LoopbackTests(TestCase):
         async with await opening as handle:
             return await handle.retrieve(1)
 
+    @shows("feature 1.12", "Proxy", "SOCKS5")
+    @shows("RFC 1928-02")
     async def test_name_is_looked_up_by_the_proxy_and_verified(self) -> None:
         for secure, port in ((Secure.TLS, 995), (Secure.STLS, 110)):
             at = self.serve(
@@ -679,6 +727,12 @@ class LoopbackTests(TestCase):
             self.assertEqual((await handle.stat()).count, 1)
         self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", 995)])
 
+    @shows(
+        "attack 6.1",
+        "The proxy, or a machine beyond it, plays the server",
+        "The password, the mail.",
+        "The certificate must be for ``server``, wherever the proxy leads.",
+    )
     async def test_certificate_must_have_the_servers_name(self) -> None:
         at = self.serve(certificate=self.certificate, tls_at_once=True)
         with self.assertRaises(VerificationError):

@@ -34,6 +34,7 @@ from ..support.certificates import (
     wrong_host,
 )
 from ..support.memory import Latest, Server
+from ..support.shows import shows
 
 OFFER = b"+OK\r\nUSER\r\nSTLS\r\n.\r\n"
 """What a server with STLS answers to CAPA in the clear."""
@@ -108,6 +109,13 @@ class UpgradeTests(StlsTestCase):
     The upgrade as it should be.
     """
 
+    @shows("RFC 2595-03")
+    @shows(
+        "RFC 8314-03",
+        "MUST",
+        "Before that level is reached: nothing but CAPA and STLS.",
+        "No credential is sent, and a callable password is not called.",
+    )
     def test_upgrade_comes_before_login_in_whole_dialogue(self) -> None:
         """Line by line: the upgrade comes before anything that is worth hiding."""
         opening = self.begin()
@@ -174,6 +182,13 @@ class UpgradeTests(StlsTestCase):
         self.play_login()
         self.successResultOf(opening)
 
+    @shows(
+        "RFC 2595-03",
+        "MUST",
+        "Nothing is sent between STLS and the end of the handshake.",
+        "No command is pending when STLS is sent, and none is sent until the "
+        "handshake is over.",
+    )
     def test_stls_is_not_pipelined_even_if_pipelining_is_offered(self) -> None:
         """Nothing is pipelined with STLS, whatever the server offers."""
         opening = self.begin()
@@ -193,13 +208,27 @@ class UpgradeTests(StlsTestCase):
         self.server.lose()
         self.refused(opening, ConnectionLostError)
 
+    @shows(
+        "RFC 8314-01",
+        "SHOULD",
+        "The default is TLS on port 995; STLS only on request.",
+        "Not met: the default of ``secure`` is 0, as in the command of Omnis Studio "
+        "that pop3connect implements. STLS is used on request only, and a warning is "
+        "logged when a password is sent without TLS.",
+    )
     def test_stls_is_not_sent_unless_requested(self) -> None:
-        """Nobody is upgraded who did not ask for it (RFC 8314 section 4.1)."""
+        """Nobody is upgraded who did not ask for it."""
         self.server.log_in(b"STLS\r\n")
         sent = b"".join(self.server.transport.writes)
         self.assertNotIn(b"STLS", sent)
         self.server.lose()
 
+    @shows(
+        "RFC 2595-04",
+        "MUST",
+        "STLS only before the login, and never inside TLS.",
+        "The login sends it once, first of all.",
+    )
     def test_stls_is_not_sent_inside_tls(self) -> None:
         """With TLS at once there is nothing to upgrade, even if it is on offer."""
         opening = self.open()
@@ -293,6 +322,17 @@ class ForgottenTests(StlsTestCase):
         self.server.start_tls(ServerTLS())
         return opening
 
+    @shows(
+        "RFC 2595-06",
+        "MUST",
+        "Forget what was learnt before TLS; it SHOULD be asked again.",
+        "Capabilities, mechanisms and the timestamp of the greeting are forgotten.",
+    )
+    @shows(
+        "quirk 2.4",
+        "The capabilities differ before TLS, over TLS, and after the login",
+        "The last reply counts. What came before TLS is forgotten.",
+    )
     def test_capabilities_from_before_tls_are_replaced(self) -> None:
         """The capabilities that count are those that come through TLS."""
         opening = self.learn(b"USER\r\nX-BEFORE\r\n")
@@ -313,6 +353,8 @@ class ForgottenTests(StlsTestCase):
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
+    @shows("RFC 2595-06")
+    @shows("attack 1.6")
     def test_mechanism_offered_only_before_tls_is_not_used(self) -> None:
         """A mechanism that was offered in the clear only is not used."""
         opening = self.learn(b"SASL PLAIN\r\n")
@@ -336,6 +378,8 @@ class ForgottenTests(StlsTestCase):
         self.server.expect(b"NOOP", b"+OK\r\n")
         self.assertIsNone(self.successResultOf(answer))
 
+    @shows("RFC 2595-06")
+    @shows("attack 1.6")
     def test_apop_timestamp_from_before_tls_is_not_used(self) -> None:
         """A timestamp that came in the clear is nobody's challenge any more."""
         opening = self.learn(b"", b"+OK <1.2@pop.example.com>\r\n", auth="APOP")
@@ -356,6 +400,14 @@ class InjectionTests(StlsTestCase):
         """
         self.assertEqual(len(self.server.transport.writes), count)
 
+    @shows(
+        "attack 1.3",
+        "Octets are injected behind the reply to STLS, to be read as if they came "
+        "through TLS",
+        "Replies of the attacker's choice within TLS: capabilities, mechanisms.",
+        "``ProtocolError`` before the handshake, however the octets are cut into "
+        "chunks.",
+    )
     def test_bytes_after_stls_reply_end_the_session(self) -> None:
         """Whatever follows the ``+OK`` at once ends the session (CVE-2011-0411)."""
         for more in (
@@ -381,6 +433,7 @@ class InjectionTests(StlsTestCase):
             self.assertNothingSentAfter(sent)
             self.assertTrue(self.server.transport.aborting)
 
+    @shows("attack 1.3")
     def test_bytes_after_last_piece_of_stls_reply_end_the_session(self) -> None:
         """The last piece of the answer has something at its end."""
         for at in range(1, len(READY)):
@@ -391,6 +444,7 @@ class InjectionTests(StlsTestCase):
             self.refused(opening, ProtocolError)
             self.assertNothingSentAfter(sent)
 
+    @shows("attack 1.3")
     def test_bare_line_feed_in_stls_reply_does_not_expose_credentials(self) -> None:
         """A line ends with CRLF; half a line end hides nothing."""
         opening = self.ask()
@@ -404,6 +458,7 @@ class InjectionTests(StlsTestCase):
         self.failureResultOf(opening)
         self.assertKeptSecret()
 
+    @shows("attack 1.5")
     def test_plaintext_after_stls_reply_raises_tls_error(self) -> None:
         """What comes after the ``+OK`` in the clear is not TLS, and an error of it."""
         opening = self.ask()
@@ -413,6 +468,12 @@ class InjectionTests(StlsTestCase):
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.verb, "STLS")
 
+    @shows(
+        "attack 1.4",
+        "Octets are injected before STLS is sent, or all replies at once",
+        "The same.",
+        "The same.",
+    )
     def test_stls_reply_received_before_stls_ends_the_session(self) -> None:
         """An answer to STLS that comes before STLS was sent is none."""
         for answer in (READY, READY + b"+OK\r\n", b"-ERR no TLS today\r\n"):
@@ -432,6 +493,7 @@ class InjectionTests(StlsTestCase):
             self.server.say(READY[at:])
             self.refused(opening, ProtocolError)
 
+    @shows("attack 1.4")
     def test_all_replies_received_with_greeting_end_the_session(self) -> None:
         """All answers together with the greeting: none of them was asked for."""
         opening = self.begin()
@@ -439,6 +501,12 @@ class InjectionTests(StlsTestCase):
         self.refused(opening, ProtocolError)
         self.assertNotIn(b"STLS\r\n", self.server.transport.writes)
 
+    @shows(
+        "attack 1.5",
+        "Clear text after the handshake",
+        "The same, or the whole session.",
+        "TLS refuses it.",
+    )
     def test_untrusted_certificate_after_plaintext_replies_is_refused(self) -> None:
         """Who plays the server in the clear to the end has no certificate for it."""
         opening = self.upgrade(ServerTLS(unknown_ca()))
@@ -452,6 +520,12 @@ class UnavailableTests(StlsTestCase):
     No STLS is an error: there is no way back to plain text.
     """
 
+    @shows(
+        "RFC 2595-02",
+        "SHOULD",
+        "A mode that never logs in without TLS.",
+        "``secure`` 1 or 2.",
+    )
     def test_stls_not_offered_is_an_error_with_remedy(self) -> None:
         """Without the capability nothing is tried; the remedy is said."""
         opening = self.begin()
@@ -469,6 +543,7 @@ class UnavailableTests(StlsTestCase):
         self.server.expect(b"CAPA", b"+OK\r\n.\r\n")
         self.refused(opening, STLSUnavailableError)
 
+    @shows("attack 1.1")
     def test_similar_capabilities_do_not_count_as_stls(self) -> None:
         """Another name is another capability."""
         opening = self.begin()
@@ -476,6 +551,14 @@ class UnavailableTests(StlsTestCase):
         self.server.expect(b"CAPA", b"+OK\r\nSTARTTLS\r\nXSTLS\r\nX STLS\r\n.\r\n")
         self.refused(opening, STLSUnavailableError)
 
+    @shows("RFC 2595-02")
+    @shows(
+        "RFC 2595-05",
+        "MUST",
+        "Check the answer to STLS and what was negotiated.",
+        "A refusal ends the session, and so does a failed handshake.",
+    )
+    @shows("attack 1.1")
     def test_refusal_of_stls_is_an_error_with_the_servers_reason(self) -> None:
         """The server's reason is told, and kept as the cause."""
         opening = self.ask()
@@ -513,6 +596,11 @@ class UnavailableTests(StlsTestCase):
         """Who catches TLS errors catches this one."""
         self.assertTrue(issubclass(STLSUnavailableError, TLSError))
 
+    @shows(
+        "quirk 2.10",
+        "STLS works, and CAPA is unknown",
+        "STLS is tried; the session ends if it is refused.",
+    )
     def test_stls_is_tried_when_capa_is_refused(self) -> None:
         """A server that does not know CAPA may yet know STLS (RFC 2595 is older)."""
         opening = self.begin()
@@ -527,6 +615,7 @@ class UnavailableTests(StlsTestCase):
         assert handle.tls is not None
         self.assertIs(handle.tls.verified, True)
 
+    @shows("quirk 2.10")
     def test_stls_refused_after_capa_was_refused_is_an_error(self) -> None:
         opening = self.begin()
         self.server.say(b"+OK ready\r\n")
@@ -608,6 +697,7 @@ class HandshakeTests(StlsTestCase):
         error = self.refused(opening, ConnectionLostError)
         self.assertNotIn("handshake", str(error))
 
+    @shows("RFC 2595-05")
     def test_garbage_instead_of_handshake_raises_tls_error(self) -> None:
         """What is not TLS is an error of TLS, with its cause."""
         for garbage in (b"+OK\r\n", bytes(50), b"\xff" * 50, b"GET / HTTP/1.1\r\n"):
@@ -625,6 +715,7 @@ class HandshakeTests(StlsTestCase):
         self.server.raw(b"\x15\x03\x03\x00\x02\x02\x28")
         self.assertSays(self.refused(opening, TLSError), "handshake failure")
 
+    @shows("RFC 2595-05")
     def test_tls_1_1_server_is_refused(self) -> None:
         """A server that has nothing newer than TLS 1.1 (RFC 8997)."""
         opening = self.ask(verify=False)
@@ -639,6 +730,8 @@ class HandshakeTests(StlsTestCase):
         )
         self.assertSays(self.refused(opening, TLSError), "nothing newer than TLS 1.1")
 
+    @shows("RFC 7817-01")
+    @shows("RFC 8314-03")
     def test_unverified_server_is_refused_without_credentials(self) -> None:
         """A server that proves nothing gets nothing."""
         for shown in (wrong_host(), expired(), unknown_ca()):

@@ -19,6 +19,7 @@ from pop3connect.collect.records import (
     Witness,
 )
 
+from ..support.shows import shows
 from .journals import JournalCase, new_message
 
 WAITING = DeliveryState.WAITING
@@ -316,6 +317,7 @@ class InboxTests(DeliveryCase):
             )
         )
 
+    @shows("feature 1.20")
     def test_message_and_row_are_one_transaction(self) -> None:
         self.add(self.owner, new_message("a", "box"))
         self.points.clear()

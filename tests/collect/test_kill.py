@@ -25,6 +25,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from ..support.loopback import LoopbackTestCase, Program
+from ..support.shows import shows
 from .killing import ACCOUNTS, Places, Post, mail_program
 
 reactor: Any = global_reactor
@@ -175,6 +176,7 @@ class KillTestCase(LoopbackTestCase):
 class CommitTests(KillTestCase):
     """The process is killed just before and just after each commit."""
 
+    @shows("feature 1.18")
     async def test_killed_at_each_commit_nothing_is_lost_twice_or_deleted_too_soon(
         self,
     ) -> None:

@@ -18,6 +18,7 @@ from pop3connect.collect.records import AccountState, MessageState
 from pop3connect.destinations.maildir import Maildir
 from pop3connect.errors import UsageError
 
+from ..support.shows import shows
 from .engine import Collecting, close, hang, message, say
 from .test_delivery import Running
 
@@ -69,6 +70,7 @@ class ScheduleTests(Running):
         self.pass_time(60)
         self.assertEqual(asked, [])
 
+    @shows("feature 1.19", "Polls many mailboxes", "the collector, in one process")
     def test_one_account_that_is_down_does_not_stop_the_others(self) -> None:
         names = [f"m{number}" for number in range(10)]
         for name in names:

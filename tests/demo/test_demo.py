@@ -7,12 +7,16 @@ import email
 import email.policy
 import hashlib
 import io
+import os
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
+from rich.cells import cell_len
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -27,7 +31,9 @@ from zope.interface import alsoProvides
 
 from pop3connect.demo.mail import LONG_LINE, sample_messages
 from pop3connect.demo.service import CA_FILE, DemoAuthority, DemoService, Settings
+from pop3connect.demo.terminal import terminal
 from pop3connect.demo.tour import ImpostorFactory, Tour, Visit
+from pop3connect.demo.twistd import already_running, keep_log_off_stdout
 from pop3connect.testing.accounts import Maildrop, plain, portal
 from pop3connect.testing.server import DemoPOP3, DemoPOP3Factory
 
@@ -565,7 +571,7 @@ class ServiceCase(TestCase):
         service = DemoService(
             replace(chosen, **settings),  # type: ignore[arg-type]
             reactor=reactor,
-            out=self.out,
+            out=terminal(self.out),
             err=self.err,
             finish=self.finished.callback,
         )
@@ -602,7 +608,7 @@ class ServiceTests(ServiceCase):
             self.setUp()
             port = self.taken()
             self.start(**{name: port})
-            self.check_gave_up(f"port {port}:", f"with {option} ")
+            self.check_gave_up(f"port {port}:", f"with {option} ", "--folder second")
             # Whoever has the ports may have a certificate in this folder.
             self.assertEqual(list(self.folder.iterdir()), [])
 
@@ -642,7 +648,9 @@ class ServiceTests(ServiceCase):
         """The account that nobody chose is told in full."""
         self.start()
         await deferLater(reactor, 0)
-        self.assertRegex(self.out.shown(), r"account +alice, password looking-glass\n")
+        self.assertRegex(
+            self.out.shown(), r"account +alice, password looking-glass *\n"
+        )
 
     async def test_chosen_accounts_are_printed_without_passwords(self) -> None:
         """The password of an account that somebody chose is not told."""
@@ -658,11 +666,11 @@ class ServiceTests(ServiceCase):
         """A service that is stopped amid its tour is silent from then on."""
         service = self.start()
         await deferLater(reactor, 0)
-        self.assertIn("1. In the clear", self.out.shown())
+        self.assertIn("1. TLS", self.out.shown())
         await service.stopService()
         await deferLater(reactor, 0.01)
         self.assertNotIn("FAILED", self.out.shown())
-        self.assertNotIn("2. TLS", self.out.shown())
+        self.assertNotIn("2. Plain", self.out.shown())
         self.assertNoResult(self.finished)
 
 
@@ -676,24 +684,22 @@ class TourTests(ServiceCase):
         shown = self.out.shown()
         self.assertNotIn("FAILED", shown)
         for text in (
-            "Secure.NONE",
             "Secure.TLS",
             "Secure.STLS",
             "C: CAPA",
             "C: STLS",
             "TLS: ",
-            "S: +OK ",
             "C: QUIT",
             "Grüße aus Köln",
             "VerificationError",
             "mail.impostor.example",
             "LoginError",
-            "All 7 steps worked.",
+            "All 6 steps worked.",
         ):
             self.assertIn(text, shown)
         # Told once, as the account's, and masked wherever it was sent.
         self.assertEqual(shown.count("looking-glass"), 1)
-        rows = re.findall(r"^ +(\d+) +(\d+)  \S.*\S$", shown, re.MULTILINE)
+        rows = re.findall(r"^ +(\d+) +(\d+)  \S.*\S *$", shown, re.MULTILINE)
         self.assertEqual(
             rows,
             [(str(n), str(len(m))) for n, m in enumerate(sample_messages(), 1)],
@@ -706,7 +712,7 @@ class TourTests(ServiceCase):
         class Watched(Terminal):
             def flush(self) -> None:
                 super().flush()
-                if "Ctrl-C" in self.shown() and not invited.called:
+                if "docs/tutorial.rst" in self.shown() and not invited.called:
                     invited.callback(None)
 
         self.out = Watched()
@@ -716,6 +722,62 @@ class TourTests(ServiceCase):
         await invited
         socket.create_connection(("127.0.0.1", service.port)).close()
         self.assertNoResult(self.finished)
+        # What can be copied is not wrapped, however long the folder's path is.
+        shown = self.out.shown().splitlines()
+        at = shown.index(f"   cd {self.folder.absolute()}")
+        self.assertTrue(shown[at + 1].startswith("   curl --cacert secure/cacerts/"))
+        self.assertTrue(shown[at + 1].endswith(f"{CA_FILE} \\"), shown[at + 1])
+        self.assertEqual(
+            shown[at + 2],
+            f"     --user alice:looking-glass pop3s://localhost:{service.tls_port}/2",
+        )
+
+    async def test_tour_fits_80_columns_whatever_the_width_of_the_terminal(
+        self,
+    ) -> None:
+        self.set_environment({**os.environ, "COLUMNS": "200"})
+        self.start()
+        self.assertEqual(await self.finished, 0)
+        widths = [cell_len(line.rstrip()) for line in self.out.shown().splitlines()]
+        self.assertLessEqual(max(widths), 80)
+        self.assertGreater(max(widths), 70)
+
+    def set_environment(self, environment: dict[str, str]) -> None:
+        """Change the environment in place, because Rich holds the object."""
+        before = dict(os.environ)
+
+        def become(other: dict[str, str]) -> None:
+            os.environ.clear()
+            os.environ.update(other)
+
+        self.addCleanup(become, before)
+        become(environment)
+
+    async def shown_on(self, tty: bool, **environment: str) -> str:
+        """Return what the tour writes to a terminal, or to a file."""
+        unset = ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM")
+        kept = {name: value for name, value in os.environ.items() if name not in unset}
+        self.set_environment({**kept, **environment})
+        self.patch(self.out, "isatty", lambda: tty)
+        self.start()
+        self.assertEqual(await self.finished, 0)
+        return self.out.shown()
+
+    async def test_tour_is_coloured_on_a_terminal(self) -> None:
+        shown = await self.shown_on(True, TERM="xterm")
+        self.assertIn("\x1b[1;32mok\x1b[0m", shown)
+
+    async def test_tour_has_no_colour_with_no_color(self) -> None:
+        shown = await self.shown_on(True, TERM="xterm", NO_COLOR="1")
+        # Bold is no colour.
+        self.assertEqual(re.findall(r"\x1b\[(?![0-2]m)[0-9;]*m", shown), [])
+        self.assertIn("\x1b[1mok\x1b[0m", shown)
+
+    async def test_tour_has_no_escape_sequence_on_a_dumb_terminal(self) -> None:
+        self.assertNotIn("\x1b", await self.shown_on(True, TERM="dumb"))
+
+    async def test_tour_has_no_escape_sequence_in_a_file(self) -> None:
+        self.assertNotIn("\x1b", await self.shown_on(False, TERM="xterm"))
 
     async def test_tour_escapes_characters_the_terminal_cannot_show(self) -> None:
         """A terminal that cannot show a character does not end the tour."""
@@ -726,8 +788,9 @@ class TourTests(ServiceCase):
 
     async def test_tour_with_closed_output_ends_with_status_1(self) -> None:
         """A tour that cannot be told (``| head``) ends with another status."""
+        service = self.service()
         self.out.buffer.close()
-        self.start()
+        service.startService()
         self.assertEqual(await self.finished, 1)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
@@ -752,16 +815,15 @@ class TourTests(ServiceCase):
         service.startService()
         self.assertEqual(await self.finished, 1)
         told = self.out.shown()
-        self.assertEqual(told.count("FAILED: LoginError"), 5)
+        self.assertEqual(told.count("FAILED  LoginError"), 4)
         self.assertIn("[IN-USE]", told)
-        self.assertNotIn("All 7", told)
+        self.assertNotIn("All 6", told)
 
     async def visited(self, impostor: str, messages: tuple[bytes, ...]) -> str:
         """Tour a server that is not what the tour expects."""
         service = self.service()
         service.privilegedStartService()
         authority = DemoAuthority()
-        lines: list[str] = []
         cacerts = self.folder / "mine"
         cacerts.mkdir()
         (cacerts / "ca.pem").write_bytes(authority.pem)
@@ -783,18 +845,67 @@ class TourTests(ServiceCase):
             impostor_port=listening.getHost().port,
             impostor=factory,
         )
-        self.assertFalse(await Tour(visit, lines.append, reactor).run())
-        return "\n".join(lines)
+        console = terminal(self.out)
+        self.assertFalse(await Tour(visit, console.print, reactor).run())
+        return re.sub(r"\s+", " ", self.out.shown())
 
     async def test_tour_fails_when_mail_on_server_differs(self) -> None:
         """Mail that is not what lies on the server makes the tour fail."""
         told = await self.visited("mail.impostor.example", sample_messages()[:-1])
-        self.assertEqual(told.count("FAILED: _Unexpected: STAT"), 3)
-        self.assertIn("FAILED: _Unexpected: the messages retrieved", told)
-        self.assertIn("4 of 7 steps FAILED", told)
+        self.assertEqual(told.count("FAILED _Unexpected: STAT"), 3)
+        self.assertIn("FAILED _Unexpected: the messages retrieved", told)
+        self.assertIn("4 of 6 steps FAILED", told)
 
     async def test_tour_fails_when_the_impostor_is_trusted(self) -> None:
         """An impostor who is believed makes the tour fail."""
         told = await self.visited("localhost", sample_messages())
-        self.assertIn("FAILED", told.partition("6. An impostor")[2].partition("7.")[0])
-        self.assertIn("1 of 7 steps FAILED", told)
+        self.assertIn("FAILED", told.partition("5. An impostor")[2].partition("6.")[0])
+        self.assertIn("1 of 6 steps FAILED", told)
+
+
+class TwistdTests(SynchronousTestCase):
+    """What the demo does about twistd's pid file and its log."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp())
+
+    def test_pid_file_of_a_running_process_gives_the_commands(self) -> None:
+        self.file.write_text(f"{os.getpid()}\n")
+        told = already_running({"pidfile": str(self.file)})
+        assert told is not None
+        self.assertIn(f"{self.file} names process {os.getpid()}.", told)
+        self.assertIn(f"kill {os.getpid()}\n", told)
+        self.assertIn("--pidfile= pop3connect demo --port 0 --tls-port 0", told)
+
+    def test_process_of_another_user_counts_as_running(self) -> None:
+        def forbidden(process: int, signal: int) -> None:
+            raise PermissionError
+
+        self.patch(os, "kill", forbidden)
+        self.file.write_text("4711")
+        self.assertIn("4711", already_running({"pidfile": str(self.file)}) or "")
+
+    def test_missing_stale_and_broken_pid_files_are_left_to_twistd(self) -> None:
+        self.assertIsNone(already_running({"pidfile": str(self.file)}))
+        done = subprocess.Popen([sys.executable, "-c", ""])
+        done.wait()
+        for text in (str(done.pid), "", "x", "9" * 40):
+            self.file.write_text(text)
+            self.assertIsNone(already_running({"pidfile": str(self.file)}), text)
+
+    def test_no_pid_file_is_no_obstacle(self) -> None:
+        self.assertIsNone(already_running({"pidfile": ""}))
+        # On Windows there is no such option.
+        self.assertIsNone(already_running({}))
+
+    def test_log_is_kept_off_stdout_only_if_it_would_go_there(self) -> None:
+        for given, kept in (
+            ({"nodaemon": 1, "logfile": None, "logger": None}, True),
+            ({"nodaemon": 1, "logfile": "-"}, False),
+            ({"nodaemon": 1, "logger": "mine"}, False),
+            ({"nodaemon": 1, "syslog": 1}, False),
+            ({"nodaemon": 0}, False),
+        ):
+            options: dict[str, object] = {**given}
+            keep_log_off_stdout(options)
+            self.assertEqual(options != given, kept, given)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from pop3connect.destinations.base import Later, Mail, Never
 from pop3connect.destinations.command import Command
 
+from ..support.shows import shows
 from .faults import MESSAGE, mail_in
 
 
@@ -54,6 +55,7 @@ class CommandTests(TestCase):
         self.assertEqual(found, expected)
         return error  # type: ignore[no-any-return]
 
+    @shows("feature 1.20")
     async def test_whole_message_is_on_standard_input(self) -> None:
         content = MESSAGE + b"0123456789\r\n" * 100_000
         await self.deliver('cat > "$1"', self.mail(content))

@@ -17,6 +17,7 @@ from pop3connect.destinations.base import Later, Mail, Never, UnreadableError
 from pop3connect.destinations.function import Function, find_function
 from pop3connect.errors import UsageError
 
+from ..support.shows import shows
 from .faults import MESSAGE, mail_in
 
 
@@ -55,6 +56,7 @@ class FunctionTests(SynchronousTestCase):
         destination = Function(function, timeout=10, reactor=self.clock)
         return Deferred.fromCoroutine(destination.deliver(self.mail))
 
+    @shows("feature 1.20")
     def test_function_gets_the_message_and_the_number_of_the_attempt(self) -> None:
         calls: list[tuple[Mail, int]] = []
         self.successResultOf(self.deliver(lambda *call: calls.append(call)))

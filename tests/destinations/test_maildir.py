@@ -22,6 +22,7 @@ from pop3connect.destinations.folder import Disk
 from pop3connect.destinations.incoming import HEAD, RUN, SMALL, Incoming
 from pop3connect.destinations.maildir import Maildir
 
+from ..support.shows import shows
 from .faults import MESSAGE, BrokenDisk, WatchedDisk, mail_in
 from .test_folder import only_root
 
@@ -66,6 +67,11 @@ class MaildirTestCase(SynchronousTestCase):
 
 
 class DeliveryTests(MaildirTestCase):
+    @shows(
+        "feature 1.20",
+        "Delivers to",
+        "a Maildir, an mbox, a command, a Python function, a database table",
+    )
     def test_message_is_delivered_to_new_with_lf_line_ends(self) -> None:
         self.deliver(self.mail())
         self.assertEqual(self.contents(), [LINES])

@@ -20,6 +20,7 @@ from pop3connect.destinations.base import Later, Mail, Proof, UnreadableError
 from pop3connect.destinations.incoming import SMALL
 from pop3connect.destinations.mbox import Mbox
 
+from ..support.shows import shows
 from .faults import MESSAGE, BrokenDisk, WatchedDisk, mail_in
 from .test_folder import only_root
 
@@ -65,6 +66,7 @@ class MboxTestCase(SynchronousTestCase):
 
 
 class DeliveryTests(MboxTestCase):
+    @shows("feature 1.20")
     def test_messages_are_appended_with_from_lines_quoted(self) -> None:
         two = MESSAGE.replace(b"one", b"two")
         self.deliver(self.mail(), self.mail("b", two))

@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from pop3connect import Handle, LoginError, Secure, connect
 
 from ..support import dovecot
+from ..support.shows import shows
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n"
 
@@ -107,6 +108,8 @@ class PasswordTests(AuthTestCase):
             self.assertFalse(handle.login.cleartext)
             await handle.disconnect()
 
+    @shows("RFC 5802-02")
+    @shows("RFC 5802-04", "SHOULD", "SASLprep, UTF-8.", "scramp implements it.")
     async def test_password_with_special_characters_logs_in(self) -> None:
         """
         Blanks, signs that SCRAM escapes, and letters beyond ASCII.
@@ -191,9 +194,11 @@ class OAuthTests(AuthTestCase):
         self.assertIn("status", error.details)
         self.assertNotIn("stale", str(error))
 
+    @shows("feature 1.8", "OAuth 2.0", "XOAUTH2, OAUTHBEARER")
     async def test_xoauth2_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("XOAUTH2")
 
+    @shows("feature 1.8")
     async def test_oauthbearer_accepts_fresh_and_refuses_stale_token(self) -> None:
         await self.check("OAUTHBEARER")
 
@@ -216,6 +221,8 @@ class ExternalTests(AuthTestCase):
     A client certificate.
     """
 
+    @shows("feature 1.5", "Client certificate", "``client_certificate=``")
+    @shows("RFC 8314-06")
     async def test_client_certificate_logs_in_with_external(self) -> None:
         clients = trustme.CA()
         folder = tempfile.TemporaryDirectory()

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from pop3connect import Handle, LoginError, Secure, connect
 
 from ..support import cyrus
+from ..support.shows import shows
 
 MAIL = b"Subject: hello\r\n\r\nworld\r\n"
 VERSIONS = (("tls1_2", "TLSv1.2"), ("tls1_3", "TLSv1.3"))
@@ -57,6 +58,7 @@ class BindingTests(TestCase):
         self.said.clear()
         return count
 
+    @shows("RFC 5929-01")
     async def test_auto_is_bound_at_the_first_attempt_of_every_connection(self) -> None:
         for setting, version in VERSIONS:
             server = cyrus.shared(tls_versions=setting)

@@ -41,6 +41,7 @@ from pop3connect import (
 )
 
 from ..support import dovecot
+from ..support.shows import shows
 
 HEADERS = b"From: a@example.org\r\nSubject: test\r\n\r\n"
 
@@ -207,6 +208,7 @@ class ConnectTests(InteropTestCase):
         """
         await self.check(Secure.NONE, "127.0.0.1")
 
+    @shows("feature 1.1", "TLS at once and STLS", "``secure=1`` and ``secure=2``")
     async def test_tls_session_opens_by_host_name(self) -> None:
         """
         A session over TLS, by name.
@@ -219,6 +221,7 @@ class ConnectTests(InteropTestCase):
         """
         await self.check(Secure.TLS, "127.0.0.1")
 
+    @shows("feature 1.1")
     async def test_stls_session_opens_by_host_name(self) -> None:
         """
         A session upgraded with STLS, by name.
@@ -242,12 +245,14 @@ class ConnectTests(InteropTestCase):
             self.assertIn(host, str(caught.exception))
         self.assertEqual(await self.logged(mailbox, server), [])
 
+    @shows("feature 1.2")
     async def test_certificate_for_another_name_is_refused_over_tls(self) -> None:
         """
         A server with another's certificate is refused over TLS.
         """
         await self.check_wrong_name(Secure.TLS)
 
+    @shows("RFC 7817-02")
     async def test_certificate_for_another_name_is_refused_over_stls(self) -> None:
         """
         A server with another's certificate is refused over STLS.
@@ -264,6 +269,12 @@ class ConnectTests(InteropTestCase):
         )
         self.assertTrue(handle.tls and handle.tls.verified)
 
+    @shows(
+        "RFC 7817-02",
+        "MUST",
+        "The name to check is the one that the user gave; not one from DNS.",
+        "The name in ``server`` is checked, wherever the endpoint leads.",
+    )
     async def test_custom_endpoint_verifies_the_server_name_over_tls(self) -> None:
         """
         With an endpoint, it is the server's name that counts: over TLS.
@@ -285,6 +296,8 @@ class ConnectTests(InteropTestCase):
         self.assertIn(other, str(caught.exception))
         self.assertEqual(await self.logged(mailbox), [])
 
+    @shows("feature 1.2", "Checks the certificate and its name", "by default")
+    @shows("RFC 8314-02")
     async def test_unknown_authority_is_refused_over_tls(self) -> None:
         """
         A certificate of an authority not in the folder is refused over TLS.
@@ -428,6 +441,12 @@ class LoginTests(InteropTestCase):
         """
         await self.check("APOP")
 
+    @shows(
+        "RFC 5034-10",
+        "MUST",
+        "PLAIN over TLS; the certificate is verified first.",
+        "If the certificate is not verified in the handshake, the session ends.",
+    )
     async def test_sasl_plain_logs_in_in_every_mode(self) -> None:
         """
         SASL PLAIN, in all modes.
@@ -445,6 +464,7 @@ class LoginTests(InteropTestCase):
                 handle = await self.open(mailbox, secure, at=server)
                 self.assertEqual((await handle.stat()).count, 1)
 
+    @shows("RFC 1939-14")
     async def test_password_with_blanks_and_symbols_logs_in(self) -> None:
         """
         A password with blanks, at both ends too, and signs is sent as it is.
@@ -517,6 +537,7 @@ class LoginTests(InteropTestCase):
             await self.open(nobody)
         self.assertEqual(caught.exception.code, "AUTH")
 
+    @shows("RFC 2449-10")
     async def test_locked_mailbox_is_in_use_and_first_session_continues(self) -> None:
         """
         A mailbox that another session has: [IN-USE], and the other lives on.
@@ -559,6 +580,7 @@ class ReadTests(InteropTestCase):
     offered = ("TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE")
     not_offered: tuple[str, ...] = ("SASL", "STLS")
 
+    @shows("RFC 1939-08")
     async def test_counts_and_sizes_match_the_stored_files(self) -> None:
         """
         Counts and sizes are those of the files.
@@ -861,6 +883,11 @@ class ConsumerTests(InteropTestCase):
         self.assertEqual(consumer.digest.digest(), hashlib.sha256(content).digest())
         self.assertEqual(await behind, other)
 
+    @shows(
+        "feature 1.10",
+        "Messages streamed with back-pressure",
+        "``retrieve(n, destination)``, ``messages(into=...)``",
+    )
     async def test_paused_consumer_gets_the_rest_after_resuming(self) -> None:
         """
         One that pauses gets the rest when it resumes, and not before.
@@ -956,6 +983,7 @@ class PipelineTests(InteropTestCase):
         self.assertLess(await self.turns(pipeline=True), 25)
         self.assertEqual(await self.turns(pipeline=False), 50)
 
+    @shows("RFC 2449-06")
     async def test_pipelined_data_beyond_all_buffers_does_not_deadlock(self) -> None:
         """
         More than fits all the buffers on the way, asked for at once.
@@ -1004,6 +1032,13 @@ class DeleteTests(InteropTestCase):
         self.assertEqual(stat.count, len(contents))
         return contents
 
+    @shows("RFC 1939-09")
+    @shows(
+        "quirk 7.4",
+        "Messages are deleted only after the reply to QUIT",
+        "``disconnect()`` goes by the reply. A session that begins at once may still "
+        "find the messages (with Courier, which locks no mailbox).",
+    )
     async def test_disconnect_deletes_and_returns_the_marked_messages(self) -> None:
         """
         disconnect() makes deletions real, and tells which.
@@ -1089,6 +1124,7 @@ class DeleteTests(InteropTestCase):
         await closed
         self.assertEqual(await self.remaining(mailbox), small(2)[1:])
 
+    @shows("RFC 1939-10")
     async def test_leaving_async_with_by_an_exception_deletes_nothing(self) -> None:
         """
         Leaving "async with" by an exception deletes nothing.

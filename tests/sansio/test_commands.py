@@ -47,6 +47,8 @@ from pop3connect.sansio.commands import (
 )
 from pop3connect.sansio.replies import BadReplyError, Status
 
+from ..support.shows import shows
+
 OK = Status(True, b"")
 
 DIGEST = "c4c9334bac560ecc979e58001b3e22fb"
@@ -119,6 +121,14 @@ class EveryCommandTests(SynchronousTestCase):
         }
         self.assertEqual(numbered, {"ListOne", "UidlOne", "Retrieve", "Top", "Dele"})
 
+    @shows(
+        "RFC 1939-01",
+        "MUST",
+        "A command is printable ASCII with one blank between its parts, and ends in "
+        "CRLF.",
+        "Commands are values that are checked when they are built. Only names and "
+        "passwords may be in UTF-8 (RFC 6856).",
+    )
     def test_every_command_builds_its_line(self) -> None:
         for command, line, _, _ in EVERY:
             self.assertEqual(command.line(), line + b"\r\n")
@@ -203,6 +213,7 @@ class TextArgumentTests(SynchronousTestCase):
         }
         self.assertEqual(built, textual)
 
+    @shows("RFC 1939-01")
     def test_a_line_end_or_a_nul_is_refused_when_the_command_is_built(self) -> None:
         for build in self.BUILDERS:
             for char in "\r\n\0":
@@ -235,6 +246,12 @@ class TextArgumentTests(SynchronousTestCase):
                 self.assertNotIn("hidden", text)
                 self.assertNotIn("hid\rden", text)
 
+    @shows(
+        "RFC 2449-03",
+        "MUST",
+        "A command line has at most 255 octets with its CRLF.",
+        "A ``UsageError`` before anything is sent.",
+    )
     def test_command_line_over_255_bytes_is_refused(self) -> None:
         room = MAX_LINE - len("PASS \r\n")
         self.assertEqual(len(Pass("x" * room).line()), 255)
@@ -310,6 +327,7 @@ class TextArgumentTests(SynchronousTestCase):
         self.assertEqual(command_line("NOOP"), b"NOOP\r\n")
         self.assertEqual(command_line("A", "b", "c d"), b"A b c d\r\n")
 
+    @shows("RFC 1939-01")
     @settings(max_examples=150, deadline=None, derandomize=True, database=None)
     @given(
         st.sampled_from(BUILDERS), st.text("ab =*\r\n\0\tü€\ud800\udcff", max_size=90)
@@ -331,6 +349,13 @@ class TextArgumentTests(SynchronousTestCase):
 class NumberTests(SynchronousTestCase):
     """Message numbers and counts of lines."""
 
+    @shows(
+        "RFC 1939-08",
+        "MUST",
+        "Message numbers begin at 1; sizes count CRLF line ends and no stuffing, and "
+        "are hints.",
+        "Sizes are never used to find the end of a message.",
+    )
     def test_message_number_other_than_an_int_from_1_is_refused(self) -> None:
         for build in NUMBERED:
             for wrong in (0, -1, True, False, 1.0, "1", b"1", None, [1], float("nan")):
@@ -350,6 +375,13 @@ class NumberTests(SynchronousTestCase):
             with self.assertRaises(UsageError):
                 Top(1, number)
 
+    @shows(
+        "RFC 1939-12",
+        "MUST",
+        "TOP takes a number of lines from 0, and is optional.",
+        "The number is checked. A server without TOP answers ``-ERR``, and the "
+        "session goes on.",
+    )
     def test_line_count_other_than_an_int_from_0_is_refused(self) -> None:
         for wrong in (-1, True, 1.0, "1", None):
             with self.assertRaises(UsageError) as caught:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect.sansio.multiline import SHORT, MultilineDecoder, decode_whole
 
+from ..support.shows import shows
 from .owner import singly
 from .reference import plain
 
@@ -121,6 +122,7 @@ class TableTests(SynchronousTestCase):
             whole = wire + END
             self.assertEqual(decode(singly(whole)), (meant, len(whole)), whole)
 
+    @shows("quirk 6.5")
     def test_body_in_two_chunks_cut_anywhere_is_decoded(self) -> None:
         for wire, meant in BODIES:
             whole = wire + END
@@ -180,6 +182,12 @@ class TableTests(SynchronousTestCase):
 class EndMarkerTests(SynchronousTestCase):
     """The end is found, and nothing else is taken for it."""
 
+    @shows(
+        "RFC 1939-04",
+        "MUST",
+        "A multi-line reply ends at CRLF ``.`` CRLF, which is not part of it.",
+        "The decoder finds the marker, however the octets are cut into chunks.",
+    )
     def test_end_marker_split_anywhere_is_found(self) -> None:
         marker = b"\r\n.\r\n"
         for before in (b"text", b"text.", b"..", b"a\r\n..b", PROSE[:-2], SPARSE[:-2]):
@@ -196,6 +204,12 @@ class EndMarkerTests(SynchronousTestCase):
             for points in itertools.combinations(range(1, len(END)), count):
                 self.assertEqual(decode(cut(END, points)), (b"", len(END)), points)
 
+    @shows("RFC 1939-04")
+    @shows(
+        "quirk 6.5",
+        "A chunk that ends in ``.`` CR LF",
+        "It is the end only if that is a line.",
+    )
     def test_incomplete_end_marker_is_text(self) -> None:
         marker = b"\r\n.\r\n"
         for length in range(1, len(marker)):
@@ -242,6 +256,11 @@ class EndMarkerTests(SynchronousTestCase):
 class TextTests(SynchronousTestCase):
     """Long texts of each kind, for no scan suits them all."""
 
+    @shows(
+        "quirk 6.4",
+        "Bare LF, bare CR, NUL, lines of megabytes",
+        "They are octets of the message.",
+    )
     def test_long_texts_of_every_kind_are_decoded(self) -> None:
         kinds = (
             SPARSE * 5,
@@ -268,6 +287,7 @@ class TextTests(SynchronousTestCase):
                 chunks = cut(wire, range(size, len(wire), size))
                 self.assertEqual(decode(chunks, len(STATUS)), (body, len(wire)))
 
+    @shows("quirk 6.4")
     def test_line_of_fifty_megabytes_is_passed_on_without_buffering(self) -> None:
         chunk = b"x" * (1 << 16)
         decoder, largest = MultilineDecoder(), 0
@@ -502,6 +522,12 @@ def _points(cuts: list[int], length: int) -> list[int]:
 class ReferenceTests(SynchronousTestCase):
     """Whatever is sent and however it is cut: as line by line."""
 
+    @shows(
+        "RFC 1939-05",
+        "MUST",
+        "A line that begins with ``.`` loses that octet, whatever follows.",
+        "Only CRLF begins a line; a bare LF or CR is text.",
+    )
     @settings(max_examples=300, deadline=None, derandomize=True, database=None)
     @given(_texts(), _CUTS, st.binary(max_size=8))
     def test_any_bytes_are_decoded_as_by_the_reference_decoder(
@@ -528,6 +554,7 @@ class ReferenceTests(SynchronousTestCase):
         points = [start + point for point in _points(cuts, len(wire) - start)]
         self.assertEqual(decode(cut(wire, points), start), expected)
 
+    @shows("RFC 1939-05")
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(st.lists(_texts().map(lambda text: text + b"\r\n"), max_size=4), _CUTS)
     def test_any_messages_come_back_as_they_were_stored(

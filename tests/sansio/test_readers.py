@@ -30,6 +30,8 @@ from pop3connect.sansio.replies import (
     parse_stat,
 )
 
+from ..support.shows import shows
+
 T = TypeVar("T")
 
 
@@ -97,6 +99,14 @@ class CapabilitiesTests(SynchronousTestCase):
         self.assertTrue(capabilities.known)
         self.assertEqual(capabilities.implementation, "Shlemazle-Plotz v302 a=b")
 
+    @shows(
+        "RFC 2449-02",
+        "MUST",
+        "Tags have no case, unknown ones are ignored, lines have at most 512 octets.",
+        "Unknown tags are kept and have no effect. At most 512 lines of at most 512 "
+        "octets are read.",
+    )
+    @shows("quirk 2.7")
     def test_tags_and_mechanisms_are_case_insensitive(self) -> None:
         capabilities = parse_capabilities(b"sasl plain Scram-Sha-1\r\nstls\r\n")
         self.assertIn("STLS", capabilities)
@@ -105,14 +115,25 @@ class CapabilitiesTests(SynchronousTestCase):
         self.assertEqual(capabilities.get("sAsL"), ("plain", "Scram-Sha-1"))
         self.assertEqual(capabilities.sasl, ("PLAIN", "SCRAM-SHA-1"))
 
+    @shows(
+        "quirk 2.7",
+        "SASL is announced twice, in lower case, or without a mechanism",
+        "All mechanisms count.",
+    )
     def test_mechanisms_on_two_sasl_lines_are_combined(self) -> None:
         capabilities = parse_capabilities(b"SASL PLAIN\r\nUIDL\r\nsasl LOGIN X\r\n")
         self.assertEqual(capabilities.sasl, ("PLAIN", "LOGIN", "X"))
 
+    @shows("quirk 2.7")
     def test_sasl_is_empty_without_mechanisms(self) -> None:
         self.assertEqual(parse_capabilities(b"SASL\r\n").sasl, ())
         self.assertEqual(parse_capabilities(b"").sasl, ())
 
+    @shows(
+        "quirk 2.8",
+        "Blank lines, junk, lines that begin with a dot",
+        "Blank lines are ignored; others are kept as unknown tags.",
+    )
     def test_irregular_lines_are_parsed(self) -> None:
         """Bare LF, several blanks, tabs, empty lines and lines that begin oddly."""
         capabilities = parse_capabilities(b"TOP\n\r\n  \r\n\tUIDL\t \r\n.X y\r\nZ")
@@ -120,6 +141,19 @@ class CapabilitiesTests(SynchronousTestCase):
             dict(capabilities), {"TOP": (), "UIDL": (), ".X": ("y",), "Z": ()}
         )
 
+    @shows(
+        "RFC 2449-08",
+        "SHOULD",
+        "Wait LOGIN-DELAY between logins; with ``USER`` ask again after the login.",
+        "``capabilities.login_delay`` and ``LoginError.retry_after``; CAPA is sent "
+        "again after the login. The application chooses when to connect.",
+    )
+    @shows(
+        "RFC 2449-09",
+        "SHOULD",
+        "Honour EXPIRE: a number of days, ``NEVER``, ``USER``.",
+        "``capabilities.expire``; the application chooses which messages to fetch.",
+    )
     def test_login_delay_and_expire_are_numbers_or_none(self) -> None:
         for words, value in [
             (b"900", 900),
@@ -139,6 +173,7 @@ class CapabilitiesTests(SynchronousTestCase):
             self.assertEqual(capabilities.login_delay, value, words)
             self.assertEqual(capabilities.expire, value, words)
 
+    @shows("RFC 2449-09")
     def test_missing_values_are_none(self) -> None:
         nothing = Capabilities()
         self.assertEqual(
@@ -165,6 +200,7 @@ class CapabilitiesTests(SynchronousTestCase):
         with self.assertRaises(TypeError):
             capabilities["STLS"] = ()  # type: ignore[index]
 
+    @shows("RFC 2449-01")
     def test_known_is_true_for_an_empty_list_and_false_without_capa(self) -> None:
         self.assertTrue(parse_capabilities(b"").known)
         self.assertFalse(Capabilities(known=False).known)
@@ -187,6 +223,7 @@ class CapabilitiesTests(SynchronousTestCase):
 class LanguageTests(SynchronousTestCase):
     """`LanguageReader` (RFC 6856 section 3.2)"""
 
+    @shows("RFC 6856-04")
     def test_each_tag_is_mapped_to_its_name(self) -> None:
         body = b"en English\r\nde Deutsch (neu)\r\nfr Fran\xc3\xa7ais\r\nx\r\n\r\n"
         self.assertEqual(
@@ -203,6 +240,13 @@ class LanguageTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     """`ListingReader`"""
 
+    @shows(
+        "quirk 5.4",
+        "Listings out of order, with gaps, with a repeated line; more or fewer "
+        "messages than STAT says",
+        "The messages as the server lists them, each once.",
+    )
+    @shows("quirk 5.6", "Sizes beyond 4 GiB", "They are read as numbers.")
     def test_rows_keep_the_order_of_the_server(self) -> None:
         for body, rows in [
             (b"", []),
@@ -220,6 +264,17 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(parse_listing(b"1 120\r\n"), [Listing(number=1, size=120)])
         self.assertIs(type(parse_listing(b"1 120\r\n")[0]), Listing)
 
+    @shows(
+        "RFC 1939-07",
+        "MUST",
+        "LIST: number and size; what follows is ignored.",
+        "Further words are ignored. Rows may come in any order, with blanks and tabs.",
+    )
+    @shows(
+        "quirk 5.3",
+        "LIST with further columns, tabs, several blanks, blank lines",
+        "The number and the size count.",
+    )
     def test_irregular_lines_are_parsed(self) -> None:
         """Blanks before, between and after; further text; empty lines."""
         body = b"  1   120 \r\n\r\n\t2\t200\tfurther text\r\n \r\n3 300 x y\r\n4 5"
@@ -230,6 +285,7 @@ class ListingTests(SynchronousTestCase):
         with self.assertRaises(BadReplyError):
             parse_listing(b"junk")
 
+    @shows("quirk 5.4")
     def test_repeated_row_is_returned_once(self) -> None:
         body = b"2 200\r\n1 120\r\n2 200 again\r\n3 300\r\n1 120\r\n"
         self.assertEqual(parse_listing(body), [(2, 200), (1, 120), (3, 300)])
@@ -238,6 +294,11 @@ class ListingTests(SynchronousTestCase):
         with self.assertRaises(BadReplyError):
             parse_listing(b"1 120\r\n2 200\r\n1 121\r\n")
 
+    @shows(
+        "quirk 5.5",
+        "A line that is not part of a listing, or number 0",
+        "The command fails, and the error shows the line; the session goes on.",
+    )
     def test_listing_with_one_bad_line_is_refused(self) -> None:
         for line in (
             b"0 120",
@@ -293,6 +354,25 @@ class UIDTests(SynchronousTestCase):
         self.assertIs(type(parse_uids(body)[0]), UID)
         self.assertEqual(parse_uids(b""), [])
 
+    @shows(
+        "RFC 1939-13",
+        "MUST",
+        "A unique-id is 1 to 70 octets from 0x21 to 0x7E, and two messages may share "
+        "one.",
+        "It is kept as it is, whatever its form; two messages may share one.",
+    )
+    @shows(
+        "quirk 5.7",
+        "Unique-ids that are blank, too long, beyond ASCII, with blanks",
+        'They are kept as they are; a blank one is ``""``.',
+    )
+    @shows(
+        "attack 4.4",
+        "Unique-ids with anything in them",
+        "Control of a terminal or a file system, through the program that uses them.",
+        "They are keys, and are kept as they are up to the end of the line. Call "
+        "``repr()`` before you show one, and do not use one as a file name.",
+    )
     def test_uid_is_everything_after_the_number(self) -> None:
         for line, uid in [
             (b"1 two words", "two words"),
@@ -309,6 +389,13 @@ class UIDTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_uids(line + b"\r\n"), [UID(1, uid)], line)
 
+    @shows("RFC 1939-13")
+    @shows(
+        "quirk 5.10",
+        "The same unique-id for two messages",
+        "``uidl()`` returns both. A program that leaves mail on the server must not "
+        "mistake one for the other.",
+    )
     def test_two_messages_with_the_same_uid_are_accepted(self) -> None:
         self.assertEqual(
             parse_uids(b"1 same\r\n2 same\r\n"), [(1, "same"), (2, "same")]

@@ -21,10 +21,17 @@ from pop3connect.sansio.replies import (
     parse_uid_reply,
 )
 
+from ..support.shows import shows
+
 
 class StatusLineTests(SynchronousTestCase):
     """`parse_status` and `parse_challenge`"""
 
+    @shows(
+        "quirk 4.1",
+        "``+OK`` followed by a tab, or by any character except a letter or a digit",
+        "It counts as ``+OK``.",
+    )
     def test_ok_line_gives_its_text_without_outer_blanks(self) -> None:
         for line, text in [
             (b"+OK", b""),
@@ -39,6 +46,12 @@ class StatusLineTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_status(line), Status(True, text), line)
 
+    @shows(
+        "RFC 2449-07",
+        "MUST",
+        "A response code has no case; unknown levels after ``/`` are ignored.",
+        "``.code`` is in upper case, and ``.transient`` depends on the known levels.",
+    )
     def test_err_line_gives_its_text_and_response_code(self) -> None:
         for line, code, text in [
             (b"-ERR", None, b""),
@@ -56,10 +69,21 @@ class StatusLineTests(SynchronousTestCase):
         ]:
             self.assertEqual(parse_status(line), Status(False, text, code), line)
 
+    @shows(
+        "quirk 4.3",
+        "Text in brackets that is not a response code",
+        "It stays text.",
+    )
     def test_text_in_brackets_that_cannot_be_a_code_stays_text(self) -> None:
         for text in (b"[see the manual]", b"[]", b"[AUTH", b"no [AUTH]", b"[\xc3\xa9]"):
             self.assertEqual(parse_status(b"-ERR " + text), Status(False, text))
 
+    @shows(
+        "RFC 1939-19",
+        "MUST",
+        "A reply begins with ``+OK`` or ``-ERR``, in upper case.",
+        "Anything else ends the session, except for the deviations in :doc:`quirks`.",
+    )
     def test_line_without_a_valid_indicator_is_not_a_status_line(self) -> None:
         for line in (
             b"",
@@ -161,6 +185,13 @@ class LooksLikeTests(SynchronousTestCase):
 class StatTests(SynchronousTestCase):
     """`parse_stat`"""
 
+    @shows(
+        "RFC 1939-06",
+        "MUST",
+        "STAT: two numbers; what follows is ignored.",
+        "Further words are ignored.",
+    )
+    @shows("quirk 5.1", "STAT with further words", "The first two numbers count.")
     def test_first_two_numbers_are_count_and_size(self) -> None:
         for text, stat in [
             (b"2 320", (2, 320)),
@@ -174,6 +205,11 @@ class StatTests(SynchronousTestCase):
             self.assertEqual(parse_stat(text), stat, text)
             self.assertIs(type(parse_stat(text)), Stat)
 
+    @shows(
+        "quirk 5.2",
+        "STAT with a negative total, in large mailboxes",
+        "``size`` is 0; the count is right.",
+    )
     def test_negative_total_is_read_as_zero(self) -> None:
         self.assertEqual(parse_stat(b"20000 -2043124"), (20000, 0))
 
@@ -203,6 +239,7 @@ class StatTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     """`parse_one_listing`"""
 
+    @shows("RFC 1939-07")
     def test_single_line_is_parsed_like_a_row_of_a_listing(self) -> None:
         self.assertEqual(parse_one_listing(b"2 200"), Listing(2, 200))
         self.assertEqual(parse_one_listing(b"2 200 octets"), Listing(2, 200))
@@ -235,6 +272,7 @@ class UIDTests(SynchronousTestCase):
             with self.assertRaises(BadReplyError, msg=text):
                 parse_uid_reply(text, 3)
 
+    @shows("quirk 5.7")
     def test_non_ascii_bytes_of_a_uid_can_be_recovered(self) -> None:
         for octets in (b"caf\xc3\xa9", b"\xff\xfe", b"a\xe9b", bytes(range(128, 256))):
             uid = parse_one_uid(b"1 " + octets).uid

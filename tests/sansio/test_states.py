@@ -9,6 +9,8 @@ from pop3connect.sansio import commands
 from pop3connect.sansio.commands import Command
 from pop3connect.sansio.states import ALLOWED, State
 
+from ..support.shows import shows
+
 
 class SecureTests(SynchronousTestCase):
     """`Secure`"""
@@ -40,10 +42,26 @@ class StateTests(SynchronousTestCase):
             ["GREETING", "AUTHORIZATION", "TRANSACTION", "UPDATE", "CLOSED"],
         )
 
+    @shows(
+        "RFC 1939-03",
+        "MUST",
+        "Send commands only in the state that allows them.",
+        "A table lists the verbs of each state; any other is a ``UsageError``.",
+    )
     def test_authorization_allows_only_verbs_valid_before_login(self) -> None:
         verbs = "APOP AUTH CAPA LANG PASS QUIT STLS USER UTF8"
         self.assertEqual(" ".join(sorted(ALLOWED[State.AUTHORIZATION])), verbs)
 
+    @shows("RFC 1939-03")
+    @shows("RFC 2595-04")
+    @shows(
+        "RFC 5034-07",
+        "MUST",
+        "No AUTH after a success; a failure leaves the state as it was.",
+        "AUTH is not a verb of the state after the login. After a failure comes QUIT, "
+        "the next mechanism if the credentials were not judged, or the one further "
+        "attempt that :doc:`logging-in` lists.",
+    )
     def test_transaction_allows_only_verbs_valid_after_login(self) -> None:
         verbs = "CAPA DELE LANG LIST NOOP QUIT RETR RSET STAT TOP UIDL"
         self.assertEqual(" ".join(sorted(ALLOWED[State.TRANSACTION])), verbs)

@@ -33,6 +33,7 @@ from pop3connect.testing.script import stuffed
 
 from ..support.acting import Keeping
 from ..support.memory import server_certificate
+from ..support.shows import shows
 
 ROOT = Path(__file__).absolute().parents[2]
 
@@ -57,6 +58,7 @@ class ScriptTests(SynchronousTestCase):
         server.flush()
         return server, self.successResultOf(opening)
 
+    @shows("feature 1.17", "A server for tests", "``pop3connect.testing``")
     def test_session_that_follows_the_script_passes_the_check(self) -> None:
         server, handle = self.play(
             begin()
@@ -624,6 +626,17 @@ class ExampleTests(TestCase):
             sys.executable,
             ("-m", "twisted.trial", "--temp-directory", str(folder), "test_inbox"),
             env={**os.environ, "PYTHONPATH": path},
+        )
+        self.assertEqual(status, 0, (out + err).decode())
+        self.assertIn(b"successes=7", out)
+
+    async def test_inbox_example_passes_its_tests_when_run_by_its_path(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        path = str(ROOT / "examples" / "test_inbox.py")
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable,
+            ("-m", "twisted.trial", "--temp-directory", str(folder), path),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self.assertEqual(status, 0, (out + err).decode())
         self.assertIn(b"successes=7", out)

@@ -65,6 +65,7 @@ from ..support.certificates import (
     wrong_host,
 )
 from ..support.memory import Server
+from ..support.shows import shows
 
 
 def server_hello(version: int) -> bytes:
@@ -94,6 +95,12 @@ class VersionTests(TLSTestCase):
         self.assertEqual(handle.tls.version, "TLSv1.3")
         self.assertTrue(handle.tls.cipher.startswith("TLS_"), handle.tls.cipher)
 
+    @shows(
+        "RFC 8314-02",
+        "MUST",
+        "TLS 1.2 or later; a valid certificate at the default level.",
+        "``verify`` is true unless it is turned off.",
+    )
     def test_tls_1_2_is_used_when_server_has_nothing_newer(self) -> None:
         handle = self.accepts(ServerTLS(newest=SSL.TLS1_2_VERSION))
         assert handle.tls is not None
@@ -106,6 +113,7 @@ class VersionTests(TLSTestCase):
         self.assertIsInstance(error.__cause__, SSL.Error)
         self.assertEqual(error.server, "pop.example.com:995")
 
+    @shows("RFC 8314-02")
     def test_tls_1_1_server_is_refused_even_without_verification(self) -> None:
         """A server that has nothing newer is refused, also without verification."""
         for verify in (True, False):
@@ -117,6 +125,13 @@ class VersionTests(TLSTestCase):
             self.assertEqual(self.server.heard(), b"")
             self.refuses_version(opening)
 
+    @shows("RFC 8997-01")
+    @shows(
+        "attack 2.8",
+        "Old TLS, or weak ciphers",
+        "Traffic that the attacker can read later.",
+        "They are not offered, and not accepted.",
+    )
     def test_server_hello_older_than_tls_1_2_is_refused(self) -> None:
         """Such an answer is refused whatever OpenSSL has: TLS 1.1, 1.0, SSL 3."""
         for version in (0x0302, 0x0301, 0x0300):
@@ -126,6 +141,12 @@ class VersionTests(TLSTestCase):
             self.server.raw(server_hello(version))
             self.refuses_version(opening)
 
+    @shows(
+        "RFC 8997-01",
+        "MUST",
+        "TLS 1.0 and 1.1 are refused.",
+        "They are not offered, and a server that chooses them is refused.",
+    )
     def test_client_hello_offers_only_tls_1_2_and_1_3(self) -> None:
         """The client offers TLS 1.2 and 1.3 (RFC 8446 section 4.2.1), no more."""
         opening = self.server.open(secure=1, verify=False)
@@ -133,6 +154,8 @@ class VersionTests(TLSTestCase):
         opening.addErrback(lambda _: None)
         self.assertIn(b"\x00\x2b\x00\x05\x04\x03\x04\x03\x03", hello)
 
+    @shows("RFC 2595-08")
+    @shows("attack 2.8")
     def test_server_with_only_weak_ciphers_is_refused(self) -> None:
         """A server without a decent cipher is refused: SHA-1, none, anonymous."""
         for ciphers in (b"ECDHE-ECDSA-AES128-SHA", b"eNULL", b"aNULL"):
@@ -219,6 +242,7 @@ class WithoutVerificationTests(TLSTestCase):
     ``verify=False`` encrypts, whichever server answered, and says so.
     """
 
+    @shows("RFC 8314-05")
     def test_any_certificate_is_accepted_and_reported_as_unverified(self) -> None:
         """Everything is believed, and nothing is called verified."""
         for shown in (
@@ -245,6 +269,7 @@ class WithoutVerificationTests(TLSTestCase):
         for words in (b"lovelace", b"ada", b"USER", b"CAPA"):
             self.assertNotIn(words, sent)
 
+    @shows("RFC 8314-07")
     def test_status_line_says_not_verified(self) -> None:
         """The status procedure hears it."""
         self.log_in(verify=False)
@@ -258,6 +283,12 @@ class TLSInfoTests(TLSTestCase):
     What the handle tells about TLS.
     """
 
+    @shows(
+        "RFC 8314-07",
+        "SHOULD",
+        "Show the user how well the session is protected.",
+        "``handle.tls`` and ``handle.login``; a line for the status procedure.",
+    )
     def test_verified_session_exposes_certificate_and_status_line(self) -> None:
         handle = self.log_in()
         assert handle.tls is not None
@@ -315,6 +346,7 @@ class NoTLSTests(TLSTestCase):
         self.server.lose()
         self.error(opening, ConnectionLostError)
 
+    @shows("RFC 2595-02")
     def test_plaintext_greeting_raises_error_that_suggests_secure_2(self) -> None:
         """A plain greeting: the error says what the port seems to be."""
         for greeting in (
@@ -490,6 +522,7 @@ class HandshakeTests(TLSTestCase):
             self.server.lose()
             self.error(opening, ConnectionLostError)
 
+    @shows("RFC 5034-10")
     def test_greeting_is_not_read_when_verification_fails(self) -> None:
         """A greeting that comes with the handshake is read after the proof only."""
         opening = self.open(ServerTLS(wrong_host()))
@@ -560,6 +593,14 @@ class ResumptionTests(TLSTestCase):
                 self.assertIs(handle.tls.verified, True)
                 self.assertEqual(handle.tls.peer_certificate, right().certificate)
 
+    @shows(
+        "attack 2.6",
+        "A server with another certificate resumes a session",
+        "The session, on the proof of the server before it.",
+        "Only a server with the keys of the session can resume it; any other has to "
+        "prove its identity. A session can be resumed for an hour, and not after its "
+        "certificate has expired.",
+    )
     def test_impostor_without_session_keys_is_refused(self) -> None:
         """A server without the keys of that session has to prove its identity."""
         self.known(ServerTLS())
@@ -571,6 +612,7 @@ class ResumptionTests(TLSTestCase):
         self.known(ServerTLS())
         self.accepts(ServerTLS(), cacerts=self.there)
 
+    @shows("attack 2.4")
     def test_session_is_not_resumed_under_another_name_or_port(self) -> None:
         """The same server under another name proves that one."""
         server = ServerTLS(leaf("a.example.com"))
@@ -579,6 +621,13 @@ class ResumptionTests(TLSTestCase):
         self.refuses(server, "a.example.com:1995", cacerts=self.there)
         self.accepts(server, "a.example.com", cacerts=self.there)
 
+    @shows(
+        "attack 2.4",
+        "Trust changes between two connections of one pool, and the second resumes TLS",
+        "The session, although the attacker's certificate is no longer trusted.",
+        "TLS sessions are dropped when the folder changes, and are not resumed with "
+        "other trust, another name or another account.",
+    )
     def test_session_is_not_resumed_after_folder_changed(self) -> None:
         """A folder that has changed ends it: trust may have been withdrawn."""
         server = ServerTLS()
@@ -586,6 +635,7 @@ class ResumptionTests(TLSTestCase):
         (self.there / "one more.pem").write_bytes(unknown_ca().pem)
         self.refuses(server, cacerts=self.there)
 
+    @shows("attack 2.4")
     def test_session_is_not_resumed_with_another_folder(self) -> None:
         """A proof counts only for the trust that it was made under."""
         server = ServerTLS()
@@ -593,12 +643,15 @@ class ResumptionTests(TLSTestCase):
         others = self.folder([authority("Somebody Else's CA")])
         self.refuses(server, cacerts=others)
 
+    @shows("attack 2.4")
     def test_unverified_session_is_not_resumed_with_verification(self) -> None:
         """A session without verification proves nothing to one with it."""
         server = ServerTLS(wrong_host())
         self.known(server, verify=False)
         self.refuses(server, cacerts=self.there)
 
+    @shows("RFC 8314-06")
+    @shows("attack 2.4")
     def test_session_with_client_certificate_is_not_resumed_without_it(self) -> None:
         """A session that began with a client certificate stays with it."""
         server = ServerTLS(client_ca=authority())
@@ -628,6 +681,7 @@ class ResumptionTests(TLSTestCase):
         address = ServerAddress.parse(HOST, 995)
         return context, address, context.resumable(address)
 
+    @shows("attack 2.6")
     def test_session_expires_after_an_hour_even_if_resumed(self) -> None:
         """It ends after an hour, and being resumed makes it no longer."""
         server = ServerTLS()
@@ -643,6 +697,7 @@ class ResumptionTests(TLSTestCase):
         context.remember(address, attrs.evolve(kept, not_after=time.time() - 1))
         self.refuses(server, cacerts=self.there)
 
+    @shows("attack 2.6")
     def test_session_expires_with_its_certificate(self) -> None:
         """It ends with the certificate that it was proven by."""
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
@@ -710,6 +765,14 @@ class ChannelBindingTests(TLSTestCase):
             creator.remember()
         return creators
 
+    @shows(
+        "RFC 9266-01",
+        "MUST",
+        "``tls-exporter``: its label, no context, 32 octets; with TLS 1.2 only under "
+        "the extended master secret.",
+        "It is used with TLS 1.3 only. With TLS 1.2, and with servers that do not "
+        "know it, ``tls-server-end-point`` is used.",
+    )
     def test_exporter_binding_matches_server_and_differs_per_connection(self) -> None:
         """Both sides come to the same octets (RFC 9266 section 2)."""
         server = ServerTLS()
@@ -728,6 +791,7 @@ class ChannelBindingTests(TLSTestCase):
             self.bindings(server)["tls-exporter"], bindings["tls-exporter"]
         )
 
+    @shows("RFC 5929-01")
     def test_end_point_binding_uses_hash_of_certificate_signature(self) -> None:
         """The hash of the certificate, by the hash of its signature (RFC 5929)."""
         for digest in ("SHA256", "SHA384", "SHA512"):
@@ -737,12 +801,14 @@ class ChannelBindingTests(TLSTestCase):
                 shown.certificate.fingerprint(getattr(hashes, digest)()),
             )
 
+    @shows("RFC 9266-01")
     def test_exporter_binding_is_unavailable_with_tls_1_2(self) -> None:
         """With TLS 1.2 it would need the extended master secret (RFC 9266)."""
         server = ServerTLS(newest=SSL.TLS1_2_VERSION)
         bindings = self.bindings(server)
         self.assertEqual(list(bindings), ["tls-server-end-point", "tls-unique"])
 
+    @shows("RFC 5929-01")
     def test_end_point_binding_is_unavailable_with_ed25519(self) -> None:
         """RFC 5929 does not define it for a signature algorithm without a hash."""
         shown = leaf(HOST, by=authority_with_ed25519())
@@ -759,6 +825,15 @@ class ChannelBindingTests(TLSTestCase):
             bindings = self.bindings(server)
             self.assertEqual(list(bindings), ["tls-exporter", "tls-unique"], what)
 
+    @shows(
+        "RFC 5929-01",
+        "MUST",
+        "``tls-unique`` not with TLS 1.3; ``tls-server-end-point`` by the hash of the "
+        "certificate's signature, SHA-256 for MD5 and SHA-1.",
+        "One deviation: with TLS 1.3, ``tls-unique`` is used too. It is the last type "
+        "to be tried, and the first with Cyrus, which knows no other "
+        "(:ref:`tls-unique`).",
+    )
     def test_unique_binding_is_the_finished_message_of_the_client(self) -> None:
         """RFC 5929 section 3.1, for a full handshake; TLS 1.3 does the same."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
@@ -768,6 +843,7 @@ class ChannelBindingTests(TLSTestCase):
             self.assertEqual(unique, server.connection.get_peer_finished())
             self.assertNotEqual(self.bindings(server)["tls-unique"], unique)
 
+    @shows("RFC 5929-01")
     def test_unique_binding_is_unavailable_where_a_session_was_offered(self) -> None:
         first, second = self.creators(ServerTLS(newest=SSL.TLS1_2_VERSION))
         self.assertIn("tls-unique", dict(first.channel_bindings()))
@@ -807,7 +883,7 @@ class ChannelBindingTests(TLSTestCase):
 
 class ClientCertificateTests(TLSTestCase):
     """
-    A certificate of our own (RFC 8314 section 4.5): given where it is asked for.
+    A certificate of our own (RFC 8314 section 5.5): given where it is asked for.
     """
 
     def setUp(self) -> None:
@@ -978,8 +1054,14 @@ class ClientCertificateTests(TLSTestCase):
         file.write_bytes(self.ours.pem + self.ours.key_pem)
         self.assertGiven(file, cacerts=folder)
 
+    @shows(
+        "RFC 8314-06",
+        "MUST",
+        "A client certificate is for its account only; then EXTERNAL.",
+        "Each client certificate has its own contexts and TLS sessions.",
+    )
     def test_certificate_is_not_presented_for_another_account(self) -> None:
-        """It goes with its account only (RFC 8314 section 4.5)."""
+        """It goes with its account only (RFC 8314 section 5.5)."""
         folder = self.folder([authority()])
         self.assertGiven(self.one_file(), cacerts=folder)
         self.error(self.open(self.asking, cacerts=folder), TLSError)

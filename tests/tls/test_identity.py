@@ -51,6 +51,7 @@ from ..support.certificates import (
     wrong_host,
 )
 from ..support.memory import Server
+from ..support.shows import shows
 
 DNS, IP = 2, 7
 """The tags of a subjectAltName (RFC 5280 section 4.2.1.6)."""
@@ -61,20 +62,41 @@ class NameTests(TLSTestCase):
     Which name a certificate must have (RFC 9525 section 6).
     """
 
+    @shows(
+        "RFC 7817-03",
+        "MUST",
+        "DNS-ID counts; URI-ID never.",
+        "service-identity matches the names.",
+    )
+    @shows("certificate 1.1", "the name itself, in any case; as one of many", "yes")
     def test_exact_name_is_accepted(self) -> None:
         self.accepts(right())
 
+    @shows("certificate 1.1")
     def test_one_of_several_names_is_accepted(self) -> None:
         self.accepts(leaf("imap.example.com", HOST, "192.0.2.1"))
 
+    @shows(
+        "certificate 1.3",
+        "another name, a domain above it, a name below it",
+        'no: "is not for pop.example.com: it is for ..."',
+    )
     def test_other_name_is_refused(self) -> None:
         self.refuses(wrong_host())
 
+    @shows("certificate 1.3")
     def test_parent_child_or_similar_name_is_refused(self) -> None:
         """A domain above, a name below and a name that ends alike do not match."""
         for other in ("example.com", f"x.{HOST}", f"x{HOST}", "pop.example.co", "pop"):
             self.refuses(leaf(other))
 
+    @shows(
+        "RFC 9525-02",
+        "MUST",
+        "Labels are compared as A-labels, without case.",
+        "International names are converted to A-labels, and case is ignored.",
+    )
+    @shows("certificate 1.1")
     def test_case_is_ignored_when_matching_names(self) -> None:
         """Case does not count, on either side (section 6.3)."""
         self.accepts(leaf("POP.Example.COM"))
@@ -88,6 +110,17 @@ class NameTests(TLSTestCase):
         """The port is not part of the identity."""
         self.accepts(right(), "pop.example.com:1995")
 
+    @shows(
+        "RFC 9525-04",
+        "MUST",
+        "A wildcard stands for one label.",
+        "It matches exactly one label.",
+    )
+    @shows(
+        "certificate 1.4",
+        "``*.example.com``, and the name has one more label",
+        "yes",
+    )
     def test_wildcard_matches_exactly_one_label(self) -> None:
         """A wildcard stands for just one label (section 6.3)."""
         shown = leaf("*.example.com")
@@ -96,22 +129,43 @@ class NameTests(TLSTestCase):
         for host in ("example.com", "a.pop.example.com", "pop.example.org", "pop"):
             self.refuses(shown, host)
 
+    @shows(
+        "RFC 7817-05",
+        "MUST",
+        "``*`` counts only as the whole left-most label.",
+        "A name with any other wildcard is ignored.",
+    )
+    @shows("certificate 1.6", "``a*.example.org`` (a part of a label)", "no")
     def test_wildcard_within_a_label_is_refused(self) -> None:
         """A wildcard is a whole label, or nothing (RFC 7817 section 3)."""
         for pattern in ("p*.example.com", "*p.example.com", "po*p.example.com"):
             self.refuses(leaf(pattern))
 
+    @shows("RFC 7817-05")
+    @shows("certificate 1.7", "``*.*.example.org``, ``pop.*.org``", "no")
     def test_wildcard_outside_leftmost_label_is_refused(self) -> None:
         """A wildcard is the left-most label, or nothing."""
         for pattern in ("pop.*.com", "pop.example.*", "*.*.com", "*.pop.*.com"):
             self.refuses(leaf(pattern))
 
+    @shows("certificate 1.5", "``*``, ``*.com``", "no")
     def test_wildcard_for_everything_or_top_level_domain_is_refused(self) -> None:
         """A certificate cannot be for every name or for a top-level domain."""
         self.refuses(leaf("*"))
         self.refuses(leaf("*"), "localhost")
         self.refuses(leaf("*.com"), "example.com")
 
+    @shows(
+        "RFC 9525-03",
+        "MUST",
+        "An identifier with an invalid wildcard is ignored, and others count.",
+        "Invalid names are ignored one by one.",
+    )
+    @shows(
+        "certificate 1.8",
+        "an invalid name beside a valid one",
+        "the valid one counts",
+    )
     def test_invalid_names_are_ignored_beside_a_valid_one(self) -> None:
         """What is invalid is ignored, and the rest counts (section 6.3)."""
         for invalid in ("a*.example.org", "*", "*.*.example.org", "192.0.2.1", ""):
@@ -137,6 +191,11 @@ class NameTests(TLSTestCase):
             )
         )
 
+    @shows(
+        "certificate 1.10",
+        "the same in UTF-8",
+        "no: it is not a valid DNS name (RFC 5280 section 7.2)",
+    )
     def test_utf_8_name_is_ignored_beside_a_valid_one(self) -> None:
         """A name in UTF-8 is invalid (RFC 5280 section 7.2)."""
         shown = leaf(
@@ -145,14 +204,27 @@ class NameTests(TLSTestCase):
         self.accepts(shown)
         self.refuses(shown, "bücher.example.com")
 
+    @shows("certificate 1.14", "a NUL in a name", "no")
     def test_name_with_embedded_nul_is_refused(self) -> None:
         """A name does not end at a NUL (CVE-2009-2408)."""
         self.refuses(leaf(raw=raw_names((DNS, b"pop.example.com\0.evil.test"))))
 
+    @shows(
+        "RFC 9525-01",
+        "MUST",
+        "The common name does not count.",
+        "A certificate with only a common name is refused.",
+    )
+    @shows(
+        "certificate 1.15",
+        "the name as common name only",
+        'no: "it has no usable name"',
+    )
     def test_certificate_with_only_a_common_name_is_refused(self) -> None:
         """The common name is not looked at (section 2)."""
         self.refuses(common_name_only())
 
+    @shows("RFC 9525-01")
     def test_common_name_is_ignored_beside_other_names(self) -> None:
         """Not even if there are other names."""
         self.refuses(leaf("other.example.com", subject=name(common_name=HOST)))
@@ -160,6 +232,19 @@ class NameTests(TLSTestCase):
     def test_certificate_without_any_name_is_refused(self) -> None:
         self.refuses(nameless())
 
+    @shows("RFC 7817-03")
+    @shows(
+        "RFC 7817-04",
+        "MUST",
+        "SRV-ID where servers are found by RFC 6186.",
+        "Not met: an SRV-ID does not count. The certificate must be for the host name "
+        "in ``server``.",
+    )
+    @shows(
+        "certificate 1.18",
+        "names of other kinds (URI, mail address, SRV)",
+        "they do not count",
+    )
     def test_uri_email_and_other_kinds_of_names_are_not_matched(self) -> None:
         """URIs (RFC 7817 section 3) and mail addresses are not looked at."""
         for other in (
@@ -175,6 +260,12 @@ class NameTests(TLSTestCase):
         ):
             self.refuses(leaf(names=(other,)))
 
+    @shows("RFC 9525-02")
+    @shows(
+        "certificate 1.9",
+        "an international name, as A-labels",
+        "yes, however it is written in ``server``",
+    )
     def test_international_name_is_matched_in_punycode(self) -> None:
         """Names are compared as A-labels (section 6.3)."""
         shown = leaf("xn--bcher-kva.example.com")
@@ -183,9 +274,15 @@ class NameTests(TLSTestCase):
         self.accepts(shown, "xn--bcher-kva.example.com")
         self.refuses(shown, "bucher.example.com")
 
+    @shows("certificate 1.9")
     def test_wildcard_matches_label_below_international_domain(self) -> None:
         self.accepts(leaf("*.xn--bcher-kva.example"), "pop.bücher.example")
 
+    @shows(
+        "certificate 1.11",
+        "a wildcard in the place of an international label",
+        "yes, as for any other label (RFC 9525 section 6.3)",
+    )
     def test_wildcard_matches_an_international_label(self) -> None:
         """A wildcard stands for any one label (section 6.3), an A-label too."""
         shown = leaf("*.example.com")
@@ -194,6 +291,7 @@ class NameTests(TLSTestCase):
         for host in ("bücher.pop.example.com", "bücher.example.org", "bücher.com"):
             self.refuses(shown, host)
 
+    @shows("certificate 1.12", "a part of an international label (``xn--*``)", "no")
     def test_wildcard_within_an_international_label_is_refused(self) -> None:
         """A wildcard does not match a part of an A-label or a top-level domain."""
         for pattern in ("xn--*.example.com", "xn--bcher-kv*.example.com", "*"):
@@ -205,6 +303,11 @@ class NameTests(TLSTestCase):
         for other in ("label.example.com", "bucher.example.com"):
             self.refuses(leaf(other), "bücher.example.com")
 
+    @shows(
+        "certificate 1.13",
+        "a blank before or behind the name",
+        "no: it is not a name",
+    )
     def test_name_with_blank_at_its_end_is_refused(self) -> None:
         """A name is compared as it is, with what stands around it."""
         for blank in (" ", "\t", "\n", "\r\n", "\x0b", "."):
@@ -223,15 +326,27 @@ class NameTests(TLSTestCase):
 
 class AddressTests(TLSTestCase):
     """
-    An IP address is proven by that address alone (RFC 9525 section 6.5).
+    An IP address is proven by that address alone (RFC 9525 section 6.4).
     """
 
+    @shows(
+        "certificate 1.16",
+        "the address that was connected to, as an address",
+        "yes",
+    )
     def test_ipv4_address_is_matched_exactly(self) -> None:
         shown = leaf("192.0.2.1")
         self.accepts(shown, "192.0.2.1")
         self.accepts(shown, "192.0.2.1:1995")
         self.refuses(shown, "192.0.2.2")
 
+    @shows(
+        "RFC 9525-05",
+        "MUST",
+        "An address is compared with addresses alone, by its octets.",
+        "An address in a DNS name or behind a wildcard does not count.",
+    )
+    @shows("certificate 1.16")
     def test_ipv6_address_is_matched_in_any_notation(self) -> None:
         """However it is written, the octets are compared."""
         shown = leaf("2001:db8::1")
@@ -247,14 +362,23 @@ class AddressTests(TLSTestCase):
         """An IPv4 address in IPv6's clothes is another address."""
         self.refuses(leaf("192.0.2.1"), "::ffff:192.0.2.1")
 
+    @shows("RFC 9525-05")
+    @shows(
+        "certificate 1.17",
+        "the address as a DNS name, behind a wildcard, as a network",
+        "no",
+    )
     def test_address_in_dns_name_is_refused(self) -> None:
         """An address in a dNSName does not count."""
         shown = leaf(names=(x509.DNSName("192.0.2.1"),))
         self.refuses(shown, "192.0.2.1")
 
+    @shows("RFC 9525-05")
+    @shows("certificate 1.17")
     def test_wildcard_does_not_match_an_address(self) -> None:
         self.refuses(leaf(names=(x509.DNSName("*.0.2.1"),)), "192.0.2.1")
 
+    @shows("certificate 1.17")
     def test_network_does_not_match_its_address(self) -> None:
         """A network does not match one of its addresses."""
         network = x509.IPAddress(ipaddress.ip_network("192.0.2.1/32"))
@@ -282,6 +406,11 @@ class RefusalTests(TLSTestCase):
             self.assertSays(error, "pop.example.com:995: the server's certificate")
             self.assertEqual(error.certificate, shown.certificate)
 
+    @shows(
+        "certificate 2.4",
+        "was issued by another CA, whatever its name",
+        'no: names the issuer, or "its signature is wrong"',
+    )
     def test_unknown_issuer_error_names_issuer_and_folder(self) -> None:
         """By whom it was issued, and where the issuer's certificate has to go."""
         folder = self.folder([authority()])
@@ -299,6 +428,7 @@ class RefusalTests(TLSTestCase):
         (folder / "theirs.pem").write_bytes(theirs)
         self.accepts(unknown_ca(), cacerts=folder)
 
+    @shows("attack 2.2")
     def test_unknown_root_sent_by_server_is_refused(self) -> None:
         """A chain with its root is refused because of the root."""
         theirs = authority("Somebody Else's CA")
@@ -306,11 +436,24 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(shown)
         self.assertSays(error, "OU=Somebody Else's CA", "not trusted")
 
+    @shows(
+        "attack 2.2",
+        "A CA with the name of a trusted one",
+        "The same.",
+        "Refused, because the signature is not that of the trusted CA.",
+    )
+    @shows("certificate 2.4")
     def test_impostor_with_name_of_our_ca_is_refused(self) -> None:
         """A CA that merely calls itself like ours is not ours."""
         impostor = leaf(HOST, signer=authority("An Impostor"))
         self.assertSays(self.refuses(impostor), "signature is wrong")
 
+    @shows(
+        "certificate 2.2",
+        "lacks its intermediate",
+        "no: names the issuer, says that the server should send its certificate, "
+        "where to put it meanwhile, and where it can be downloaded",
+    )
     def test_missing_intermediate_is_named_and_accepted_once_added(self) -> None:
         """The error names the certificate that is missing, and so the remedy."""
         folder = self.folder([authority()])
@@ -323,6 +466,7 @@ class RefusalTests(TLSTestCase):
         (folder / "it.pem").write_bytes(intermediate().cert_pem.bytes())
         self.accepts(shown, cacerts=folder)
 
+    @shows("certificate 2.2")
     def test_missing_intermediate_is_accepted_from_a_folder_of_its_own(self) -> None:
         """Without a folder, the remedy is one with the intermediate alone in it."""
         shown = behind_intermediate(sent=False)
@@ -330,6 +474,7 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "should send its certificate", "folder with cacerts")
         self.accepts(shown, cacerts=self.folder([intermediate()]))
 
+    @shows("certificate 2.2")
     def test_missing_intermediate_error_tells_where_to_download_it(self) -> None:
         """Public CAs put the address into the certificate (RFC 5280 4.2.2.1)."""
         ocsp = x509.AccessDescription(
@@ -352,9 +497,19 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "root of the server's chain", "if it should be, put it")
         self.assertNotIn("intermediate", str(error))
 
+    @shows(
+        "certificate 2.1",
+        "ends at a CA of the folder; with intermediates that the server sends",
+        "yes",
+    )
     def test_intermediate_sent_by_server_is_accepted(self) -> None:
         self.accepts(behind_intermediate(sent=True))
 
+    @shows(
+        "certificate 2.3",
+        "is self-signed, and not in the folder",
+        'no: "self-signed and not trusted"',
+    )
     def test_self_signed_is_refused_until_added_to_folder(self) -> None:
         """The folder is named, and putting the certificate there helps."""
         for shown in (self_signed(), self_signed(ca=True)):
@@ -365,10 +520,12 @@ class RefusalTests(TLSTestCase):
             self.accepts(shown, cacerts=folder)
             self.assertSays(error, folder)
 
+    @shows("certificate 2.5", "has expired, or is not valid yet", "no: the date")
     def test_expired_certificate_error_gives_the_date(self) -> None:
         error = self.refuses(expired())
         self.assertSays(error, "expired on 2011-12-13 14:15 UTC", "needs a new one")
 
+    @shows("certificate 2.5")
     def test_not_yet_valid_error_gives_date_and_mentions_clock(self) -> None:
         """Most often it is the clock."""
         error = self.refuses(not_yet_valid())
@@ -384,6 +541,11 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(shown)
         self.assertSays(error, "not trusted")
 
+    @shows(
+        "certificate 2.6",
+        "has a root that has expired",
+        "no: names that CA, and the date",
+    )
     def test_expired_ca_is_named_in_error(self) -> None:
         """Which certificate it is that has expired: not the server's."""
         ca = expired_authority()
@@ -391,6 +553,12 @@ class RefusalTests(TLSTestCase):
         self.assertSays(error, "certificate of OU=Expired CA", "expired on 2011-12-13")
         self.assertEqual(error.certificate, certificate_of(ca))
 
+    @shows(
+        "RFC 9525-06",
+        "MUST",
+        "A client without a user ends the connection if nothing matches.",
+        "A ``VerificationError``; nothing was sent.",
+    )
     def test_wrong_name_error_lists_names_of_certificate(self) -> None:
         """Which names it has."""
         error = self.refuses(wrong_host())
@@ -402,6 +570,7 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(leaf("192.0.2.1", "2001:db8::1"))
         self.assertSays(error, "192.0.2.1", "2001:db8::1")
 
+    @shows("certificate 1.2")
     def test_wrong_name_error_abbreviates_a_thousand_names(self) -> None:
         """Not all of a thousand names are listed; the error says how many are not."""
         shown = leaf(*(f"host{number}.example.com" for number in range(1000)))
@@ -414,12 +583,14 @@ class RefusalTests(TLSTestCase):
         shown = leaf(raw=raw_names((DNS, b"x" * 20000), (DNS, b"other.example.com")))
         self.assertLess(len(str(self.refuses(shown))), 5000)
 
+    @shows("certificate 1.15")
     def test_certificate_without_usable_name_is_explained(self) -> None:
         """The error says that a common name is not enough."""
         for shown in (common_name_only(), nameless()):
             error = self.refuses(shown)
             self.assertSays(error, "is not for pop.example.com", "no usable name")
 
+    @shows("attack 4.1")
     def test_control_characters_are_escaped_in_error(self) -> None:
         """Names are escaped: they may be written to a terminal or to a log."""
         evil = "evil\x1b[2J\r\nS: +OK"
@@ -431,6 +602,11 @@ class RefusalTests(TLSTestCase):
         self.assertTrue(str(error).isprintable(), str(error))
         self.assertSays(error, "CA evil")
 
+    @shows(
+        "certificate 2.16",
+        "has an RSA key of 1,024 bits, or a CA with one",
+        'no: "its key is too weak"',
+    )
     def test_weak_key_of_server_is_refused(self) -> None:
         error = self.refuses(leaf(HOST, weak=True))
         self.assertSays(error, "not acceptable", "key is too weak")
@@ -440,6 +616,7 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(leaf(HOST, purpose=ExtendedKeyUsageOID.CLIENT_AUTH))
         self.assertSays(error, "not acceptable", "not for a TLS server")
 
+    @shows("certificate 2.12")
     def test_certificate_issued_by_non_ca_is_refused(self) -> None:
         """The holder of a certificate of our CA does not become a CA."""
         issuer = not_an_authority()
@@ -456,6 +633,11 @@ class RefusalTests(TLSTestCase):
         ca = authority_without_key_usage()
         self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
 
+    @shows(
+        "certificate 2.13",
+        "has a CA without key usage (``openssl req -x509`` makes them)",
+        'no: "a CA certificate has no key usage"',
+    )
     def test_error_for_ca_without_key_usage_mentions_key_usage(self) -> None:
         """
         A home-made CA that is not as RFC 5280 section 4.2.1.3 wants it.
@@ -467,6 +649,7 @@ class RefusalTests(TLSTestCase):
         error = self.refuses(leaf(HOST, by=ca), cacerts=self.folder([ca]))
         self.assertSays(error, "OU=Home-made CA", "not acceptable", "key usage")
 
+    @shows("attack 2.1")
     def test_refusal_during_stls_reaches_the_caller(self) -> None:
         """With STLS the error is the same, about that command."""
         opening = self.server.open(secure=2, cacerts=self.folder([authority()]))
@@ -492,12 +675,14 @@ class UnreadableTests(TLSTestCase):
         self.assertIsInstance(error.__cause__, ValueError)
         self.assertSays(error, "certificate", "cannot be read")
 
+    @shows("certificate 1.19", "names that cannot be read", 'no: "cannot be read"')
     def test_address_of_five_bytes_is_refused_as_unreadable(self) -> None:
         self.refuses_unreadable(leaf(raw=raw_names((IP, b"\xc0\x00\x02\x01\x01"))))
 
     def test_latin_1_name_is_refused_as_unreadable(self) -> None:
         self.refuses_unreadable(leaf(raw=raw_names((DNS, b"b\xfccher.example.com"))))
 
+    @shows("certificate 1.19")
     def test_malformed_list_of_names_is_refused(self) -> None:
         """Where OpenSSL cannot read it either, it is not trusted."""
         self.refuses(leaf(HOST, raw=b"\x04\x02no"))
@@ -574,12 +759,19 @@ class FailsClosedTests(SynchronousTestCase):
             for once in (False, True):
                 self.assertRefuses(error, once, 0, 0, True)
 
+    @shows(
+        "attack 2.7",
+        "Something in the check itself raises",
+        "The session, by accident.",
+        "Any exception counts as a refusal.",
+    )
     def test_exception_while_judging_untrusted_chain_is_a_refusal(self) -> None:
         """OpenSSL is not content, and we cannot put into words why."""
         for error in self.errors:
             for once in (False, True):
                 self.assertRefuses(error, once, 20, 1, False)
 
+    @shows("attack 2.7")
     def test_interruption_while_judging_is_a_refusal(self) -> None:
         """Ctrl-C at the wrong moment does not make a server trusted."""
         for error in self.interruptions:
@@ -649,6 +841,14 @@ class HandshakeTests(TLSTestCase):
         self.assertTrue(check.proven)
         self.assertIsNone(check.refusal)
 
+    @shows(
+        "RFC 7817-01",
+        "MUST",
+        "Check the name in every TLS session, after the chain.",
+        "Both are checked inside the handshake.",
+    )
+    @shows("RFC 9525-06")
+    @shows("attack 2.1")
     def test_refusal_fails_handshake_and_alerts_server(self) -> None:
         """The handshake itself fails, and the server learns of it by an alert."""
         for shown in (wrong_host(), expired(), unknown_ca()):
@@ -660,6 +860,13 @@ class HandshakeTests(TLSTestCase):
                 server.connection.do_handshake()
             self.assertIn("alert", str(caught.exception))
 
+    @shows("RFC 7817-01")
+    @shows(
+        "attack 2.3",
+        "Two connections at once, one of them with a good certificate",
+        "The same, with the good certificate of the other.",
+        "The name is checked for each connection.",
+    )
     def test_connections_sharing_a_context_check_their_own_names(self) -> None:
         """Connections to several servers share a context, and no proof."""
         context = self.context()
@@ -669,6 +876,7 @@ class HandshakeTests(TLSTestCase):
             with self.assertRaises(SSL.Error):
                 shake_hands(context, shown, "b.example.com")
 
+    @shows("attack 2.3")
     def test_interleaved_handshakes_check_their_own_names(self) -> None:
         """Also if their handshakes happen at the same time."""
         folder = self.folder([authority()])

@@ -40,6 +40,7 @@ from ..support.certificates import (
     right,
     unknown_ca,
 )
+from ..support.shows import shows
 
 PASSWORD = "correct horse"
 
@@ -273,17 +274,20 @@ class RevocationTests(TLSTestCase):
         new.write_bytes(b"".join(lists))
         os.replace(new, self.crl)
 
+    @shows("certificate 5.1", "is not on the list of its issuer", "yes")
     def test_certificate_that_is_not_on_the_list_is_accepted(self) -> None:
         for encoding in (Encoding.PEM, Encoding.DER):
             self.write(revocation_list(leaf("other.example.com"), encoding=encoding))
             self.accepts(right(), **self.options)
 
+    @shows("certificate 5.2", "is on it", 'no: "it has been revoked"')
     def test_revoked_certificate_is_refused(self) -> None:
         for encoding in (Encoding.PEM, Encoding.DER):
             self.write(revocation_list(right(), encoding=encoding))
             error = self.refuses(right(), **self.options)
             self.assertSays(error, "has been revoked", "operator")
 
+    @shows("certificate 5.2")
     def test_list_that_was_changed_counts_at_the_next_connection(self) -> None:
         """Also for a server whose TLS session could be resumed."""
         self.write(revocation_list())
@@ -293,6 +297,11 @@ class RevocationTests(TLSTestCase):
         self.write(revocation_list(right()))
         self.refuses(server, **self.options)
 
+    @shows(
+        "certificate 5.3",
+        "has an issuer without a list, or with one that has expired or is forged",
+        'no: "may have been revoked"',
+    )
     def test_missing_list_of_the_issuer_is_a_refusal_with_remedy(self) -> None:
         """Whether the certificate was revoked cannot be known, so it fails closed."""
         self.write(revocation_list(by=authority("Somebody Else's CA")))
@@ -300,17 +309,29 @@ class RevocationTests(TLSTestCase):
         self.assertSays(error, "may have been revoked", self.crl)
         self.assertSays(error, "no list of its issuer", "Our CA", "into that file")
 
+    @shows("certificate 5.3")
     def test_expired_list_is_a_refusal_with_remedy(self) -> None:
         self.write(revocation_list(days=-1))
         error = self.refuses(right(), **self.options)
         self.assertSays(error, "list of its issuer that has expired", self.crl)
 
+    @shows("certificate 5.3")
     def test_list_signed_by_another_key_is_a_refusal(self) -> None:
         good = revocation_list(encoding=Encoding.DER)
         self.write(good[:-4] + bytes(octet ^ 1 for octet in good[-4:]))
         error = self.refuses(right(), **self.options)
         self.assertSays(error, "signature is wrong")
 
+    @shows(
+        "certificate 5.4",
+        "of a CA in the chain is on the list of that CA's issuer",
+        "no",
+    )
+    @shows(
+        "certificate 5.5",
+        "of a CA in the chain has an issuer without a list",
+        "yes",
+    )
     def test_intermediate_is_checked_only_if_its_issuer_has_a_list(self) -> None:
         shown = behind_intermediate(sent=True)
         self.write(revocation_list(by=intermediate()))
@@ -320,6 +341,7 @@ class RevocationTests(TLSTestCase):
         error = self.refuses(shown, **self.options)
         self.assertSays(error, "has been revoked", "Our Intermediate")
 
+    @shows("certificate 5.5")
     def test_intermediate_in_the_folder_needs_no_list_of_the_root(self) -> None:
         shown = behind_intermediate(sent=False)
         self.write(revocation_list(by=intermediate()))

@@ -37,6 +37,7 @@ from ..support.certificates import (
     unknown_ca,
     wrong_host,
 )
+from ..support.shows import shows
 
 
 def pin(own: Any) -> str:
@@ -65,11 +66,17 @@ class BesideChainTests(TLSTestCase):
     With ``verify=True`` the chain, the name and the pin are all checked.
     """
 
+    @shows(
+        "certificate 4.1",
+        "has one of the pins, and the certificate is trusted",
+        "yes",
+    )
     def test_right_certificate_with_a_matching_pin_is_accepted(self) -> None:
         handle = self.accepts(right(), pins=[pin(key())])
         assert handle.tls is not None
         self.assertEqual(handle.tls.verified_by, "chain")
 
+    @shows("certificate 4.1")
     def test_one_matching_pin_of_several_suffices(self) -> None:
         self.accepts(right(), pins=[OTHER_PIN, pin(key())])
 
@@ -78,6 +85,14 @@ class BesideChainTests(TLSTestCase):
         assert handle.tls is not None
         self.assertEqual(handle.tls.verified_by, "chain")
 
+    @shows("feature 1.4", "Pins", "``pins=``, the hash of the server's key")
+    @shows(
+        "attack 2.5",
+        "A certificate for the right name, from a CA that was deceived",
+        "The name, the password and the mail.",
+        "With ``pins`` refused in the handshake, because the key is another.",
+    )
+    @shows("certificate 4.3", "has none of the pins", "no: names its pin")
     def test_other_key_is_refused_with_its_pin_and_remedy(self) -> None:
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             server = ServerTLS(right(), newest=newest)
@@ -87,11 +102,17 @@ class BesideChainTests(TLSTestCase):
             self.assertEqual(error.certificate, right().certificate)
             self.assertEqual(error.server, f"{HOST}:995")
 
+    @shows(
+        "certificate 4.2",
+        "has one of the pins, and the certificate is not trusted",
+        "only with ``verify=False``",
+    )
     def test_matching_pin_does_not_excuse_a_bad_certificate(self) -> None:
         for shown in (expired(), wrong_host(), unknown_ca(), self_signed()):
             error = self.refuses(shown, pins=[pin(key())])
             self.assertNotIn("sha256//", str(error))
 
+    @shows("certificate 4.4", "has none of them, and that of its CA has", "no")
     def test_pin_of_the_ca_does_not_count(self) -> None:
         ca = authority().cert_pem.bytes()
         issuer = crypto.load_certificate(crypto.FILETYPE_PEM, ca)
@@ -104,6 +125,8 @@ class InsteadOfChainTests(TLSTestCase):
     With ``verify=False`` the pin alone decides.
     """
 
+    @shows("RFC 8314-05")
+    @shows("certificate 4.2")
     def test_matching_pin_verifies_any_certificate_with_that_key(self) -> None:
         for shown in (right(), expired(), wrong_host(), unknown_ca(), self_signed()):
             handle = self.accepts(shown, verify=False, pins=[pin(key())])
@@ -123,11 +146,14 @@ class InsteadOfChainTests(TLSTestCase):
         (said,) = [line for line in self.status if line.startswith("TLS: ")]
         self.assertIn("is verified by its pin", said)
 
+    @shows("attack 2.5")
+    @shows("certificate 4.3")
     def test_other_key_is_refused_and_told_nothing(self) -> None:
         for shown in (right(), self_signed(), unknown_ca()):
             error = self.refuses(shown, verify=False, pins=[OTHER_PIN])
             self.assertSays(error, pin(key()))
 
+    @shows("attack 2.5")
     def test_client_certificate_is_not_shown_to_a_server_with_another_key(
         self,
     ) -> None:
@@ -138,6 +164,7 @@ class InsteadOfChainTests(TLSTestCase):
         self.refuses(server, verify=False, pins=[OTHER_PIN], client_certificate=file)
         self.assertEqual(server.client_chain, [])
 
+    @shows("certificate 4.2")
     def test_certificate_that_cannot_be_parsed_is_judged_by_its_key(self) -> None:
         shown = leaf(HOST, "localhost")
         for what in ("time", "version", "critical"):
@@ -157,6 +184,7 @@ class InsteadOfChainTests(TLSTestCase):
 
 
 class StlsTests(TLSTestCase):
+    @shows("attack 2.5")
     def test_other_key_after_stls_is_refused_before_the_login(self) -> None:
         opening = self.server.open(secure=2, verify=False, pins=[OTHER_PIN])
         self.server.say(b"+OK\r\n")
@@ -193,6 +221,7 @@ class ResumptionTests(TLSTestCase):
         self.server.lose()
         self.successResultOf(ended)
 
+    @shows("attack 2.5")
     def test_session_is_not_resumed_under_other_pins(self) -> None:
         server = ServerTLS()
         self.end(self.log_in(server, verify=False, pins=[pin(key())]))
@@ -200,6 +229,7 @@ class ResumptionTests(TLSTestCase):
         self.end(self.log_in(server, verify=False))
         self.refuses(server, verify=False, pins=[OTHER_PIN])
 
+    @shows("certificate 4.3")
     def test_key_of_a_resumed_session_is_checked(self) -> None:
         """OpenSSL shows no certificate then, so the handshake cannot compare it."""
         address = ServerAddress.parse(HOST)

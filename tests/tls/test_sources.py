@@ -39,6 +39,7 @@ from ..support.certificates import (
     wrong_host,
 )
 from ..support.memory import Latest
+from ..support.shows import shows
 
 BAD_PEM = (
     b"-----BEGIN CERTIFICATE-----\n"
@@ -85,6 +86,12 @@ class SourceTestCase(TLSTestCase):
 
 
 class FileTests(SourceTestCase):
+    @shows("feature 1.3")
+    @shows(
+        "certificate 3.15",
+        "a file in place of the folder",
+        "the certificates in it",
+    )
     def test_file_in_each_format_is_read(self) -> None:
         for what, content in contents().items():
             file = self.file(content)
@@ -122,6 +129,7 @@ class FileTests(SourceTestCase):
         self.assertIn(f"{file} has 1 certificate(s) that are invalid", warning)
         self.assertSays(self.refuses(unknown_ca(), cacerts=file), "are invalid")
 
+    @shows("certificate 3.15")
     def test_file_without_a_certificate_is_rejected_with_remedy(self) -> None:
         for content in (b"", b"junk", BAD_PEM, right().key_pem):
             file = self.file(content)
@@ -158,6 +166,11 @@ class FileTests(SourceTestCase):
 
 
 class BytesTests(SourceTestCase):
+    @shows(
+        "certificate 3.16",
+        "the contents of a file, as bytes",
+        "the certificates in them",
+    )
     def test_bytes_in_each_format_are_read(self) -> None:
         for content in contents().values():
             self.accepts(right(), cacerts=content)
@@ -170,6 +183,7 @@ class BytesTests(SourceTestCase):
         (warning,) = self.warnings(cacerts=content)
         self.assertIn(f"a value of {len(content)} bytes has 1", warning)
 
+    @shows("certificate 3.16")
     def test_bytes_without_a_certificate_are_rejected_and_not_shown(self) -> None:
         for content in (b"", b"folder", BAD_PEM, right().key_pem):
             error = self.rejects(UsageError, cacerts=content)
@@ -189,6 +203,12 @@ class TrustRootTests(SourceTestCase):
     def root(self, *cas: trustme.CA) -> Any:
         return trustRootFromCertificates([Certificate.loadPEM(pem(ca)) for ca in cas])
 
+    @shows("feature 1.3")
+    @shows(
+        "certificate 3.17",
+        "a trust root of Twisted",
+        "its certificates, by the same rules",
+    )
     def test_trust_root_of_certificates_is_used(self) -> None:
         root = self.root(authority("A Third CA"), authority())
         handle = self.accepts(right(), cacerts=root)
@@ -199,6 +219,7 @@ class TrustRootTests(SourceTestCase):
         self.assertSays(error, "the certificates of the trust root given")
         self.assertSays(error, "to the trust root in cacerts")
 
+    @shows("certificate 3.17")
     def test_name_and_dates_are_still_checked(self) -> None:
         """Twisted's own check of names plays no part: ours is made."""
         root = self.root(authority())
@@ -212,6 +233,7 @@ class TrustRootTests(SourceTestCase):
         server = ServerTLS(leaf(HOST, rsa_key=True), ciphers=b"AES128-SHA", newest=771)
         self.error(self.open(server, cacerts=root), TLSError)
 
+    @shows("certificate 3.17")
     def test_intermediate_in_a_trust_root_is_trusted_without_its_root(self) -> None:
         shown = behind_intermediate(sent=False)
         self.accepts(shown, cacerts=self.root(intermediate()))

@@ -50,6 +50,7 @@ from ..support.certificates import (
     unknown_ca,
     wrong_host,
 )
+from ..support.shows import shows
 
 JUNK = b"\x00\x01 this is no certificate \xff\xfe" * 50
 
@@ -182,6 +183,11 @@ class FileTests(TrustTestCase):
         """DER is read."""
         self.assertEqual(self.reads({"ca.der": der(authority())}), [])
 
+    @shows(
+        "certificate 3.7",
+        "a file of any name, or without a suffix",
+        "the certificates in it: PEM, DER or PKCS #7",
+    )
     def test_file_with_any_suffix_or_none_is_read(self) -> None:
         """The name of a file does not say what is in it."""
         for file in (
@@ -199,6 +205,7 @@ class FileTests(TrustTestCase):
         )
         self.assertEqual(self.reads_folder(folder), [])
 
+    @shows("certificate 3.9", "a hidden file (``.ca.pem``)", "nothing")
     def test_hidden_files_are_ignored(self) -> None:
         """They belong to editors, file managers and version control."""
         files = {
@@ -212,6 +219,11 @@ class FileTests(TrustTestCase):
         self.assertEqual(self.reads_folder(folder), [])
         self.refuses(unknown_ca(), cacerts=folder)
 
+    @shows(
+        "certificate 3.8",
+        "a link to a file, as distributions make them (``9d66eef0.0``)",
+        "the file, once",
+    )
     def test_links_of_a_distribution_are_read(self) -> None:
         """``c_rehash`` and Debian make links called by a hash; a file counts once."""
         elsewhere = self.folder({"Our_CA.crt": pem(authority())})
@@ -261,6 +273,7 @@ class FileTests(TrustTestCase):
             self.assertEqual(self.reads_folder(folder), [])
             self.accepts(unknown_ca(), cacerts=folder)
 
+    @shows("certificate 3.7")
     def test_pkcs7_with_any_label_is_read(self) -> None:
         """OpenSSL has other labels, and Windows writes CERTIFICATE over PKCS #7."""
         content = bundle(Encoding.PEM, authority(), somebody())
@@ -269,6 +282,7 @@ class FileTests(TrustTestCase):
             self.assertEqual(self.reads_folder(folder), [], label)
             self.accepts(unknown_ca(), cacerts=folder)
 
+    @shows("certificate 3.7")
     def test_der_certificates_joined_in_one_file_are_trusted(self) -> None:
         """``cat *.der > all.der``"""
         folder = self.folder({"all.der": der(somebody()) + der(authority())})
@@ -336,6 +350,11 @@ class BadFileTests(TrustTestCase):
         for word in (name, *words):
             self.assertIn(word, warning)
 
+    @shows(
+        "certificate 3.11",
+        "a file without a certificate, or with one that is invalid",
+        "the rest; the file is named in the log, and in a refusal that it may explain",
+    )
     def test_junk_file_is_named_in_warning(self) -> None:
         self.warns("junk.pem", JUNK, "no certificate")
 
@@ -406,6 +425,7 @@ class BadFileTests(TrustTestCase):
             self.assertIn("mixed.pem", warning)
             self.assertIn(f"{bad} certificate(s)", warning)
 
+    @shows("certificate 3.11")
     def test_each_bad_file_is_named_in_its_own_warning(self) -> None:
         """Several bad files are several warnings, and all that is good is used."""
         files = {
@@ -422,6 +442,7 @@ class BadFileTests(TrustTestCase):
             self.assertIn(str(folder / name), warning)
         self.accepts(unknown_ca(), cacerts=folder)
 
+    @shows("certificate 3.10")
     def test_subfolder_is_named_in_warning_and_not_entered(self) -> None:
         """Files in a folder below are not read."""
         folder = self.folder([authority()])
@@ -452,6 +473,11 @@ class BadFileTests(TrustTestCase):
         self.assertIn(f"{folder / 'pipe'} cannot be read", warning)
         self.assertIn("not a regular file", warning)
 
+    @shows(
+        "certificate 3.10",
+        "a pipe, a device, a folder",
+        "nothing; it is not opened, and is named in the log",
+    )
     def test_pipe_is_not_opened(self) -> None:
         """Its writer would otherwise learn that there is a reader, and go on."""
         folder = self.folder([authority()])
@@ -462,6 +488,7 @@ class BadFileTests(TrustTestCase):
             os.open(folder / "pipe", os.O_WRONLY | os.O_NONBLOCK)
         self.assertEqual(caught.exception.errno, errno.ENXIO)
 
+    @shows("certificate 3.10")
     def test_device_is_named_in_warning_and_not_read(self) -> None:
         """``/dev/zero`` has no end."""
         folder = self.folder([authority()])
@@ -476,6 +503,11 @@ class BadFileTests(TrustTestCase):
         self.assertTrue(warning.isprintable(), warning)
         self.assertIn("a\\nb", warning)
 
+    @shows(
+        "certificate 3.12",
+        "a certificate in OpenSSL's form ``TRUSTED CERTIFICATE``",
+        "nothing, because the purposes in it would not be read; it is named in the log",
+    )
     def test_openssl_trusted_certificate_is_named_in_warning(self) -> None:
         """It says for what it is trusted, perhaps for nothing, which is not read."""
         content = pem(somebody()).replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE")
@@ -550,6 +582,7 @@ class UnusableFileInErrorTests(TrustTestCase):
     The file that was meant to make a server trusted may be one that cannot be used.
     """
 
+    @shows("certificate 3.11")
     def test_refused_issuer_names_unusable_files(self) -> None:
         folder = self.folder({"good.pem": pem(authority()), "theirs.txt": JUNK})
         error = self.refuses(unknown_ca(), cacerts=folder)
@@ -599,12 +632,18 @@ class NoUsableFolderTests(TrustTestCase):
         link.symlink_to(link.with_name("nowhere"))
         self.assertSays(self.rejects(UsageError, cacerts=link), link)
 
+    @shows(
+        "certificate 3.13",
+        "nothing that can be used",
+        "nothing; ``connect()`` fails with an error that names the folder",
+    )
     def test_empty_folder_is_rejected_with_remedy(self) -> None:
         folder = self.folder({})
         error = self.rejects(TLSError, cacerts=folder)
         self.assertSays(error, folder, "no usable certificate")
         self.assertSays(error, "put the CA's certificate (PEM, DER or PKCS #7) there")
 
+    @shows("certificate 3.13")
     def test_folder_with_only_bad_files_names_them_in_error(self) -> None:
         """The error names the files, because they are what is wrong."""
         folder = self.folder({"junk.pem": JUNK, "bad.crt": BAD_PEM})
@@ -682,6 +721,17 @@ class ChangeTests(TrustTestCase):
         super().setUp()
         self.there = self.folder({"somebody.pem": pem(somebody())})
 
+    @shows(
+        "feature 1.3",
+        "CAs of your own",
+        "a folder that is read again when it changes, a file, bytes, or a trust root "
+        "of Twisted",
+    )
+    @shows(
+        "certificate 3.14",
+        "a change",
+        "the new contents, from the next connection on",
+    )
     def test_added_ca_is_trusted_at_next_connection(self) -> None:
         """The remedy in the error works at once."""
         self.refuses(right(), cacerts=self.there)
@@ -689,6 +739,9 @@ class ChangeTests(TrustTestCase):
         self.accepts(right(), cacerts=self.there)
         self.accepts(unknown_ca(), cacerts=self.there)
 
+    @shows("RFC 8314-05")
+    @shows("attack 2.4")
+    @shows("certificate 3.14")
     def test_removed_ca_is_refused_at_next_connection(self) -> None:
         """Trust is withdrawn."""
         (self.there / "ours.pem").write_bytes(pem(authority()))
@@ -791,6 +844,7 @@ class ChangeTests(TrustTestCase):
         file.write_bytes(pem(authority()))
         self.accepts(right(), cacerts=self.there)
 
+    @shows("attack 2.4")
     def test_open_session_continues_after_its_ca_is_removed(self) -> None:
         """An open session is not concerned."""
         handle = self.log_in(ServerTLS(unknown_ca()), cacerts=self.there)
@@ -997,11 +1051,26 @@ class OddCertificateTests(TrustTestCase):
     Certificates that are readable and yet of no use as a CA.
     """
 
+    @shows(
+        "certificate 3.3",
+        "a server's own certificate",
+        "that server, if the name matches; nothing that it issued",
+    )
     def test_server_certificate_in_folder_is_accepted(self) -> None:
         """The server's own certificate in the folder is enough."""
         shown: Shown = unknown_ca()
         self.accepts(shown, cacerts=self.folder({"server.pem": shown.pem}))
 
+    @shows(
+        "RFC 8314-05",
+        "SHOULD",
+        "No easy way around a bad certificate; exceptions are for one account, can be "
+        "taken back, and do not count as verified.",
+        "A ``cacerts`` folder for one account, with the server's certificate in it, "
+        "or ``pins``. With ``verify=False`` alone, ``handle.tls.verified`` is false. "
+        'One deviation: with ``pins`` it is true, and ``verified_by`` is ``"pin"``.',
+    )
+    @shows("certificate 3.3")
     def test_server_certificate_in_folder_does_not_vouch_for_others(self) -> None:
         """A server certificate in the folder vouches for itself alone."""
         pinned = unknown_ca()
@@ -1010,6 +1079,7 @@ class OddCertificateTests(TrustTestCase):
         self.assertSays(error, "not trusted")
         self.assertIsInstance(error.certificate, x509.Certificate)
 
+    @shows("certificate 3.3")
     def test_server_certificate_in_folder_is_refused_for_wrong_name(self) -> None:
         """A certificate that is trusted must have the right name too."""
         shown = leaf("imap.example.com", by=somebody())
