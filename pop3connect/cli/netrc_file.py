@@ -4,10 +4,13 @@ Finds a password in a netrc file, as ftp, curl and fetchmail read it.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import stat
 from netrc import NetrcParseError, netrc
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -19,6 +22,8 @@ DEFAULT_FILE = "~/.netrc"
 
 _HINT = "; to read ~/.netrc, give --netrc behind the arguments"
 
+
+_COMMENT = re.compile(r"^[ \t]*#.*", re.MULTILINE)
 
 _Hosts = dict[str, tuple[str, str | None, str | None]]
 
@@ -50,6 +55,11 @@ class _Netrc(netrc):
     def __init__(self, file: str) -> None:
         self.entries = _Entries()
         super().__init__(file)
+
+    def _parse(self, file: str, lines: TextIO, default_netrc: bool) -> None:
+        # Python does not understand a comment of several words behind an empty line.
+        text = _COMMENT.sub("#", lines.read())
+        super()._parse(file, io.StringIO(text), False)  # type: ignore[misc]
 
     @property
     def hosts(self) -> _Hosts:

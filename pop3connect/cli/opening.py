@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from ..address import Secure
 from ..client.names import AddressesEndpoint, look_up
-from ..errors import TimedOutError
+from ..errors import TimedOutError, UsageError
 from ..handle import Handle
 from ..redaction import Secret
 from .access import Access
@@ -54,7 +54,14 @@ async def log_in(
         endpoint=endpoint,
         allow_cleartext=allow_cleartext,
     )
-    return await connector.connect(access.user, found, access.status_procedure)
+    try:
+        return await connector.connect(access.user, found, access.status_procedure)
+    except UsageError as error:
+        cause = error.__cause__
+        if isinstance(password, NamedAccount) and isinstance(cause, UsageError):
+            # Why its password was not found; no text in it is secret.
+            raise cause from None
+        raise
 
 
 async def _way_to(
