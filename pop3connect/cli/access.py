@@ -21,6 +21,9 @@ from ..errors import UsageError
 from ..proxy import ProxyAddress, from_environment
 from ..redaction import hidden
 from ..tls.options import VERSIONS, TLSOptions
+from .named import MARK, NamedAccount, accounts_file, complete_server
+from .output import Output, output_options
+from .told import Told
 
 if TYPE_CHECKING:
     # Not imported for a plain session, because OpenSSL takes time.
@@ -33,12 +36,20 @@ KEY_PASSWORD_VARIABLE = "POP3CONNECT_CLIENT_KEY_PASSWORD"  # noqa: S105 - its na
 FROM_ENVIRONMENT = "env"
 """The value of --proxy for the proxy that the environment names."""
 
+_ACCOUNT = f"{__name__}.account"
+"""The key of click's context for the account that was named, and warnings about it."""
+
 _WAYS = {"none": Secure.NONE, "tls": Secure.TLS, "stls": Secure.STLS}
 
 
 @attrs.frozen
 class Access:
-    """The values of the common options."""
+    """
+    The values of the common options.
+
+    :ivar netrc: a file with passwords; ``""``: the usual one.
+    :ivar account: the account that was named in place of a server.
+    """
 
     server: str
     user: str | None
@@ -48,6 +59,7 @@ class Access:
     system_trust: bool
     auth: str
     timeout: float
+    connect_timeout: float
     pipeline: bool
     capa: bool
     allow_cleartext: bool
@@ -60,7 +72,10 @@ class Access:
     proxy: str | None
     password_command: str | None
     keyring: bool
+    netrc: str | None
     trace: bool
+    output: Output
+    account: NamedAccount | None = None
 
     @property
     def address(self) -> ServerAddress:
@@ -122,6 +137,8 @@ class Access:
         :raises pop3connect.UsageError: as `Connector`.
         """
         tls = self.tls_options
+        if self.output.verbose:
+            options["events"] = Told(self.output)
         return Connector(
             self.server,
             secure=self.secure,
@@ -130,6 +147,7 @@ class Access:
             system_trust=self.system_trust,
             auth=self.auth,
             timeout=self.timeout,
+            connect_timeout=self.connect_timeout,
             pipeline=self.pipeline,
             capa=self.capa,
             client_certificate=self.client_certificate,
@@ -187,6 +205,27 @@ def _proxy(
     return url
 
 
+def _server(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """
+    Let the name of an account stand for its server, and give its values to the options.
+
+    It is called before the other parameters are processed, and those of the command
+    line win.
+    """
+    if context.resilient_parsing or not value.startswith(MARK):
+        return value
+    problem = ""
+    try:
+        account, warnings = NamedAccount.find(value[len(MARK) :], accounts_file())
+    except UsageError as error:
+        problem = error.message
+    if problem:
+        raise click.UsageError(problem.lstrip(": "))
+    context.meta[_ACCOUNT] = account, warnings
+    context.default_map = account.defaults
+    return account.settings.server
+
+
 def seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
     """Check a time limit."""
     if 0 < value <= MAX_SECONDS:
@@ -197,7 +236,9 @@ def seconds(context: click.Context, parameter: click.Parameter, value: float) ->
 
 
 _OPTIONS = (
-    click.argument("server"),
+    click.argument(
+        "server", callback=_server, is_eager=True, shell_complete=complete_server
+    ),
     click.option("--user", "-u", metavar="NAME", help="The user to log in."),
     click.option(
         "--secure",
@@ -207,12 +248,10 @@ _OPTIONS = (
         help="TLS at once (port 995), upgraded with STLS (port 110), or none.",
     ),
     click.option(
-        "--no-verify",
-        "verify",
-        is_flag=True,
+        "--verify/--no-verify",
         default=True,
-        flag_value=False,
-        help="Do not verify the server's identity.",
+        show_default=True,
+        help="Whether to verify the server's identity.",
     ),
     click.option(
         "--cacerts",
@@ -221,9 +260,10 @@ _OPTIONS = (
         help="The folder or file with the certificates to trust.",
     ),
     click.option(
-        "--system-trust",
-        is_flag=True,
-        help="With --cacerts: trust the certificates of this system as well.",
+        "--system-trust/--no-system-trust",
+        default=False,
+        show_default=True,
+        help="With --cacerts: whether to trust the system's certificates as well.",
     ),
     click.option(
         "--pin",
@@ -283,25 +323,32 @@ _OPTIONS = (
         help="Time limit for the greeting and for each reply.",
     ),
     click.option(
-        "--no-pipeline",
-        "pipeline",
-        is_flag=True,
-        default=True,
-        flag_value=False,
-        help="Send one command at a time.",
+        "--connect-timeout",
+        callback=seconds,
+        type=float,
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time limit for looking up the name, and again for connecting.",
     ),
     click.option(
-        "--no-capa",
-        "capa",
-        is_flag=True,
+        "--pipeline/--no-pipeline",
         default=True,
-        flag_value=False,
-        help="Never ask what the server can do.",
+        show_default=True,
+        help="Whether to send several commands at a time.",
     ),
     click.option(
-        "--allow-cleartext",
-        is_flag=True,
-        help="With --secure none: send a password over the network unprotected.",
+        "--capa/--no-capa",
+        default=True,
+        show_default=True,
+        help="Whether to ask what the server can do.",
+    ),
+    click.option(
+        "--allow-cleartext/--no-allow-cleartext",
+        default=False,
+        show_default=True,
+        help="With --secure none: whether to send a password over the network"
+        " unprotected.",
     ),
     click.option(
         "--client-certificate",
@@ -318,24 +365,44 @@ _OPTIONS = (
         help="A program that prints the password.",
     ),
     click.option("--keyring", is_flag=True, help="Take the password from the keyring."),
+    click.option(
+        "--netrc",
+        is_flag=False,
+        flag_value="",
+        metavar="[FILE]",
+        help="Take the password from a netrc file; default: ~/.netrc. Without FILE,"
+        " give it behind the arguments.",
+    ),
     click.option("--trace", is_flag=True, help="Show the protocol messages on stderr."),
 )
 
 
 def access_options(
-    function: Callable[..., Any], *, instead: Callable[[str], bool] | None = None
+    function: Callable[..., Any],
+    *,
+    instead: Callable[[str], bool] | None = None,
+    json: bool = True,
 ) -> Callable[..., Any]:
     """
     Add the common options to a command, whose first argument is the `Access`.
 
     :param instead: returns whether a text stands for something else than a server,
         which the command understands.
+    :param json: whether the command has a result for programs.
     """
 
     def command(**values: Any) -> Any:
         values["secure"] = _WAYS[values["secure"]]
-        known = {field.name: values.pop(field.name) for field in attrs.fields(Access)}
-        access = Access(**known)
+        none: tuple[None, list[str]] = None, []
+        account, warnings = click.get_current_context().meta.get(_ACCOUNT, none)
+        known = {
+            field.name: values.pop(field.name)
+            for field in attrs.fields(Access)
+            if field.name != "account"
+        }
+        access = Access(**known, account=account)
+        for warning in warnings:
+            access.output.note(warning)
         if instead is None or not instead(access.server):
             # Checked here, before a password is asked for.
             _ = access.address
@@ -343,6 +410,7 @@ def access_options(
 
     # click keeps the parameters that were added already on the function.
     wrapped: Callable[..., Any] = update_wrapper(command, function)
+    wrapped = output_options(wrapped, json=json)
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped

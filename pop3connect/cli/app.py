@@ -5,10 +5,12 @@ The command ``pop3connect``, and its exit status.
 from __future__ import annotations
 
 import click
+from click.shell_completion import add_completion_class
 
 from .._version import __version__
 from .accounts import accounts_group
 from .collected import messages_group
+from .completing import BashCompletion
 from .database import database_group
 from .discover import discover_command
 from .exits import Exit
@@ -30,8 +32,11 @@ def pop3connect() -> None:
     The commands accounts, messages and database are for the administrators of a
     collector, which 'twistd pop3connect collect' starts.
 
-    The password comes from --password-command, --keyring, the environment variable
-    POP3CONNECT_PASSWORD, or a prompt.
+    SERVER is a host, host:port, or @NAME: an account in the file
+    ~/.config/pop3connect/accounts.toml.
+
+    The password comes from --password-command, --keyring, --netrc, the account, the
+    environment variable POP3CONNECT_PASSWORD, or a prompt.
     """
 
 
@@ -54,6 +59,7 @@ for _command in (
 def main() -> int:
     """Run the command line, and return its exit status."""
     prepare()
+    add_completion_class(BashCompletion)
     try:
         return pop3connect.main(prog_name="pop3connect", standalone_mode=False) or 0
     except click.Abort:

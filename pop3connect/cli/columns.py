@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from rich.cells import cell_len, set_cell_size
 
 from ..redaction import escape
-from .output import echo
+from .output import echo, styled
 
-__all__ = ["age", "show_columns"]
+__all__ = ["age", "show_columns", "terminal_width"]
 
 _UNITS = (("days", 24 * 3600), ("h", 3600), ("min", 60))
 
@@ -28,9 +28,10 @@ def show_columns(
     :param rows: the texts of each row; control characters in them are escaped.
     :param right: the names of the columns that are aligned to the right.
     """
+    room = terminal_width()
     lines = [list(head), *([escape(text) for text in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    for number, line in enumerate(lines):
         cells = [
             " " * (width - cell_len(text)) + text
             if name in right
@@ -38,9 +39,16 @@ def show_columns(
             for name, text, width in zip(head, line, widths, strict=True)
         ]
         shown = "  ".join(cells).rstrip()
-        if sys.stdout.isatty():
-            shown = set_cell_size(shown, shutil.get_terminal_size().columns - 1)
-        echo(shown.rstrip())
+        if room is not None:
+            shown = set_cell_size(shown, room)
+        shown = shown.rstrip()
+        echo(shown if number else styled(shown, sys.stdout, bold=True))
+
+
+def terminal_width() -> int | None:
+    """Return the columns that a line may have; ``None``: stdout is not a terminal."""
+    # The last one stays free: some terminals begin a new line behind it.
+    return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
 
 
 def age(seconds: float) -> str:

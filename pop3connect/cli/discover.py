@@ -15,7 +15,7 @@ from ..discovery import Candidate, discover
 from ..errors import UsageError
 from .access import seconds
 from .exits import Exit
-from .output import echo, echo_json, tell
+from .output import Output, echo, echo_json, output_options
 from .running import finish
 
 __all__ = ["described", "discover_command", "dns_option", "find", "looks_like_address"]
@@ -92,9 +92,9 @@ def described(candidate: Candidate) -> dict[str, Any]:
     metavar="SECONDS",
     help="Time limit for the answers of the DNS.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@output_options
 def discover_command(
-    address: str, dns: ServerAddress | None, timeout: float, as_json: bool
+    address: str, dns: ServerAddress | None, timeout: float, output: Output
 ) -> None:
     """
     Show the mail servers of ADDRESS, such as ada@example.com.
@@ -105,17 +105,17 @@ def discover_command(
 
     async def work(reactor: Any) -> int:
         candidates = await find(address, dns, timeout, reactor)
-        if as_json:
+        if output.json:
             for candidate in candidates:
                 echo_json(described(candidate))
         else:
-            _show(candidates)
+            _show(candidates, output)
         return Exit.DONE
 
-    finish(work)
+    finish(work, output)
 
 
-def _show(candidates: list[Candidate]) -> None:
+def _show(candidates: list[Candidate], output: Output) -> None:
     width = max(len(candidate.server) for candidate in candidates)
     for candidate in candidates:
         secure = f"--secure {candidate.secure.name.lower()}"
@@ -124,7 +124,7 @@ def _show(candidates: list[Candidate]) -> None:
         )
     foreign = [each.host for each in candidates if not each.in_domain]
     if foreign:
-        tell(
+        output.note(
             f"not in the domain {candidates[0].domain}: "
             f"{', '.join(dict.fromkeys(foreign))}; ask the provider of the mailbox "
             "whether this is right before you send a password there"

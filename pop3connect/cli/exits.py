@@ -124,6 +124,7 @@ _FLAGS: Mapping[str, str] = {
     "cacerts": "--cacerts",
     "ciphers": "--tls-ciphers",
     "client_certificate": "--client-certificate",
+    "connect_timeout": "--connect-timeout",
     "client_key_password": KEY_PASSWORD_VARIABLE,
     "crl": "--crl",
     "minimum_version": "--tls-minimum-version",

@@ -235,7 +235,7 @@ def fetch_command(
         kind=name,
         command=command,
         numbers=numbers,
-        after=_after(keep, delete_after),
+        after=_after(access, keep, delete_after),
         state=state,
         max_size=max_size,
         max_messages=max_messages,
@@ -253,12 +253,15 @@ def fetch_command(
 
         return await fetch(job, password, reactor)
 
-    finish(work)
+    finish(work, access.output)
 
 
-def _after(keep: bool | None, delete_after: int | None) -> str | float:
-    if delete_after is None:
-        return "delete" if keep is False else "keep"
-    if keep is not None:
+def _after(access: Access, keep: bool | None, delete_after: int | None) -> str | float:
+    if delete_after is not None and keep is not None:
         raise click.UsageError("give --keep, --delete or --delete-after, not two")
-    return float(delete_after * _DAY)
+    if delete_after is not None:
+        return float(delete_after * _DAY)
+    if keep is not None:
+        return "keep" if keep else "delete"
+    known = None if access.account is None else access.account.after
+    return "keep" if known is None else known

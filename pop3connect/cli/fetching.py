@@ -13,6 +13,7 @@ import re
 import shlex
 import socket
 from collections.abc import Collection, Coroutine
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,9 +42,10 @@ from ..redaction import Secret
 from .access import Access
 from .exits import Exit, exit_status, words
 from .fetch import Job
+from .named import NamedAccount
 from .numbers import choose
 from .opening import log_in
-from .output import counted, echo, tell
+from .output import counted, tell
 from .progress import Show, progress_bar
 from .running import worded
 
@@ -73,7 +75,7 @@ _RULES = {
 _T = TypeVar("_T")
 
 
-async def fetch(job: Job, password: Secret, reactor: Any) -> int:
+async def fetch(job: Job, password: Secret | NamedAccount, reactor: Any) -> int:
     """
     Fetch the messages, say what was done, and return the exit status.
 
@@ -88,7 +90,7 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
     await _check(destination, reactor, state if known else None)
     name = _name(job.access)
     service = CollectService(
-        Config(state=state, accounts=[_settings(job, name, password)]),
+        Config(state=state, accounts=[_settings(job, name)]),
         reactor=reactor,
         destinations={job.kind: destination},
         connector=lambda _: _Sessions(job.access, password, reactor),
@@ -97,7 +99,11 @@ async def fetch(job: Job, password: Secret, reactor: Any) -> int:
         machine="fetch",
     )
     total = Outcome(name)
-    with few_searches(), worded(_Wording()), progress_bar() as show:
+    output = job.access.output
+    # Other lines on the terminal would disturb the bar.
+    no_bar = output.json or output.quiet or output.verbose
+    showing = nullcontext() if no_bar else progress_bar()
+    with few_searches(), worded(_Wording()), showing as show:
         try:
             running = _run(service, job, _Report(total, show), reactor)
             outcomes = await _to_its_end(running)
@@ -197,7 +203,7 @@ def _is_there(destination: Any) -> bool:
     return path.exists()
 
 
-def _settings(job: Job, name: str, password: Secret) -> AccountSettings:
+def _settings(job: Job, name: str) -> AccountSettings:
     access = job.access
     return AccountSettings(
         name=name,
@@ -205,7 +211,7 @@ def _settings(job: Job, name: str, password: Secret) -> AccountSettings:
         user=access.user or "",
         authorize_as=access.authorize_as,
         # `_Sessions` has it, with all that concerns the connection.
-        password=lambda: password,
+        password=lambda: "",
         secure=access.secure,
         to=(job.kind,),
         after=job.after,
@@ -224,7 +230,9 @@ def _settings(job: Job, name: str, password: Secret) -> AccountSettings:
 class _Sessions:
     """Opens sessions as the other commands do."""
 
-    def __init__(self, access: Access, password: Secret, reactor: Any) -> None:
+    def __init__(
+        self, access: Access, password: Secret | NamedAccount, reactor: Any
+    ) -> None:
         self._access = access
         self._password = password
         self._reactor = reactor
@@ -390,13 +398,29 @@ def _conclude(job: Job, state: Path, outcome: Outcome) -> int:
     if unanswered is not None:
         if outcome.unconfirmed or isinstance(unanswered, CommandError):
             raise _failed(state, outcome, unanswered)
-        tell(f"{words(unanswered)}; nothing was to be deleted, and all mail is on disk")
+        job.access.output.note(
+            f"{words(unanswered)}; nothing was to be deleted, and all mail is on disk"
+        )
     for one in outcome.failed.values():
         tell(words(one))
     status = _tell_the_rest(job, state, outcome)
     fetched = max(outcome.new - outcome.waiting, 0)
     there = outcome.before or 0
-    echo(f"fetched: {fetched}, there already: {there}, deleted: {outcome.deleted}")
+    job.access.output.summary(
+        f"fetched: {fetched}, there already: {there}, deleted: {outcome.deleted}",
+        {
+            "fetched": fetched,
+            "there_already": there,
+            "deleted": outcome.deleted,
+            "left_by_rules": sum(outcome.passed_over.values()),
+            "left": outcome.left,
+            "waiting": outcome.waiting,
+            "failed": [
+                {"number": error.number, "error": words(error)}
+                for error in outcome.failed.values()
+            ],
+        },
+    )
     return status
 
 
@@ -418,12 +442,13 @@ def _failed(state: Path, outcome: Outcome, error: BaseException) -> BaseExceptio
 
 def _tell_the_rest(job: Job, state: Path, outcome: Outcome) -> int:
     """Tell what was not fetched, and why; return the exit status."""
+    note = job.access.output.note
     for reason, count in outcome.passed_over.items():
-        tell(f"{counted(count, 'message')} {_rule(job, reason)}: left on the server")
+        note(f"{counted(count, 'message')} {_rule(job, reason)}: left on the server")
     status: int = Exit.DONE
     enough = job.max_messages is not None and outcome.new >= job.max_messages
     if outcome.left and enough:
-        tell(f"{counted(outcome.left, 'message')} left for the next run")
+        note(f"{counted(outcome.left, 'message')} left for the next run")
     elif outcome.left:
         tell(
             f"{counted(outcome.left, 'message')} not fetched; the same command again "

@@ -7,6 +7,7 @@ server that has passed it receives the credentials.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 
 from ..address import Secure, ServerAddress
 from ..discovery import Candidate
+from ..redaction import Secret
 from ..results import Capabilities, LoginInfo
 from ..tls.pins import pin_of
 from .access import Access, access_options
@@ -23,8 +25,9 @@ from .certificates import CertificateFacts, facts_of
 from .discover import described, dns_option, find, looks_like_address
 from .exits import Exit, words
 from .look import Seen, look, why_not_trusted
+from .named import NamedAccount
 from .opening import log_in
-from .output import echo, echo_json
+from .output import echo, echo_json, styled
 from .passwords import read_password
 from .running import finish
 
@@ -53,8 +56,7 @@ class _Report:
 @click.command("info")
 @partial(access_options, instead=looks_like_address)
 @dns_option
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def info_command(access: Access, dns: ServerAddress | None, as_json: bool) -> None:
+def info_command(access: Access, dns: ServerAddress | None) -> None:
     """
     Show the greeting, capabilities and certificates of a server.
 
@@ -65,6 +67,11 @@ def info_command(access: Access, dns: ServerAddress | None, as_json: bool) -> No
 
     --user is optional; with it, info also logs in if the server is trusted.
     """
+    if access.account is not None and not access.checks:
+        source = click.get_current_context().get_parameter_source("user")
+        if source is ParameterSource.DEFAULT_MAP:
+            access.output.note("not logged in, because the server is not verified")
+            access = attrs.evolve(access, user=None)
     if access.user is not None and not access.checks:
         raise click.UsageError(
             "info logs in only to servers that are verified: leave out --user or "
@@ -77,9 +84,9 @@ def info_command(access: Access, dns: ServerAddress | None, as_json: bool) -> No
     password = None if access.user is None else read_password(access)
 
     async def work(reactor: Any) -> int:
-        return await _inform(access, dns, password, as_json, reactor)
+        return await _inform(access, dns, password, reactor)
 
-    finish(work)
+    finish(work, access.output)
 
 
 def _check_address_options(access: Access) -> None:
@@ -107,8 +114,7 @@ def _check_address_options(access: Access) -> None:
 async def _inform(
     access: Access,
     dns: ServerAddress | None,
-    password: str | None,
-    as_json: bool,
+    password: Secret | NamedAccount | None,
     reactor: Any,
 ) -> int:
     candidates = None
@@ -129,7 +135,7 @@ async def _inform(
             report.after = handle.capabilities
     finally:
         # After an error, what is known so far helps most.
-        _show(access, report, as_json)
+        _show(access, report)
     return _status(access, report)
 
 
@@ -143,10 +149,10 @@ def _status(access: Access, report: _Report) -> int:
     return Exit.NOT_TRUSTED if report.trusted is False else Exit.DONE
 
 
-def _show(access: Access, report: _Report, as_json: bool) -> None:
+def _show(access: Access, report: _Report) -> None:
     chain = [facts_of(certificate) for certificate in report.seen.chain]
     key = pin_of(report.seen.chain[0]) if chain else None
-    if as_json:
+    if access.output.json:
         echo_json(_json(access, report, chain, key))
     else:
         _print(access, report, chain, key)
@@ -236,7 +242,9 @@ def _day(time: str) -> str:
 def _verdict(report: _Report) -> str:
     if report.trusted is None:
         return "not checked"
-    return "yes" if report.trusted else f"NO: {report.reason}"
+    if report.trusted:
+        return styled("yes", sys.stdout, fg="green")
+    return f"{styled('NO', sys.stdout, fg='red', bold=True)}: {report.reason}"
 
 
 def _capabilities(when: str, capabilities: Capabilities | None) -> None:

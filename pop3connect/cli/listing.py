@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -18,6 +16,7 @@ from ..handle import Handle
 from ..headers import Summary, summary
 from ..results import Listing
 from .access import Access, access_options
+from .columns import terminal_width
 from .exits import Exit, words
 from .numbers import NUMBERS, Range, choose, sizes_of
 from .opening import use_session
@@ -28,13 +27,12 @@ __all__ = ["list_command", "stat_command"]
 
 @click.command("stat")
 @access_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def stat_command(access: Access, as_json: bool) -> None:
+def stat_command(access: Access) -> None:
     """Show the number of messages and their size in octets."""
 
     async def use(handle: Handle) -> int:
         stat = await handle.stat()
-        if as_json:
+        if access.output.json:
             echo_json({"count": stat.count, "size": stat.size})
         else:
             messages, octets = (
@@ -50,8 +48,7 @@ def stat_command(access: Access, as_json: bool) -> None:
 @click.command("list", short_help="List the messages: size, date, sender, subject.")
 @access_options
 @click.argument("numbers", nargs=-1, type=NUMBERS)
-@click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
-def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) -> None:
+def list_command(access: Access, numbers: Sequence[list[Range]]) -> None:
     """
     List the messages: number, size in octets, date, sender, subject.
 
@@ -61,18 +58,21 @@ def list_command(access: Access, numbers: Sequence[list[Range]], as_json: bool) 
     async def use(handle: Handle) -> int:
         sizes = await sizes_of(handle)
         chosen = choose(numbers, sizes)
-        show = _show_json if as_json else _show
+        show = _show_json if access.output.json else _show
         if chosen and not await _try_top(handle, chosen[0]):
-            tell("the server does not have TOP, so only the sizes are shown")
+            access.output.note(
+                "the server does not have TOP, so only the sizes are shown"
+            )
             for number in chosen:
-                show(Listing(number, sizes[number]), None)
+                show(Listing(number, sizes[number]), "")
             return Exit.DONE
         return await _show_headers(handle, chosen, sizes, show)
 
     use_session(access, use)
 
 
-_Show = Callable[[Listing, Summary | None], None]
+_Show = Callable[[Listing, Summary | str], None]
+"""Shows a message: what its header says, or why that is not known (``""``: no TOP)."""
 
 
 async def _try_top(handle: Handle, number: int) -> bool:
@@ -94,23 +94,32 @@ async def _show_headers(
         if isinstance(header, CommandError):
             tell(words(header))
             status = Exit.REFUSED
-            show(row, None)
+            show(row, words(header))
         else:
             show(row, summary(header))
     return status
 
 
-def _show_json(row: Listing, about: Summary | None) -> None:
-    known = {} if about is None else attrs.asdict(about)
+def _show_json(row: Listing, about: Summary | str) -> None:
+    if isinstance(about, Summary):
+        known = attrs.asdict(about)
+    else:
+        known = {"error": about} if about else {}
     echo_json({"number": row.number, "size": row.size, **known})
 
 
-def _show(row: Listing, about: Summary | None) -> None:
+_SENDER = 28
+"""Columns for the sender in 100 or less; in more, a third of the rest is added."""
+
+
+def _show(row: Listing, about: Summary | str) -> None:
+    width = terminal_width()
     line = f"{row.number:>5} {row.size:>10}"
-    if about is not None:
+    if isinstance(about, Summary):
         date = set_cell_size(about.date[:16].replace("T", " "), 16)
-        sender = set_cell_size(about.sender, 28)
+        room = _SENDER + max((width or 0) - 100, 0) // 3
+        sender = set_cell_size(about.sender, room)
         line = f"{line}  {date}  {sender}  {about.subject}".rstrip()
-    if sys.stdout.isatty():
-        line = set_cell_size(line, shutil.get_terminal_size().columns - 1).rstrip()
+    if width is not None:
+        line = set_cell_size(line, width).rstrip()
     echo(line)

@@ -6,54 +6,66 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.internet.defer import TimeoutError as LookUpTimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from ..address import Secure, ServerAddress
+from ..address import Secure
 from ..client.names import AddressesEndpoint, look_up
-from ..errors import TimedOutError
+from ..errors import TimedOutError, UsageError
 from ..handle import Handle
 from ..redaction import Secret
 from .access import Access
+from .named import NamedAccount
 from .output import tell
 from .passwords import read_password
 from .running import finish
 
+if TYPE_CHECKING:
+    from ..collect.settings import Password
+
 __all__ = ["end", "log_in", "use_session"]
 
 
-_CONNECT_SECONDS = 30.0
-"""For looking up the name, and again for connecting."""
-
-
-async def log_in(access: Access, password: str, reactor: Any) -> Handle:
+async def log_in(
+    access: Access, password: Secret | NamedAccount, reactor: Any
+) -> Handle:
     """
     Connect and log in.
 
     Without TLS, a password is sent over a network only if the user allows that.
 
+    :param password: what `read_password` has returned.
     :raises POP3Error: as `Connector.connect`.
     """
     assert access.user is not None
-    # A traceback that shows local variables must not show it.
-    password = Secret(password)
+    if isinstance(password, NamedAccount):
+        found: Secret | Password = password.password(reactor)
+    else:
+        # A traceback that shows local variables must not show it.
+        found = Secret(password)
     allow_cleartext, endpoint = access.allow_cleartext, None
     if access.secure is Secure.NONE and not allow_cleartext and access.proxy is None:
         # Beyond a proxy is a network in any case, and its names are not looked up here.
-        allow_cleartext, endpoint = await _way_to(access.address, reactor)
+        allow_cleartext, endpoint = await _way_to(access, reactor)
     connector = access.connector(
         reactor=reactor,
         endpoint=endpoint,
-        connect_timeout=_CONNECT_SECONDS,
         allow_cleartext=allow_cleartext,
     )
-    return await connector.connect(access.user, password, access.status_procedure)
+    try:
+        return await connector.connect(access.user, found, access.status_procedure)
+    except UsageError as error:
+        cause = error.__cause__
+        if isinstance(password, NamedAccount) and isinstance(cause, UsageError):
+            # Why its password was not found; no text in it is secret.
+            raise cause from None
+        raise
 
 
 async def _way_to(
-    server: ServerAddress, reactor: Any
+    access: Access, reactor: Any
 ) -> tuple[bool, IStreamClientEndpoint | None]:
     """
     Return whether the server is on this computer, and an endpoint for it.
@@ -64,24 +76,25 @@ async def _way_to(
 
     :raises TimedOutError: the name could not be looked up in time.
     """
+    server, limit = access.address, access.connect_timeout
     if server.is_ip:
         return _is_loopback(server.host), None
     looking = look_up(reactor, server.host, server.port)
-    looking.addTimeout(_CONNECT_SECONDS, reactor)
+    looking.addTimeout(limit, reactor)
     try:
         addresses = await looking
     except LookUpTimeoutError as error:
         raise TimedOutError(
             f"the name {server.host} could not be looked up within "
-            f"{_CONNECT_SECONDS:g} seconds; check the name and the network",
+            f"{limit:g} seconds; check the name and the network",
             phase="connecting",
-            seconds=_CONNECT_SECONDS,
+            seconds=limit,
             server=str(server),
         ) from error
     if not addresses:
         # The connector looks the name up as well, and reports the error.
         return False, None
-    endpoint = AddressesEndpoint(reactor, addresses, _CONNECT_SECONDS)
+    endpoint = AddressesEndpoint(reactor, addresses, limit)
     return all(_is_loopback(getattr(each, "host", "")) for each in addresses), endpoint
 
 
@@ -100,7 +113,7 @@ def use_session(access: Access, use: Callable[[Handle], Awaitable[int]]) -> NoRe
         async with await log_in(access, password, reactor) as handle:
             return await use(handle)
 
-    finish(work)
+    finish(work, access.output)
 
 
 async def end(handle: Handle) -> int:

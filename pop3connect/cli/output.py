@@ -6,14 +6,101 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, TextIO
 
+import attrs
 import click
+from twisted.logger import LogLevel
 
 from ..redaction import escape
 
-__all__ = ["counted", "echo", "echo_json", "prepare", "tell"]
+__all__ = [
+    "Output",
+    "counted",
+    "echo",
+    "echo_json",
+    "output_options",
+    "prepare",
+    "styled",
+    "tell",
+]
+
+
+@attrs.frozen
+class Output:
+    """
+    How much a command says, and to whom.
+
+    :ivar json: to a program: results are JSON, in one line each.
+    :ivar quiet: results and errors only.
+    :ivar verbose: also what happens meanwhile.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def least(self) -> Any:
+        """The lowest level of the log that is shown."""
+        if self.quiet:
+            return LogLevel.error
+        return LogLevel.info if self.verbose else LogLevel.warn
+
+    def summary(self, text: str, facts: dict[str, Any]) -> None:
+        """Say what was done, unless nobody wants to know."""
+        if self.json:
+            echo_json(facts)
+        elif not self.quiet:
+            echo(text)
+
+    def note(self, text: str) -> None:
+        """Tell the user something that is neither a result nor an error."""
+        if not self.quiet:
+            tell(text)
+
+    def detail(self, text: str) -> None:
+        """Tell the user what happens, with ``--verbose``."""
+        if self.verbose:
+            tell(text)
+
+
+def output_options(
+    function: Callable[..., Any], *, json: bool = True
+) -> Callable[..., Any]:
+    """
+    Add the options about the output to a command, which gets the `Output` as `output`.
+
+    :param json: whether the command has a result for programs.
+    """
+
+    def command(
+        quiet: bool, verbose: bool, as_json: bool = False, **values: Any
+    ) -> Any:
+        if quiet and verbose:
+            raise click.UsageError("give --quiet or --verbose, not both")
+        return function(output=Output(as_json, quiet, verbose), **values)
+
+    wrapped: Callable[..., Any] = update_wrapper(command, function)
+    options = [
+        click.option("--quiet", "-q", is_flag=True, help="Only results and errors."),
+        click.option(
+            "--verbose", "-v", is_flag=True, help="Tell on stderr what happens."
+        ),
+    ]
+    if json:
+        options.append(
+            click.option(
+                "--json", "as_json", is_flag=True, help="For programs: a line each."
+            )
+        )
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def prepare() -> None:
@@ -41,7 +128,21 @@ def echo_json(value: Any) -> None:
 
 def tell(text: str) -> None:
     """Tell the user something that is not the result: one line on stderr."""
-    click.echo(f"pop3connect: {escape(text)}", file=sys.stderr)
+    name = styled("pop3connect:", sys.stderr, bold=True)
+    click.echo(f"{name} {escape(text)}", file=sys.stderr)
+
+
+def styled(text: str, stream: TextIO, **style: Any) -> str:
+    """
+    Return a text in a colour or in bold, where that can be seen and is wanted.
+
+    It is plain unless the stream is a terminal, and if the environment variable
+    ``NO_COLOR`` has a value (no-color.org).
+
+    :param style: as for `click.style`.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not stream.isatty() else click.style(text, **style)
 
 
 def counted(count: int, thing: str) -> str:

@@ -15,28 +15,42 @@ import click
 from ..auth.policy import NO_PASSWORD
 from ..redaction import Secret, SecretBytes, first_line
 from .access import Access
+from .named import NamedAccount
+from .netrc_file import password_in
 
 __all__ = ["PASSWORD_VARIABLE", "read_password"]
 
 PASSWORD_VARIABLE = "POP3CONNECT_PASSWORD"  # noqa: S105 - the name of a variable
 
 
-def read_password(access: Access) -> Secret:
+def read_password(access: Access) -> Secret | NamedAccount:
     """
-    Get the password: from a program, the keyring, the environment, or the user.
+    Get the password: from a program, the keyring, a netrc file, the account that was
+    named, the environment, or the user.
 
+    :return: the password, or the account; then it is found at the login.
     :raises click.UsageError: the password cannot be found; the message says why.
     """
     if access.user is None:
         raise click.UsageError("the user is missing: give --user NAME")
     if access.auth.upper() in NO_PASSWORD:
         return Secret()
-    if access.password_command is not None and access.keyring:
-        raise click.UsageError("give --keyring or --password-command, not both")
+    chosen = {
+        "--keyring": access.keyring,
+        "--netrc": access.netrc is not None,
+        "--password-command": access.password_command is not None,
+    }
+    given = [option for option, wanted in chosen.items() if wanted]
+    if len(given) > 1:
+        raise click.UsageError(f"give {' or '.join(given)}, not both")
     if access.password_command is not None:
         return _from_program(access.password_command)
     if access.keyring:
         return _from_keyring(access.address.host, access.user)
+    if access.netrc is not None:
+        return password_in(access.netrc, access.address.host, access.user)
+    if access.account is not None and access.account.has_password_of(access.user):
+        return access.account
     known = os.environ.get(PASSWORD_VARIABLE)
     if known:
         return Secret(known)
@@ -96,6 +110,6 @@ def _from_user(question: str) -> Secret:
     if not sys.stdin.isatty():
         raise click.UsageError(
             f"the password is missing, and stdin is not a terminal: set "
-            f"{PASSWORD_VARIABLE}, or use --keyring or --password-command"
+            f"{PASSWORD_VARIABLE}, or use --keyring, --netrc or --password-command"
         )
     return Secret(click.prompt(question, hide_input=True, err=True))

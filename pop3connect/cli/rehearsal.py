@@ -16,7 +16,7 @@ from ..errors import POP3Error
 from .administering import Place
 from .columns import show_columns
 from .exits import Exit, exit_status
-from .output import echo, echo_json, tell
+from .output import Output, echo, echo_json, tell
 from .running import finish
 
 __all__ = ["rehearse"]
@@ -52,7 +52,7 @@ def rehearse(place: Place, names: Sequence[str], *, as_json: bool) -> NoReturn:
                 _show(plan, as_json=as_json)
         return status
 
-    finish(work)
+    finish(work, Output(json=as_json))
 
 
 def _show(plan: Plan, *, as_json: bool) -> None:

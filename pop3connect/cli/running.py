@@ -26,26 +26,38 @@ from twisted.logger import (
     globalLogPublisher,
 )
 from twisted.python.failure import Failure
-from zope.interface import provider
+from zope.interface import implementer
 
 from ..errors import POP3Error
 from ..reactors import steady_time
 from .exits import exit_status, words
-from .output import tell
+from .output import Output, tell
 
-__all__ = ["Work", "finish", "report", "run_reactor", "show_warning", "worded"]
+__all__ = [
+    "LogShown",
+    "Work",
+    "finish",
+    "report",
+    "run_reactor",
+    "show_warning",
+    "worded",
+]
 
 Work = Callable[[Any], Coroutine[Any, Any, int]]
 """Does the work of a command with a reactor, and returns the exit status."""
 
 
-def finish(work: Work) -> NoReturn:
+def finish(work: Work, output: Output) -> NoReturn:
     """
     Do the work of the current command, and exit with its status.
 
+    :param output: how much of the log is shown.
+
     The object of click's context runs the work, if there is one.
     """
-    run = click.get_current_context().obj or run_reactor
+    run = click.get_current_context().obj or partial(
+        run_reactor, log=LogShown(output.least)
+    )
     report(lambda: run(work))
 
 
@@ -62,10 +74,11 @@ def report(work: Callable[[], int]) -> NoReturn:
     click.get_current_context().exit(status)
 
 
-def run_reactor(work: Work) -> int:
+def run_reactor(work: Work, log: LogShown | None = None) -> int:
     """
     Run the global reactor until the work is done.
 
+    :param log: shows the log; default: `show_warning`.
     :return: its exit status, or that of the signal which ended it.
     """
     from twisted.internet import reactor as global_reactor
@@ -99,12 +112,13 @@ def run_reactor(work: Work) -> int:
     # Of certificates with a serial number below 1.  The warning would not help the
     # user; `info` shows such a certificate as one that cannot be parsed.
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-    globalLogBeginner.beginLoggingTo([show_warning], redirectStandardIO=False)
+    observer = log or show_warning
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     reactor.callWhenRunning(begin)
     try:
         reactor.run()
     finally:
-        globalLogPublisher.removeObserver(show_warning)
+        globalLogPublisher.removeObserver(observer)
     result = outcome[0] if outcome else None
     if isinstance(result, int):
         return result
@@ -127,10 +141,27 @@ def worded(wording: Callable[[LogEvent], str | None]) -> Iterator[None]:
         _wordings.remove(wording)
 
 
-@provider(ILogObserver)
-def show_warning(event: LogEvent) -> None:
-    """Show a warning of the library."""
-    if event["log_level"] >= LogLevel.warn:
-        text = _wordings[-1](event)
-        if text:
-            tell(text)
+@implementer(ILogObserver)
+class LogShown:
+    """
+    Shows the log, as far as it is for the user.
+
+    :param least: the lowest level that is shown.
+    """
+
+    def __init__(self, least: LogLevel) -> None:
+        self._least = least
+
+    def __call__(self, event: LogEvent) -> None:
+        """Show an event."""
+        # Below a warning, Twisted tells of each of its connections.
+        ours = str(event.get("log_namespace", "")).startswith("pop3connect")
+        least = self._least if ours else max(self._least, LogLevel.warn)
+        if event["log_level"] >= least:
+            text = _wordings[-1](event)
+            if text:
+                tell(text)
+
+
+show_warning = LogShown(LogLevel.warn)
+"""Shows the warnings of the library."""

@@ -41,9 +41,12 @@ __all__ = [
     "AccountSettings",
     "Config",
     "DestinationSettings",
+    "KnownAccount",
     "PasswordSource",
     "check_config",
     "check_functions",
+    "exposed_by",
+    "read_accounts",
     "read_config",
     "warnings",
 ]
@@ -56,6 +59,8 @@ consider more frequent logins an attack, or lock the account."""
 
 _OWN = ("name", "user", "authorize_as", *PASSWORDS)
 """Keys that belong to one account."""
+
+_NO_PASSWORD = f"password is missing: give one of {', '.join(PASSWORDS)}"
 
 _COMMON = tuple(
     each.name
@@ -105,11 +110,60 @@ def read_config(file: Path, *, database: str = "") -> Config:
         variable ``POP3CONNECT_DATABASE`` counts, then that in the file.
     :raises UsageError: the file cannot be read, or something in it cannot be used.
     """
+    document = _document(file)
+    database = database or os.environ.get(DATABASE_VARIABLE, "")
+    if database:
+        document["database"] = Secret(database)
+    return _config(_Place(file), document)
+
+
+@attrs.frozen
+class KnownAccount:
+    """
+    An account of a file that has only accounts.
+
+    :ivar given: the keys that the file has for it; the other settings are defaults.
+        Without ``password`` among them, the file does not say where the password is.
+    """
+
+    settings: AccountSettings
+    given: frozenset[str]
+
+
+def read_accounts(file: Path) -> list[KnownAccount]:
+    """
+    Read and check a file with the accounts of a configuration, and nothing else.
+
+    :raises UsageError: the file cannot be read, or something in it cannot be used.
+    """
+    document, place = _document(file), _Place(file)
+    for key in (*_SERVICE, "destination"):
+        if key in document:
+            place.refuse(
+                f"{key} belongs to the configuration of a collector: remove it; this "
+                "file has accounts only"
+            )
+    _check_keys(place, document, ())
+    common = _common(document)
+    defaults = place.values(AccountSettings, common)
+    accounts = []
+    for number, table in enumerate(_tables(place, document), 1):
+        settings = _account(place, number, table, defaults, alone=True)
+        assert isinstance(table, dict)  # otherwise it was refused
+        keys = {"password" if key in PASSWORDS else key for key in (*common, *table)}
+        accounts.append(KnownAccount(settings, frozenset(keys)))
+    # The names are checked there.
+    place.make(Config, {"state": file, "accounts": [one.settings for one in accounts]})
+    return accounts
+
+
+def _document(file: Path) -> dict[str, Any]:
+    """Return what a file of TOML has in it."""
     # Errors are raised outside of "except", and the text is hidden: they and the local
     # variables of a traceback would show the passwords in it.
     try:
         text = Secret(file.read_text(encoding="utf-8"))
-        document = _hidden(tomllib.loads(text))
+        document: dict[str, Any] = _hidden(tomllib.loads(text))
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError as error:
@@ -117,10 +171,7 @@ def read_config(file: Path, *, database: str = "") -> Config:
     except (ValueError, RecursionError) as error:
         message = f"this is not TOML: {error}"
     else:
-        database = database or os.environ.get(DATABASE_VARIABLE, "")
-        if database:
-            document["database"] = Secret(database)
-        return _config(_Place(file), document)
+        return document
     raise UsageError(f"{file}: {message}")
 
 
@@ -209,10 +260,7 @@ class _Place:
 
 
 def _config(place: _Place, document: dict[str, Any]) -> Config:
-    for key in _OWN:
-        if key in document:
-            place.refuse(f"{key} belongs to one account: move it below its [[account]]")
-    place.only(document, (*_SERVICE, *_COMMON, "destination", "account"))
+    _check_keys(place, document, (*_SERVICE, "destination"))
     service = {key: document[key] for key in _SERVICE if key in document}
     if "state" not in service:
         place.refuse(
@@ -220,15 +268,11 @@ def _config(place: _Place, document: dict[str, Any]) -> Config:
             'such as "/var/lib/pop3connect"'
         )
     values = place.values(Config, service)
-    common = {key: document[key] for key in _COMMON if key in document}
-    defaults = place.values(AccountSettings, common)
+    defaults = place.values(AccountSettings, _common(document))
     destinations = list(_destinations(place, document.get("destination")))
-    tables = document.get("account")
-    if not isinstance(tables, list) or not tables:
-        place.refuse("account is missing: write [[account]] above each account")
     accounts = [
         _account(place, number, table, defaults)
-        for number, table in enumerate(tables, 1)
+        for number, table in enumerate(_tables(place, document), 1)
     ]
     values = {
         **values,
@@ -240,6 +284,28 @@ def _config(place: _Place, document: dict[str, Any]) -> Config:
     return attrs.evolve(
         config, accounts=[_complete(place, config, each) for each in accounts]
     )
+
+
+def _check_keys(
+    place: _Place, document: Mapping[str, object], more: Iterable[str]
+) -> None:
+    """Refuse keys that cannot be above the accounts."""
+    for key in _OWN:
+        if key in document:
+            place.refuse(f"{key} belongs to one account: move it below its [[account]]")
+    place.only(document, (*more, *_COMMON, "account"))
+
+
+def _common(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are above the accounts, for all of them."""
+    return {key: document[key] for key in _COMMON if key in document}
+
+
+def _tables(place: _Place, document: Mapping[str, Any]) -> list[object]:
+    tables = document.get("account")
+    if not isinstance(tables, list) or not tables:
+        place.refuse("account is missing: write [[account]] above each account")
+    return tables
 
 
 def _complete(
@@ -276,8 +342,18 @@ def _destinations(top: _Place, tables: object) -> Iterator[DestinationSettings]:
 
 
 def _account(
-    top: _Place, number: int, table: object, defaults: Mapping[str, Any]
+    top: _Place,
+    number: int,
+    table: object,
+    defaults: Mapping[str, Any],
+    *,
+    alone: bool = False,
 ) -> AccountSettings:
+    """
+    Return an account.
+
+    :param alone: it is not one of a collector's, so its password may be asked for.
+    """
     place = _Place(top.file, f"account number {number}")
     if not isinstance(table, dict):
         place.refuse("it is not a table: write [[account]] above it")
@@ -291,15 +367,22 @@ def _account(
     for key in ("server", "user"):
         if key not in values:
             place.refuse(f"{key} is missing")
-    values["password"] = _source(place, table)
+    if alone and not any(key in table for key in PASSWORDS):
+        values["password"] = _not_given
+    else:
+        values["password"] = _source(place, table)
     account: AccountSettings = place.make(AccountSettings, values)
     return account
+
+
+def _not_given(**options: object) -> str:
+    raise UsageError(_NO_PASSWORD)
 
 
 def _source(place: _Place, table: Mapping[str, Any]) -> PasswordSource:
     given = [key for key in PASSWORDS if key in table]
     if not given:
-        place.refuse(f"password is missing: give one of {', '.join(PASSWORDS)}")
+        place.refuse(_NO_PASSWORD)
     if len(given) > 1:
         place.refuse(f"there are {' and '.join(given)}: keep one of them")
     [key] = given
@@ -438,16 +521,28 @@ def _unwritable(folder: Path) -> Iterator[str]:
         yield f"{there} cannot be written to by this user{made}"
 
 
+def exposed_by(account: AccountSettings, file: Path | None) -> str:
+    """
+    Return a warning if every user may read a password of an account; else ``""``.
+
+    :param file: the configuration that the account is in.
+    """
+    found = exposed(account, file)
+    if found is None:
+        return ""
+    return (
+        f"{found}: every user of this machine may read it, and there is a password in "
+        f"it; run: chmod o-r {found}"
+    )
+
+
 def warnings(config: Config) -> list[str]:
     """Return what is allowed and probably not meant, such as an exposed password."""
     found: dict[str, None] = {}
     for account in config.accounts:
-        file = exposed(account, config.file)
-        if file is not None:
-            found[
-                f"{file}: every user of this machine may read it, and there is a "
-                f"password in it; run: chmod o-r {file}"
-            ] = None
+        exposure = exposed_by(account, config.file)
+        if exposure:
+            found[exposure] = None
         shortest, _ = account.interval
         if shortest < SHORT_INTERVAL:
             found[

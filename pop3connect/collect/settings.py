@@ -45,6 +45,7 @@ __all__ = [
     "Password",
     "PasswordSource",
     "read_command",
+    "variables_of",
 ]
 
 Password = Callable[..., str | Awaitable[str]]
@@ -740,6 +741,16 @@ def _filled(text: str, account: AccountSettings) -> str:
 # -- all together
 
 
+def variables_of(accounts: Iterable[AccountSettings]) -> frozenset[str]:
+    """Return the environment variables that have passwords of accounts in them."""
+    sources = (account.password for account in accounts)
+    return frozenset(
+        source.value
+        for source in sources
+        if isinstance(source, PasswordSource) and source.key == "password_env"
+    )
+
+
 def _state(value: Path | str) -> Path:
     return _path("state", value)
 
@@ -838,12 +849,7 @@ class Config:
     @cached_property
     def secret_variables(self) -> frozenset[str]:
         """The environment variables that have passwords in them."""
-        sources = (account.password for account in self.accounts)
-        return frozenset(
-            source.value
-            for source in sources
-            if isinstance(source, PasswordSource) and source.key == "password_env"
-        )
+        return variables_of(self.accounts)
 
     def complete(
         self, account: AccountSettings, others: Collection[str] = ()
