@@ -102,15 +102,11 @@ class Offer:
     def ask_meanwhile(self) -> None:
         """Ask the server; its reply comes before that to any later command."""
         self._protocol.allow_pipelining(True)
-        exchange = Exchange(
-            Capa(),
-            noted=self._learn,
-            refused=self._learn_refusal,
-        )
+        exchange = Exchange(Capa(), noted=self._learn, refused=self._learn_refusal)
         self._protocol.enqueue(Capa.verb, [exchange])
 
     def _learn_refusal(self, error: POP3Error) -> None:
-        # RFC 2449 section 4: no extensions then; logging in still works.
+        # RFC 2449 section 5: no extensions then; logging in still works.
         self._learn(Capabilities(known=False))
         if isinstance(error, CommandError) and error.transient:
             # The server may well know CAPA.

@@ -436,7 +436,7 @@ class RefusalTests(RememberedTestCase):
             b"CAPA\r\n", b"+OK\r\nSASL SCRAM-SHA-256 SCRAM-SHA-256-PLUS\r\n.\r\n"
         )
         self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256-PLUS "))
-        self.server.say(b"-ERR no\r\n")
+        self.server.say(b"-ERR [AUTH] no\r\n")
         self.assertEqual(self.refused().mechanism, "SCRAM-SHA-256-PLUS")
 
     def test_never_more_than_two_attempts_whatever_is_offered(self) -> None:
