@@ -406,10 +406,12 @@ class Handle:
     def _fetch_top(
         self, lines: int, numbers: Iterator[int], ahead: int, sizes: Mapping[int, int]
     ) -> Fetch:
-        announced = Top.verb in self._capabilities
         return FetchHeaders(
-            self._protocol, self._budget, numbers, ahead, lines, announced
+            self._protocol, self._budget, numbers, ahead, lines, self._announces_top
         )
+
+    def _announces_top(self) -> bool:
+        return Top.verb in self._capabilities
 
     def delete(self, number: int) -> Deferred[None]:
         """

@@ -348,8 +348,9 @@ class FetchHeaders(Fetch):
     A run of TOP commands.
 
     :param lines: of the text behind each header.
-    :param announced: whether the server announces TOP.  If not, it may still know it,
-        and a refusal of the first command ends the run.
+    :param announced: returns whether the server announces TOP; asked when the reply to
+        CAPA has come.  If not, it may still know it, and a refusal of the first command
+        ends the run.
     """
 
     def __init__(
@@ -359,7 +360,7 @@ class FetchHeaders(Fetch):
         numbers: Iterator[int],
         ahead: int,
         lines: int,
-        announced: bool,
+        announced: Callable[[], bool],
     ) -> None:
         # LIST does not tell the sizes, and another run may ask for more lines.
         super().__init__(protocol, budget, Largest(), numbers, ahead, {})
@@ -368,8 +369,8 @@ class FetchHeaders(Fetch):
 
     def errback(self, error: POP3Error) -> None:
         """Take a refusal for what it is: of a message, or of TOP."""
-        none_seen = self._largest.octets < 0
-        if self._announced or not none_seen or not isinstance(error, CommandError):
+        seen = self._largest.octets >= 0
+        if seen or not isinstance(error, CommandError) or self._announced():
             super().errback(error)
             return
         error.remedy = _NO_TOP

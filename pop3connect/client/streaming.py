@@ -117,6 +117,8 @@ class Streamed:
         except Exception:
             # It has another one: that is not ours to unregister.
             self._flow = None
+            # It may have paused this one before.
+            flow.resume_body()
             raise
 
     def write(self, piece: bytes) -> None:

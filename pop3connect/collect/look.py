@@ -378,7 +378,10 @@ class Look:
         self.memory.login_delay = self.login_delay
         self.facts["login_delay"] = float(self.login_delay)
         expire = handle.capabilities.expire
-        if expire is not None:
+        if expire is None:
+            # What was said before the login need not hold for this user.
+            self.facts.pop("expire_days", None)
+        else:
             self.facts["expire_days"] = float(expire)
 
     async def _in_session(

@@ -247,10 +247,11 @@ class Omnis(Sockets):
         check_bytearray("headers", headers)
         headers.clear()
         async with self.turn_on(messagenumber, socket, stsproc) as session:
-            capabilities = session.handle.capabilities
             try:
                 headers += await session.handle.top(messagenumber)
             except CommandError as error:
+                # Known by now: the reply to CAPA has come before.
+                capabilities = session.handle.capabilities
                 if capabilities.known and "TOP" not in capabilities:
                     # The message may well exist.
                     raise RefusedError(Code.REFUSED, words(error)) from error

@@ -11,7 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
-from pop3connect import ConnectionLostError, Handle, TimedOutError
+from pop3connect import (
+    ConnectionLostError,
+    DestinationError,
+    Handle,
+    TimedOutError,
+)
 
 from ..support.memory import SessionTestCase
 
@@ -56,6 +61,31 @@ class Consumer:
     def unregisterProducer(self) -> None:
         self.producer = None
         self._called("unregisterProducer")
+
+
+class PausingTests(SessionTestCase):
+    """A consumer that pauses the session and then fails."""
+
+    def test_consumer_that_pauses_and_refuses_to_register_stops_no_other(self) -> None:
+        def act() -> None:
+            consumer.producer.pauseProducing()
+            raise ConsumerError()
+
+        for body, size in ((SHORT, None), (LONG, 700)):
+            consumer = Consumer("registerProducer", act)
+            into = {1: consumer, 2: Consumer("", list)}
+            handle = self.log_in("PIPELINING")
+            items = handle.messages([1, 2], into=into.__getitem__)
+            first = Deferred.fromCoroutine(items.__anext__())  # type: ignore[arg-type]
+            self.server.heard()
+            self.server.say(b"+OK\r\n" + body + b".\r\n", size=size)
+            self.assertIsInstance(self.result(first).error, DestinationError)
+            self.assertEqual(self.server.transport.producerState, "producing")
+            second = Deferred.fromCoroutine(items.__anext__())  # type: ignore[arg-type]
+            self.server.say(b"+OK\r\n" + body + b".\r\n", size=size)
+            self.assertIsNone(self.result(second).error)
+            self.assertEqual(into[2].written, body)
+            self.anew()
 
 
 class ConsumerCallTests(SessionTestCase):

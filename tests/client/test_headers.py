@@ -100,6 +100,22 @@ class HeadersTests(SessionTestCase):
         self.assertEqual(seen[0].content, header(1))
         self.assertIsInstance(seen[1].error, CommandError)
 
+    def test_top_that_is_announced_after_the_login_counts_from_the_first_command(
+        self,
+    ) -> None:
+        opening = self.open()
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        seen, reading = self.collect(self.result(opening), [1, 2])
+        self.assertEqual(self.asked(), [b"CAPA", b"TOP 1 0", b"TOP 2 0"])
+        self.server.say(b"+OK\r\nTOP\r\nPIPELINING\r\n.\r\n-ERR it is gone\r\n")
+        self.server.say(b"+OK\r\n" + header(2) + b".\r\n")
+        self.result(reading)
+        self.assertIsInstance(seen[0].error, CommandError)
+        self.assertEqual(seen[1].content, header(2))
+
     def test_top_is_tried_if_the_capabilities_are_not_known(self) -> None:
         opening = self.open(capa=False)
         self.server.say(b"+OK ready\r\n")

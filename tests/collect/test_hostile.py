@@ -304,6 +304,21 @@ class LoginDelayTests(Running):
         self.account(after="delete", interval=60, **options)
         return server
 
+    def test_what_counts_is_what_the_server_says_after_the_login(self) -> None:
+        def capa(connection: Any) -> bool:
+            connection.transport.write(
+                b"+OK\r\nUSER\r\nUIDL\r\nLOGIN-DELAY 900 USER\r\nEXPIRE 30 USER\r\n.\r\n"
+                if connection.mbox is None
+                else b"+OK\r\nUSER\r\nUIDL\r\nEXPIRE NEVER\r\n.\r\n"
+            )
+            return True
+
+        self.maildir()
+        self.begin_delayed(*MAIL).faults["CAPA"] = capa
+        self.assertEqual(self.once().new, len(MAIL))
+        (account,) = self.read(lambda journal: journal.accounts(["a"]))
+        self.assertEqual((account.login_delay, account.expire_days), (0.0, None))
+
     def test_suspect_is_tried_again_without_a_session_of_its_own(self) -> None:
         for fault in (close, hang, say(b"-ERR no\r\n"), say(b"+OK\r\n.\r\n")):
             with self.subTest(fault=fault):

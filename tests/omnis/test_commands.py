@@ -150,6 +150,23 @@ class SocketTests(OmnisTestCase):
         self.answered(self.omnis.POP3Disconnect(socket), b"QUIT", b"+OK\r\n")
         self.assertEqual(self.told, [])
 
+    def test_header_is_refused_as_a_message_if_top_is_announced_after_the_login(
+        self,
+    ) -> None:
+        opening = self.omnis.POP3Connect(*CONNECT)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nUSER\r\nPIPELINING\r\n.\r\n")
+        self.server.expect(b"USER ada", b"+OK\r\n")
+        self.server.expect(b"PASS lovelace", b"+OK\r\n")
+        answer = self.omnis.POP3RecvHeaders(self.code(opening), 7, bytearray())
+        self.answered(
+            answer,
+            b"CAPA\r\nTOP 7 0",
+            b"+OK\r\nTOP\r\n.\r\n-ERR no such message\r\n",
+            Code.NO_SUCH_MESSAGE,
+        )
+        self.assertTold(Code.NO_SUCH_MESSAGE, "POP3RecvHeaders", "no such message")
+
     def test_socket_number_is_never_reused(self) -> None:
         numbers = []
         for _ in range(3):
