@@ -266,7 +266,7 @@ class SessionTests(CommandTestCase):
         self.account('password_env = "WORK_PASSWORD"')
         result = await self.run_named("stat", "@work", password=PASSWORD)
         self.assertEqual(result.exit_code, Exit.USAGE)
-        self.assertIn("password_env: there is nothing in it", result.stderr)
+        self.assertIn("password_env: there is nothing in that", result.stderr)
         self.assertIn("no login was tried", result.stderr)
 
     async def test_account_without_a_password_takes_it_from_the_environment(
