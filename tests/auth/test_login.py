@@ -97,9 +97,9 @@ class CapabilitiesTests(LoginTestCase):
         "RFC 2449-11",
         "SHOULD",
         "Ask CAPA again after a login that protects the session.",
-        "CAPA is sent after every login, with the first commands. Before the login, the "
-        "capabilities count that came over this TLS, or over verified TLS within the "
-        "last hour.",
+        "CAPA is sent after every login, with the first commands. Before the login, "
+        "the capabilities count that came over this TLS, or over verified TLS within "
+        "the last hour.",
     )
     def test_capa_is_sent_before_and_after_the_login(self) -> None:
         opening = self.begin()
