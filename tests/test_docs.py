@@ -4,8 +4,8 @@ The tables of the collector, and the picture that the documentation draws.
 
 from __future__ import annotations
 
-import doctest
 import ast
+import doctest
 import json
 import re
 import textwrap
@@ -201,6 +201,24 @@ class ReferenceTests(SynchronousTestCase):
         text = page("reference/logging.rst")
         rows = "".join(re.findall(r"   \* - (.+)\n", text))
         self.assertEqual(set(re.findall(r"``([\w.]+)``", rows)), loggers)
+
+    def test_links_that_leave_are_whole(self) -> None:
+        # CI has no network to follow them.
+        for path in [*DOCS.parent.glob("*.rst"), *DOCS.rglob("*.rst")]:
+            for link in re.findall(
+                r"<(\w+:[^>`]*)>`_|^\.\. _.+: (\S+:\S+)", path.read_text("utf-8"), re.M
+            ):
+                self.assertRegex(
+                    "".join(link), r"^https://([a-z0-9-]+\.)+[a-z]+/\S*$", path
+                )
+
+    def test_links_to_files_lead_to_files(self) -> None:
+        found = 0
+        for path in [*DOCS.parent.glob("*.rst"), *DOCS.rglob("*.rst")]:
+            for link in re.findall(r"<([^>`:#]+)>`_", path.read_text("utf-8")):
+                self.assertTrue((path.parent / link).exists(), f"{path}: {link}")
+                found += 1
+        self.assertGreater(found, 0)
 
     def test_examples_that_show_their_results_are_right(self) -> None:
         found = 0
