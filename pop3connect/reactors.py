@@ -83,8 +83,8 @@ def check_thread(reactor: object) -> None:
         and hasattr(reactor, "callFromThread")
     ):
         raise UsageError(
-            "called in another thread than the reactor's, which is not possible; use "
-            "pop3connect.blocking in other threads"
+            "called in another thread than the reactor's; use pop3connect.blocking in "
+            "other threads"
         )
 
 

@@ -282,4 +282,4 @@ class Feeder:
             try:
                 exchange.sink.lost()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
-                log.failure("a consumer failed to let go")
+                log.failure("a consumer failed when its message was cut off")

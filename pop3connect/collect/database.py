@@ -378,7 +378,7 @@ _CAUSES: tuple[_Cause, ...] = (
     (
         "locked",
         JournalError,
-        "is in use by another program that does not let go of it",
+        "is locked by another program that does not release it",
         "end that program, such as a shell of sqlite3 with an open transaction",
     ),
     (

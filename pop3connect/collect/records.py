@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 
-GONE = "lost: its file is not there, nor the message"
+GONE = "lost: its file is gone, and the server no longer has the message"
 """The reason of a message that was lost and is gone from the server too."""
 
-LOST = "its file is not there any more"
+LOST = "its file is gone"
 """The reason of a message that was retrieved, and has to be fetched again."""
 
 

@@ -416,7 +416,7 @@ class Dialogue:
             self.events.append((Kind.LINE, None, line))
         status = parse_status(line)
         if status is None:
-            what = "a greeting that is not one of POP3"
+            what = "a line that is not a POP3 greeting"
             self._break(what, line, protocol=looks_like(line))
             return
         self.progress = self.answered = True

@@ -507,7 +507,7 @@ class APOPTests(LoginTestCase):
     def test_user_name_with_blank_is_a_usage_error(self) -> None:
         # The digest is what comes after the blank.
         opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
-        self.assertIn("blank", str(self.gave_up(opening)))
+        self.assertIn("space", str(self.gave_up(opening)))
 
     @shows("quirk 1.4")
     def test_timestamp_from_before_stls_is_not_used_over_tls(self) -> None:
