@@ -715,7 +715,7 @@ class TLSTestCase(SynchronousTestCase):
         self, creator: ServerTLS | Shown, server: str = HOST, **options: Any
     ) -> VerificationError:
         """
-        Check that the server is not believed, and gets nothing (RFC 8314 section 5.2).
+        Check that the server is not believed, and is told nothing (RFC 8314, 5.2).
         """
         if isinstance(creator, Shown):
             creator = ServerTLS(creator)
