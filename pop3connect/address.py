@@ -1,5 +1,5 @@
 """
-Reads what the user calls the server: ``"host[:port]"`` -> `ServerAddress`.
+Parses the server as the user gives it: ``"host[:port]"`` -> `ServerAddress`.
 
 Pure: no name is looked up here.
 """

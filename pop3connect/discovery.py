@@ -2,7 +2,7 @@
 ``discover()``: which POP3 servers the DNS names for a mail address.
 
 RFC 6186 defines the SRV records, RFC 8314 prefers TLS at once, RFC 2782 says how to
-choose among them.  Nobody connects to the servers here.
+choose among them.  Nothing here connects to the servers.
 """
 
 from __future__ import annotations
