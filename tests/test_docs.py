@@ -202,6 +202,18 @@ class ReferenceTests(SynchronousTestCase):
         rows = "".join(re.findall(r"   \* - (.+)\n", text))
         self.assertEqual(set(re.findall(r"``([\w.]+)``", rows)), loggers)
 
+    def test_pages_have_lines_of_at_most_100_columns(self) -> None:
+        # The name of a test cannot be broken.
+        name = re.compile(r" *(\* - |- )?(\| )?``tests\.[\w.]+``")
+        wide = [
+            f"{path}:{number}"
+            for path in DOCS.rglob("*.rst")
+            if "_build" not in path.parts
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+            if len(line) > 100 and not name.fullmatch(line)
+        ]
+        self.assertEqual(wide, [])
+
     def test_links_that_leave_are_whole(self) -> None:
         # CI has no network to follow them.
         for path in [*DOCS.parent.glob("*.rst"), *DOCS.rglob("*.rst")]:
