@@ -74,7 +74,7 @@ class ContentTests(SynchronousTestCase):
 
     def test_every_link_and_picture_leads_to_a_file(self) -> None:
         text = readme()
-        targets = re.findall(r"`[^`<]+<([^>]+)>`_|image:: (\S+)", text)
+        targets = re.findall(r"`[^`<]+\s<([^>]+)>`_|image:: (\S+)", text)
         self.assertGreater(len(targets), 10)
         for target in targets:
             self.assertTrue((ROOT / "".join(target)).is_file(), target)
