@@ -261,7 +261,7 @@ class Connector:
         authorize_as: str | None = None,
     ) -> Opening:
         """
-        Return an attempt to open a session, for a factory that makes the connection.
+        Return an attempt to open a session over the connection that a factory makes.
 
         :raises UsageError: an argument cannot be used.
         """
@@ -623,8 +623,8 @@ def _described(description: str, reactor: Any) -> Any:
     try:
         return clientFromString(reactor, description)
     except Exception as error:
-        # A plugin may raise anything; for a wrong port it is ValueError, for a missing
-        # argument TypeError.
+        # A plugin may raise anything: ValueError if the port is wrong, TypeError if an
+        # argument is missing.
         raise UsageError(
             f"the endpoint {description!r:.200} cannot be used: {error}; "
             "give a description such as 'unix:/run/pop3.sock' or "

@@ -198,7 +198,7 @@ class CommandError(POP3Error):
         are masked and control characters escaped.
     :ivar code: the response code (RFC 2449 section 8, RFC 3206) in upper case,
         without brackets: ``"IN-USE"``, ``"SYS/TEMP"``, ``"AUTH"``,
-        ``"LOGIN-DELAY"``, ...; ``None`` if there was none.
+        ``"LOGIN-DELAY"``, ...; ``None`` if the reply had no code.
     :ivar retry_after: seconds to wait before the next login, if the server
         announced a LOGIN-DELAY (RFC 2449 section 6.5); else ``None``.
     """

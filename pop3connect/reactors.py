@@ -90,7 +90,7 @@ def check_thread(reactor: object) -> None:
 
 def in_its_turn(reactor: IReactorTime, call: Callable[[], object]) -> None:
     """
-    Let the reactor make a call, in its thread and in a turn of its own.
+    Let the reactor make a call, in its thread and in a separate turn.
 
     For code that runs when a generator or a coroutine is closed.  The garbage collector
     closes them too, in any thread and in the middle of anything, such as the reading of

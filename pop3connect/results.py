@@ -184,7 +184,7 @@ class Message(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The field Subject: decoded, printable, one line; empty if there is none."""
+        """The field Subject: decoded, printable, one line; empty if it is missing."""
         return self._summary().subject
 
     @property

@@ -59,7 +59,7 @@ log = Logger()
 @attrs.frozen
 class Session:
     """
-    What is known of a session after its login.
+    The facts of a session after its login.
 
     :ivar capabilities: what the server probably offers now; if they are known, it is
         to be asked again.
@@ -318,7 +318,7 @@ class _Authentication:
         raise self._error(tried)
 
     def _plan(self) -> list[Attempt]:
-        """Return the attempts that suit what is known of the server."""
+        """Return the attempts that suit the server's capabilities and greeting."""
         self._bindings = self._order_bindings()
         return plan(
             self._mechanisms(),

@@ -207,7 +207,7 @@ class Chosen:
     def write(self, piece: bytes) -> None:
         """Write a piece."""
         if self._sink is None:
-            # There is no destination.
+            # Without a destination, the piece is dropped.
             return
         self._sink.write(piece)
         if self._progress is not None:

@@ -100,7 +100,7 @@ class Maildir:
     file system is not mounted.
 
     :param folder: the Maildir.
-    :param machine: the name of this machine, for the names of files.
+    :param machine: the name of this machine, which goes into the names of files.
     :param journal: names the journal in which the files are named, the same on all of
         its machines: two journals do not remove each other's files.
     :param crlf: whether lines end with CRLF, as on the wire; otherwise with LF, as mail
