@@ -9,8 +9,11 @@ sys.path.insert(0, str(HERE))
 
 import limits  # noqa: E402
 import session_diagram  # noqa: E402
+from docutils.nodes import Element  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.directives.code import LiteralInclude  # noqa: E402
+from sphinx.environment import BuildEnvironment  # noqa: E402
+from sphinx.util.nodes import make_refnode  # noqa: E402
 
 import pop3connect  # noqa: E402
 
@@ -26,6 +29,9 @@ html_theme = "furo"
 html_title = "pop3connect"
 html_static_path: list[str] = []
 exclude_patterns = ["_build"]
+
+# CI has no network: only links between pages and to files are followed.
+linkcheck_ignore = ["https?:"]
 
 # In docstrings, single backticks name Python's things; those of others lead nowhere.
 default_role = "py:obj"
@@ -61,6 +67,22 @@ class Example(LiteralInclude):
         return super().run()
 
 
+def lead(
+    app: Sphinx, env: BuildEnvironment, node: Element, text: Element
+) -> Element | None:
+    """Let the name of something of ours lead there, from the text of any module."""
+    target = node.get("reftarget", "")
+    things = env.domains["py"].data["objects"]
+    found = [name for name in things if name.endswith(f".{target}")]
+    if node.get("refdomain") != "py" or not found:
+        return None
+    # connect() is that of the package, not that of a class in it.
+    name = min(found, key=lambda name: name.count("."))
+    page, anchor = things[name].docname, things[name].node_id
+    return make_refnode(app.builder, node["refdoc"], page, anchor, text, name)
+
+
 def setup(app: Sphinx) -> None:
-    """Let every page show its examples in this way."""
+    """Do the same on every page."""
     app.add_directive("literalinclude", Example, override=True)
+    app.connect("missing-reference", lead)

@@ -25,7 +25,7 @@ WAYS = {
 ENDS = "abort(), a loss, an error that ends the session"
 
 STYLE = """
-  .session { max-width: 100%; height: auto }
+  .diagram { overflow-x: auto }
   .session rect { fill: none; stroke: currentColor; stroke-width: 1.5 }
   .session text { font: 13px sans-serif; fill: currentColor }
   .session .name { font-weight: bold }
@@ -37,7 +37,7 @@ STYLE = """
   .session marker path { fill: currentColor }
 """
 """The picture is a part of the page, and has the colour of its text: dark on a light
-page, and light on a dark one."""
+page, and light on a dark one.  On a phone it scrolls."""
 
 TITLE = "The states of a session, each with the commands that it allows"
 

@@ -2,7 +2,7 @@
 ``discover()``: which POP3 servers the DNS names for a mail address.
 
 RFC 6186 defines the SRV records, RFC 8314 prefers TLS at once, RFC 2782 says how to
-choose among them.  Nobody connects to the servers here.
+choose among them.  Nothing here connects to the servers.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ class MailAddress:
             # A URL or user:password@host; it is not repeated.
             raise _bad("without a colon or slash", None)
         if not at or not local or not domain:
-            raise _bad("with a name before and a domain behind the @", text)
+            raise _bad("with a name before the @ and a domain after it", text)
         if not text.isprintable() or len(local.encode(errors="replace")) > _MAX_LOCAL:
             raise _bad(
                 f"in one line, with at most {_MAX_LOCAL} bytes before the @", text
             )
         host = _host(domain)
         if not host or len(host) > _MAX_DOMAIN:
-            raise _bad("with the name of a domain behind the @", text)
+            raise _bad("with the name of a domain after the @", text)
         return cls(text, local, host)
 
 

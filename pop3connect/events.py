@@ -2,8 +2,8 @@
 What happens in a session, as small objects for metrics and traces.
 
 ``connect(..., events=count)`` calls ``count`` with each of them, in the order of the
-lines of the status procedure.  None of them holds a text of the user or the server, so
-none holds a secret.
+lines of the status procedure.  None of them contains text from the user or the server,
+and so no secret.
 
     def count(event):
         match event:
@@ -37,8 +37,8 @@ class Event:
     The base of all events.
 
     :ivar session: 16 random hexadecimal digits that the events of one connection have
-        in common; the number of an OpenTelemetry span has the same form.
-    :ivar server: ``host:port``, as the errors have it.
+        in common, in the form of an OpenTelemetry span ID.
+    :ivar server: ``host:port``, as in the errors.
     """
 
     session: str
@@ -117,7 +117,7 @@ class ReplyReceived(Event):
 @attrs.frozen
 class MessageReceived(Event):
     """
-    A message was received to its end, also if the program did not want it any more.
+    A message was received to its end, even if the program no longer wanted it.
 
     :ivar verb: ``"RETR"``, or ``"TOP"``: its header and some of its lines.
     :ivar number: of the message.

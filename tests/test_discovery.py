@@ -425,11 +425,11 @@ class AddressTests(DiscoverTestCase):
 
     def test_bad_address_is_a_usage_error_and_nothing_is_asked(self) -> None:
         for bad, problem in (
-            ("", "a name before and a domain behind the @, not ''"),
+            ("", "a name before the @ and a domain after it, not ''"),
             ("ada", "not 'ada'"),
             ("@example.com", "not '@example.com'"),
             ("ada@", "not 'ada@'"),
-            ("ada@192.0.2.1", "the name of a domain behind the @"),
+            ("ada@192.0.2.1", "the name of a domain after the @"),
             ("ada@-example.com", "the name of a domain"),
             ("ada@exa mple.com", "the name of a domain"),
             ("ada@ example.com", "the name of a domain"),

@@ -171,8 +171,8 @@ class Attempting:
             if "USER" not in words:
                 raise UsageError(
                     "the user name or the password is not all ASCII, which this "
-                    "server does not take with USER and PASS; use an auth that takes "
-                    "UTF-8, such as 'PLAIN', or change the password",
+                    "server does not accept with USER and PASS; use an auth that "
+                    "sends UTF-8, such as 'PLAIN', or change the password",
                     verb="USER",
                 )
         send = Pass(credentials.password)

@@ -11,7 +11,7 @@ module `policy` decides what may be tried, and after which refusal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -59,7 +59,7 @@ log = Logger()
 @attrs.frozen
 class Session:
     """
-    What is known of a session after its login.
+    The facts of a session after its login.
 
     :ivar capabilities: what the server probably offers now; if they are known, it is
         to be asked again.
@@ -320,7 +320,7 @@ class _Authentication:
         raise self._error(tried)
 
     def _plan(self) -> list[Attempt]:
-        """Return the attempts that suit what is known of the server."""
+        """Return the attempts that suit the server's capabilities and greeting."""
         self._bindings = self._order_bindings()
         return plan(
             self._mechanisms(),
@@ -437,7 +437,7 @@ class _Authentication:
             names = [name for name in names if name not in self._withheld]
             if not names:
                 raise self._usage(
-                    " forbids to send the password without TLS, and the server offers "
+                    " forbids sending the password without TLS, and the server offers "
                     "nothing else",
                     USE_TLS,
                     Option("allow_cleartext", False),
@@ -449,15 +449,14 @@ class _Authentication:
         if self._account.authorize_as:
             return self._usage(
                 " needs a mechanism that carries an authorization identity, which are "
-                f"{', '.join(AUTHORIZING)}; the server offers SASL "
-                f"{' '.join(offered) or 'with no mechanism'}, and none of them can be "
-                "used here",
+                f"{', '.join(AUTHORIZING)}; the server offers "
+                f"{_sasl(offered)}, of which none can be used here",
                 None if self._protocol.protection.info is not None else USE_TLS,
                 Option("authorize_as"),
             )
         text = (
             "the server and this client have no login mechanism in common; the server "
-            f"offers SASL {' '.join(offered) or 'with no mechanism'}"
+            f"offers {_sasl(offered)}"
         )
         plain = [name for name in ("PLAIN", "LOGIN") if name in offered]
         if plain and self._protocol.protection.info is None:
@@ -551,8 +550,8 @@ class _Authentication:
             kinds = dict.fromkeys(a.binding[0] for a in bound if a.binding)
             remarks.append(
                 "unless the credentials are wrong, the server refused the channel "
-                f"binding ({', '.join(kinds)}), which can mean that somebody else ends "
-                "the TLS connection"
+                f"binding ({', '.join(kinds)}), which can mean that the TLS connection "
+                "ends at another machine"
             )
             plain = bound[-1].mechanism.removesuffix("-PLUS")
             remedy = Remedy(
@@ -569,6 +568,11 @@ class _Authentication:
                 (Option("allow_cleartext", False), *USE_TLS.options),
             )
         return remarks, remedy
+
+
+def _sasl(offered: Sequence[str]) -> str:
+    """Name the SASL mechanisms on offer, as part of a sentence."""
+    return f"SASL {' '.join(offered)}" if offered else "no SASL mechanism"
 
 
 _TLS_PORT = Remedy(

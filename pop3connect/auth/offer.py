@@ -31,7 +31,7 @@ class Offer:
 
     :ivar capabilities: what the server said last before the login.
     :ivar fresh: whether that was on this connection, and over its TLS if it has TLS.
-    :ivar changed: whether the server's last reply was not what was known before it.
+    :ivar changed: whether the server's last reply differed from the one before.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Offer:
         """Whether replies on this connection, as it is now, may be remembered."""
         tls = self._protocol.tls
         if tls is None:
-            # What is said before STLS must not count after it (RFC 2595 section 4).
+            # A reply before STLS must not count after it (RFC 2595 section 4).
             return self._protocol.settings.context is None
         return tls.verified
 

@@ -220,7 +220,7 @@ def check_authorize_as(authorize_as: str, auth: Any) -> None:
     check_text("authorization identity (authorize_as)", authorize_as)
     if auth == "auto" or (isinstance(auth, str) and _authorizes(auth)):
         return
-    mechanism = auth if isinstance(auth, str) else "a mechanism of your own"
+    mechanism = auth if isinstance(auth, str) else "your own mechanism"
     raise UsageError(
         f" cannot be used with {mechanism}, which carries no authorization identity; "
         f"use 'auto', {', '.join(AUTHORIZING)}",

@@ -120,8 +120,8 @@ class FileConsumer:
     """
     Lets the thread that waits for a message write it, piece by piece, to a file.
 
-    A slow disk then pauses the server that sends the message, and blocks neither the
-    reactor nor its other sessions.
+    A slow disk then pauses the server that sends the message, and does not block the
+    reactor or its other sessions.
 
     :param hand: hands the pieces to that thread.
     :param backlog: counts them.

@@ -137,7 +137,7 @@ class Fetch:
         self._exchange: Callable[[Any, Reply], _Asked] = _Asked
         self._coming: deque[Any] = deque()
         self._ready: deque[Any] = deque()
-        # The command that was drawn when there was no room for it.
+        # The next command, while it has to wait for room.
         self._next: Retrieve | Top | None = None
         # What the error says about the last message, if it was short.
         self._short = ""

@@ -209,7 +209,7 @@ class Chosen:
     def write(self, piece: bytes) -> None:
         """Write a piece."""
         if self._sink is None:
-            # There is no destination.
+            # Without a destination, the piece is dropped.
             return
         self._sink.write(piece)
         if self._progress is not None:
@@ -284,4 +284,4 @@ class Feeder:
             try:
                 exchange.sink.lost()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
-                log.failure("a consumer failed to let go")
+                log.failure("a consumer failed when its message was cut off")

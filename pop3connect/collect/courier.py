@@ -192,7 +192,7 @@ class Courier:
             begun = self._begin_groups(groups, now)
             if begun or not nowhere or len(dues) < limit:
                 return begun
-            # Mail that cannot be delivered now does not hide what is behind it.
+            # Mail that cannot be delivered now must not hide the mail after it.
             without |= nowhere
 
     def _begin_groups(

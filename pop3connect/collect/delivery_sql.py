@@ -122,7 +122,7 @@ def due_deliveries(
 def awaited(connection: sa.Connection, me: str) -> list[str]:
     """Return the destinations that mail of a machine waits for."""
     mine = sa.select(delivery.c.destination).where(delivery.c.machine == me)
-    # Each has an index of its own.
+    # Each of these queries has its index.
     begun = mine.where(delivery.c.state == fixed(DeliveryState.DELIVERING))
     waiting = mine.where(delivery.c.state == fixed(DeliveryState.WAITING))
     return [name for (name,) in connection.execute(waiting.union(begun))]

@@ -224,8 +224,8 @@ class Journal:
         """
         Claim an account whether it is due or not.
 
-        :return: ``None`` if there is none, if it is not ``OK``, or if another process
-            holds it.
+        :return: ``None`` if the account does not exist, is not ``OK``, or is held by
+            another process.
         """
         return self._write(
             "claim_now", lambda c: account_sql.claim_now(c, self._machine, name, lease)
@@ -721,7 +721,7 @@ def _in_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
     def work() -> None:
         try:
             result: object = function()
-        except BaseException:  # noqa: BLE001 - the caller is told
+        except BaseException:  # noqa: BLE001 - the caller gets it
             result = Failure()
         reactor.callFromThread(fire, result)
 

@@ -257,7 +257,7 @@ message = sa.Table(
 )
 # For reading in slices: the rows of an account in the order of their ids.
 sa.Index("message_account", message.c.account_id, message.c.id)
-# Small ones, for what every look asks although its listing has not changed.
+# Small ones, for the queries of every look, even if its listing has not changed.
 sa.Index(
     "message_open",
     message.c.account_id,

@@ -181,8 +181,8 @@ class Witness:
 
     :ivar path: the absolute path of the file in ``tmp`` of a Maildir, or of the mbox.
     :ivar inode: the inode of the folder ``tmp``, or of the mbox.
-    :ivar mark: the content of the file ``.pop3connect-id`` of the Maildir; for an mbox,
-        where the group of messages begins and a hash of what stands before it.
+    :ivar mark: the content of the file ``.pop3connect-id`` of the Maildir, or where the
+        group of messages begins in the mbox, with a hash of the text before it.
     :ivar offset: where in the mbox the message begins, its separator line included.
     :ivar length: how many bytes of the mbox it takes.
     """

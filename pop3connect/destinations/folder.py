@@ -119,13 +119,13 @@ def open_regular(
         _check_regular(status, path)
         if status.st_uid != _user(status.st_uid):
             raise PermissionError(
-                f"{path} belongs to the user with number {status.st_uid}, and not to "
-                "the one who runs pop3connect"
+                f"{path} belongs to the user with the ID {status.st_uid}, not to the "
+                "one that runs pop3connect"
             )
         if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink != 1:
             raise PermissionError(
-                f"{path} has {status.st_nlink} names (hard links), so that another "
-                "file would be written to"
+                f"{path} has {status.st_nlink} names (hard links), so writing to it "
+                "would change another file"
             )
         if _NONBLOCK:  # pragma: no branch - Windows
             # A program may get it as its standard input.
@@ -446,6 +446,6 @@ def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:
     while left:
         taken = disk.write(descriptor, left)
         if taken == 0:
-            raise OSError(errno.EIO, "the file takes no more bytes")
+            raise OSError(errno.EIO, "the file accepts no more bytes")
         left = left[taken:]
     return len(data)

@@ -137,9 +137,9 @@ class Dialogue:
         self.answered = False
         self.broken: Broken | None = None
         # A program may queue a command for each of 250,000 messages.  An empty deque
-        # has room for 64, which an idle session does not hold: then there is none.
+        # has room for 64: an idle session does without one.
         self._queued: deque[Exchange] | None = None
-        # A list, for the same reason: it is never longer than the window.
+        # A list, which is smaller; it is never longer than the window.
         self._sent: list[Exchange] = []
         # How many commands may be unanswered.
         self._window = 1
@@ -416,7 +416,7 @@ class Dialogue:
             self.events.append((Kind.LINE, None, line))
         status = parse_status(line)
         if status is None:
-            what = "a greeting that is not one of POP3"
+            what = "a line that is not a POP3 greeting"
             self._break(what, line, protocol=looks_like(line))
             return
         self.progress = self.answered = True

@@ -44,7 +44,7 @@ class Sink(Protocol):
 
 
 class Reply(Protocol):
-    """Who waits for a reply; a Deferred, for example."""
+    """The caller that waits for a reply: a Deferred, for example."""
 
     def callback(self, result: Any, /) -> object:
         """Take the parsed reply."""

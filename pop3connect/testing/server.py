@@ -253,7 +253,7 @@ class DemoPOP3(POP3):
         self._ok(b"welcome")
 
     def _login_refused(self, failure: Failure) -> None:
-        # The codes: RFC 2449 section 8.1.2, RFC 3206 section 4.
+        # The codes: RFC 2449 section 8.1.2, RFC 3206 section 5.
         if isinstance(failure.value, InUseError):
             self._refuse(b"[IN-USE] another session has this mailbox")
         elif isinstance(failure.value, UnauthorizedLogin):

@@ -362,7 +362,10 @@ def _download(certificate: x509.Certificate) -> str:
         if description.access_method == AuthorityInformationAccessOID.CA_ISSUERS and (
             isinstance(location, x509.UniformResourceIdentifier)
         ):
-            return f"; it says that this can be had from {_short(location.value)}"
+            return (
+                "; the certificate says that it can be downloaded from "
+                f"{_short(location.value)}"
+            )
     return ""
 
 

@@ -192,7 +192,7 @@ class ArgumentTests(Dialogue):
             with self.assertRaises(UsageError) as caught:
                 Connector("pop.example.com", auth=auth, authorize_as="bob")
             text = str(caught.exception)
-            shown = auth if isinstance(auth, str) else "a mechanism of your own"
+            shown = auth if isinstance(auth, str) else "your own mechanism"
             self.assertIn(f"authorize_as cannot be used with {shown}", text)
             for name in AUTHORIZING:
                 self.assertIn(name, text)
