@@ -220,7 +220,7 @@ def _server(context: click.Context, parameter: click.Parameter, value: str) -> s
     except UsageError as error:
         problem = error.message
     if problem:
-        raise click.UsageError(problem.lstrip(": "))
+        raise click.UsageError(problem)
     context.meta[_ACCOUNT] = account, warnings
     context.default_map = account.defaults
     return account.settings.server
