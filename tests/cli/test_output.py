@@ -17,13 +17,16 @@ from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import ProtocolError
-from pop3connect.cli import columns, info, listing
+from pop3connect.cli import columns, info, listing, look
 from pop3connect.cli.columns import show_columns, terminal_width
 from pop3connect.cli.exits import Exit
 from pop3connect.cli.listing import _show
 from pop3connect.cli.output import Output, styled
 from pop3connect.cli.running import LogShown
 from pop3connect.cli.told import Told
+from pop3connect.client.establish import establish
+from pop3connect.client.protocol import POP3ClientProtocol
+from pop3connect.client.settings import Settings
 from pop3connect.events import (
     Closed,
     CommandSent,
@@ -228,6 +231,22 @@ class OptionTests(CommandTestCase):
                 "the session ended",
             ],
         )
+
+    async def test_info_uses_the_time_limits_and_tells_the_steps(self) -> None:
+        kept: list[Settings] = []
+
+        async def connect(settings: Settings) -> POP3ClientProtocol:
+            kept.append(settings)
+            return await establish(settings)
+
+        self.patch(look, "establish", connect)
+        result = await self.run_click(
+            *("info", self.server, "--secure", "none", "-v"),
+            *("--timeout", "7", "--connect-timeout", "5"),
+        )
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual([(one.timeout, one.connect_timeout) for one in kept], [(7, 5)])
+        self.assertIn(f"{self.server}: connected to {self.server}", result.stderr)
 
     async def test_json_of_fetch_has_the_numbers_of_the_summary(self) -> None:
         target = str(Path(self.folder, "Mail"))
