@@ -57,8 +57,9 @@ class _Netrc(netrc):
         super().__init__(file)
 
     def _parse(self, file: str, lines: TextIO, default_netrc: bool) -> None:
-        # Python does not understand a comment of several words behind an empty line.
-        text = _COMMENT.sub("#", lines.read())
+        # Python does not understand a comment of several words behind an empty line,
+        # and 3.10 none within an entry.  A line that is quite empty would end a macro.
+        text = _COMMENT.sub(" ", lines.read())
         super()._parse(file, io.StringIO(text), False)  # type: ignore[misc]
 
     @property

@@ -128,8 +128,7 @@ def echo_json(value: Any) -> None:
 
 def tell(text: str) -> None:
     """Tell the user something that is not the result: one line on stderr."""
-    name = styled("pop3connect:", sys.stderr, bold=True)
-    click.echo(f"{name} {escape(text)}", file=sys.stderr)
+    click.echo(f"pop3connect: {escape(text)}", file=sys.stderr)
 
 
 def styled(text: str, stream: TextIO, **style: Any) -> str:
