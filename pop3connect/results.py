@@ -203,8 +203,9 @@ class Message(NamedTuple):
 
         The policy is `email.policy.default`, with two exceptions for hostile mail.  A
         field that the standard library cannot parse, or of more than 32 KiB, is text
-        only: it has no addresses and no parameters.  A message whose parts cannot be
-        parsed is not split into parts.
+        only: it has no addresses and no parameters.  So are those fields of MIME that
+        come after 64 KiB of others.  A message whose parts cannot be parsed, or are
+        more than 2,000, is not split into parts.
         """
         from .parsing import parse
 
