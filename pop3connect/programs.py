@@ -53,7 +53,11 @@ FIRST_LOOK = 0.001
 LAST_LOOK = 0.25
 """The longest time between two of these looks, in seconds."""
 
-OUR_SECRETS = ("POP3CONNECT_PASSWORD", "POP3CONNECT_DATABASE")
+OUR_SECRETS = (
+    "POP3CONNECT_PASSWORD",
+    "POP3CONNECT_CLIENT_KEY_PASSWORD",
+    "POP3CONNECT_DATABASE",
+)
 """Variables of pop3connect that hold a password, or may hold one."""
 
 
