@@ -1,6 +1,6 @@
 """
-Runs a program of the user's, with an end to it: its whole process group is ended at a
-time limit, and the secrets in our environment are kept from it.
+Runs a program of the user's without the secrets in our environment, and with a time
+limit, at which its whole process group is ended.
 """
 
 from __future__ import annotations
