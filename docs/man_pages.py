@@ -20,7 +20,7 @@ from pop3connect.cli.app import pop3connect
 
 
 def complete(command: click.Command) -> None:
-    """Give each command its first sentence, which click-man would cut, as short help."""
+    """Give each command its first sentence as short help, which click-man would cut."""
     first, _, _ = inspect.cleandoc(command.help or "").partition("\n\n")
     sentence, _, _ = " ".join(first.split()).partition(". ")
     command.short_help = sentence.removesuffix(".")
