@@ -1,5 +1,5 @@
 """
-A session through an HTTP proxy, by an endpoint of our own.
+A session through an HTTP proxy, with a custom endpoint.
 
     POP3_PASSWORD=... python proxy.py proxy.example.com:3128 pop.example.com ada
 """

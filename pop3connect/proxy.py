@@ -1,5 +1,5 @@
 """
-Reads what the user calls a proxy: ``"socks5://user:password@host:1080"``.
+Parses the URL of a proxy: ``"socks5://user:password@host:1080"``.
 
 Pure: no name is looked up here, and no error repeats the text, which may hold a
 password.
@@ -43,7 +43,7 @@ _MAX_CREDENTIAL = 255
 @attrs.frozen
 class ProxyAddress:
     """
-    A SOCKS5 proxy (RFC 1928), and what to log in to it with (RFC 1929).
+    A SOCKS5 proxy (RFC 1928), and the credentials for it (RFC 1929).
 
     :ivar address: where the proxy is.
     :ivar credentials: user name and password in UTF-8; ``None`` without a login.

@@ -1,5 +1,5 @@
 """
-What the library needs of a reactor, and a reactor's time that is never set back.
+The interfaces that the library needs of a reactor, and a clock that is never set back.
 """
 
 from __future__ import annotations

@@ -159,7 +159,8 @@ class ReferenceTests(SynchronousTestCase):
             "   * - 16 MiB\n     - Bytes of messages that are asked for",
             "   * - 256\n     - Commands that may be unanswered at once.",
             "   * - 0.05\n     - The part of a wait",
-            f"   * - {pop3connect.connector.MAX_SECONDS:,}\n",
+            "   * - 604,800 (7 days)\n     - The longest LOGIN-DELAY",
+            f"   * - {pop3connect.connector.MAX_SECONDS:,} (366 days)\n",
         ):
             self.assertIn(row, text)
 

@@ -35,7 +35,7 @@ __all__ = ["Attempting", "SupersededError", "plugged_name"]
 MAX_STEPS = 16
 """Challenges of one attempt; no mechanism has more than four."""
 
-# What servers say when it is not the credentials that they refuse.
+# What servers say when they refuse something other than the credentials.
 _CANNOT = re.compile(
     r"not (supported|implemented|available|allowed|permitted|enabled|recogni[sz]ed)"
     r"|un(supported|known|recogni[sz]ed|available|implemented)"

@@ -76,13 +76,14 @@ class Session:
 @attrs.frozen
 class HungUp:
     """
-    The login ended without an outcome, and goes on on another connection.
+    The login ended without an outcome, and continues on another connection.
 
     Either the server closed this one after a refusal, and one attempt is left: servers
     such as solid-pop3d close the session at the first refusal.  Or USER or AUTH was
     sent on a guess, and the server's reply to CAPA leads to another attempt.
 
-    :ivar refusal: the error if there is no other connection; ``None``: that of it.
+    :ivar refusal: the error to report if the other connection cannot be made; ``None``:
+        report the error of connecting.
     """
 
     refusal: LoginError | UsageError | None
@@ -107,7 +108,7 @@ async def log_in(
     :raises POP3Error: the connection failed.
     """
     if isinstance(account.password, str) and account.auth not in NO_PASSWORD:
-        # Before it is used: the server may know it from elsewhere.
+        # Before the first reply: the server may know the password already.
         protocol.transcript.keep_secret(*account.secrets(account.password))
     greeting = await protocol.when_greeted()
     server = str(protocol.settings.server)
@@ -118,13 +119,13 @@ async def log_in(
         login = await _authenticate(protocol, account, offer, greeting, before)
     except BaseException:
         if not offer.fresh:
-            # It may be the cause.
+            # The remembered capabilities may be the cause.
             memory.forget()
         raise
     if isinstance(login, HungUp):
         return login
     protocol.logged_in()
-    # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
+    # Not earlier: with TLS 1.3 the session ticket comes after the handshake.
     protocol.protection.remember()
     capabilities = offer.after_login()
     offered = "PIPELINING" in capabilities
@@ -315,7 +316,7 @@ class _Authentication:
                     secret = secret or await self._password(attempts)
             attempt = self._next(attempts, tried)
         if any(outcome.attempt.bound for outcome in tried):
-            # Whatever is remembered of this server may be the cause.
+            # The remembered type of binding may be the cause.
             self._protocol.protection.bound_by(None)
         raise self._error(tried)
 

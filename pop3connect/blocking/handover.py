@@ -106,7 +106,7 @@ class Backlog:
     # -- in the thread that waits
 
     def written(self, octets: int) -> None:
-        """Count what waits no more, and let the producer go on if that is enough."""
+        """Count bytes that were written, and resume the producer if few are left."""
         with self._lock:
             self._held -= octets
             if not self._full or self._held > HELD // 2:
@@ -203,8 +203,8 @@ class Files:
     """
     Lets the thread that takes messages write them to files, which it chooses.
 
-    It does so whenever it waits for something in the reactor's thread, whatever that
-    is: a command within its loop is answered behind the message that is being written.
+    It does so whenever it waits for something in the reactor's thread: the reply to a
+    command within its loop comes after the message that is being written.
 
     :param into: see `pop3connect.Handle.messages`; so is ``progress``.
     :ivar ident: the thread.

@@ -128,7 +128,7 @@ class Fetch:
         self._largest = largest
         self._numbers = numbers
         self._ahead = ahead
-        # At how many that were not taken more are asked for.
+        # With fewer untaken messages than this, more are asked for.
         self._refill = ahead // 2
         self._sizes = sizes
         # What LIST says of the bytes that will be held.

@@ -106,7 +106,7 @@ class POP3ClientProtocol(LineReceiver):
         self.settings = settings
         self.transcript = Transcript(settings.status_procedure, log)
         if settings.proxy is not None:
-            # Whoever plays the server may have it from the proxy.
+            # A server may repeat it: its operator may also run the proxy.
             self.transcript.keep_secret(*settings.proxy.secrets)
         self.protection = Protection()
         self._failures = Failures(str(settings.server), self.transcript)
@@ -144,7 +144,7 @@ class POP3ClientProtocol(LineReceiver):
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What protects the connection; ``None``: nothing."""
+        """The TLS that protects the connection; ``None`` without TLS."""
         return self.protection.info
 
     @property

@@ -285,7 +285,7 @@ class Courier:
         try:
             found = await target.threads(self._find, target, dues)
         except (Later, OSError) as error:
-            # Nothing is lost: its file system is not mounted, say.
+            # Nothing is lost: for example, its file system is not mounted.
             self.in_trouble(target, error, dues)
             return
         here = []

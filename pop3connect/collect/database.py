@@ -462,7 +462,7 @@ def _examine(path: Path) -> str:
         )
     name = f"file:{quote(os.fsencode(path))}?mode=ro"
     with closing(sqlite3.connect(name, uri=True, timeout=BUSY_TIMEOUT)) as connection:
-        # Damage is looked for first: what else would be read of it?
+        # Damage first: nothing else can be relied on in a damaged file.
         check = "quick_check(1)" if size <= CHECK_LIMIT else "schema_version"
         (found,) = connection.execute(f"PRAGMA {check}").fetchone()
         if check != "schema_version" and found != "ok":

@@ -284,7 +284,7 @@ class Deliveries:
         return watcher
 
     def unwatch(self, account: int) -> None:
-        """End that."""
+        """End the record of an account."""
         self._watchers.pop(account, None)
 
     def stuck(self, dues: Iterable[DueDelivery]) -> None:

@@ -1,8 +1,8 @@
 """
 What the journal does with deliveries.
 
-Each attempt has a number, which is the fence of a delivery: whoever knows an older one
-changes nothing.
+Each attempt has a number, which is the fence of a delivery: a process that knows only
+an older number changes nothing.
 """
 
 from __future__ import annotations

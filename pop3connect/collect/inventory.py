@@ -1,5 +1,5 @@
 """
-Judges what a server lists in one session: what can be believed, and whether it is all.
+Judges the listings of one session: what can be believed, and whether they are complete.
 """
 
 from __future__ import annotations

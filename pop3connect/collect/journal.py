@@ -148,7 +148,7 @@ class Journal:
         return self._reader.submit(name, operation)
 
     def _check_clock(self) -> None:
-        """Let what was scheduled before the clock was set back be due."""
+        """Make everything due that was scheduled before the clock was set back."""
         time = self._clock()
         if time < self._latest - account_sql.CLOCK_SLACK:
             self._latest = time
@@ -398,8 +398,8 @@ class Journal:
         """
         Note that the files of messages are not here: they are fetched again.
 
-        Whoever has the deliveries notices it, so no lease is needed.  A message that
-        was not RETRIEVED stays as it is.
+        The process with the deliveries notices it, so no lease is needed.  A message
+        that was not RETRIEVED stays as it is.
         """
         return self._write("lost", lambda c: message_sql.lost(c, ids))
 

@@ -113,7 +113,7 @@ class FolderLock:
     """
     The lock of a folder, held until `release` or until the process ends.
 
-    It is a lock of the system's (flock), so no process can leave it behind.
+    It is a lock of the operating system (flock), which ends with its process.
 
     :ivar folder: the folder.
     """

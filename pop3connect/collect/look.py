@@ -125,7 +125,7 @@ class Look:
         # The unique-ids of the messages that it is about; ``None``: all.
         self._chosen: set[str] | None = None if choose is None else set()
         self.first = account.looked_at is None
-        # Why it ends before its time.
+        # Why it ends early.
         self.ended: POP3Error | None = None
         self.winding_down = False
         self._connecting: Deferred[Handle] | None = None

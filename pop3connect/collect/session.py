@@ -654,7 +654,7 @@ class Session:
                     there += 1
                     before += 1
                 elif row.reason == GONE:
-                    # A listing without it was not the truth.
+                    # A listing without it was wrong.
                     back.add(row.id)
                     wanted.append(self._want(number, row))
                 else:

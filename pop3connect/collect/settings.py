@@ -74,7 +74,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 NEEDED = MappingProxyType(
     {"maildir": "path", "mbox": "path", "command": "command", "function": "call"}
 )
-"""The key that a kind cannot do without."""
+"""The key that a kind requires."""
 
 DAY = 24 * 3600
 

@@ -114,7 +114,7 @@ class FilePath(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Quote such a path, as in a URL, behind a percent sign."""
+        """Quote such a path, as in a URL, after a percent sign."""
         if value is None or value.isascii():
             return value
         raw = os.fsencode(value)
@@ -331,7 +331,7 @@ inbox = sa.Table(
     _time("received_at"),
     _text("envelope"),
     sa.Column("message", sa.LargeBinary, nullable=False),
-    # Whoever reads this table may remove rows, and wants those above a number.
+    # Programs that read this table may remove rows, and ask for those above a number.
     sqlite_autoincrement=True,
 )
 

@@ -262,7 +262,7 @@ class Witnessed(Protocol):
 
     def prepare(self, mails: Sequence[Mail]) -> Prepared:
         """
-        Bring messages so far that only `Prepared.carry_out` is missing.
+        Prepare messages, so that only `Prepared.carry_out` is left to do.
 
         :raises Later: the destination is in trouble (``whole_destination``), such as a
             full disk or a Maildir that is not mounted; nothing was left behind.
@@ -281,4 +281,4 @@ class Witnessed(Protocol):
         """
 
     def stop(self) -> None:
-        """Let every wait for a lock end at once, for good; from any thread."""
+        """End every wait for a lock, now and in future; may be called in any thread."""

@@ -81,7 +81,7 @@ def _user(otherwise: int = 0) -> int:
 
 
 def _named(error: OSError, path: Path) -> OSError:
-    """Let an error say which file it is about, with its folders."""
+    """Return the error with the whole path of the file that it is about."""
     if error.errno is not None:
         error.filename = str(path)
     return error
@@ -181,7 +181,7 @@ class Folder:
         flags = os.O_RDONLY | _DIRECTORY
         status = os.stat(where, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
-            # The administrator's own link to the place where the mail is, is followed.
+            # A link that the administrator made, to where the mail is, is followed.
             if fd is not None or status.st_uid not in (0, _user()):
                 raise OSError(
                     f"{path} is a symbolic link, which pop3connect does not follow"
@@ -291,7 +291,7 @@ class Folder:
                 _named(error, self.path / name)
             raise
         if mode != 0o600 and hasattr(os, "fchmod"):
-            # Whatever the umask is.
+            # The umask must not change it.
             os.fchmod(descriptor, mode)
         return NewFile(self, name, descriptor, self._disk, last)
 

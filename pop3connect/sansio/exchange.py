@@ -63,7 +63,7 @@ def nobody(result: object) -> None:
 
 
 class _Nobody:
-    """Takes a reply that nobody waits for."""
+    """Takes a reply that no caller waits for."""
 
     __slots__ = ()
 

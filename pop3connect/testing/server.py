@@ -6,7 +6,7 @@ greeting and the dispatch of commands.  The parts that would mislead a client ar
 replaced here.  In Twisted's server, CAPA names extensions that are not offered and
 misspells PIPELINING; STAT, LIST and UIDL count deleted messages; a body with CRLF gets
 a second CR, and a dot at the start of a chunk is not stuffed; APOP and AUTH PLAIN
-cannot succeed; a bad command in a pipeline swallows the commands behind it.
+cannot succeed; a bad command in a pipeline swallows the commands after it.
 
 It is meant for loopback: it accepts passwords in the clear.
 """

@@ -1,5 +1,5 @@
 """
-The certificate and the key with which this client proves who it is.
+The certificate and the key with which this client proves its identity.
 """
 
 from __future__ import annotations
