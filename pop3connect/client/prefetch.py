@@ -184,19 +184,20 @@ class Fetch:
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
         self._end_of_numbers()
-        self._forget_coming()
         for message in self._ready:
             if type(message) is Message:
                 self._budget.used -= len(message.content)
         self._ready.clear()
         self._waiter = None
+        self._forget_coming()
         self._protocol.release()
 
     def _forget_coming(self) -> None:
-        for exchange in self._coming:
-            self._protocol.forget(exchange)
-            self._budget.used -= exchange.reserved
+        coming = [*self._coming]
         self._coming.clear()
+        for exchange in coming:
+            self._budget.used -= exchange.reserved
+        self._protocol.forget(*coming)
 
     # -- asking
 

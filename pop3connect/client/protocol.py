@@ -434,10 +434,13 @@ class POP3ClientProtocol(LineReceiver):
                 "message, which ends the session"
             )
 
-    def forget(self, exchange: Exchange) -> None:
-        """Tell no caller about a reply, and keep nothing of it; it is still read."""
-        self._feeder.let_go(exchange)
-        self._dialogue.drop(exchange)
+    def forget(self, *exchanges: Exchange) -> None:
+        """Tell no caller about replies, and keep nothing of them; they are read."""
+        for exchange in exchanges:
+            self._dialogue.drop(exchange)
+        # All are dropped by now: a consumer that is left may do anything.
+        for exchange in exchanges:
+            self._feeder.let_go(exchange)
 
     def allow_pipelining(self, offered: bool) -> None:
         """

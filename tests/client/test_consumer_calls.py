@@ -88,6 +88,28 @@ class PausingTests(SessionTestCase):
             self.anew()
 
 
+class LeavingTests(SessionTestCase):
+    """A consumer that acts when it is left, because its loop is."""
+
+    def test_consumer_that_is_left_may_end_the_session_or_submit_commands(self) -> None:
+        def act() -> None:
+            getattr(handle, name)().addErrback(lambda _: None)
+
+        for name in ("abort", "noop", "disconnect"):
+            handle = self.log_in("PIPELINING")
+            consumer = Consumer("unregisterProducer", act)
+            items = handle.messages(range(1, 5), into=lambda _, to=consumer: to)
+            first = Deferred.fromCoroutine(items.__anext__())  # type: ignore[arg-type]
+            self.server.heard()
+            self.server.say(b"+OK\r\n" + SHORT)
+            first.cancel()
+            self.error(first, CancelledError)
+            self.assertTrue(consumer.acted)
+            self.assertEqual(self.flushLoggedErrors(), [])
+            self.assertEqual(handle.is_open, name == "noop")
+            self.anew()
+
+
 class ConsumerCallTests(SessionTestCase):
     """
     Short messages that come whole, and long ones in pieces; first in line and second.
