@@ -179,6 +179,7 @@ class Chosen:
         "_done",
         "_expected",
         "_into",
+        "_left",
         "_number",
         "_progress",
         "_sink",
@@ -197,12 +198,16 @@ class Chosen:
         self._progress = progress
         self._expected = expected
         self._done = 0
+        self._left = False
         self._sink: Sink | None = None
         self.destination: object = None
 
     def begin(self, flow: Flow) -> None:
         """Choose the destination."""
         self.destination = self._into(self._number)
+        if self._left:
+            # The caller's code has left the run.
+            return
         self._sink = sink_for(self.destination)
         self._sink.begin(flow)
 
@@ -223,6 +228,7 @@ class Chosen:
 
     def lost(self) -> None:
         """Leave the destination, with the part that was received."""
+        self._left = True
         if self._sink is not None:
             self._sink.lost()
 
