@@ -292,7 +292,7 @@ def ordered(
 
 def _check(mailbox: MailAddress, failure: Failure, timeout: float) -> None:
     """
-    Raise the error of a failed look-up, unless it says that no records exist.
+    Raise the error of a failed lookup, unless it says that no records exist.
 
     One failure is enough: a server may be missing from the rest.
     """
