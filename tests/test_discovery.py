@@ -252,7 +252,7 @@ class NothingTests(DiscoverTestCase):
         "RFC 2782-02",
         "MUST",
         'The target "." means that the service does not exist.',
-        "Such a record is no candidate; if there is no other, the error says so.",
+        "Such a record is not a candidate; if there is no other, the error says so.",
     )
     def test_root_as_target_means_that_there_is_no_service(self) -> None:
         """RFC 2782; a preference for it is not one for the other service."""

@@ -317,6 +317,10 @@ def next_attempt(
         # The salt is the account's: it is the same for every SCRAM.
         left = [a for a in left if a.mechanism not in (*SCRAM, *SCRAM_PLUS)]
     if refusals:
+        since = tried[tried.index(refusals[0]) + 1 :]
+        if refusals[0].outdated and not all(each.attempt.bound for each in since):
+            # Called unsupported, but the password may have been judged.
+            return None
         left = [attempt for attempt in left if _follows(refusals[0], attempt, known)]
     else:
         left = [attempt for attempt in left if not attempt.fresh]

@@ -377,7 +377,7 @@ _OPTIONS = (
         flag_value="",
         metavar="[FILE]",
         help="Take the password from a netrc file; default: ~/.netrc. Without FILE,"
-        " give it behind the arguments.",
+        " give it after the arguments.",
     ),
     click.option("--trace", is_flag=True, help="Show the protocol messages on stderr."),
 )

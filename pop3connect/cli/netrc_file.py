@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_FILE", "password_in"]
 
 DEFAULT_FILE = "~/.netrc"
 
-_HINT = "; to read ~/.netrc, give --netrc behind the arguments"
+_HINT = "; to read ~/.netrc, give --netrc after the arguments"
 
 
 _COMMENT = re.compile(r"^[ \t]*#.*", re.MULTILINE)

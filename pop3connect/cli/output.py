@@ -95,7 +95,10 @@ def output_options(
     if json:
         options.append(
             click.option(
-                "--json", "as_json", is_flag=True, help="For programs: a line each."
+                "--json",
+                "as_json",
+                is_flag=True,
+                help="For programs: JSON, by lines.",
             )
         )
     for option in reversed(options):

@@ -407,7 +407,7 @@ class ScramTests(Dialogue):
     @shows(
         "feature 1.6",
         "SASL",
-        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or a mechanism of yours",
+        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or your own mechanism",
     )
     @shows(
         "RFC 5034-11",

@@ -420,6 +420,13 @@ class RefusalTests(RememberedTestCase):
         self.server.say(b"-ERR no\r\n")
         self.assertEqual(self.refused().mechanism, "SCRAM-SHA-256")
 
+    def test_one_attempt_follows_even_if_the_server_calls_it_unsupported(self) -> None:
+        self.flight(plain(), b"-ERR no\r\n")
+        self.flight(b"CAPA\r\n", b"+OK\r\nUSER\r\nSASL SCRAM-SHA-256 LOGIN\r\n.\r\n")
+        self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256 "))
+        self.server.say(b"-ERR unsupported\r\n")
+        self.refused()
+
     def test_refused_flag_y_is_followed_by_a_binding_that_is_offered_now(self) -> None:
         scram = b"+OK\r\nSASL SCRAM-SHA-256\r\n.\r\n"
         self.flight(plain(), b"-ERR no\r\n")

@@ -94,7 +94,7 @@ class NetrcTests(SynchronousTestCase):
             self.assertNotIn("SECRET", refusal)
 
     def test_argument_taken_for_a_file_is_explained(self) -> None:
-        hint = "to read ~/.netrc, give --netrc behind the arguments"
+        hint = "to read ~/.netrc, give --netrc after the arguments"
         self.assertIn(hint, self.refusal(file="1-2"))
         self.assertIn("is not a file; " + hint, self.refusal(file=os.curdir))
 
@@ -106,7 +106,7 @@ class NetrcTests(SynchronousTestCase):
         with mock.patch.dict(os.environ, HOME=str(home), NETRC=""):
             refusal = self.refusal(file="")
             self.assertIn(f"{home}/.netrc cannot be read: No such file", refusal)
-            self.assertNotIn("behind the arguments", refusal)
+            self.assertNotIn("after the arguments", refusal)
             self.file.rename(home / ".netrc")
             self.assertEqual(password_in("", HOST, "ada"), "of-ada")
 
