@@ -445,7 +445,12 @@ class Opening:
                 self._check()
                 return None
             return Handle(protocol, session)
-        except (TLSError, ConnectionLostError, TimedOutError) as error:
+        except TimedOutError as error:
+            await abandon(protocol)
+            if self._refusal is not None:
+                raise self._refusal from error
+            raise
+        except (TLSError, ConnectionLostError) as error:
             again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)
             if self._refusal is not None and not isinstance(error, TLSError):

@@ -50,8 +50,9 @@ class Connected(Event):
     """
     A connection was made; TLS and the greeting are still to come.
 
-    A call of ``connect()`` may need two connections: if a server refuses to resume a
-    TLS session, or closes after a refused login.
+    A call of ``connect()`` may need further connections: if a server refuses to resume
+    a TLS session, closes after a refused login, or offers other mechanisms than an hour
+    before.
 
     :ivar peer: the address that was connected to, ``"192.0.2.1:995"``, which is that of
         the proxy if there is one; ``None`` if it has no such form (a UNIX socket).
