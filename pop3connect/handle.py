@@ -112,7 +112,7 @@ class Handle:
     def __init__(self, protocol: POP3ClientProtocol, session: Session) -> None:
         self._protocol = protocol
         self._session = session
-        self._capabilities = session.capabilities
+        self._capabilities = session.later.capabilities
         # The messages that are marked; False: asked for, and not known yet.
         self._marks: dict[int, bool] = {}
         self._resets = 0
@@ -120,11 +120,11 @@ class Handle:
         self._budget = Budget()
         self._largest = Largest()
         self._aborted = False
-        if session.capabilities.known:
+        if self._capabilities.known:
             # Servers offer more after the login, or correct what they said.  One that
             # does not know CAPA is not asked again: some close the session after a few
             # errors.  The transport sends it together with the first commands.
-            asking = Exchange(Capa(), noted=self._learn)
+            asking = Exchange(Capa(), session.later, noted=self._learn)
             protocol.enqueue(Capa.verb, [asking])
 
     def __del__(self) -> None:
@@ -543,7 +543,7 @@ class Handle:
         return self._submit(Custom, verb, *arguments)
 
     def _learn(self, capabilities: Capabilities) -> None:
-        self._capabilities = self._session.learn(capabilities)
+        self._capabilities = self._session.later.learn(capabilities)
         self._protocol.allow_pipelining("PIPELINING" in capabilities)
 
     def disconnect(self) -> Deferred[Committed]:

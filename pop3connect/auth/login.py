@@ -11,7 +11,7 @@ module `policy` decides what may be tried, and after which refusal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -34,7 +34,7 @@ from ..sansio.commands import Stls, Utf8, check_text
 from .account import Account
 from .attempt import Attempting, SupersededError, plugged_name
 from .memory import Memory
-from .offer import Offer
+from .offer import Later, Offer
 from .policy import (
     AUTHORIZING,
     NO_PASSWORD,
@@ -61,15 +61,12 @@ class Session:
     """
     The facts of a session after its login.
 
-    :ivar capabilities: what the server probably offers now; if they are known, it is
-        to be asked again.
-    :ivar learn: takes its reply, and returns it as other sessions have it.
+    :ivar later: what the server offers now.
     """
 
     greeting: str
-    capabilities: Capabilities
+    later: Later
     login: LoginInfo
-    learn: Callable[[Capabilities], Capabilities]
     utf8: bool = False
 
 
@@ -127,16 +124,15 @@ async def log_in(
     protocol.logged_in()
     # Not earlier: with TLS 1.3 the session ticket comes after the handshake.
     protocol.protection.remember()
-    capabilities = offer.after_login()
-    offered = "PIPELINING" in capabilities
+    later = offer.after_login()
+    offered = "PIPELINING" in later.capabilities
     if offered and not protocol.settings.pipeline:
         log.info("{server}: pipeline=False, though it is offered", server=server)
     protocol.allow_pipelining(offered)
     return Session(
         greeting=protocol.transcript.clean(greeting),
-        capabilities=capabilities,
+        later=later,
         login=login,
-        learn=offer.learn_after,
         utf8=account.utf8,
     )
 

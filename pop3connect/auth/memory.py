@@ -65,6 +65,7 @@ class Memory:
     def forget(self) -> None:
         """Let the next connection ask before its login."""
         self._before = None
+        self._after.clear()
 
     def shared(self, capabilities: Capabilities) -> Capabilities:
         """Let sessions whose server says the same share one object."""

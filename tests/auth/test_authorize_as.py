@@ -174,7 +174,9 @@ class DialogueTests(Dialogue):
                 self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
             said = b64(f"{who or ''}\0user\0pencil")
             self.server.expect(b"AUTH PLAIN " + said, b"+OK\r\n")
-            self.result(opening).abort()
+            handle = self.result(opening)
+            self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+            handle.abort()
             self.anew()
 
 

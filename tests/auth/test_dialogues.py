@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -1469,7 +1471,11 @@ class SecretsTests(Dialogue):
                 self.assertNotIn(self.PASSWORD, text)
                 continue
             ours = type(thing).__module__.startswith("pop3connect")
-            if ours or isinstance(thing, (dict, list, tuple, set)):
+            if isinstance(thing, FunctionType):
+                todo += thing.__closure__ or ()
+            elif ours or isinstance(
+                thing, (dict, list, tuple, set, partial, CellType, MethodType)
+            ):
                 todo += gc.get_referents(thing)
 
 

@@ -380,6 +380,37 @@ class ExpiryTests(RememberedTestCase):
         self.first_over_tls()
 
 
+class UnansweredTests(RememberedTestCase):
+    """Sessions that end before the reply to CAPA, which may be a server's new way."""
+
+    def test_commands_wait_again_after_a_session_lost_with_those_sent_at_once(
+        self,
+    ) -> None:
+        for end in ("lose", "hang", "nonsense"):
+            self.make(secure=1)
+            self.first_over_tls()
+            self.begin()
+            self.flight(plain(), b"+OK\r\n")
+            lost = self.logged_in().stat()
+            self.flight(b"CAPA\r\nSTAT\r\n", b"")
+            if end == "lose":
+                self.server.lose(ConnectionDone())
+            elif end == "hang":
+                self.clock.advance(60)
+            else:
+                self.server.say(b"what?\r\n")
+            self.failureResultOf(lost)
+            self.begin()
+            self.flight(b"CAPA\r\n", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+            self.flight(plain(), b"+OK\r\n")
+            handle = self.logged_in()
+            asked = handle.stat()
+            self.flight(b"CAPA\r\n", NOT_PIPELINED)
+            self.flight(b"STAT\r\n", b"+OK 1 9\r\n")
+            self.successResultOf(asked)
+            self.quit(handle)
+
+
 class RefusalTests(RememberedTestCase):
     """A login that began with what was remembered, and was refused."""
 
