@@ -536,6 +536,9 @@ class Opening:
         return self._over.when_fired().addCallback(lambda _: failure)
 
     def _done(self, handle: Handle) -> None:
+        # A factory has this object for as long as the session lasts.
+        del self._account
+        self._hung_up = None
         if self._cancelled:
             # In the last moment.
             handle.abort().addCallback(self._over.fire)

@@ -34,6 +34,7 @@ from pop3connect import (
     Connector,
     Handle,
     LoginError,
+    POP3ClientFactory,
     ProtocolError,
     Secure,
     UsageError,
@@ -1459,6 +1460,25 @@ class SecretsTests(Dialogue):
         handle = self.end(opening, "PLAIN")
         del opening
         self.server.connecting = None
+        self.assertKeepsNoPassword(handle)
+
+    def test_open_session_of_a_factory_keeps_no_password(self) -> None:
+        connector = Connector(
+            "pop.example.com", reactor=self.clock, endpoint=self.server, auth="PLAIN"
+        )
+        factory = POP3ClientFactory(connector, "ada", self.PASSWORD)
+        self.server.connect(factory)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+        self.server.heard()
+        self.server.say(b"+OK\r\n")
+        handle = self.result(factory.handle)
+        self.assertIs(handle._protocol.factory, factory)
+        self.assertKeepsNoPassword(handle)
+        handle.abort()
+
+    def assertKeepsNoPassword(self, handle: Handle) -> None:
+        """Check everything that an open session refers to."""
         seen: set[int] = set()
         todo: list[Any] = [handle]
         while todo:
