@@ -1,5 +1,6 @@
 """How Sphinx builds these pages:  sphinx-build -W -b html docs docs/_build/html"""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, str(HERE))
 
 import limits  # noqa: E402
 import session_diagram  # noqa: E402
+from docutils import nodes  # noqa: E402
 from docutils.nodes import Element  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.directives.code import LiteralInclude  # noqa: E402
@@ -27,7 +29,10 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 highlight_language = "none"
 html_theme = "furo"
 html_title = "pop3connect"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["pop3connect.css"]
+# Characters in a word of code that is not broken.
+SHORT = 24
 exclude_patterns = ["_build"]
 
 # CI has no network: only links between pages and to files are followed.
@@ -82,7 +87,27 @@ def lead(
     return make_refnode(app.builder, node["refdoc"], page, anchor, text, name)
 
 
+def break_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """
+    Say where code in a text may go on in the next line.
+
+    Short words stay whole, so that no "--" is left behind. The name of a test may be
+    broken after each dot and underscore.
+    """
+    for code in list(doctree.findall(nodes.literal)):
+        text = code.astext()
+        if re.fullmatch(r"tests\.[\w.]+", text):
+            parts = re.sub(r"(?<=[._])", "<wbr>", text)
+            markup = (
+                f'<code class="literal test"><span class="pre">{parts}</span></code>'
+            )
+            code.replace_self(nodes.raw("", markup, format="html"))
+        elif max(map(len, text.split()), default=0) <= SHORT:
+            code["classes"].append("short")
+
+
 def setup(app: Sphinx) -> None:
     """Do the same on every page."""
     app.add_directive("literalinclude", Example, override=True)
     app.connect("missing-reference", lead)
+    app.connect("doctree-resolved", break_code)
