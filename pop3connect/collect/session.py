@@ -211,6 +211,12 @@ class Session:
                 )
                 raise held
             self._report_unread(found)
+            if found.top_differs:
+                look.tell(
+                    "top",
+                    "TOP gives other headers than RETR: messages are read whole to be "
+                    "recognised",
+                )
             await self._note(found)
             left = await self._retrieve(found)
         finally:
