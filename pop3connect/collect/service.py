@@ -38,7 +38,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .._version import __version__
-from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
+from ..errors import POP3Error, UsageError
 from ..handle import Handle
 from .database import sqlite_file
 from .delivery import Deliveries
@@ -62,7 +62,8 @@ from .records import (
     NewAccount,
 )
 from .rules import Rules
-from .schedule import ClockWatch, ServerHealth, must_wait
+from .schedule import ClockWatch, must_wait
+from .servers import Servers
 from .settings import AccountSettings, Config, Connectors, Password
 from .spool import Spool
 from .tools import Threads, Tools, ended, sleep
@@ -222,7 +223,7 @@ class CollectService(MultiService):
         self._swept: set[str] = set()
         self._running: dict[str, _Running] = {}
         self._queues: dict[str, deque[_Running]] = {}
-        self._servers: dict[str, ServerHealth] = {}
+        self._servers = Servers(wall, chance)
         self._wanted: set[str] = set()
         self._starting: Deferred[None] | None = None
         self._loops: list[Deferred[None]] = []
@@ -683,8 +684,7 @@ class CollectService(MultiService):
             server = str(settings.address)
             if used[server] >= self._config.sessions_per_server:
                 continue
-            health = self._servers.get(server)
-            if health is not None and health.wait(now):
+            if self._servers.wait(server, now):
                 continue
             names.append(name)
         if not names:
@@ -784,7 +784,7 @@ class CollectService(MultiService):
         outcome = await look.run()
         if outcome.due:
             self._wanted.add(each.row.name)
-        self._judge_server(each, outcome)
+        self._servers.judge(each.server, outcome)
         return outcome
 
     async def _sweep(self, row: AccountRow, settings: AccountSettings) -> None:
@@ -830,26 +830,6 @@ class CollectService(MultiService):
                 ),
             )
         return connection.connect()
-
-    def _judge_server(self, each: _Running, outcome: Outcome) -> None:
-        health = self._servers.get(each.server, ServerHealth())
-        error = outcome.error
-        unreachable = isinstance(error, ConnectError) or (
-            isinstance(error, TimedOutError) and error.phase == "connecting"
-        )
-        if unreachable and not outcome.looked:
-            now = self._wall()
-            after = health.after_failure(each.row.name, now, self._chance())
-            if after.waits > health.waits:
-                log.error(
-                    "{server}: cannot be reached; its accounts wait for "
-                    "{seconds:.0f} seconds",
-                    server=each.server,
-                    seconds=after.wait(now),
-                )
-            self._servers[each.server] = after
-        elif each.server in self._servers:
-            del self._servers[each.server]
 
     async def _renew_loop(self) -> None:
         await self._every("leases", self._config.lease / 3, self._renew)
