@@ -31,10 +31,9 @@ class Servers:
         self._chance = chance
         self._health: dict[str, ServerHealth] = {}
 
-    def wait(self, server: str, now: float) -> float:
-        """Return for how many seconds no account of a server is looked at."""
-        health = self._health.get(server)
-        return 0.0 if health is None else health.wait(now)
+    def waiting(self, now: float) -> set[str]:
+        """Return the servers whose accounts are not looked at now."""
+        return {server for server, health in self._health.items() if health.wait(now)}
 
     def judge(self, server: str, outcome: Outcome) -> None:
         """Take note of what a look shows about its server."""
