@@ -625,9 +625,9 @@ class _Comparison(Generic[RowT]):
                 by_header = moved and header not in self._repeated
                 unknown += self._pair(numbers, indices, by_header=by_header)
             yield
-        yield from self._by_retrieval(unknown, alive)
+        yield from self._by_retrieval(unknown)
 
-    def _by_retrieval(self, numbers: list[int], alive: _Groups) -> Steps[None]:
+    def _by_retrieval(self, numbers: list[int]) -> Steps[None]:
         """
         Take messages for new, unless RETR may show that they are known.
 
@@ -637,7 +637,6 @@ class _Comparison(Generic[RowT]):
         listing is recognised and one message shows that it differs, all are.
 
         :param numbers: messages whose header no row has.
-        :param alive: the rows, some of which are left.
         """
         rows, sizes = self._rows, self._sizes
         doubtful: set[int] = set()
@@ -651,13 +650,16 @@ class _Comparison(Generic[RowT]):
                         doubtful.add(number)
             yield
         left: set[int] = set()
-        for groups in slices(alive.keys() if doubtful else ()):
-            for group in groups:
-                if any(
-                    rows[index].body_hash and not self._taken[index]
-                    for index in alive.of(group)
-                ):
-                    left.add(group[1])
+        for indices in slices(range(len(rows)) if doubtful else ()):
+            left.update(
+                [
+                    rows[index].size
+                    for index in indices
+                    if not self._taken[index]
+                    and rows[index].body_hash
+                    and rows[index].deleted_at is None
+                ]
+            )
             yield
         sample: int | None = None
         if left and not compared and not self._known:

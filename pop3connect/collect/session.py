@@ -98,9 +98,8 @@ class Session:
         """
         look, outcome = self._look, self._outcome
         async for part in self._scope.slices(rows):
-            for row in part:
-                self._keys.use(row.key)
-                self._suspects.learn(row)
+            self._keys.learn(part)
+            self._suspects.learn(part)
         try:
             found = await self._decide(rows)
             if look.dry_run:

@@ -4,6 +4,7 @@ Suspects: messages that could not be retrieved, or ended a session.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -54,12 +55,13 @@ class Suspects:
         # Whether it is doubted which message is which; see `_doubt_retrieved`.
         self._doubt = False
 
-    def learn(self, row: MessageRow) -> None:
-        """Take note of a row of the account."""
-        if row.header_hash:
-            self._doubt = self._doubt or not row.size
-        elif row.uid and row.state is MessageState.SUSPECT:
-            self._unread[row.uid, row.size] = row
+    def learn(self, rows: Iterable[MessageRow]) -> None:
+        """Take note of rows of the account."""
+        for row in rows:
+            if row.header_hash:
+                self._doubt = self._doubt or not row.size
+            elif row.uid and row.state is MessageState.SUSPECT:
+                self._unread[row.uid, row.size] = row
 
     async def broke(
         self, broken: BrokenError, wanted: Wanted, *, proving: bool

@@ -4,6 +4,8 @@ Messages that a look may retrieve, and their keys.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from .content import unused_key
@@ -44,9 +46,9 @@ class Keys:
         self._account = account
         self._used: set[str] = set()
 
-    def use(self, key: str) -> None:
-        """Take note of the key of a known message."""
-        self._used.add(key)
+    def learn(self, rows: Iterable[MessageRow]) -> None:
+        """Take note of the keys of known messages."""
+        self._used.update([row.key for row in rows])
 
     def of(self, wanted: Wanted, content: Content | None) -> str:
         """Return the key of a message; a new one gets a key that no other has."""
