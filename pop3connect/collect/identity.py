@@ -152,6 +152,8 @@ class Identified(Generic[RowT]):
     :ivar bodies: the numbers of messages that must be read whole to decide, because
         their headers are not enough or could not be read.
     :ivar contents: what was read of each message.
+    :ivar top_differs: whether TOP gave another header than RETR of a message that was
+        read whole to decide.
     :ivar uids_changed: the next value of `AccountRow.uids_changed`, if the listing is
         complete.
     :ivar held: why the account must be held; ``""``: it need not be.
@@ -168,6 +170,7 @@ class Identified(Generic[RowT]):
     headers: frozenset[int]
     bodies: frozenset[int]
     contents: Mapping[int, Content]
+    top_differs: bool
     uids_changed: int
     held: str
     _basis: _Basis[RowT] = attrs.field(repr=False, eq=False)
@@ -245,6 +248,8 @@ class _Basis(Generic[RowT]):
     no_body: frozenset[int] = frozenset()
     """Messages that could not be read by RETR."""
 
+    top_differs: bool = False
+
     def with_contents(
         self,
         contents: Mapping[int, Content | None],
@@ -260,6 +265,7 @@ class _Basis(Generic[RowT]):
         merged = dict(self.contents)
         no_header = set(self.no_header)
         no_body = set(self.no_body)
+        top_differs = self.top_differs
         for numbers in slices(list(contents)):
             for number in numbers:
                 content = contents[number]
@@ -271,14 +277,18 @@ class _Basis(Generic[RowT]):
                         no_header.add(number)
                 if content is not None:
                     old = merged.get(number)
-                    if old is None or content.body or old.header != content.header:
+                    differs = old is not None and old.header != content.header
+                    if old is None or content.body or differs:
                         merged[number] = content
+                    if number in bodies and differs:
+                        top_differs = True
             yield
         return attrs.evolve(
             self,
             contents=merged,
             no_header=frozenset(no_header),
             no_body=frozenset(no_body),
+            top_differs=top_differs,
         )
 
 
@@ -605,6 +615,7 @@ class _Comparison(Generic[RowT]):
             if self._contents[left[header][0]].identified
         )
         moved = moved and self._are_many(alike)
+        unknown: list[int] = []
         for headers in slices(list(left)):
             for header in headers:
                 numbers = left[header]
@@ -612,7 +623,56 @@ class _Comparison(Generic[RowT]):
                 if not moved or not self._contents[numbers[0]].identified:
                     indices = [i for i in indices if self._rows[i].body_hash]
                 by_header = moved and header not in self._repeated
-                for number in self._pair(numbers, indices, by_header=by_header):
+                unknown += self._pair(numbers, indices, by_header=by_header)
+            yield
+        yield from self._by_retrieval(unknown)
+
+    def _by_retrieval(self, numbers: list[int]) -> Steps[None]:
+        """
+        Take messages for new, unless RETR may show that they are known.
+
+        There are servers whose TOP has other fields than RETR, and rows have the hash
+        of what RETR brought.  A message without a unique-id is read whole if its size
+        is that of a row that is left.  Where TOP is known to differ, or nothing in the
+        listing is recognised and one message shows that it differs, all are.
+
+        :param numbers: messages whose header no row has.
+        """
+        rows, sizes = self._rows, self._sizes
+        doubtful: set[int] = set()
+        compared = False
+        for part in slices(numbers):
+            for number in part:
+                if number not in self._uids:
+                    if self._contents[number].body:
+                        compared = True
+                    else:
+                        doubtful.add(number)
+            yield
+        left: set[int] = set()
+        for indices in slices(range(len(rows)) if doubtful else ()):
+            left.update(
+                [
+                    rows[index].size
+                    for index in indices
+                    if not self._taken[index]
+                    and rows[index].body_hash
+                    and rows[index].deleted_at is None
+                ]
+            )
+            yield
+        sample: int | None = None
+        if left and not compared and not self._known:
+            sample = min(doubtful, key=sizes.__getitem__)
+        # A size of 0 says nothing.
+        every = bool(left) and (self._basis.top_differs or 0 in left)
+        for part in slices(numbers):
+            for number in part:
+                if number in doubtful and (
+                    every or number == sample or sizes[number] in left
+                ):
+                    self._ask_body(number)
+                else:
                     self._add_new(number)
             yield
 
@@ -720,6 +780,7 @@ class _Comparison(Generic[RowT]):
             headers=frozenset(self._headers),
             bodies=frozenset(self._bodies),
             contents=basis.contents,
+            top_differs=basis.top_differs,
             uids_changed=uids_changed,
             held=self._held(),
             basis=basis,

@@ -89,15 +89,22 @@ class BrokenError(Exception):
     :ivar number: its number.
     :ivar error: how the session ended.
     :ivar received: the bytes of messages before, and with the part of this one.
+    :ivar top: whether it was asked for by TOP, to read its header.
     """
 
     def __init__(
-        self, number: int, error: POP3Error, received: tuple[int, int]
+        self,
+        number: int,
+        error: POP3Error,
+        received: tuple[int, int],
+        *,
+        top: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.number = number
         self.error = error
         self.received = received
+        self.top = top
 
 
 @attrs.define

@@ -15,31 +15,27 @@ Deferreds, and accounts and destinations may be objects of the program::
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import random
 import socket
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 from twisted.application.service import MultiService
 from twisted.internet.defer import (
-    CancelledError,
     Deferred,
-    DeferredSemaphore,
     gatherResults,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .._version import __version__
-from ..errors import ConnectError, POP3Error, TimedOutError, UsageError
-from ..handle import Handle
+from ..errors import POP3Error, UsageError
+from .accounts import Accounts, Connects
+from .claims import Claims
 from .database import sqlite_file
 from .delivery import Deliveries
 from .identity import Inventory
@@ -51,21 +47,16 @@ from .journal import (
     StorageFullError,
 )
 from .lock import FolderLock, InUseError
-from .look import EndedError, HeldError, Look, Memory, Outcome, Plan
-from .passwords import password_for
+from .look import EndedError, Outcome, Plan
+from .looks import Looks, Running
+from .loops import Loops
+from .once import Once
 from .places import KnownPlaces
-from .records import (
-    AccountRow,
-    AccountState,
-    MessageRow,
-    MessageState,
-    NewAccount,
-)
-from .rules import Rules
-from .schedule import ClockWatch, ServerHealth, must_wait
-from .settings import AccountSettings, Config, Connectors, Password
+from .schedule import ClockWatch
+from .servers import Servers
+from .settings import AccountSettings, Config, Connectors
 from .spool import Spool
-from .tools import Threads, Tools, ended, sleep
+from .tools import Threads, Tools, ended
 from .wording import words
 
 __all__ = ["CollectService"]
@@ -105,64 +96,15 @@ DISKS = 4
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_PROGRAM = "program"
-"""The origin of accounts that a program added."""
 
+@attrs.frozen
+class _Parts:
+    """What there is while the journal is open."""
 
-@attrs.define
-class _Running:
-    """
-    A claimed account.
-
-    :ivar look: the look at it; ``None``: it waits for a session.
-    :ivar renewed: when its lease was last prolonged, by the reactor's clock.
-    """
-
-    row: AccountRow
-    server: str
-    renewed: float
-    look: Look | None = None
-    done: Deferred[Any] | None = None
-
-
-class Connects(Protocol):
-    """Opens sessions with the server of an account, as a `Connector` does."""
-
-    def connect(
-        self, username: str, password: Password, *, authorize_as: str | None
-    ) -> Deferred[Handle]:
-        """Open a session and log in."""
-
-
-@attrs.define
-class _Single:
-    """
-    How `CollectService.run_once` looks; see there.
-
-    :ivar over: whether it begins no more looks.
-    """
-
-    progress: Callable[[str, int, int], object] | None = None
-    choose: Callable[[Inventory], Collection[int]] | None = None
-    report: Callable[[Outcome], object] | None = None
-    force: bool = False
-    over: bool = False
-
-
-@attrs.define
-class _Connection:
-    """How an account is reached: made once, and again when its settings change."""
-
-    settings: AccountSettings
-    connector: Connects
-    password: Password
-
-    def connect(self) -> Deferred[Handle]:
-        return self.connector.connect(
-            self.settings.user,
-            self.password,
-            authorize_as=self.settings.authorize_as,
-        )
+    tools: Tools
+    deliveries: Deliveries
+    looks: Looks
+    claims: Claims
 
 
 class CollectService(MultiService):
@@ -206,37 +148,25 @@ class CollectService(MultiService):
         self._config = config
         self._objects = dict(destinations or {})
         self._died = died or self._stop_for
-        self._make_connector: Callable[[AccountSettings], Connects] = (
-            connector or Connectors(reactor)
+        self._accounts = Accounts(
+            reactor, self._objects.keys(), connector or Connectors(reactor)
         )
         self._wall = wall
         self._chance = chance
         self._machine = machine or socket.gethostname()
         self._hook = hook
-        self._settings: dict[str, AccountSettings] = {}
-        self._added: dict[str, AccountSettings] = {}
-        self._ids: dict[str, int] = {}
-        self._names: dict[int, str] = {}
-        self._connections: dict[str, _Connection] = {}
-        self._memories: dict[str, Memory] = {}
-        self._swept: set[str] = set()
-        self._running: dict[str, _Running] = {}
-        self._queues: dict[str, deque[_Running]] = {}
-        self._servers: dict[str, ServerHealth] = {}
-        self._wanted: set[str] = set()
+        self._servers = Servers(wall, chance)
         self._starting: Deferred[None] | None = None
-        self._loops: list[Deferred[None]] = []
-        self._seen: dict[str, float] = {}
+        self._loops = Loops(reactor, self._trouble, self._fail)
         self._seen_at = self._forgotten_at = -math.inf
         self._upkeep_at = -math.inf
-        self._claiming: Deferred[None] | None = None
         self._stopping = False
         self._fatal = False
         self._full_until = -math.inf
         self._clock = ClockWatch(wall(), reactor.seconds())
         # While it is open.
         self._locks: list[FolderLock] = []
-        self._parts: tuple[Tools, Deliveries] | None = None
+        self._parts: _Parts | None = None
 
     # -- start and stop
 
@@ -255,23 +185,10 @@ class CollectService(MultiService):
 
     async def _start(self) -> None:
         await self._open(single=False)
-        self._begin_loop("claims", self._claim_loop)
-        self._begin_loop("leases", self._renew_loop)
-        self._begin_loop("reading", self._read_loop)
-        self._begin_loop("upkeep", self._upkeep_loop)
-
-    def _begin_loop(
-        self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
-        self._seen[name] = self._reactor.seconds()
-        running = Deferred.fromCoroutine(loop())
-        running.addErrback(self._loop_failed)
-        self._loops.append(running)
-
-    def _end_loops(self) -> None:
-        for loop in self._loops:
-            loop.cancel()
-        self._loops.clear()
+        self._loops.begin("claims", CLAIM, self._claims.claim)
+        self._loops.begin("leases", self._config.lease / 3, self._looks.renew)
+        self._loops.begin("reading", READ, self._read)
+        self._loops.begin("upkeep", UPKEEP, self._upkeep)
 
     async def _open(
         self, *, single: bool, beside: bool = False, early: bool = False
@@ -283,7 +200,7 @@ class CollectService(MultiService):
         """
         config, reactor = self._config, self._reactor
         threaded = hasattr(reactor, "callFromThread")
-        self._check_accounts(config)
+        self._accounts.use(config)
         self._stopping = False
         files = Threads(reactor, "collect files", DISKS)
         try:
@@ -320,19 +237,29 @@ class CollectService(MultiService):
         deliveries = Deliveries(
             tools,
             config,
-            settings=self._settings.get,
-            account_id=self._ids.get,
-            wanted=self._deletion_due,
+            settings=lambda name: self._accounts.settings.get(name),
+            account_id=self._accounts.id_of,
+            wanted=self._accounts.delivered_late,
             destinations=self._objects,
             known=known,
         )
-        self._parts = tools, deliveries
+        looks = Looks(tools, deliveries, self._accounts, self._servers, config)
+        claims = Claims(
+            tools,
+            self._accounts,
+            looks,
+            self._servers,
+            config,
+            may_look=self._may_look,
+            wake=self._wake,
+        )
+        self._parts = _Parts(tools, deliveries, looks, claims)
         if beside:
             return
         try:
             await files(known.read)
             await files(spool.open)
-            await self._put_accounts()
+            await self._accounts.put(self._config, self._journal)
             named = list(await journal.spool_files())
             await files(spool.sweep, named)
             unknown = await files(spool.unknown, named)
@@ -373,7 +300,6 @@ class CollectService(MultiService):
         finally:
             tools.files.stop()
             deliveries.close()
-            self._swept.clear()
             self._release()
 
     def stopService(self) -> Deferred[None]:
@@ -393,34 +319,22 @@ class CollectService(MultiService):
         if self._stopping or self._parts is None:
             return
         self._stopping = True
-        self._end_loops()
+        self._loops.end()
         self._wake()
         deliveries = self._deliveries
         deliveries.stop()
-        looks = [each for each in self._running.values() if each.look is not None]
-        for each in looks:
-            assert each.look is not None
-            each.look.wind_down()
+        self._looks.wind_down()
         ending = gatherResults(
             [
-                Deferred.fromCoroutine(self._looks_ended()),
+                Deferred.fromCoroutine(self._looks.ended()),
                 Deferred.fromCoroutine(deliveries.idle()),
             ]
         )
         if not await self._within(ending, GRACE):
-            for each in looks:
-                assert each.look is not None
-                each.look.end(EndedError("the service is being stopped"))
+            self._looks.end(EndedError("the service is being stopped"))
             deliveries.cut()
             await self._within(ending, CUT)
         await self._close()
-
-    async def _looks_ended(self) -> None:
-        while True:
-            waiting = [each.done for each in self._running.values() if each.done]
-            if not waiting:
-                return
-            await ended(waiting[0])
 
     async def _within(self, waited: Deferred[Any], seconds: float) -> bool:
         """Wait for a Deferred, and return whether it fired in time."""
@@ -456,12 +370,6 @@ class CollectService(MultiService):
         log.critical("the collector ends: {error}", error=words(error))
         self._died(error)
 
-    def _loop_failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            log.failure("a loop of the collector has failed", failure)
-            assert failure.value is not None
-            self._fail(failure.value)
-
     def _trouble(self, error: BaseException) -> None:
         """Take note of an error of the disk or of the journal."""
         if isinstance(error, DamagedError):
@@ -488,61 +396,10 @@ class CollectService(MultiService):
                 seconds=FULL,
             )
         self._full_until = now + FULL
-        for each in list(self._running.values()):
-            if each.look is not None:
-                each.look.end(EndedError("the disk is full"))
+        if self._parts is not None:
+            self._looks.end(EndedError("the disk is full"))
 
     # -- accounts
-
-    def _check_accounts(self, config: Config) -> None:
-        """
-        Complete the accounts with their destinations.
-
-        :raises UsageError: an account names a destination that does not exist.
-        """
-        settings = {}
-        for account in (*config.accounts, *self._added.values()):
-            settings[account.name] = self._complete(config, account)
-        self._settings.clear()
-        self._settings.update(settings)
-
-    def _complete(self, config: Config, account: AccountSettings) -> AccountSettings:
-        if account.to and set(account.to) <= {*self._objects, *config.destinations}:
-            return account
-        if not account.to and len(self._objects) == 1 and not config.destinations:
-            return attrs.evolve(account, to=tuple(self._objects))
-        return config.complete(account)
-
-    async def _put_accounts(self) -> None:
-        """Write the accounts to the journal."""
-        journal = self._journal
-        origins = [(str(self._config.file or _PROGRAM), self._config.accounts)]
-        if self._config.file is not None and self._added:
-            origins.append((_PROGRAM, ()))
-        rows: list[AccountRow] = []
-        for origin, accounts in origins:
-            everything = list(accounts)
-            if origin == _PROGRAM:
-                everything += self._added.values()
-            rows += await journal.put_accounts(
-                [self._new_account(each) for each in everything], origin
-            )
-        for row in rows:
-            self._learn(row)
-
-    def _learn(self, row: AccountRow) -> None:
-        self._ids[row.name] = row.id
-        self._names[row.id] = row.name
-
-    def _new_account(self, account: AccountSettings) -> NewAccount:
-        rules = repr(Rules.of(account)).encode()
-        return NewAccount(
-            name=account.name,
-            server=str(account.address),
-            username=account.mailbox,
-            interval=account.interval[1],
-            settings=hashlib.sha256(rules).hexdigest()[:16],
-        )
 
     async def add_account(self, account: AccountSettings) -> None:
         """
@@ -550,12 +407,9 @@ class CollectService(MultiService):
 
         :raises UsageError: it names a destination that does not exist.
         """
-        complete = self._complete(self._config, account)
-        self._added[account.name] = account
-        self._settings[account.name] = complete
-        self._forget(account.name)
+        self._accounts.add(self._config, account)
         if self._parts is not None:
-            await self._put_accounts()
+            await self._accounts.put(self._config, self._journal)
             self._wake()
 
     async def remove_account(self, name: str) -> None:
@@ -564,21 +418,9 @@ class CollectService(MultiService):
 
         :raises UsageError: no account of this name was added.
         """
-        if name not in self._added:
-            raise UsageError(f"no account {name!r} was added to the collector")
-        del self._added[name]
-        self._settings.pop(name, None)
-        self._forget(name)
+        self._accounts.remove(name)
         if self._parts is not None:
-            await self._put_accounts()
-
-    def _forget(self, name: str) -> None:
-        self._connections.pop(name, None)
-        memory = self._memories.get(name)
-        if name not in self._settings:
-            self._memories.pop(name, None)
-        elif memory is not None:
-            memory.dirty = True
+            await self._accounts.put(self._config, self._journal)
 
     async def reload(self, config: Config) -> None:
         """
@@ -596,323 +438,58 @@ class CollectService(MultiService):
                 "state and database cannot be changed while the collector runs; "
                 "restart it"
             )
-        before = dict(self._settings)
-        self._check_accounts(config)
+        self._accounts.use(config)
         self._config = config
-        for name in {*before, *self._settings}:
-            if before.get(name) != self._settings.get(name):
-                self._forget(name)
         if self._parts is not None:
             self._tools.spool.limit = config.spool_limit
             self._deliveries.reload(config)
-            await self._put_accounts()
+            self._looks.reload(config)
+            self._claims.reload(config)
+            await self._accounts.put(self._config, self._journal)
             self._wake()
 
     @property
     def _tools(self) -> Tools:
         assert self._parts is not None
-        return self._parts[0]
+        return self._parts.tools
 
     @property
     def _deliveries(self) -> Deliveries:
         assert self._parts is not None
-        return self._parts[1]
+        return self._parts.deliveries
+
+    @property
+    def _looks(self) -> Looks:
+        assert self._parts is not None
+        return self._parts.looks
+
+    @property
+    def _claims(self) -> Claims:
+        assert self._parts is not None
+        return self._parts.claims
 
     @property
     def _journal(self) -> Journal:
         return self._tools.journal
 
-    def _memory(self, name: str) -> Memory:
-        return self._memories.setdefault(name, Memory())
-
-    def _deletion_due(self, message: MessageRow) -> None:
-        """Look at an account again: a message was delivered after its look."""
-        name = self._names.get(message.account_id)
-        if name is not None:
-            settings = self._settings.get(name)
-            if settings is not None and Rules.of(settings).delete_after(0.0) == 0.0:
-                self._wanted.add(name)
-
     # -- the loops
-
-    async def _every(
-        self, name: str, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> None:
-        """Do something again and again, and show that it works."""
-        while not self._stopping:
-            self._seen[name] = self._reactor.seconds()
-            try:
-                await work()
-            except JournalError as error:
-                self._trouble(error)
-            await sleep(self._reactor, seconds)
-
-    async def _claim_loop(self) -> None:
-        while not self._stopping:
-            self._seen["claims"] = self._reactor.seconds()
-            try:
-                while await self._claim():
-                    pass
-            except JournalError as error:
-                self._trouble(error)
-            waiting: Deferred[None] = Deferred()
-            self._claiming = waiting
-            call = self._reactor.callLater(CLAIM, self._wake)
-            try:
-                await waiting
-            finally:
-                if call.active():
-                    call.cancel()
-
-    def _wake(self) -> None:
-        claiming, self._claiming = self._claiming, None
-        if claiming is not None and not claiming.called:
-            claiming.callback(None)
-
-    async def _claim(self) -> bool:
-        """Claim accounts and begin to look; return whether there may be more."""
-        free = self._config.sessions - len(self._running)
-        if free <= 0 or self._stopping or not self._may_look():
-            return False
-        now = self._wall()
-        used = Counter(each.server for each in self._running.values())
-        names = []
-        for name, settings in self._settings.items():
-            if name in self._running:
-                continue
-            server = str(settings.address)
-            if used[server] >= self._config.sessions_per_server:
-                continue
-            health = self._servers.get(server)
-            if health is not None and health.wait(now):
-                continue
-            names.append(name)
-        if not names:
-            return False
-        limit = min(free, self._config.sessions_per_server)
-        rows = await self._journal.claim(limit, self._config.lease, names)
-        for row in rows:
-            self._begin(row)
-        return len(rows) == limit
 
     def _may_look(self) -> bool:
         return bool(self._reactor.seconds() >= self._full_until)
 
-    def _begin(self, row: AccountRow) -> None:
-        self._learn(row)
-        settings = self._settings[row.name]
-        each = _Running(row, str(settings.address), self._reactor.seconds())
-        self._running[row.name] = each
-        self._queues.setdefault(each.server, deque()).append(each)
-        self._begin_queued(each.server)
-
-    def _begin_queued(self, server: str) -> None:
-        """Begin looks at a server, as many as are allowed."""
-        queue = self._queues.get(server)
-        while queue:
-            looking = sum(
-                each.server == server and each.done is not None
-                for each in self._running.values()
-            )
-            if looking >= self._config.sessions_per_server:
-                return
-            each = queue.popleft()
-            each.done = Deferred()
-            running = Deferred.fromCoroutine(self._look(each))
-            running.addBoth(self._looked, each)
-
-    def _looked(self, result: object, each: _Running) -> None:
-        if isinstance(result, Failure):
-            log.failure("{account}: unexpected", result, account=each.row.name)
-        self._running.pop(each.row.name, None)
-        if not self._stopping:
-            self._begin_queued(each.server)
-            self._wake()
-        assert each.done is not None
-        each.done.callback(None)
-
-    async def _look(self, each: _Running) -> Outcome | None:
-        row = each.row
-        if self._stopping:
-            # Claimed in the last moment: the lease is given back.
-            await self._journal.finish(row, due_at=self._journal.now())
-            return None
-        wait = self._login_wait(row.name)
-        if wait > 0:
-            await self._journal.finish(row, due_at=self._journal.now() + wait)
-            return None
-        if row.look_wanted:
-            self._memory(row.name).dirty = True
-        settings = self._settings.get(row.name)
-        if settings is None:
-            await self._journal.finish(row, due_at=self._journal.now())
-            return None
-        return await self._look_now(each, settings, limit=settings.max_messages)
-
-    def _login_wait(self, name: str) -> float:
-        """Return for how many seconds LOGIN-DELAY forbids a login."""
-        memory = self._memory(name)
-        if memory.login_at is None or not memory.login_delay:
-            return 0.0
-        return float(memory.login_at + memory.login_delay - self._reactor.seconds())
-
-    async def _look_now(
-        self,
-        each: _Running,
-        settings: AccountSettings,
-        *,
-        limit: float | None,
-        dry_run: bool = False,
-        single: _Single | None = None,
-    ) -> Outcome:
-        single = single or _Single()
-        look = each.look = Look(
-            self._tools,
-            self._deliveries,
-            each.row,
-            settings,
-            partial(self._connect, each.row.name, settings),
-            self._memory(each.row.name),
-            lease=self._config.lease,
-            limit=limit,
-            dry_run=dry_run,
-            progress=single.progress,
-            choose=single.choose,
-            report=single.report,
-            prepare=partial(self._sweep, each.row, settings),
-        )
-        outcome = await look.run()
-        if outcome.due:
-            self._wanted.add(each.row.name)
-        self._judge_server(each, outcome)
-        return outcome
-
-    async def _sweep(self, row: AccountRow, settings: AccountSettings) -> None:
-        """Remove, before anything is retrieved, what a crash left in Maildirs."""
-        if row.name in self._swept:
-            return
-        self._swept.add(row.name)
-        try:
-            targets = self._deliveries.targets(settings)
-        except (POP3Error, OSError):
-            # The look says so.
-            return
-        sweeps = [
-            partial(t.threads, t.destination.sweep)
-            for t in targets
-            if hasattr(t.destination, "sweep")
-        ]
-        if not sweeps:
-            return
-        named = [
-            each.witness.path
-            for each in await self._journal.deliveries(row)
-            if each.witness is not None
-        ]
-        now = self._wall() if self._trusted() else None
-        for sweep in sweeps:
-            try:
-                await sweep(row.name, named, now=now)
-            except Exception as error:  # noqa: BLE001 - files may stay
-                log.warn("{account}: {error}", account=row.name, error=words(error))
-
-    def _connect(self, name: str, settings: AccountSettings) -> Deferred[Handle]:
-        connection = self._connections.get(name)
-        if connection is None or connection.settings != settings:
-            connection = self._connections[name] = _Connection(
-                settings,
-                self._make_connector(settings),
-                password_for(
-                    settings,
-                    self._config.folder,
-                    self._reactor,
-                    self._config.secret_variables,
-                ),
-            )
-        return connection.connect()
-
-    def _judge_server(self, each: _Running, outcome: Outcome) -> None:
-        health = self._servers.get(each.server, ServerHealth())
-        error = outcome.error
-        unreachable = isinstance(error, ConnectError) or (
-            isinstance(error, TimedOutError) and error.phase == "connecting"
-        )
-        if unreachable and not outcome.looked:
-            now = self._wall()
-            after = health.after_failure(each.row.name, now, self._chance())
-            if after.waits > health.waits:
-                log.error(
-                    "{server}: cannot be reached; its accounts wait for "
-                    "{seconds:.0f} seconds",
-                    server=each.server,
-                    seconds=after.wait(now),
-                )
-            self._servers[each.server] = after
-        elif each.server in self._servers:
-            del self._servers[each.server]
-
-    async def _renew_loop(self) -> None:
-        await self._every("leases", self._config.lease / 3, self._renew)
-
-    async def _renew(self) -> None:
-        running = list(self._running.values())
-        try:
-            if running:
-                lost = await self._journal.renew(
-                    [each.row for each in running], self._config.lease
-                )
-                now = self._reactor.seconds()
-                for each in running:
-                    each.renewed = now
-                    if each.row.id in lost and each.look is not None:
-                        each.look.end(
-                            LostLeaseError(
-                                "another process has taken over the account, or it "
-                                "was reset",
-                                server=each.row.server,
-                            )
-                        )
-        finally:
-            late = self._reactor.seconds() - self._config.lease * 2 / 3
-            for each in running:
-                if each.renewed < late and each.look is not None:
-                    each.look.end(
-                        EndedError(
-                            "the journal did not prolong the lease of the account in "
-                            "time",
-                            server=each.row.server,
-                        )
-                    )
-
-    async def _read_loop(self) -> None:
-        await self._every("reading", READ, self._read)
-
-    async def _hold_loop(self) -> None:
-        await self._every("holds", READ, self._see_holds)
+    def _wake(self) -> None:
+        self._loops.wake("claims")
 
     async def _read(self) -> None:
         """Read what administrators wrote, and write which looks are wanted."""
-        wanted, self._wanted = self._wanted, set()
+        wanted = self._accounts.take_wanted()
         try:
             if wanted:
                 await self._journal.look_wanted(wanted)
         except JournalError:
-            self._wanted |= wanted
+            self._accounts.want_look(*wanted)
             raise
-        await self._see_holds()
-
-    async def _see_holds(self) -> None:
-        """End the looks at accounts that are held."""
-        names = [n for n, each in self._running.items() if each.look is not None]
-        if not names:
-            return
-        for row in await self._journal.accounts(names):
-            each = self._running.get(row.name)
-            if row.state is AccountState.HELD and each and each.look:
-                each.look.end(HeldError("the account is held", server=row.server))
-
-    async def _upkeep_loop(self) -> None:
-        await self._every("upkeep", UPKEEP, self._upkeep)
+        await self._looks.see_holds()
 
     async def _upkeep(self) -> None:
         now = self._reactor.seconds()
@@ -927,7 +504,7 @@ class CollectService(MultiService):
                 return
         if now >= self._seen_at + MINUTE:
             self._seen_at = now
-            await self._journal.machine_seen(__version__, len(self._running))
+            await self._journal.machine_seen(__version__, len(self._looks.running))
         if now >= self._forgotten_at + HOUR:
             self._forgotten_at = now
             if self._trusted():
@@ -936,7 +513,7 @@ class CollectService(MultiService):
 
     def _silent(self, now: float) -> str:
         """Return which loop shows no sign of life; ``""`` if all do."""
-        seen = {f"the loop of {name}": at for name, at in self._seen.items()}
+        seen = {f"the loop of {name}": at for name, at in self._loops.seen.items()}
         # How often that loop has work depends on the lease.
         seen["the loop of leases"] += self._config.lease / 3
         seen["the loop of deliveries"] = self._deliveries.oldest_round()
@@ -980,151 +557,31 @@ class CollectService(MultiService):
         own = self._parts is None
         if own:
             await self._open(single=True, early=force)
-            self._begin_loop("leases", self._renew_loop)
-            self._begin_loop("holds", self._hold_loop)
-        single = _Single(progress, choose, report, force)
+            self._loops.begin("leases", self._config.lease / 3, self._looks.renew)
+            self._loops.begin("holds", READ, self._looks.see_holds)
+        once = Once(
+            self._tools,
+            self._deliveries,
+            self._accounts,
+            self._looks,
+            self._config,
+            progress=progress,
+            choose=choose,
+            report=report,
+            force=force,
+        )
         try:
-            return await self._once(self._chosen(names), own, single)
+            return await once.run(self._accounts.chosen(names), finish=own)
         finally:
             # If this is cancelled, looks may still be going on, or be about to begin.
-            single.over = True
+            once.over = True
             if own:
-                self._end_loops()
-                for each in list(self._running.values()):
-                    if each.look is not None:
-                        each.look.end(EndedError("the run was ended"))
+                self._loops.end()
+                self._looks.end(EndedError("the run was ended"))
                 self._deliveries.stop()
                 self._deliveries.cut()
-                await self._looks_ended()
+                await self._looks.ended()
                 await self._close()
-
-    def _chosen(self, names: Collection[str] | None) -> list[str]:
-        if names is None:
-            return list(self._settings)
-        unknown = sorted(set(names) - set(self._settings))
-        if unknown:
-            raise UsageError(f"there is no account {unknown[0]!r} in the configuration")
-        return list(names)
-
-    async def _once(
-        self,
-        names: Iterable[str],
-        own: bool,
-        single: _Single,
-    ) -> dict[str, Outcome]:
-        outcomes: dict[str, Outcome] = {}
-        await self._all_once(list(names), outcomes, single)
-        if own:
-            await self._deliveries.finish()
-            # What was delivered only now may be due to be deleted.
-            again = [
-                name
-                for name in self._wanted
-                if name in outcomes and self._login_wait(name) <= 0
-            ]
-            self._wanted.clear()
-            if again:
-                await self._all_once(again, outcomes, single)
-        await self._count(outcomes)
-        return outcomes
-
-    async def _all_once(
-        self,
-        names: Collection[str],
-        outcomes: dict[str, Outcome],
-        single: _Single,
-    ) -> None:
-        """Look at several accounts, as many at a time as is allowed."""
-        rows = {row.name: row for row in await self._journal.accounts(names)}
-        everywhere = DeferredSemaphore(self._config.sessions)
-        servers: defaultdict[str, DeferredSemaphore] = defaultdict(
-            lambda: DeferredSemaphore(self._config.sessions_per_server)
-        )
-
-        def look(name: str) -> Deferred[None]:
-            one = Deferred.fromCoroutine(self._one_once(rows[name], outcomes, single))
-            return one.addErrback(failed, name)
-
-        def failed(failure: Failure, name: str) -> None:
-            assert failure.value is not None
-            outcomes.setdefault(name, Outcome(name)).error = failure.value
-
-        looks = [
-            # The server first: an account that waits takes no session of others.
-            servers[str(self._settings[name].address)].run(everywhere.run, look, name)
-            for name in names
-        ]
-        # Cancelling does not reach the looks: `run_once` ends them in order.
-        await ended(gatherResults(looks))
-
-    async def _one_once(
-        self,
-        row: AccountRow,
-        outcomes: dict[str, Outcome],
-        single: _Single,
-    ) -> None:
-        name = row.name
-        outcome = outcomes.setdefault(name, Outcome(name))
-        if single.over:
-            return
-        settings = self._settings[name]
-        if row.state is AccountState.HELD:
-            outcome.error = HeldError(
-                f"the account is held; run: pop3connect accounts release {name}",
-                server=row.server,
-            )
-            return
-        if row.state is AccountState.PERSON and single.force:
-            await self._journal.release([name])
-        elif row.state is AccountState.PERSON:
-            outcome.error = HeldError(
-                "its login was refused too often; when the password is right again, "
-                f"run: pop3connect accounts release {name}",
-                server=row.server,
-            )
-            return
-        wait = must_wait(row, self._journal.now())
-        if wait > 0 and not row.look_wanted and not single.force:
-            outcome.error = HeldError(
-                f"the next login is allowed in {wait:.0f} seconds"
-                + (f" ({row.error})" if row.refusals and row.error else ""),
-                server=row.server,
-            )
-            return
-        room = math.inf if settings.max_messages is None else settings.max_messages
-        while True:
-            claimed = await self._journal.claim_now(name, self._config.lease)
-            if claimed is None or name in self._running:
-                outcome.error = outcome.error or HeldError(
-                    "another look at the account is going on", server=row.server
-                )
-                return
-            each = _Running(claimed, str(settings.address), self._reactor.seconds())
-            each.done = Deferred()
-            self._running[name] = each
-            if single.force or row.look_wanted:
-                self._memory(name).dirty = True
-            try:
-                one = await self._look_now(each, settings, limit=room, single=single)
-            finally:
-                del self._running[name]
-                each.done.callback(None)
-            outcome.add(one)
-            room -= one.new
-            more = one.again and one.new and room > 0 and one.error is None
-            if not more or self._login_wait(name) > 0 or self._stopping:
-                return
-
-    async def _count(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Count what waits and what is bad, as it is now."""
-        counts = await self._journal.counts()
-        for name, outcome in outcomes.items():
-            states = counts.get(self._ids[name], {})
-            outcome.waiting = states.get(MessageState.RETRIEVED, 0)
-            if outcome.before is None:
-                # The look has read no rows, because nothing has changed.
-                outcome.bad = states.get(MessageState.SUSPECT, 0)
-                outcome.bad += states.get(MessageState.SET_ASIDE, 0)
 
     async def plan(self, name: str) -> Plan:
         """
@@ -1142,7 +599,7 @@ class CollectService(MultiService):
             except InUseError:
                 await self._open(single=True, beside=True)
         try:
-            (name,) = self._chosen([name])
+            (name,) = self._accounts.chosen([name])
             rows = await self._journal.accounts([name])
             if not rows:
                 raise UsageError(
@@ -1150,9 +607,9 @@ class CollectService(MultiService):
                     "read its configuration again (SIGHUP)"
                 )
             (row,) = rows
-            each = _Running(row, row.server, self._reactor.seconds())
-            outcome = await self._look_now(
-                each, self._settings[name], limit=None, dry_run=True
+            each = Running(row, row.server, self._reactor.seconds())
+            outcome = await self._looks.look(
+                each, self._accounts.settings[name], limit=None, dry_run=True
             )
             if each.look is None or each.look.plan is None:
                 assert outcome.error is not None

@@ -763,6 +763,58 @@ class NoUniqueIdTests(IdentityTestCase):
         found = found.compared({1: A.content, 2: B.content})
         self.assert_found(found, {1: rows[0]}, new=[2])
 
+    def lied(
+        self, mails: list[Mail], rows: list[Remembered], honest: tuple[int, ...] = ()
+    ) -> Identified[Remembered]:
+        """Compare up to where TOP gave other headers than RETR, except for some."""
+        found = identify(inventory_of(*mails), rows, ACCOUNT)
+        other = {
+            number: header_of(mail if number in honest else mail.but(name="x"))
+            for number, mail in enumerate(mails, 1)
+        }
+        return found.compared({number: other[number] for number in found.headers})
+
+    def test_message_of_a_known_size_is_read_whole_before_it_is_new(self) -> None:
+        mails = self.no_uids(A, B, C)
+        rows = [A.row, B.row]
+        found = self.lied(mails, rows, honest=(2,))
+        # B is recognised, and nothing known has the size of C.
+        self.assertEqual((found.bodies, found.new), ({1}, (3,)))
+        again = found.compared({1: A.content})
+        self.assertTrue(again.top_differs)
+        # C may be a known one that had another size, but no row is left.
+        self.assert_found(again, {1: A.row, 2: B.row}, new=[3])
+        other = Mail("other", "")
+        found = found.compared({1: other.content})
+        self.assertEqual(found.bodies, {3})
+        found = found.compared({3: C.content})
+        self.assert_found(found, {2: B.row}, new=[1, 3], absent=[A.row])
+
+    def test_one_message_shows_whether_top_is_right_if_none_is_recognised(
+        self,
+    ) -> None:
+        rows = [A.row, B.row]
+        mails = [mail.but(size=mail.size + 1) for mail in self.no_uids(B, C, A)]
+        found = self.lied(mails, rows)
+        # The smallest.
+        self.assertEqual(found.bodies, {3})
+        found = found.compared({3: A.content})
+        self.assertEqual(found.bodies, {1, 2})
+        found = found.compared({1: B.content, 2: C.content})
+        self.assert_found(found, {1: B.row, 3: A.row}, new=[2])
+
+    def test_other_messages_are_not_read_where_top_is_right(self) -> None:
+        mails = self.no_uids(Mail("d", "", size=800), Mail("e", "", size=900))
+        found = self.lied(mails, [A.row, B.row], honest=(1, 2))
+        self.assertEqual(found.bodies, {1})
+        found = found.compared({1: mails[0].content})
+        self.assertFalse(found.top_differs)
+        self.assert_found(found, {}, new=[1, 2], absent=[A.row, B.row])
+
+    def test_rows_without_a_body_do_not_make_messages_read_whole(self) -> None:
+        found = self.lied(self.no_uids(A, B), [A.seen, B.deleted])
+        self.assert_found(found, {}, new=[1, 2], absent=[A.seen, B.deleted])
+
     def test_message_that_can_never_be_read_is_known_by_its_size(self) -> None:
         (old,) = self.no_uids(A)
         found = identify(inventory_of(old, old), [old.unreadable], ACCOUNT)

@@ -4,12 +4,30 @@ What a look does where TOP fails: it ends sessions, is refused, or lies.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pop3connect.collect.records import MessageState
 
-from .engine import Collecting, FaultyServer, close, hang, message, say, times
+from .engine import (
+    Collecting,
+    Fault,
+    FaultyServer,
+    close,
+    hang,
+    message,
+    say,
+    times,
+)
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 13)]
+
+
+def lie(connection: Any) -> bool:
+    """Answer TOP with a header that the message does not have."""
+    number = connection.line.split(" ")[1]
+    header = f"Subject: a view of {number}\r\nMessage-ID: <{number}@exchange>\r\n"
+    return say(f"+OK\r\n{header}\r\n.\r\n".encode())(connection)
 
 
 class TopTests(Running):
@@ -178,6 +196,115 @@ class LyingTests(Running):
         self.assertEqual(self.states(), [MessageState.DELETED] * 6)
         self.assertEqual(server.messages, [])
         self.assertEqual(self.mail(), MAIL[:6])
+
+
+class LyingWithoutUidsTests(Running):
+    """
+    TOP always gives another header than RETR, and unique-ids recognise nothing.
+    """
+
+    uidls = (
+        say(b"-ERR unknown command\r\n"),
+        say(b"+OK\r\n1 \r\n2 \r\n3 \r\n4 \r\n5 \r\n6 \r\n.\r\n"),
+    )
+
+    def begin_lying(self, uidl: Fault, *mail: bytes, **options: Any) -> FaultyServer:
+        self.setUp()
+        server = self.serve(*(mail or MAIL[:6]))
+        self.maildir()
+        self.account(**options)
+        server.faults["UIDL"] = uidl
+        server.faults["TOP"] = lie
+        return server
+
+    def test_kept_messages_are_not_delivered_again(self) -> None:
+        for uidl in self.uidls:
+            with self.subTest(uidl=uidl):
+                self.begin_lying(uidl)
+                self.assertEqual(self.once().new, 6)
+                for _ in range(2):
+                    outcome = self.once()
+                    self.assertEqual((outcome.new, outcome.there), (0, 6))
+                self.assertEqual(self.mail(), MAIL[:6])
+                self.assertEqual(self.states(), [MessageState.DELIVERED] * 6)
+
+    def test_new_message_among_them_arrives_once(self) -> None:
+        server = self.begin_lying(self.uidls[0])
+        self.once()
+        server.deliver(message(50))
+        self.assertEqual(self.once().new, 1)
+        self.assertEqual(self.once().new, 0)
+        self.assertEqual(self.mail(), sorted([*MAIL[:6], message(50)]))
+
+    def test_messages_are_deleted_when_due_and_delivered_once(self) -> None:
+        for uidl in self.uidls:
+            with self.subTest(uidl=uidl):
+                server = self.begin_lying(uidl, after="delete after 1 h")
+                self.once()
+                self.assertEqual(self.once().new, 0)
+                self.pass_time(4000, 1000)
+                outcome = self.once()
+                self.assertEqual((outcome.new, outcome.deleted), (0, 6))
+                self.assertEqual(server.messages, [])
+                self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_messages_whose_deletion_was_not_confirmed_are_deleted_later(self) -> None:
+        for uidl in self.uidls:
+            with self.subTest(uidl=uidl):
+                server = self.begin_lying(uidl, after="delete")
+                server.faults["QUIT"] = times(1, close)
+                self.once()
+                self.assertEqual(len(server.messages), 6)
+                self.assertEqual(self.once().new, 0)
+                self.assertEqual(server.messages, [])
+                self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_equal_messages_are_counted(self) -> None:
+        twin = message(3, mid=False)
+        server = self.begin_lying(self.uidls[0], MAIL[0], twin, twin)
+        self.assertEqual(self.once().new, 3)
+        self.assertEqual(self.once().new, 0)
+        server.deliver(twin)
+        self.assertEqual(self.once().new, 1)
+        self.assertEqual(self.once().new, 0)
+        self.assertEqual(self.mail(), [MAIL[0], *[twin] * 3])
+
+    def test_sizes_in_list_that_change_deliver_and_lose_nothing(self) -> None:
+        for after in ("keep", "delete after 1 h"):
+            with self.subTest(after=after):
+                server = self.begin_lying(self.uidls[0], after=after)
+                self.once()
+                rows = "".join(
+                    f"{number} {len(mail) + number}\r\n"
+                    for number, mail in enumerate(MAIL[:6], 1)
+                )
+                server.faults["LIST"] = say(f"+OK\r\n{rows}.\r\n".encode())
+                self.assertEqual(self.once().new, 0)
+                self.assertEqual(self.states(), [MessageState.DELIVERED] * 6)
+                self.pass_time(4000, 1000)
+                deleted = 0 if after == "keep" else 6
+                self.assertEqual(self.once().deleted, deleted)
+                self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_known_message_that_cannot_be_read_waits(self) -> None:
+        server = self.begin_lying(self.uidls[0])
+        self.once()
+        server.faults["RETR 3"] = times(1, say(b"-ERR no\r\n"))
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.bad), (0, 1))
+        outcome = self.once()
+        self.assertEqual((outcome.new, outcome.there, outcome.bad), (0, 6, 0))
+        self.assertEqual(self.mail(), MAIL[:6])
+
+    def test_server_that_does_not_lie_is_not_read_again(self) -> None:
+        server = self.begin_lying(self.uidls[0])
+        del server.faults["TOP"]
+        self.once()
+        server.heard.clear()
+        del server._drop.messages[:2]
+        server.deliver(message(50), message(51))
+        self.assertEqual(self.once().new, 2)
+        self.assertEqual(server.count("RETR"), 2)
 
 
 class UnreadTests(Running):

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 
-from pop3connect.collect import session
+from pop3connect.collect import scope
 from pop3connect.collect.journal import Journal
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
@@ -102,7 +102,7 @@ class ScheduleTests(Running):
         self.flushLoggedErrors()
 
     def test_large_mailbox_is_looked_at_in_slices(self) -> None:
-        self.patch(session, "SLICE", 10)
+        self.patch(scope, "SLICE", 10)
         server = self.serve(*[message(number) for number in range(50)])
         self.account(after="delete after 1 h", interval=600)
         self.begin()

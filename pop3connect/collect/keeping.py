@@ -1,0 +1,275 @@
+"""
+Keeps messages that have arrived: in the spool, or in the Maildir that is their only
+destination; and notes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from ..destinations.base import Later, Mail
+from ..destinations.incoming import Incoming
+from ..handle import Handle
+from .journal import JournalError
+from .records import (
+    DeliveryRow,
+    DeliveryState,
+    DueDelivery,
+    MessageRow,
+    MessageState,
+    NewDelivery,
+    NewMessage,
+)
+from .retrieval import Arrived, Retrieval
+from .targets import Target
+from .wanted import Wanted
+
+if TYPE_CHECKING:
+    from .look import Look
+
+__all__ = ["Keeping"]
+
+
+class Keeping:
+    """
+    Where the messages of one session are kept.
+
+    :ivar retrieved: the messages that were retrieved in this session: the ids of their
+        rows -> their numbers.
+    :ivar odd: the numbers of messages that came with another size than that in LIST.
+    """
+
+    def __init__(self, look: Look, handle: Handle) -> None:
+        self._look = look
+        self._handle = handle
+        self._tools = look.tools
+        self._journal = look.journal
+        self._account = look.account
+        self._rules = look.rules
+        self._direct = look.direct
+        self._keeper: Any = (
+            look.tools.spool if self._direct is None else self._direct.destination
+        )
+        self.retrieved: dict[int, int] = {}
+        self.odd: set[int] = set()
+
+    def retrieval(
+        self,
+        take: Callable[[list[Arrived]], Awaitable[None]],
+        ask: Callable[[int, Incoming], Deferred[int]] | None = None,
+    ) -> Retrieval:
+        """Return a retrieval into the place where messages are kept."""
+        look = self._look
+        return Retrieval(
+            self._tools,
+            self._handle,
+            self._keeper,
+            self._account.name,
+            take,
+            ask=ask,
+            estimate=self._rules.list_sizes == "estimate",
+            going=self._going,
+            progress=look.count,
+        )
+
+    def _going(self) -> bool:
+        look = self._look
+        full = self._direct is None and self._tools.spool.full
+        return not full and not look.winding_down and look.ended is None
+
+    async def missing(self, rows: Sequence[MessageRow]) -> set[int]:
+        """Return the ids of retrieved messages whose files are not here any more."""
+        if not rows:
+            return set()
+        witnesses = {
+            row.message_id: row.witness.path
+            for row in await self._journal.deliveries(self._account)
+            if row.witness is not None
+        }
+        find = getattr(self._keeper, "find", None)
+
+        def missing() -> set[int]:
+            gone = set()
+            for row in rows:
+                if row.spool:
+                    if self._tools.spool.find(row.spool) is None:
+                        gone.add(row.id)
+                elif find is None or find(witnesses.get(row.id, "")) is None:
+                    gone.add(row.id)
+            return gone
+
+        lost = await self._tools.files(missing)
+        # What is being delivered, waits for a proof, or has been delivered meanwhile
+        # may have been moved.  This is read after the files were looked for, so that
+        # nothing can come in between.
+        waiting: set[int] = set()
+        begun: set[int] = set()
+        for row in await self._journal.deliveries(self._account):
+            begins = row.state is DeliveryState.DELIVERING
+            (begun if begins else waiting).add(row.message_id)
+        return lost & waiting - begun
+
+    async def keep(self, good: Sequence[tuple[Wanted, Arrived, str]]) -> None:
+        """
+        Keep messages, and note them.
+
+        :param good: the messages, with the reasons of their rows.
+        """
+        try:
+            files = self._tools.files if self._direct is None else self._direct.threads
+            await files(self._keeper.keep, [arrived.incoming for _, arrived, _ in good])
+        except Later as error:
+            # The Maildir cannot be used: no QUIT, because a server may hide what was
+            # retrieved.
+            assert self._direct is not None
+            self._look.deliveries.in_trouble(self._direct, error)
+            raise
+        try:
+            if self._direct is not None:
+                await self._take_directly(self._direct, good)
+            else:
+                await self._take_into_spool(good)
+        except JournalError:
+            self._look.memory.leftovers += [
+                (self._keeper, arrived.incoming.path)
+                for _, arrived, _ in good
+                if arrived.incoming.path is not None
+            ]
+            raise
+        for wanted, arrived, _ in good:
+            if arrived.incoming.received != wanted.size:
+                self.odd.add(wanted.number)
+
+    def _new(
+        self, wanted: Wanted, arrived: Arrived, reason: str, *deliveries: NewDelivery
+    ) -> NewMessage:
+        return NewMessage(
+            key=arrived.incoming.key,
+            uid=wanted.uid,
+            size=wanted.size,
+            content=arrived.content,
+            state=MessageState.RETRIEVED,
+            reason=reason,
+            spool=None if self._direct is not None else arrived.incoming.path,
+            deliveries=deliveries,
+        )
+
+    async def _noted(
+        self, each: Sequence[tuple[Wanted, NewMessage]]
+    ) -> list[MessageRow]:
+        """Note retrieved messages, and return their rows."""
+        journal, account = self._journal, self._account
+        fresh = [(w, message) for w, message in each if w.row is None]
+        known = [(w, message) for w, message in each if w.row is not None]
+        rows: dict[int, MessageRow] = {}
+        asked = [
+            journal.retrieved(account, w.row, message)
+            for w, message in known
+            if w.row is not None
+        ]
+        if fresh:
+            added = await journal.add(account, [message for _, message in fresh])
+            for (wanted, _), row in zip(fresh, added, strict=True):
+                rows[wanted.number] = row
+        for (wanted, _), noted in zip(known, asked, strict=True):
+            rows[wanted.number] = await noted
+        for number, row in rows.items():
+            self.retrieved[row.id] = number
+        return [rows[wanted.number] for wanted, _ in each]
+
+    async def _take_into_spool(
+        self, good: Sequence[tuple[Wanted, Arrived, str]]
+    ) -> None:
+        deliveries = [NewDelivery(name) for name in self._look.settings.to]
+        each = [
+            (wanted, self._new(wanted, arrived, reason, *deliveries))
+            for wanted, arrived, reason in good
+        ]
+        await self._noted(each)
+        self._look.deliveries.wake(self._look.settings)
+
+    async def _take_directly(
+        self, target: Target, good: Sequence[tuple[Wanted, Arrived, str]]
+    ) -> None:
+        """Deliver into the Maildir whose tmp has the messages."""
+        effects = target.threads
+        mails = []
+        for wanted, arrived, _ in good:
+            assert arrived.incoming.path is not None
+            mails.append(
+                Mail(
+                    key=arrived.incoming.key,
+                    account=self._account.name,
+                    uid=wanted.uid,
+                    size=wanted.size,
+                    path=arrived.incoming.path,
+                )
+            )
+        prepared = await effects(target.destination.prepare, mails)
+        try:
+            await self._look.deliveries.note_place(target)
+            for _, error in prepared.refused:
+                raise error
+            each = [
+                (
+                    wanted,
+                    self._new(
+                        wanted,
+                        arrived,
+                        reason,
+                        NewDelivery(
+                            target.name,
+                            state=DeliveryState.DELIVERING,
+                            attempt=1,
+                            witness=witness,
+                        ),
+                    ),
+                )
+                for (wanted, arrived, reason), witness in zip(
+                    good, prepared.witnesses, strict=True
+                )
+            ]
+            rows = await self._noted(each)
+            now = self._journal.now()
+            attempts = await self._attempts(each)
+            noted = [
+                (
+                    DueDelivery(
+                        delivery=(
+                            delivery := DeliveryRow(
+                                message_id=row.id,
+                                destination=target.name,
+                                state=DeliveryState.DELIVERING,
+                                attempt=attempts.get(row.id, 1),
+                                machine=self._tools.machine,
+                                witness=witness,
+                                delivering_since=now,
+                            )
+                        ),
+                        message=row,
+                        account=self._account.name,
+                    ),
+                    delivery,
+                )
+                for row, witness in zip(rows, prepared.witnesses, strict=True)
+            ]
+            await self._look.deliveries.carry_out(target, prepared, noted)
+        except BaseException:
+            self._look.deliveries.doubt(target, self._account.id)
+            raise
+        finally:
+            await effects(prepared.close)
+
+    async def _attempts(
+        self, each: Sequence[tuple[Wanted, NewMessage]]
+    ) -> dict[int, int]:
+        """Return the number of the attempt of messages that were known before."""
+        if all(wanted.row is None for wanted, _ in each):
+            return {}
+        return {
+            row.message_id: row.attempt
+            for row in await self._journal.deliveries(self._account)
+        }
