@@ -727,6 +727,7 @@ class DiscoverTests(ScriptedTestCase):
                 "domain": "example.com",
                 "usernames": ["ada@example.com", "ada"],
                 "in_domain": False,
+                "source": "srv",
             },
         )
 
