@@ -11,6 +11,7 @@ from unittest import mock
 import trustme
 from twisted.internet import reactor as global_reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
@@ -174,7 +175,8 @@ class ProviderTestCase(TestCase):
 
     def serve(self, listening: Any) -> None:
         self.addCleanup(listening.stopListening)
-        self.addCleanup(self.settle)
+        # Old versions of trial do not wait for a coroutine.
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.settle()))
         self.detour = _Detour(reactor, listening.getHost().port)
 
     async def settle(self) -> None:
