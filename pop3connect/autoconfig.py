@@ -322,9 +322,6 @@ class _Body(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Hand over all of it, also if only the end of the connection ends it."""
-        if self.read.called:
-            # Cancelled.
-            return
         if reason.check(ResponseDone, PotentialDataLoss):
             self.read.callback(b"".join(self._data))
         else:

@@ -81,22 +81,19 @@ class HTTPConnectDialogue:
         self._check_beginning(data)
         self._received += len(data)
         problem = ""
-        too_long = f"its reply has more than {MAX_REPLY // 1024} KiB of headers"
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
             while isinstance(event, h11.InformationalResponse):
                 event = self._http.next_event()
-        except h11.RemoteProtocolError as error:
+        except h11.RemoteProtocolError:
             # Its text repeats what was received.
             problem = "its reply is not valid HTTP"
-            if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-                problem = too_long
         if not problem and isinstance(event, h11.Response):
             self._conclude(event)
         elif self._received > MAX_REPLY:
-            # Of several replies: each alone is limited by h11.
-            problem = too_long
+            # h11 limits each reply, and not their number.
+            problem = f"its reply has more than {MAX_REPLY // 1024} KiB of headers"
         if problem:
             raise ConnectError(f"{self.unanswered}: {problem}", remedy=CHECK_PROXY)
         return b""
