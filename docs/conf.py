@@ -1,5 +1,6 @@
 """How Sphinx builds these pages:  sphinx-build -W -b html docs docs/_build/html"""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,8 +10,12 @@ sys.path.insert(0, str(HERE))
 
 import limits  # noqa: E402
 import session_diagram  # noqa: E402
+from docutils import nodes  # noqa: E402
+from docutils.nodes import Element  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.directives.code import LiteralInclude  # noqa: E402
+from sphinx.environment import BuildEnvironment  # noqa: E402
+from sphinx.util.nodes import make_refnode  # noqa: E402
 
 import pop3connect  # noqa: E402
 
@@ -24,8 +29,14 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 highlight_language = "none"
 html_theme = "furo"
 html_title = "pop3connect"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["pop3connect.css"]
+# Characters in a word of code that is not broken.
+SHORT = 24
 exclude_patterns = ["_build"]
+
+# CI has no network: only links between pages and to files are followed.
+linkcheck_ignore = ["https?:"]
 
 # In docstrings, single backticks name Python's things; those of others lead nowhere.
 default_role = "py:obj"
@@ -61,6 +72,42 @@ class Example(LiteralInclude):
         return super().run()
 
 
+def lead(
+    app: Sphinx, env: BuildEnvironment, node: Element, text: Element
+) -> Element | None:
+    """Let the name of something of ours lead there, from the text of any module."""
+    target = node.get("reftarget", "")
+    things = env.domains["py"].data["objects"]
+    found = [name for name in things if name.endswith(f".{target}")]
+    if node.get("refdomain") != "py" or not found:
+        return None
+    # connect() is that of the package, not that of a class in it.
+    name = min(found, key=lambda name: name.count("."))
+    page, anchor = things[name].docname, things[name].node_id
+    return make_refnode(app.builder, node["refdoc"], page, anchor, text, name)
+
+
+def break_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """
+    Say where code in a text may go on in the next line.
+
+    Short words stay whole, so that no "--" is left behind. The name of a test may be
+    broken after each dot and underscore.
+    """
+    for code in list(doctree.findall(nodes.literal)):
+        text = code.astext()
+        if re.fullmatch(r"tests\.[\w.]+", text):
+            parts = re.sub(r"(?<=[._])", "<wbr>", text)
+            markup = (
+                f'<code class="literal test"><span class="pre">{parts}</span></code>'
+            )
+            code.replace_self(nodes.raw("", markup, format="html"))
+        elif max(map(len, text.split()), default=0) <= SHORT:
+            code["classes"].append("short")
+
+
 def setup(app: Sphinx) -> None:
-    """Let every page show its examples in this way."""
+    """Do the same on every page."""
     app.add_directive("literalinclude", Example, override=True)
+    app.connect("missing-reference", lead)
+    app.connect("doctree-resolved", break_code)

@@ -32,7 +32,7 @@ SECTIONS = {
 }
 """The parts of the package, by the titles of their tables."""
 
-LEFT_OUT = ("cli", "demo", "testing")
+LEFT_OUT = ("cli", "demo", "garbage", "testing")
 """Parts whose constants limit nothing that a server or a mail can do."""
 
 NO_LIMITS = {
@@ -58,7 +58,7 @@ class Limit(NamedTuple):
 
 
 def shown(limit: Limit) -> str:
-    """Return a value for readers: 16 MiB, 2,000,000, 0.05."""
+    """Return a value for readers: 16 MiB, 2,000,000, 604,800 (7 days), 0.05."""
     value = limit.value
     if limit.reason.startswith(("Bytes", "Octets", "Characters")):
         for unit, octets in (("MiB", 2**20), ("KiB", 2**10)):
@@ -66,7 +66,12 @@ def shown(limit: Limit) -> str:
                 return f"{int(value // octets)} {unit}"
     if value == 2**63 - 1:
         return "2\\ :sup:`63` - 1"
-    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+    text = f"{int(value):,}" if value == int(value) else f"{value:g}"
+    if "econds" in limit.reason:
+        for unit, seconds in (("days", 24 * 3600), ("h", 3600), ("min", 60)):
+            if value >= 2 * seconds and value % seconds == 0:
+                return f"{text} ({int(value // seconds)} {unit})"
+    return text
 
 
 def limits(part: str) -> Iterator[Limit]:

@@ -12,11 +12,11 @@ from textwrap import wrap
 
 from pop3connect.sansio.states import ALLOWED, State
 
-WIDTH, MARGIN, LINE, GAP, SIDE = 460, 14, 18, 40, 40
+WIDTH, MARGIN, LINE, GAP, SIDE = 312, 14, 18, 40, 14
 
 WAYS = {
     State.AUTHORIZATION: "the server greets with +OK",
-    State.TRANSACTION: "USER and PASS, APOP or AUTH, answered with +OK",
+    State.TRANSACTION: "+OK to PASS, APOP or AUTH",
     State.UPDATE: "QUIT",
     State.CLOSED: "answered: what was marked is deleted",
 }
@@ -25,7 +25,7 @@ WAYS = {
 ENDS = "abort(), a loss, an error that ends the session"
 
 STYLE = """
-  .session { max-width: 100%; height: auto }
+  .diagram { overflow-x: auto }
   .session rect { fill: none; stroke: currentColor; stroke-width: 1.5 }
   .session text { font: 13px sans-serif; fill: currentColor }
   .session .name { font-weight: bold }
@@ -37,14 +37,14 @@ STYLE = """
   .session marker path { fill: currentColor }
 """
 """The picture is a part of the page, and has the colour of its text: dark on a light
-page, and light on a dark one."""
+page, and light on a dark one.  On a very small screen it scrolls."""
 
 TITLE = "The states of a session, each with the commands that it allows"
 
 
 def box(state: State, top: int) -> tuple[list[str], int]:
     """Return the elements of one state, and where its box ends."""
-    verbs = wrap(" ".join(sorted(ALLOWED[state])) or "no command", 54)
+    verbs = wrap(" ".join(sorted(ALLOWED[state])) or "no command", 36)
     height = 2 * MARGIN + LINE * len(verbs) + 12
     elements = [
         f'<rect x="1" y="{top}" width="{WIDTH}" height="{height}" rx="6"/>',
@@ -76,7 +76,7 @@ def ends(middles: list[int]) -> list[str]:
         f'<path class="line end tip" d="M{WIDTH + 1 + SIDE} {others[0]} V{last} '
         f'h-{SIDE - 8}"/>'
     )
-    x, y = WIDTH + SIDE + 14, (others[0] + last) // 2
+    x, y = WIDTH + SIDE + 12, (others[0] + last) // 2
     elements.append(
         f'<text class="way" text-anchor="middle" transform="rotate(90 {x} {y})" '
         f'x="{x}" y="{y}">{escape(ENDS)}</text>'
@@ -98,7 +98,7 @@ def draw() -> str:
         middles.append((top + bottom) // 2)
         top = bottom
     elements += ends(middles)
-    width = WIDTH + SIDE + 30
+    width = WIDTH + SIDE + 26
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="session" role="img" '
         f'width="{width}" height="{top + 2}" viewBox="0 0 {width} {top + 2}">\n'

@@ -1,5 +1,5 @@
 """
-An asyncio program that reads a mailbox in a thread, whatever its loop is.
+An asyncio program that reads a mailbox in a thread, with any event loop.
 
     POP3_PASSWORD=... python asyncio_thread.py pop.example.com ada
 """

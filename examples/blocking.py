@@ -1,5 +1,5 @@
 """
-Fetch all mail into a folder, a file a message, and delete it on the server.
+Fetch all mail into a folder, one file per message, and delete it on the server.
 
     POP3_PASSWORD=... python blocking.py pop.example.com ada Mail
 """

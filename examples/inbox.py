@@ -1,5 +1,5 @@
 """
-The subjects of a mailbox; what is tested in `test_inbox.py`.
+The subjects of a mailbox; `test_inbox.py` tests it.
 """
 
 from email import message_from_bytes

@@ -20,7 +20,7 @@ from pop3connect import Secure, connect
 
 class Tokens:
     """
-    Access tokens (RFC 6749 section 6), each kept for as long as it is good.
+    Access tokens (RFC 6749 section 6), each kept for as long as it is valid.
     """
 
     def __init__(self, url, **parameters):

@@ -39,7 +39,7 @@ class MicrosoftToken:
 
     def fetch(self, refresh):
         if refresh:
-            # The server did not like the one that msal has kept.
+            # The server refused the token that msal has cached.
             self.application.remove_tokens_for_client()
         answer = self.application.acquire_token_for_client(scopes=SCOPES)
         if "access_token" not in answer:

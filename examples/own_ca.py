@@ -1,5 +1,5 @@
 """
-Trust a CA of one's own, and say what is wrong if that is not enough.
+Trust your own CA, and say what is wrong if that is not enough.
 
     POP3_PASSWORD=... python own_ca.py mail.internal ada secure/cacerts
 """
@@ -19,7 +19,7 @@ async def main(reactor, server, user, folder):
             server, user, password, secure=Secure.TLS, cacerts=folder
         )
     except VerificationError as error:
-        # Nothing was sent: the server does not even know who called.
+        # Nothing was sent, not even the user name.
         print(error)
         if error.certificate is not None:
             print("it is valid until", error.certificate.not_valid_after_utc)

@@ -1,5 +1,5 @@
 """
-Know a server by its key, whatever its certificate says.
+Recognise a server by its key, whatever its certificate says.
 
     POP3_PASSWORD=... python pinned.py mail.internal ada sha256//EBS9qW6hEdCz9i...
 """

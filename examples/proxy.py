@@ -14,7 +14,7 @@ from pop3connect import Secure, connect
 
 
 async def main(reactor, server, user):
-    # The proxy looks up the name of the server, whose certificate is checked as ever.
+    # The proxy looks up the name of the server, whose certificate is checked as always.
     async with await connect(
         server,
         user,

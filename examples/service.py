@@ -67,7 +67,7 @@ class FetchService(Service):
 
 
 async def take_in(content):
-    """Here goes what your application does with a message."""
+    """Replace this by what your application does with a message."""
     Logger().info("a message of {octets} octets", octets=len(content))
 
 

@@ -1,5 +1,5 @@
 """
-Fetch what is small, and only the headers of what is not.
+Fetch small messages, and only the headers of large ones.
 
     POP3_PASSWORD=... python small_ones.py pop.example.com ada 1000000
 """

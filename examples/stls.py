@@ -1,5 +1,5 @@
 """
-Upgrade with STLS, and never go on without.
+Upgrade with STLS, and never continue without TLS.
 
     POP3_PASSWORD=... python stls.py pop.example.com ada
 """

@@ -1,5 +1,5 @@
 """
-Trust a CA whose certificate comes from the environment, and no file.
+Trust a CA whose certificate comes from the environment, not from a file.
 
     CA_PEM="$(vault kv get -field=ca mail)" POP3_PASSWORD=... python vault.py HOST ada
 """

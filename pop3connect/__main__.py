@@ -18,7 +18,7 @@ def main() -> int:
     """Run the command line, and return its exit status."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        print(  # noqa: T201 - there is no click to say it with
+        print(  # noqa: T201 - click is missing
             f"pop3connect: the command line needs {' and '.join(missing)}, which is "
             "not installed: pip install 'pop3connect[cli]'",
             file=sys.stderr,

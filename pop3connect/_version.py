@@ -1,3 +1,3 @@
 """The version, on its own so that packaging reads it without importing us."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -1,5 +1,5 @@
 """
-Reads what the user calls the server: ``"host[:port]"`` -> `ServerAddress`.
+Parses the server as the user gives it: ``"host[:port]"`` -> `ServerAddress`.
 
 Pure: no name is looked up here.
 """
@@ -121,7 +121,7 @@ def _untold(server: str) -> str:
         host, bracket, rest = text.partition(":")
     if bracket and not _DIGITS.match(rest):
         return (
-            "the text behind the colon of the server is not a port: give a number "
+            "the text after the colon of the server is not a port: give a number "
             "from 1 to 65535, such as 'pop.example.com:995'"
         )
     if ":" in host and not _NUMERIC.match(host):

@@ -72,18 +72,18 @@ def connect(
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
     :param username: the name of the account, as the server knows it; many providers
         want the whole mail address.
-    :param password: or a callable that returns one, a Deferred of one, or a
-        coroutine; called when the password is needed.
+    :param password: the password, or a callable that returns it, a Deferred of it, or
+        a coroutine; called when the password is needed.
     :param stsproc: called with each protocol message, secrets masked.  ``None`` and
         ``""`` mean none.
     :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
         STLS there is no fallback to plain text.
-    :param verify: whether the server has to prove its identity; without, TLS still
-        encrypts, for whatever machine answered.
+    :param verify: whether the server has to prove its identity.  If false, TLS still
+        encrypts, but to any machine that answers.
     :param cacerts: the folder or file with the certificates to trust, the contents of
         such a file as bytes, or a trust root of Twisted; default: the folder or file in
         the environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
-    :param system_trust: with ``cacerts``: the platform's store counts as well.
+    :param system_trust: with ``cacerts``: trust the platform's store as well.
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
@@ -91,14 +91,14 @@ def connect(
         be a description such as ``"unix:/run/pop3.sock"``, see
         `twisted.internet.endpoints.clientFromString`.  The server still has to prove
         that it is ``server``.
-    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
-        mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
+    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or
+        your own mechanism, a `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
     :param connect_timeout: seconds for looking up the name and connecting, and
         again for the TLS handshake.
     :param max_message_size: bytes; a longer message ends the session.
     :param max_listing: rows; a longer LIST or UIDL ends the session.
-    :param pipeline: ``False``: one command at a time, whatever the server offers.
+    :param pipeline: ``False``: send one command at a time, whatever the server offers.
     :param client_certificate: a PEM file with certificate and key, a pair of
         files, or a `twisted.internet.ssl.PrivateCertificate`.
     :param allow_cleartext: ``False``: a password is never sent without TLS.

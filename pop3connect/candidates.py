@@ -89,14 +89,14 @@ class MailAddress:
             # A URL or user:password@host; it is not repeated.
             raise _bad("without a colon or slash", None)
         if not at or not local or not domain:
-            raise _bad("with a name before and a domain behind the @", text)
+            raise _bad("with a name before the @ and a domain after it", text)
         if not text.isprintable() or len(local.encode(errors="replace")) > _MAX_LOCAL:
             raise _bad(
                 f"in one line, with at most {_MAX_LOCAL} bytes before the @", text
             )
         host = host_name(domain)
         if not host or len(host) > _MAX_DOMAIN:
-            raise _bad("with the name of a domain behind the @", text)
+            raise _bad("with the name of a domain after the @", text)
         return cls(text, local, host)
 
 

@@ -1,5 +1,5 @@
 """
-Options held once for the sessions with one server, and what is remembered between them.
+The options for the sessions with one server, and what is remembered between sessions.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Connector:
         ``"[IPv6 address]:port"``.  Port 110, or 995 with `Secure.TLS`.
     :param secure: plain, TLS at once, or STLS before the login (RFC 2595).  With
         STLS there is no fallback to plain text.
-    :param verify: whether the server has to prove its identity; without, TLS still
-        encrypts, for whatever machine answered.
+    :param verify: whether the server has to prove its identity.  If false, TLS still
+        encrypts, but to any machine that answers.
     :param cacerts: the folder or file with the certificates to trust, the contents of
         such a file as bytes, or a trust root of Twisted; default: the folder or file in
         the environment variable ``POP3CONNECT_CACERTS``, else the platform's store.
-    :param system_trust: with ``cacerts``: the platform's store counts as well.
+    :param system_trust: with ``cacerts``: trust the platform's store as well.
     :param reactor: default: the global one.  With an ``endpoint``, a
         `twisted.internet.task.Clock` suffices; without, the reactor also has to provide
         ``IReactorTCP``, and ``IReactorPluggableNameResolver`` for a host name.
@@ -79,14 +79,14 @@ class Connector:
         be a description such as ``"unix:/run/pop3.sock"``, see
         `twisted.internet.endpoints.clientFromString`.  The server still has to prove
         that it is ``server``.
-    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or a
-        mechanism of your own, as `twisted.mail.interfaces.IClientAuthentication`.
+    :param auth: ``"auto"``, ``"USER"``, ``"APOP"``, the name of a SASL mechanism, or
+        your own mechanism, a `twisted.mail.interfaces.IClientAuthentication`.
     :param timeout: seconds for the greeting and for each reply.
     :param connect_timeout: seconds for looking up the name and connecting, and
         again for the TLS handshake.
     :param max_message_size: bytes; a longer message ends the session.
     :param max_listing: rows; a longer LIST or UIDL ends the session.
-    :param pipeline: ``False``: one command at a time, whatever the server offers.
+    :param pipeline: ``False``: send one command at a time, whatever the server offers.
     :param client_certificate: a PEM file with certificate and key, a pair of
         files, or a `twisted.internet.ssl.PrivateCertificate`.
     :param allow_cleartext: ``False``: a password is never sent without TLS.
@@ -185,8 +185,8 @@ class Connector:
         Open a session and log in.
 
         :param username: the name of the account, as the server knows it.
-        :param password: or a callable that returns one, a Deferred of one, or a
-            coroutine; called when the password is needed.
+        :param password: the password, or a callable that returns it, a Deferred of it,
+            or a coroutine; called when the password is needed.
         :param stsproc: called with each protocol message, secrets masked.
         :param authorize_as: used for this session instead of that of the connector.
         :param events: likewise.
@@ -215,7 +215,7 @@ class Connector:
         failed: Callable[[POP3Error, float], object] | None = None,
     ) -> AsyncGenerator[Handle, None]:
         """
-        Open one session after the other, for as long as the program wants.
+        Open one session after another, for as long as the program wants.
 
         ::
 
@@ -225,15 +225,15 @@ class Connector:
                         ...
 
         :param username: the name of the account, as the server knows it.
-        :param password: or a callable that returns one, a Deferred of one, or a
-            coroutine; called for each session.
+        :param password: the password, or a callable that returns it, a Deferred of it,
+            or a coroutine; called for each session.
         :param stsproc: called with each protocol message, secrets masked.
         :param interval: seconds from the end of a session to the next one.  It is
             longer if the server wants a longer LOGIN-DELAY (RFC 2449 section 6.5).
-        :param backoff: returns the seconds to wait after so many failures in a row,
-            as `twisted.application.internet.backoffPolicy` makes it.  Default: the
-            interval, doubled with each failure, to an hour.  What the server itself
-            asks for (`CommandError.retry_after`) is always waited for.
+        :param backoff: called with the number of failures in a row; returns the seconds
+            to wait, as a policy of `twisted.application.internet.backoffPolicy` does.
+            Default: the interval, doubled with each failure, up to an hour.  A wait
+            that the server asks for (`CommandError.retry_after`) is always honoured.
         :param failed: called with the error and the seconds of the wait when a session
             could not be opened.  Default: that is logged.
         :return: an async generator of handles.  Cancelling the Deferred of the
@@ -262,7 +262,7 @@ class Connector:
         authorize_as: str | None = None,
     ) -> Opening:
         """
-        Return an attempt to open a session, for a factory that makes the connection.
+        Return an attempt to open a session over the connection that a factory makes.
 
         :raises UsageError: an argument cannot be used.
         """
@@ -375,7 +375,7 @@ class Opening:
     """
     One call of ``connect()``, from the first packet to the handle.
 
-    :param memory: what was remembered of the server, and will be.
+    :param memory: what is remembered about the server.
     :ivar result: fires with the handle, or fails.  Cancelling it ends the connection at
         once, wherever the login is, also from the status procedure.
     """
@@ -445,7 +445,12 @@ class Opening:
                 self._check()
                 return None
             return Handle(protocol, session)
-        except (TLSError, ConnectionLostError, TimedOutError) as error:
+        except TimedOutError as error:
+            await abandon(protocol)
+            if self._refusal is not None:
+                raise self._refusal from error
+            raise
+        except (TLSError, ConnectionLostError) as error:
             again = protocol.protection.resumption_failed and not self._resumed_anew
             await abandon(protocol)
             if self._refusal is not None and not isinstance(error, TLSError):
@@ -531,6 +536,9 @@ class Opening:
         return self._over.when_fired().addCallback(lambda _: failure)
 
     def _done(self, handle: Handle) -> None:
+        # A factory has this object for as long as the session lasts.
+        del self._account
+        self._hung_up = None
         if self._cancelled:
             # In the last moment.
             handle.abort().addCallback(self._over.fire)
@@ -631,8 +639,8 @@ def _described(description: str, reactor: Any) -> Any:
     try:
         return clientFromString(reactor, description)
     except Exception as error:
-        # A plugin may raise anything; for a wrong port it is ValueError, for a missing
-        # argument TypeError.
+        # A plugin may raise anything: ValueError if the port is wrong, TypeError if an
+        # argument is missing.
         raise UsageError(
             f"the endpoint {description!r:.200} cannot be used: {error}; "
             "give a description such as 'unix:/run/pop3.sock' or "

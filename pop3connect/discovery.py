@@ -2,7 +2,7 @@
 ``discover()``: which POP3 servers the DNS, or the provider, names for a mail address.
 
 RFC 6186 defines the SRV records, RFC 8314 prefers TLS at once, RFC 2782 says how to
-choose among them.  Nobody connects to the servers here.
+choose among them.  Nothing here connects to the servers.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def ordered(
 
 def _check(mailbox: MailAddress, failure: Failure, timeout: float) -> None:
     """
-    Raise the error of a failed look-up, unless it says that no records exist.
+    Raise the error of a failed lookup, unless it says that no records exist.
 
     One failure is enough: a server may be missing from the rest.
     """

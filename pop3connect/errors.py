@@ -1,8 +1,8 @@
 """
 Every exception, on one page: what went wrong, whose fault it is, what to do.
 
-``UsageError`` is the caller's fault and nothing was sent.  ``CommandError`` is
-the server's word (``-ERR``) and the session goes on, as it does after
+``UsageError`` is the caller's fault; nothing was sent.  ``CommandError`` is the
+server's refusal (``-ERR``); the session goes on, as it does after
 ``DestinationError``.  Everything else ends the session.  The exception of the layer
 below, where there was one, is the ``__cause__``.  No message holds a password, a digest
 or a token.
@@ -198,7 +198,7 @@ class CommandError(POP3Error):
         are masked and control characters escaped.
     :ivar code: the response code (RFC 2449 section 8, RFC 3206) in upper case,
         without brackets: ``"IN-USE"``, ``"SYS/TEMP"``, ``"AUTH"``,
-        ``"LOGIN-DELAY"``, ...; ``None`` if there was none.
+        ``"LOGIN-DELAY"``, ...; ``None`` if the reply had no code.
     :ivar retry_after: seconds to wait before the next login, if the server
         announced a LOGIN-DELAY (RFC 2449 section 6.5); else ``None``.
     """
@@ -245,9 +245,8 @@ class LoginError(CommandError):
 
     :ivar mechanism: what was tried: ``"USER"``, ``"APOP"`` or the name of a
         SASL mechanism; ``None`` if the session ended before that.
-    :ivar details: what the server said beside that: with OAuth ``"status"``,
-        ``"scope"`` and so on (RFC 7628 section 3.2.2), with SCRAM ``"error"`` (RFC
-        5802 section 7).
+    :ivar details: further data from the server: with OAuth ``"status"``, ``"scope"``
+        and so on (RFC 7628 section 3.2.2), with SCRAM ``"error"`` (RFC 5802 section 7).
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 What happens in a session, as small objects for metrics and traces.
 
 ``connect(..., events=count)`` calls ``count`` with each of them, in the order of the
-lines of the status procedure.  None of them holds a text of the user or the server, so
-none holds a secret.
+lines of the status procedure.  None of them contains text from the user or the server,
+and so no secret.
 
     def count(event):
         match event:
@@ -37,8 +37,8 @@ class Event:
     The base of all events.
 
     :ivar session: 16 random hexadecimal digits that the events of one connection have
-        in common; the number of an OpenTelemetry span has the same form.
-    :ivar server: ``host:port``, as the errors have it.
+        in common, in the form of an OpenTelemetry span ID.
+    :ivar server: ``host:port``, as in the errors.
     """
 
     session: str
@@ -50,8 +50,9 @@ class Connected(Event):
     """
     A connection was made; TLS and the greeting are still to come.
 
-    A call of ``connect()`` may need two connections: if a server refuses to resume a
-    TLS session, or closes after a refused login.
+    A call of ``connect()`` may need further connections: if a server refuses to resume
+    a TLS session, closes after a refused login, or offers other mechanisms than an hour
+    before.
 
     :ivar peer: the address that was connected to, ``"192.0.2.1:995"``, which is that of
         the proxy if there is one; ``None`` if it has no such form (a UNIX socket).
@@ -117,7 +118,7 @@ class ReplyReceived(Event):
 @attrs.frozen
 class MessageReceived(Event):
     """
-    A message was received to its end, also if the program did not want it any more.
+    A message was received to its end, even if the program no longer wanted it.
 
     :ivar verb: ``"RETR"``, or ``"TOP"``: its header and some of its lines.
     :ivar number: of the message.

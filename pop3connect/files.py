@@ -100,13 +100,13 @@ def write_all(file: Writable, content: bytes) -> None:
     """
     Write all of ``content``, even if each call of ``write`` takes only a part of it.
 
-    :raises BlockingIOError: the file takes no more bytes.
+    :raises BlockingIOError: the file accepts no more bytes.
     """
     left = content
     while left:
         taken = file.write(left)
         if taken == 0:
-            raise BlockingIOError("the file takes no more bytes")
+            raise BlockingIOError("the file accepts no more bytes")
         # An object that is not a file may return anything; then it has taken all.
         left = left[taken:] if isinstance(taken, int) else b""
 

@@ -1,5 +1,5 @@
 """
-The handle: one method per command, each returning a Deferred of a typed value.
+The handle: one method per command, which returns a Deferred of a typed value.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Handle:
     def __init__(self, protocol: POP3ClientProtocol, session: Session) -> None:
         self._protocol = protocol
         self._session = session
-        self._capabilities = session.capabilities
+        self._capabilities = session.later.capabilities
         # The messages that are marked; False: asked for, and not known yet.
         self._marks: dict[int, bool] = {}
         self._resets = 0
@@ -120,11 +120,11 @@ class Handle:
         self._budget = Budget()
         self._largest = Largest()
         self._aborted = False
-        if session.capabilities.known:
+        if self._capabilities.known:
             # Servers offer more after the login, or correct what they said.  One that
             # does not know CAPA is not asked again: some close the session after a few
             # errors.  The transport sends it together with the first commands.
-            asking = Exchange(Capa(), noted=self._learn)
+            asking = Exchange(Capa(), session.later, noted=self._learn)
             protocol.enqueue(Capa.verb, [asking])
 
     def __del__(self) -> None:
@@ -171,11 +171,11 @@ class Handle:
     @property
     def capabilities(self) -> Capabilities:
         """
-        What the server can do, as it said last (RFC 2449).
+        The server's capabilities, from its last reply to CAPA (RFC 2449).
 
-        It is asked after each login, together with the first command.  Until that reply
-        this is what it said before the login, or after an earlier login of this user.
-        After ``await handle.capa()`` it is current.
+        CAPA is sent after each login, together with the first command.  Until its
+        reply, these are the capabilities from before the login, or from an earlier
+        login of this user.  After ``await handle.capa()`` they are current.
         """
         return self._capabilities
 
@@ -186,7 +186,7 @@ class Handle:
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What protects the session; ``None``: nothing."""
+        """The TLS that protects the session; ``None`` without TLS."""
         return self._protocol.tls
 
     # -- the mailbox
@@ -417,9 +417,9 @@ class Handle:
         """
         Mark a message as deleted (DELE, RFC 1939 section 5).
 
-        Only `disconnect` makes it real, and reports it.  So the Deferred may be left
-        alone: if the session ends before the reply, that is not logged as an unhandled
-        error.  A refusal is.
+        The server deletes it only at `disconnect`, which reports the result.  So the
+        Deferred may be ignored: if the session ends before the reply, that is not
+        logged as an unhandled error.  A refusal is.
         """
         try:
             self._check_thread()
@@ -472,7 +472,7 @@ class Handle:
         return self._submit(Noop)
 
     def capa(self) -> Deferred[Capabilities]:
-        """Ask what the server can do, afresh (CAPA, RFC 2449 section 5)."""
+        """Ask the server again what it can do (CAPA, RFC 2449 section 5)."""
         return self._submit(Capa, noted=self._learn)
 
     @overload
@@ -497,7 +497,7 @@ class Handle:
         Make sure that the session is in UTF-8 mode (UTF8, RFC 6856 section 2).
 
         The command is allowed before the login only, so it fails with `UsageError`
-        if `connect` was not told ``utf8=True``.
+        if `connect` was called without ``utf8=True``.
         """
         if self._session.utf8:
             return succeed(None)
@@ -535,7 +535,7 @@ class Handle:
         :param multiline: whether a body follows ``+OK`` (RFC 1939 section 3).  If that
             is wrong, the next reply cannot be read, or none comes, and the session
             ends.
-        :return: the text behind ``+OK``, printable; with ``multiline`` the body, with
+        :return: the text after ``+OK``, printable; with ``multiline`` the body, with
             CRLF, and bounded by ``max_message_size`` as a message is.
         """
         if multiline:
@@ -543,12 +543,12 @@ class Handle:
         return self._submit(Custom, verb, *arguments)
 
     def _learn(self, capabilities: Capabilities) -> None:
-        self._capabilities = self._session.learn(capabilities)
+        self._capabilities = self._session.later.learn(capabilities)
         self._protocol.allow_pipelining("PIPELINING" in capabilities)
 
     def disconnect(self) -> Deferred[Committed]:
         """
-        End the session (QUIT): the only thing that makes deletions real.
+        End the session (QUIT); only then does the server delete the marked messages.
 
         :return: fires when the connection is gone, with what was committed.  It
             fails with `CommandError` if the server could not delete all of it
@@ -602,7 +602,7 @@ class Handle:
         return self._protocol.when_closed()
 
     def when_closed(self) -> Deferred[None]:
-        """Return a Deferred that fires when the connection is gone, however."""
+        """Return a Deferred that fires when the connection is gone, for any reason."""
         try:
             self._check_thread()
         except UsageError as error:

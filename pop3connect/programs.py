@@ -1,6 +1,6 @@
 """
-Runs a program of the user's, with an end to it: its whole process group is ended at a
-time limit, and the secrets in our environment are kept from it.
+Runs a program of the user's without the secrets in our environment, and with a time
+limit, at which its whole process group is ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ FIRST_LOOK = 0.001
 LAST_LOOK = 0.25
 """The longest time between two of these looks, in seconds."""
 
-OUR_SECRETS = ("POP3CONNECT_PASSWORD", "POP3CONNECT_DATABASE")
+OUR_SECRETS = (
+    "POP3CONNECT_PASSWORD",
+    "POP3CONNECT_CLIENT_KEY_PASSWORD",
+    "POP3CONNECT_DATABASE",
+)
 """Variables of pop3connect that hold a password, or may hold one."""
 
 

@@ -1,5 +1,5 @@
 """
-Reads what the user calls a proxy: ``"socks5://user:password@host:1080"`` or
+Parses the URL of a proxy: ``"socks5://user:password@host:1080"`` or
 ``"http://user:password@host:3128"``.
 
 Pure: no name is looked up here, and no error repeats the text, which may hold a
@@ -61,7 +61,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 class ProxyAddress:
     """
     A SOCKS5 proxy (RFC 1928) or an HTTP proxy (CONNECT, RFC 9110 section 9.3.6), and
-    what to log in to it with (RFC 1929, RFC 7617).
+    the credentials for it (RFC 1929, RFC 7617).
 
     :ivar scheme: ``"socks5"`` or ``"http"``.
     :ivar address: where the proxy is.

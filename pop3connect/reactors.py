@@ -1,5 +1,5 @@
 """
-What the library needs of a reactor, and a reactor's time that is never set back.
+The interfaces that the library needs of a reactor, and a clock that is never set back.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ def check_thread(reactor: object) -> None:
         and hasattr(reactor, "callFromThread")
     ):
         raise UsageError(
-            "called in another thread than the reactor's, which is not possible; use "
-            "pop3connect.blocking in other threads"
+            "called in another thread than the reactor's; use pop3connect.blocking in "
+            "other threads"
         )
 
 
 def in_its_turn(reactor: IReactorTime, call: Callable[[], object]) -> None:
     """
-    Let the reactor make a call, in its thread and in a turn of its own.
+    Let the reactor make a call, in its thread and in a separate turn.
 
     For code that runs when a generator or a coroutine is closed.  The garbage collector
     closes them too, in any thread and in the middle of anything, such as the reading of

@@ -254,7 +254,7 @@ class Transcript:
     Tells one session's status procedure what happens.
 
     :param procedure: called with each line.  The first exception in it is logged, and
-        the session goes on after any.  ``None`` means that there is none.
+        the session goes on after any.  ``None`` means no status procedure.
     :param max_hashes: how much work may go into finding secrets in the server's text.
     """
 

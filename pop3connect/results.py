@@ -1,5 +1,5 @@
 """
-Every value that a user receives: what the commands of a `Handle` return, and its facts.
+Every value that a user receives: the results of the commands, the facts of a session.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Capabilities(Mapping[str, tuple[str, ...]]):
         """
         Days that messages are kept (RFC 2449 section 6.7).
 
-        ``None``: never deleted, or not said.  0: they go when they are read.
+        ``None``: the server never deletes them, or does not say.  0: it deletes them
+        once they were fetched.
         """
         words = self._tags.get("EXPIRE", ())
         return int(words[0]) if words and _is_count(words[0]) else None
@@ -156,7 +157,7 @@ class LoginInfo:
 @attrs.frozen
 class Committed:
     """
-    What the end of a session has made real (RFC 1939 section 6).
+    What was deleted at the end of a session (RFC 1939 section 6).
 
     :ivar deleted: the numbers of the messages that are deleted now.
     """
@@ -166,7 +167,7 @@ class Committed:
 
 class Message(NamedTuple):
     """
-    A message (RFC 1939, RETR), or its header (TOP); `Refused` is its counterpart.
+    A message (RFC 1939, RETR), or its header (TOP); see also `Refused`.
 
     Anybody can write to a mailbox, so a message may hold any bytes at all.  Nothing
     here raises.
@@ -183,7 +184,7 @@ class Message(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The field Subject: decoded, printable, one line; empty if there is none."""
+        """The field Subject: decoded, printable, one line; empty if it is missing."""
         return self._summary().subject
 
     @property
@@ -202,8 +203,9 @@ class Message(NamedTuple):
 
         The policy is `email.policy.default`, with two exceptions for hostile mail.  A
         field that the standard library cannot parse, or of more than 32 KiB, is text
-        only: it has no addresses and no parameters.  A message whose parts cannot be
-        parsed is not split into parts.
+        only: it has no addresses and no parameters.  So are those fields of MIME that
+        come after 64 KiB of others.  A message whose parts cannot be parsed, or are
+        more than 2,000, is not split into parts.
         """
         from .parsing import parse
 
@@ -234,7 +236,7 @@ class Refused(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A message that was written to a destination; `Refused` is its counterpart."""
+    """A message that was written to a destination; see also `Refused`."""
 
     number: int
     """The message number, from 1."""
@@ -252,11 +254,11 @@ class Stored(NamedTuple):
 @attrs.frozen
 class TLSInfo:
     """
-    What protects a session.
+    The TLS that protects a session.
 
     :ivar version: ``"TLSv1.3"`` or ``"TLSv1.2"``.
     :ivar cipher: OpenSSL's name of the cipher suite.
-    :ivar verified: whether the server has proven who it is.
+    :ivar verified: whether the server has proven its identity.
     :ivar verified_by: what proved it: ``"chain"``, the certificate's chain and name;
         or ``"pin"``, its key alone, with ``verify=False`` and ``pins``; else ``None``.
     """

@@ -1,6 +1,6 @@
 """
-Sessions one after the other, for programs that look into a mailbox for as long as they
-run: `Connector.sessions`.
+Sessions one after another, for programs that check a mailbox for as long as they run:
+`Connector.sessions`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["log_failure", "sessions"]
 log = Logger()
 
 _FINAL = {FailureClass.LOGIN, FailureClass.LOCAL}
-"""What a later attempt does not make good: it may lock the account."""
+"""Failures that another attempt cannot fix, and which could lock the account."""
 
 
 async def sessions(
@@ -84,7 +84,7 @@ async def sessions(
 
 
 def _is_final(error: POP3Error) -> bool:
-    """Return whether another attempt needs a person first."""
+    """Return whether somebody has to act before another attempt makes sense."""
     if isinstance(error, (VerificationError, STLSUnavailableError)):
         return True
     return classify(error) in _FINAL

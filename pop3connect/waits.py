@@ -41,7 +41,7 @@ MAX_WAIT = 3600.0
 
 
 class FailureClass(str, enum.Enum):
-    """Why a session failed, as far as waiting is concerned."""
+    """Why a session failed: the kinds of failure that have different waits."""
 
     CONNECTION = "connection"
     """The server could not be reached, or the connection was lost."""

@@ -253,7 +253,7 @@ class NothingTests(DiscoverTestCase):
         "RFC 2782-02",
         "MUST",
         'The target "." means that the service does not exist.',
-        "Such a record is no candidate; if there is no other, the error says so.",
+        "Such a record is not a candidate; if there is no other, the error says so.",
     )
     def test_root_as_target_means_that_there_is_no_service(self) -> None:
         """RFC 2782; a preference for it is not one for the other service."""
@@ -426,11 +426,11 @@ class AddressTests(DiscoverTestCase):
 
     def test_bad_address_is_a_usage_error_and_nothing_is_asked(self) -> None:
         for bad, problem in (
-            ("", "a name before and a domain behind the @, not ''"),
+            ("", "a name before the @ and a domain after it, not ''"),
             ("ada", "not 'ada'"),
             ("@example.com", "not '@example.com'"),
             ("ada@", "not 'ada@'"),
-            ("ada@192.0.2.1", "the name of a domain behind the @"),
+            ("ada@192.0.2.1", "the name of a domain after the @"),
             ("ada@-example.com", "the name of a domain"),
             ("ada@exa mple.com", "the name of a domain"),
             ("ada@ example.com", "the name of a domain"),

@@ -1,10 +1,11 @@
 """
-The examples on the front page, and the picture that the documentation draws.
+The tables of the collector, and the picture that the documentation draws.
 """
 
 from __future__ import annotations
 
 import ast
+import doctest
 import json
 import re
 import textwrap
@@ -29,36 +30,6 @@ from pop3connect.collect.settings import (
 from pop3connect.sansio.states import ALLOWED, State
 
 DOCS = Path(__file__).absolute().parent.parent / "docs"
-
-
-class ReadmeTests(SynchronousTestCase):
-    """
-    The front page.
-    """
-
-    def test_readme_examples_compile_and_use_existing_names(self) -> None:
-        path = DOCS.parent / "README.rst"
-        blocks = re.findall(
-            r"code-block:: python\n\n((?:    .*\n|\n)+)", path.read_text("utf-8")
-        )
-        self.assertGreater(len(blocks), 1)
-        for block in blocks:
-            tree = compile(
-                textwrap.dedent(block),
-                path.name,
-                "exec",
-                ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-            )
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and node.module == "pop3connect":
-                    for name in node.names:
-                        self.assertIn(name.name, pop3connect.__all__)
-                if isinstance(node, ast.Call):
-                    called = getattr(node.func, "id", "")
-                    if called in ("connect", "Connector", "POP3ClientFactory"):
-                        words = {word.arg for word in node.keywords}
-                        known = signature(getattr(pop3connect, called)).parameters
-                        self.assertLessEqual(words, set(known))
 
 
 class CollectorReferenceTests(SynchronousTestCase):
@@ -126,21 +97,160 @@ class CollectorReferenceTests(SynchronousTestCase):
         self.assertGreater(found, 1)
 
 
+def load(name: str) -> Any:
+    """Import a module that helps to make the documentation."""
+    path = DOCS / f"{name}.py"
+    if not path.exists():
+        raise SkipTest("these are tests of an installed package")
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page(name: str) -> str:
+    """Return the text of a page."""
+    path = DOCS / name
+    if not path.exists():
+        raise SkipTest("these are tests of an installed package")
+    return path.read_text("utf-8")
+
+
+class ReferenceTests(SynchronousTestCase):
+    """
+    Pages of the reference that list what is in the code.
+    """
+
+    def sources(self) -> dict[str, str]:
+        """Return the text of each module, by its name."""
+        package = Path(pop3connect.__file__).parent
+        return {
+            ".".join(path.relative_to(package.parent).with_suffix("").parts): (
+                path.read_text("utf-8")
+            )
+            for path in package.rglob("*.py")
+        }
+
+    def test_every_option_of_connect_is_there_with_its_default(self) -> None:
+        rows = dict(
+            re.findall(
+                r"   \* - ``(\w+)``\n     - ``(.+)``\n", page("reference/limits.rst")
+            )
+        )
+        parameters = signature(pop3connect.connect).parameters.values()
+        defaults = {
+            each.name: each.default
+            for each in parameters
+            if each.default is not each.empty
+        }
+        self.assertEqual(list(rows), list(defaults))
+        for name, text in rows.items():
+            if text.startswith("Secure."):
+                value: Any = pop3connect.Secure[text.partition(".")[2]]
+            else:
+                value = ast.literal_eval(text)
+            self.assertEqual(value, defaults[name], name)
+
+    def test_limits_are_those_of_the_code(self) -> None:
+        text = load("limits").draw()
+        for row in (
+            "   * - 16 MiB\n     - Bytes of messages that are asked for",
+            "   * - 256\n     - Commands that may be unanswered at once.",
+            "   * - 0.05\n     - The part of a wait",
+            "   * - 604,800 (7 days)\n     - The longest LOGIN-DELAY",
+            f"   * - {pop3connect.connector.MAX_SECONDS:,} (366 days)\n",
+        ):
+            self.assertIn(row, text)
+
+    def test_every_part_of_the_package_has_its_limits_in_a_table(self) -> None:
+        limits = load("limits")
+        tables = {part for parts in limits.SECTIONS.values() for part in parts}
+        for path in limits.PACKAGE.iterdir():
+            part = path.stem
+            if path.suffix != ".py" and not (path / "__init__.py").exists():
+                continue
+            if part.startswith("_") or part in limits.LEFT_OUT or part in tables:
+                continue
+            self.assertEqual(list(limits.limits(part)), [], part)
+
+    def test_limit_without_a_reason_is_an_error(self) -> None:
+        limits = load("limits")
+        limits.NO_LIMITS.remove("HOUR")
+        with self.assertRaises(ValueError) as caught:
+            limits.draw()
+        self.assertIn("HOUR lacks its reason", str(caught.exception))
+
+    def test_every_environment_variable_is_there(self) -> None:
+        sources = self.sources()
+        name = re.compile(r"\bPOP3CONNECT_[A-Z_]+\b")
+        read = {each for text in sources.values() for each in name.findall(text)}
+        # Those that the command of a destination gets.
+        facts = sources["pop3connect.destinations.command"].partition("facts = {")[2]
+        given = set(re.findall(r'"([A-Z]+)": ', facts))
+        self.assertGreater(len(given), 5)
+        shown = set(name.findall(page("reference/environment.rst")))
+        self.assertEqual(shown, read | {f"POP3CONNECT_{each}" for each in given})
+
+    def test_every_log_namespace_is_there(self) -> None:
+        loggers = {
+            name
+            for name, text in self.sources().items()
+            if re.search(r"^_?log = Logger\(\)$", text, re.MULTILINE)
+        }
+        text = page("reference/logging.rst")
+        rows = "".join(re.findall(r"   \* - (.+)\n", text))
+        self.assertEqual(set(re.findall(r"``([\w.]+)``", rows)), loggers)
+
+    def test_pages_have_lines_of_at_most_100_columns(self) -> None:
+        # The name of a test cannot be broken.
+        name = re.compile(r" *(\* - |- )?(\| )?``tests\.[\w.]+``")
+        wide = [
+            f"{path}:{number}"
+            for path in DOCS.rglob("*.rst")
+            if "_build" not in path.parts
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+            if len(line) > 100 and not name.fullmatch(line)
+        ]
+        self.assertEqual(wide, [])
+
+    def test_links_that_leave_are_whole(self) -> None:
+        # CI has no network to follow them.
+        for path in [*DOCS.parent.glob("*.rst"), *DOCS.rglob("*.rst")]:
+            for link in re.findall(
+                r"<(\w+:[^>`]*)>`_|^\.\. _.+: (\S+:\S+)", path.read_text("utf-8"), re.M
+            ):
+                self.assertRegex(
+                    "".join(link), r"^https://([a-z0-9-]+\.)+[a-z]+/\S*$", path
+                )
+
+    def test_links_to_files_lead_to_files(self) -> None:
+        found = 0
+        for path in [*DOCS.parent.glob("*.rst"), *DOCS.rglob("*.rst")]:
+            for link in re.findall(r"<([^>`:#]+)>`_", path.read_text("utf-8")):
+                self.assertTrue((path.parent / link).exists(), f"{path}: {link}")
+                found += 1
+        self.assertGreater(found, 0)
+
+    def test_examples_that_show_their_results_are_right(self) -> None:
+        found = 0
+        for path in sorted(DOCS.rglob("*.rst")):
+            result = doctest.testfile(
+                str(path), module_relative=False, encoding="utf-8", verbose=False
+            )
+            self.assertEqual(result.failed, 0, path)
+            found += result.attempted
+        self.assertGreater(found, 0)
+
+
 class DiagramTests(SynchronousTestCase):
     """
     The picture of a session.
     """
 
     def diagram(self) -> Any:
-        path = DOCS / "session_diagram.py"
-        if not path.exists():
-            raise SkipTest("these are tests of an installed package")
-        spec = spec_from_file_location("session_diagram", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load("session_diagram")
 
     def test_diagram_shows_every_state_and_its_verbs(self) -> None:
         picture = ElementTree.fromstring(self.diagram().draw())

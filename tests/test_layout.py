@@ -118,3 +118,33 @@ class FileTests(SynchronousTestCase):
 
     def test_package_contains_the_py_typed_marker(self) -> None:
         self.assertEqual((PACKAGE / "py.typed").read_bytes(), b"")
+
+    def test_version_is_a_release_or_what_becomes_one(self) -> None:
+        self.assertRegex(pop3connect.__version__, r"\A\d+\.\d+\.\d+(\.dev0)?\Z")
+
+    def test_every_newsfragment_has_a_name_that_towncrier_reads(self) -> None:
+        """It leaves a file with another name out of the changelog, without a word."""
+        folder = ROOT / "newsfragments"
+        if not folder.exists():
+            raise SkipTest("these are tests of an installed package")
+        for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            self.assertRegex(
+                path.name,
+                r"\A\d+\.(feature|bugfix|doc|removal|misc)(\.\d+)?\.rst\Z",
+            )
+            self.assertTrue(path.read_text("utf-8").strip(), path.name)
+
+    def test_extra_test_brings_what_the_other_extras_bring_to_users(self) -> None:
+        path = ROOT / "setup.cfg"
+        if not path.exists():
+            raise SkipTest("these are tests of an installed package")
+        setup = configparser.ConfigParser()
+        setup.read(path)
+        extras = {
+            name: set(packages.strip().splitlines())
+            for name, packages in setup["options.extras_require"].items()
+        }
+        for name in ("blocking", "cli", "collect", "demo", "proxy"):
+            self.assertLessEqual(extras[name], extras["test"], name)

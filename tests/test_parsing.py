@@ -11,7 +11,7 @@ from email.policy import EmailPolicy
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import Message
-from pop3connect.parsing import MAX_PARSED
+from pop3connect.parsing import MAX_PARSED, MAX_PARTS
 
 from .support.shows import shows
 
@@ -70,8 +70,8 @@ class ParseTests(SynchronousTestCase):
         "Header fields of megabytes, thousands of quotes, parts nested without end",
         "An exception, or minutes of work, in the standard library's parser.",
         "``subject``, ``sender`` and ``date`` decode 4,000 bytes. ``parse()`` parses "
-        "fields of up to 32 KiB; longer ones, and those at which the parser fails, "
-        "stay text.",
+        "fields of up to 32 KiB, 64 KiB of fields of MIME, and 2,000 parts. The rest, "
+        "and fields at which the parser fails, stay text.",
     )
     def test_hostile_mail_is_parsed_and_its_fields_can_be_read(self) -> None:
         many = 1_500
@@ -129,6 +129,53 @@ class ParseTests(SynchronousTestCase):
                 self.assertLessEqual(len(text), 1000)
             # It would be a minute otherwise.
             self.assertLess(time.process_time() - began, 5, name)
+
+    @shows("attack 4.5")
+    def test_fields_of_many_parts_take_no_time(self) -> None:
+        numbers = range(3000)
+        for kind in ("text/plain", "multipart/mixed; boundary=c"):
+            for lists in (
+                ["".join(f"; x{n}=y" for n in numbers)] * 20,
+                ["".join(f"; x{n}y{part}=z" for n in numbers) for part in range(20)],
+            ):
+                parts = "".join(
+                    f"--b\r\nContent-Type: {kind}{x}\r\n\r\n" for x in lists
+                )
+                content = f"Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}"
+                began = time.process_time()
+                mail = message(content.encode()).parse()
+                self.assertTrue(mail.is_multipart())
+                for part in mail.walk():
+                    part.get_content_type()
+                    part.get_filename()
+                # It would be 10 seconds and more otherwise.
+                self.assertLess(time.process_time() - began, 4)
+
+    def test_field_that_was_parsed_is_the_same_each_time(self) -> None:
+        fields = "; ".join(f"x{n}=y" for n in range(5000))
+        parts = "".join(
+            f"--b\r\nContent-Type: text/plain; name=a{n}; {fields[:30_000]}\r\n\r\n"
+            for n in range(4)
+        )
+        content = f"Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}"
+        mail = message(content.encode()).parse()
+        for _ in range(2):
+            kinds = [part["content-type"] for part in mail.iter_parts()]
+            names = [kind.params.get("name") for kind in kinds]
+            # What comes after `MAX_MIME` characters is text.
+            self.assertEqual(names, ["a0", "a1", None, None])
+
+    @shows("attack 4.5")
+    def test_too_many_parts_or_boundaries_are_not_split(self) -> None:
+        head = b"Subject: many\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        for end in (b"--b\r\n\r\n", nested(100)), (b"", nested(290)):
+            began = time.process_time()
+            mail = message(head + end[0] * MAX_PARTS + end[1] + b"\r" * 10**6).parse()
+            self.assertEqual(mail["subject"], "many")
+            self.assertFalse(mail.is_multipart())
+            self.assertLess(time.process_time() - began, 4)
+        mail = message(head + b"--b\r\n\r\n" * (MAX_PARTS - 2)).parse()
+        self.assertEqual(len(list(mail.iter_parts())), MAX_PARTS - 2)
 
     @shows("attack 4.5")
     def test_parts_nested_too_deeply_are_not_split(self) -> None:

@@ -314,7 +314,13 @@ class HelperTests(SynchronousTestCase):
         self.assertTrue(Path(find_program("sh", folder, os.environ)).is_absolute())
 
     def test_secrets_are_not_in_the_environment(self) -> None:
-        for name in ("POP3CONNECT_PASSWORD", "POP3CONNECT_DATABASE", "ANNS", "OTHER"):
+        for name in (
+            "POP3CONNECT_PASSWORD",
+            "POP3CONNECT_CLIENT_KEY_PASSWORD",
+            "POP3CONNECT_DATABASE",
+            "ANNS",
+            "OTHER",
+        ):
             self.addCleanup(os.environ.pop, name, None)
             os.environ[name] = "looking-glass"
         environment = safe_environment(["ANNS"])

@@ -36,6 +36,8 @@ from pop3connect import (
 from pop3connect.auth import sasl
 from pop3connect.auth.policy import NO_PASSWORD
 from pop3connect.cli import passwords
+from pop3connect.cli.named import NamedAccount
+from pop3connect.cli.netrc_file import password_in
 from pop3connect.collect.config import read_config
 from pop3connect.collect.passwords import password_for
 from pop3connect.collect.settings import AccountSettings, PasswordSource
@@ -415,6 +417,38 @@ class CommandLineTests(SecretsTestCase):
             with self.assertRaises(click.UsageError) as caught:
                 passwords._from_program(f"{sys.executable} {file}")
             self.assertTellsNothing(caught.exception, PASSWORD, of=program)
+
+    def test_netrc_file_that_fails_shows_no_secret(self) -> None:
+        entry = f"machine pop.example.com login bob password {PASSWORD}\n"
+        for content in (
+            entry,
+            f"{entry}machine x password {PASSWORD} {PASSWORD}\n",
+            f"{entry}{PASSWORD}\n",
+            f"{entry}\udcff",
+            f"default login ada password {PASSWORD}\n",
+        ):
+            file = Path(self.mktemp())
+            file.write_bytes(content.encode("utf-8", "surrogateescape"))
+            file.chmod(0o600)
+            with self.assertRaises(click.UsageError) as caught:
+                password_in(str(file), "pop.example.com", "ada")
+            self.assertTellsNothing(caught.exception, PASSWORD, of=content)
+
+    def test_file_of_accounts_that_is_refused_shows_no_secret(self) -> None:
+        account = '[[account]]\nname = "a"\nuser = "ada"\nserver = "pop.example.com"\n'
+        password = f'password = "{PASSWORD}"\n'
+        for name, text in (
+            ("b", f"{account}{password}"),
+            ("a", f'{account}pasword = "{PASSWORD}"\n'),
+            ("a", f'{account}{password}proxy = "http://u:{PASSWORD}@h"\n'),
+            ("a", f'state = "{PASSWORD}"\n{account}{password}'),
+            ("a", f"{account}{password}{account}{password}"),
+        ):
+            file = Path(self.mktemp())
+            file.write_text(text)
+            with self.assertRaises(UsageError) as caught:
+                NamedAccount.find(name, file)
+            self.assertTellsNothing(caught.exception, PASSWORD, of=text)
 
 
 class ConfigurationTests(SecretsTestCase):

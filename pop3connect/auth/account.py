@@ -75,15 +75,15 @@ class Account:
                 # Its text is not repeated: it may contain a token.
                 raise UsageError(
                     f"the password callable failed with {type(error).__name__}; "
-                    "nothing was sent of the login"
+                    "nothing of the login was sent"
                 ) from error
             if not isinstance(password, str):
                 returned = type(password).__name__
                 # Bytes are most likely the password; a traceback shows local variables.
                 del password
                 raise UsageError(
-                    f"the password callable returned {returned}, and not a str; "
-                    "nothing was sent of the login"
+                    f"the password callable returned {returned}, not str; "
+                    "nothing of the login was sent"
                 )
         # No other local variable has it as it is.
         password = Secret(password)

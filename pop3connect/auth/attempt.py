@@ -35,7 +35,7 @@ __all__ = ["Attempting", "SupersededError", "plugged_name"]
 MAX_STEPS = 16
 """Challenges of one attempt; no mechanism has more than four."""
 
-# What servers say when it is not the credentials that they refuse.
+# What servers say when they refuse something other than the credentials.
 _CANNOT = re.compile(
     r"not (supported|implemented|available|allowed|permitted|enabled|recogni[sz]ed)"
     r"|un(supported|known|recogni[sz]ed|available|implemented)"
@@ -171,8 +171,8 @@ class Attempting:
             if "USER" not in words:
                 raise UsageError(
                     "the user name or the password is not all ASCII, which this "
-                    "server does not take with USER and PASS; use an auth that takes "
-                    "UTF-8, such as 'PLAIN', or change the password",
+                    "server does not accept with USER and PASS; use an auth that "
+                    "sends UTF-8, such as 'PLAIN', or change the password",
                     verb="USER",
                 )
         send = Pass(credentials.password)

@@ -11,7 +11,7 @@ module `policy` decides what may be tried, and after which refusal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -34,7 +34,7 @@ from ..sansio.commands import Stls, Utf8, check_text
 from .account import Account
 from .attempt import Attempting, SupersededError, plugged_name
 from .memory import Memory
-from .offer import Offer
+from .offer import Later, Offer
 from .policy import (
     AUTHORIZING,
     NO_PASSWORD,
@@ -59,30 +59,28 @@ log = Logger()
 @attrs.frozen
 class Session:
     """
-    What is known of a session after its login.
+    The facts of a session after its login.
 
-    :ivar capabilities: what the server probably offers now; if they are known, it is
-        to be asked again.
-    :ivar learn: takes its reply, and returns it as other sessions have it.
+    :ivar later: what the server offers now.
     """
 
     greeting: str
-    capabilities: Capabilities
+    later: Later
     login: LoginInfo
-    learn: Callable[[Capabilities], Capabilities]
     utf8: bool = False
 
 
 @attrs.frozen
 class HungUp:
     """
-    The login ended without an outcome, and goes on on another connection.
+    The login ended without an outcome, and continues on another connection.
 
     Either the server closed this one after a refusal, and one attempt is left: servers
     such as solid-pop3d close the session at the first refusal.  Or USER or AUTH was
     sent on a guess, and the server's reply to CAPA leads to another attempt.
 
-    :ivar refusal: the error if there is no other connection; ``None``: that of it.
+    :ivar refusal: the error to report if the other connection cannot be made; ``None``:
+        report the error of connecting.
     """
 
     refusal: LoginError | UsageError | None
@@ -107,7 +105,7 @@ async def log_in(
     :raises POP3Error: the connection failed.
     """
     if isinstance(account.password, str) and account.auth not in NO_PASSWORD:
-        # Before it is used: the server may know it from elsewhere.
+        # Before the first reply: the server may know the password already.
         protocol.transcript.keep_secret(*account.secrets(account.password))
     greeting = await protocol.when_greeted()
     server = str(protocol.settings.server)
@@ -118,24 +116,23 @@ async def log_in(
         login = await _authenticate(protocol, account, offer, greeting, before)
     except BaseException:
         if not offer.fresh:
-            # It may be the cause.
+            # The remembered capabilities may be the cause.
             memory.forget()
         raise
     if isinstance(login, HungUp):
         return login
     protocol.logged_in()
-    # Not earlier: with TLS 1.3 what is needed for it comes after the handshake.
+    # Not earlier: with TLS 1.3 the session ticket comes after the handshake.
     protocol.protection.remember()
-    capabilities = offer.after_login()
-    offered = "PIPELINING" in capabilities
+    later = offer.after_login()
+    offered = "PIPELINING" in later.capabilities
     if offered and not protocol.settings.pipeline:
         log.info("{server}: pipeline=False, though it is offered", server=server)
     protocol.allow_pipelining(offered)
     return Session(
         greeting=protocol.transcript.clean(greeting),
-        capabilities=capabilities,
+        later=later,
         login=login,
-        learn=offer.learn_after,
         utf8=account.utf8,
     )
 
@@ -315,12 +312,12 @@ class _Authentication:
                     secret = secret or await self._password(attempts)
             attempt = self._next(attempts, tried)
         if any(outcome.attempt.bound for outcome in tried):
-            # Whatever is remembered of this server may be the cause.
+            # The remembered type of binding may be the cause.
             self._protocol.protection.bound_by(None)
         raise self._error(tried)
 
     def _plan(self) -> list[Attempt]:
-        """Return the attempts that suit what is known of the server."""
+        """Return the attempts that suit the server's capabilities and greeting."""
         self._bindings = self._order_bindings()
         return plan(
             self._mechanisms(),
@@ -437,7 +434,7 @@ class _Authentication:
             names = [name for name in names if name not in self._withheld]
             if not names:
                 raise self._usage(
-                    " forbids to send the password without TLS, and the server offers "
+                    " forbids sending the password without TLS, and the server offers "
                     "nothing else",
                     USE_TLS,
                     Option("allow_cleartext", False),
@@ -449,15 +446,14 @@ class _Authentication:
         if self._account.authorize_as:
             return self._usage(
                 " needs a mechanism that carries an authorization identity, which are "
-                f"{', '.join(AUTHORIZING)}; the server offers SASL "
-                f"{' '.join(offered) or 'with no mechanism'}, and none of them can be "
-                "used here",
+                f"{', '.join(AUTHORIZING)}; the server offers "
+                f"{_sasl(offered)}, of which none can be used here",
                 None if self._protocol.protection.info is not None else USE_TLS,
                 Option("authorize_as"),
             )
         text = (
             "the server and this client have no login mechanism in common; the server "
-            f"offers SASL {' '.join(offered) or 'with no mechanism'}"
+            f"offers {_sasl(offered)}"
         )
         plain = [name for name in ("PLAIN", "LOGIN") if name in offered]
         if plain and self._protocol.protection.info is None:
@@ -551,8 +547,8 @@ class _Authentication:
             kinds = dict.fromkeys(a.binding[0] for a in bound if a.binding)
             remarks.append(
                 "unless the credentials are wrong, the server refused the channel "
-                f"binding ({', '.join(kinds)}), which can mean that somebody else ends "
-                "the TLS connection"
+                f"binding ({', '.join(kinds)}), which can mean that the TLS connection "
+                "ends at another machine"
             )
             plain = bound[-1].mechanism.removesuffix("-PLUS")
             remedy = Remedy(
@@ -569,6 +565,11 @@ class _Authentication:
                 (Option("allow_cleartext", False), *USE_TLS.options),
             )
         return remarks, remedy
+
+
+def _sasl(offered: Sequence[str]) -> str:
+    """Name the SASL mechanisms on offer, as part of a sentence."""
+    return f"SASL {' '.join(offered)}" if offered else "no SASL mechanism"
 
 
 _TLS_PORT = Remedy(

@@ -44,19 +44,19 @@ class Memory:
         self._last: Capabilities | None = None
 
     def before(self) -> Capabilities | None:
-        """Return what was said before a login; ``None``: nothing that still counts."""
+        """Return the capabilities before a login; ``None``: none are still valid."""
         return self._valid(self._before)
 
     def after(self, username: str) -> Capabilities | None:
-        """Return what was said after the login of a user."""
+        """Return the capabilities after the login of a user, likewise."""
         return self._valid(self._after.get(username))
 
     def note_before(self, capabilities: Capabilities) -> None:
-        """Remember what was said before the login."""
+        """Remember the capabilities before the login."""
         self._before = _Said(capabilities, self._clock.seconds())
 
     def note_after(self, username: str, capabilities: Capabilities) -> None:
-        """Remember what was said after the login of a user."""
+        """Remember the capabilities after the login of a user."""
         self._after[username] = _Said(capabilities, self._clock.seconds())
         self._after.move_to_end(username)
         if len(self._after) > _MAX_USERS:
@@ -65,6 +65,7 @@ class Memory:
     def forget(self) -> None:
         """Let the next connection ask before its login."""
         self._before = None
+        self._after.clear()
 
     def shared(self, capabilities: Capabilities) -> Capabilities:
         """Let sessions whose server says the same share one object."""

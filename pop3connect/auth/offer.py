@@ -14,6 +14,8 @@ and a guess is as good as a reply.
 
 from __future__ import annotations
 
+import attrs
+
 from ..client.protocol import POP3ClientProtocol
 from ..errors import CommandError, POP3Error
 from ..results import Capabilities
@@ -22,7 +24,7 @@ from ..sansio.exchange import Exchange
 from .account import Account
 from .memory import Memory
 
-__all__ = ["Offer"]
+__all__ = ["Later", "Offer"]
 
 
 class Offer:
@@ -31,7 +33,7 @@ class Offer:
 
     :ivar capabilities: what the server said last before the login.
     :ivar fresh: whether that was on this connection, and over its TLS if it has TLS.
-    :ivar changed: whether the server's last reply was not what was known before it.
+    :ivar changed: whether the server's last reply differed from the one before.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Offer:
         """Whether replies on this connection, as it is now, may be remembered."""
         tls = self._protocol.tls
         if tls is None:
-            # What is said before STLS must not count after it (RFC 2595 section 4).
+            # A reply before STLS must not count after it (RFC 2595 section 4).
             return self._protocol.settings.context is None
         return tls.verified
 
@@ -122,14 +124,37 @@ class Offer:
 
     # -- after the login
 
-    def after_login(self) -> Capabilities:
+    def after_login(self) -> Later:
         """Return what the server probably offers now that the user is logged in."""
-        remembered = None
-        if self._remembers and self.capabilities.known:
-            remembered = self._memory.after(self._account.mailbox)
-        return remembered or self.capabilities
+        later = Later(
+            self.capabilities, self._memory, self._account.mailbox, self._remembers
+        )
+        later.recall()
+        return later
 
-    def learn_after(self, capabilities: Capabilities) -> Capabilities:
+
+@attrs.define(eq=False)
+class Later:
+    """
+    The capabilities after the login, for as long as the session lasts.
+
+    It is the `Reply` of the CAPA that is sent then, and has nothing of the password.
+
+    :ivar capabilities: what the server probably offers; if they are known, it is to be
+        asked again.
+    """
+
+    capabilities: Capabilities
+    _memory: Memory
+    _mailbox: str
+    _remembers: bool
+
+    def recall(self) -> None:
+        """Take what was said after an earlier login of this user."""
+        if self._remembers and self.capabilities.known:
+            self.capabilities = self._memory.after(self._mailbox) or self.capabilities
+
+    def learn(self, capabilities: Capabilities) -> Capabilities:
         """
         Take a reply to CAPA after the login.
 
@@ -137,5 +162,18 @@ class Offer:
         """
         capabilities = self._memory.shared(capabilities)
         if self._remembers:
-            self._memory.note_after(self._account.mailbox, capabilities)
+            self._memory.note_after(self._mailbox, capabilities)
         return capabilities
+
+    def callback(self, capabilities: Capabilities) -> None:
+        """Do nothing: `learn` has it."""
+
+    def errback(self, error: object) -> None:
+        """
+        Let the next connection ask before its login, unless this is a refusal.
+
+        The session may have ended because what is remembered does not hold any more:
+        the server may have lost commands that were sent at once.
+        """
+        if not isinstance(error, CommandError):
+            self._memory.forget()

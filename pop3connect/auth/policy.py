@@ -220,7 +220,7 @@ def check_authorize_as(authorize_as: str, auth: Any) -> None:
     check_text("authorization identity (authorize_as)", authorize_as)
     if auth == "auto" or (isinstance(auth, str) and _authorizes(auth)):
         return
-    mechanism = auth if isinstance(auth, str) else "a mechanism of your own"
+    mechanism = auth if isinstance(auth, str) else "your own mechanism"
     raise UsageError(
         f" cannot be used with {mechanism}, which carries no authorization identity; "
         f"use 'auto', {', '.join(AUTHORIZING)}",
@@ -317,6 +317,10 @@ def next_attempt(
         # The salt is the account's: it is the same for every SCRAM.
         left = [a for a in left if a.mechanism not in (*SCRAM, *SCRAM_PLUS)]
     if refusals:
+        since = tried[tried.index(refusals[0]) + 1 :]
+        if refusals[0].outdated and not all(each.attempt.bound for each in since):
+            # Called unsupported, but the password may have been judged.
+            return None
         left = [attempt for attempt in left if _follows(refusals[0], attempt, known)]
     else:
         left = [attempt for attempt in left if not attempt.fresh]

@@ -103,8 +103,8 @@ def _octets(text: str) -> SecretBytes:
         pass
     # Not raised above: that exception has the whole text in it.
     raise UsageError(
-        "the user name or the password has half a character in it (a surrogate), "
-        "which UTF-8 cannot carry"
+        "the user name or the password contains half a character (a surrogate), "
+        "which UTF-8 cannot encode"
     )
 
 

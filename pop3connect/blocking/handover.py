@@ -106,7 +106,7 @@ class Backlog:
     # -- in the thread that waits
 
     def written(self, octets: int) -> None:
-        """Count what waits no more, and let the producer go on if that is enough."""
+        """Count bytes that were written, and resume the producer if few are left."""
         with self._lock:
             self._held -= octets
             if not self._full or self._held > HELD // 2:
@@ -120,8 +120,8 @@ class FileConsumer:
     """
     Lets the thread that waits for a message write it, piece by piece, to a file.
 
-    A slow disk then pauses the server that sends the message, and blocks neither the
-    reactor nor its other sessions.
+    A slow disk then pauses the server that sends the message, and does not block the
+    reactor or its other sessions.
 
     :param hand: hands the pieces to that thread.
     :param backlog: counts them.
@@ -203,8 +203,8 @@ class Files:
     """
     Lets the thread that takes messages write them to files, which it chooses.
 
-    It does so whenever it waits for something in the reactor's thread, whatever that
-    is: a command within its loop is answered behind the message that is being written.
+    It does so whenever it waits for something in the reactor's thread: the reply to a
+    command within its loop comes after the message that is being written.
 
     :param into: see `pop3connect.Handle.messages`; so is ``progress``.
     :ivar ident: the thread.

@@ -46,7 +46,7 @@ class Session(Protocol):
 
 
 class Worker(Protocol):
-    """Has work for one thread, whatever that thread waits for."""
+    """Has work for one thread, to do during any of its calls."""
 
     ident: int
     """Which thread; see `threading.get_ident`."""

@@ -356,7 +356,7 @@ class BlockingHandle:
         """
         Mark a message as deleted (DELE, RFC 1939 section 5).
 
-        Only `disconnect` makes it real.
+        The server deletes it only at `disconnect`.
         """
         self._thread.call(self._handle.delete, number)
 
@@ -408,7 +408,7 @@ class BlockingHandle:
 
         :param arguments: each without CR, LF and NUL.
         :param multiline: whether a body follows ``+OK``.
-        :return: the text behind ``+OK``, printable; with ``multiline`` the body.
+        :return: the text after ``+OK``, printable; with ``multiline`` the body.
         """
         ask: Callable[[], Any] = partial(
             self._handle.command,
@@ -421,7 +421,7 @@ class BlockingHandle:
 
     def disconnect(self) -> Committed:
         """
-        End the session (QUIT): the only thing that makes deletions real.
+        End the session (QUIT); only then does the server delete the marked messages.
 
         :return: the deletions that the server confirmed, once the connection is closed.
         :raises CommandError: the server could not delete all of them (RFC 1939

@@ -18,6 +18,7 @@ from ..auth.policy import check_auth
 from ..auth.sasl import MECHANISMS
 from ..connector import MAX_SECONDS, Connector
 from ..errors import UsageError
+from ..events import EventProcedure
 from ..proxy import ProxyAddress, from_environment
 from ..redaction import hidden
 from ..tls.options import VERSIONS, TLSOptions
@@ -137,8 +138,8 @@ class Access:
         :raises pop3connect.UsageError: as `Connector`.
         """
         tls = self.tls_options
-        if self.output.verbose:
-            options["events"] = Told(self.output)
+        if self.events is not None:
+            options["events"] = self.events
         return Connector(
             self.server,
             secure=self.secure,
@@ -157,6 +158,11 @@ class Access:
             proxy=self.proxy,
             **options,
         )
+
+    @property
+    def events(self) -> EventProcedure | None:
+        """The function that tells the steps of a session, with --verbose."""
+        return Told(self.output) if self.output.verbose else None
 
     @property
     def status_procedure(self) -> Callable[[str], object] | None:
@@ -220,7 +226,7 @@ def _server(context: click.Context, parameter: click.Parameter, value: str) -> s
     except UsageError as error:
         problem = error.message
     if problem:
-        raise click.UsageError(problem.lstrip(": "))
+        raise click.UsageError(problem)
     context.meta[_ACCOUNT] = account, warnings
     context.default_map = account.defaults
     return account.settings.server
@@ -329,7 +335,7 @@ _OPTIONS = (
         default=30.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time limit for looking up the name, and again for connecting.",
+        help="Time limit for connecting, and again for the TLS handshake.",
     ),
     click.option(
         "--pipeline/--no-pipeline",
@@ -371,7 +377,7 @@ _OPTIONS = (
         flag_value="",
         metavar="[FILE]",
         help="Take the password from a netrc file; default: ~/.netrc. Without FILE,"
-        " give it behind the arguments.",
+        " give it after the arguments.",
     ),
     click.option("--trace", is_flag=True, help="Show the protocol messages on stderr."),
 )

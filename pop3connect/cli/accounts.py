@@ -51,7 +51,7 @@ def accounts_group() -> None:
 @accounts_group.command("list")
 @journal_options
 @click.argument("names", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: JSON, by lines.")
 def list_accounts(place: Place, names: Sequence[str], as_json: bool) -> None:
     """
     List the accounts: state, last and next look, messages, what is wrong.
@@ -251,7 +251,7 @@ def rename_account(place: Place, old: str, new: str) -> None:
 def remove_account(place: Place, name: str, yes: bool) -> None:
     """Remove an account, and all that is known of its messages."""
     question = (
-        f"Remove {name}, with all that is known of its messages? Those that wait for "
+        f"Remove {name}, with the rows of its messages? Those that wait for "
         "their delivery are lost, unless they are still on the server."
     )
     if confirm(question, yes=yes):

@@ -111,7 +111,7 @@ def messages_group() -> None:
     help="Only messages in this state; may be given several times. Default: suspect,"
     " retrieved (it waits for a delivery) and set-aside.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: JSON, by lines.")
 def list_messages(
     place: Place, names: Sequence[str], states: Sequence[str], as_json: bool
 ) -> None:
@@ -147,7 +147,7 @@ def list_messages(
 @messages_group.command("aside")
 @journal_options
 @click.argument("names", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="For programs: a line each.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: JSON, by lines.")
 def list_aside(place: Place, names: Sequence[str], as_json: bool) -> None:
     """
     List the messages that were given up: why, and where the copy of each is.

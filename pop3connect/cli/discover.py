@@ -92,7 +92,9 @@ def described(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-@click.command("discover")
+@click.command(
+    "discover", short_help="Show the servers that the DNS has for an address."
+)
 @click.argument("address")
 @dns_option
 @click.option(

@@ -10,7 +10,6 @@ import attrs
 import click
 from rich.cells import set_cell_size
 
-from ..client.ahead import answers
 from ..errors import CommandError
 from ..handle import Handle
 from ..headers import Summary, summary
@@ -89,14 +88,14 @@ async def _show_headers(
     handle: Handle, chosen: Sequence[int], sizes: dict[int, int], show: _Show
 ) -> int:
     status = Exit.DONE
-    async for number, header in answers(chosen, handle.top):
-        row = Listing(number, sizes[number])
-        if isinstance(header, CommandError):
-            tell(words(header))
+    async for header in handle.headers(chosen):
+        row = Listing(header.number, sizes[header.number])
+        if header.error is not None:
+            tell(words(header.error))
             status = Exit.REFUSED
-            show(row, words(header))
+            show(row, words(header.error))
         else:
-            show(row, summary(header))
+            show(row, summary(header.content))
     return status
 
 

@@ -127,9 +127,11 @@ async def _greeted(
         server=access.address,
         clock=reactor,
         status_procedure=access.status_procedure,
+        events=access.events,
         context=context,
         tls_at_once=access.secure is Secure.TLS,
         timeout=access.timeout,
+        connect_timeout=access.connect_timeout,
         proxy=None if access.proxy is None else proxy_for(access.address, access.proxy),
     )
     return await establish(settings)

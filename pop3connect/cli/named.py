@@ -110,7 +110,7 @@ class NamedAccount:
         if not os.path.exists(file):
             raise UsageError(
                 f"{MARK}{name} names an account, and the file {file} does not exist; "
-                f"write it: {_EXAMPLE}, each on a line of its own"
+                f"write it: {_EXAMPLE}, each on its own line"
             )
         accounts = {one.settings.name: one for one in read_accounts(file)}
         if name not in accounts:

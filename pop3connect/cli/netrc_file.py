@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_FILE", "password_in"]
 
 DEFAULT_FILE = "~/.netrc"
 
-_HINT = "; to read ~/.netrc, give --netrc behind the arguments"
+_HINT = "; to read ~/.netrc, give --netrc after the arguments"
 
 
 _COMMENT = re.compile(r"^[ \t]*#.*", re.MULTILINE)
@@ -57,8 +57,9 @@ class _Netrc(netrc):
         super().__init__(file)
 
     def _parse(self, file: str, lines: TextIO, default_netrc: bool) -> None:
-        # Python does not understand a comment of several words behind an empty line.
-        text = _COMMENT.sub("#", lines.read())
+        # Python does not understand a comment of several words behind an empty line,
+        # and 3.10 none within an entry.  A line that is quite empty would end a macro.
+        text = _COMMENT.sub(" ", lines.read())
         super()._parse(file, io.StringIO(text), False)  # type: ignore[misc]
 
     @property

@@ -95,7 +95,10 @@ def output_options(
     if json:
         options.append(
             click.option(
-                "--json", "as_json", is_flag=True, help="For programs: a line each."
+                "--json",
+                "as_json",
+                is_flag=True,
+                help="For programs: JSON, by lines.",
             )
         )
     for option in reversed(options):
@@ -128,8 +131,7 @@ def echo_json(value: Any) -> None:
 
 def tell(text: str) -> None:
     """Tell the user something that is not the result: one line on stderr."""
-    name = styled("pop3connect:", sys.stderr, bold=True)
-    click.echo(f"{name} {escape(text)}", file=sys.stderr)
+    click.echo(f"pop3connect: {escape(text)}", file=sys.stderr)
 
 
 def styled(text: str, stream: TextIO, **style: Any) -> str:

@@ -16,7 +16,6 @@ from ..auth.policy import NO_PASSWORD
 from ..redaction import Secret, SecretBytes, first_line
 from .access import Access
 from .named import NamedAccount
-from .netrc_file import password_in
 
 __all__ = ["PASSWORD_VARIABLE", "read_password"]
 
@@ -48,6 +47,9 @@ def read_password(access: Access) -> Secret | NamedAccount:
     if access.keyring:
         return _from_keyring(access.address.host, access.user)
     if access.netrc is not None:
+        # Not at the top: it is seldom needed.
+        from .netrc_file import password_in
+
         return password_in(access.netrc, access.address.host, access.user)
     if access.account is not None and access.account.has_password_of(access.user):
         return access.account

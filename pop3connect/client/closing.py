@@ -41,7 +41,7 @@ async def unless_closed(protocol: POP3ClientProtocol, waiting: Deferred[T]) -> T
     """
     Wait for something that a session needs, but not longer than the session lasts.
 
-    :param waiting: is cancelled when the connection is gone.
+    :param waiting: the Deferred; it is cancelled when the connection is gone.
     :raises POP3Error: the session has ended.
     """
     closed = protocol.when_closed()

@@ -19,7 +19,7 @@ class Deadline:
     it is, and is scheduled again if it finds that there was progress.
 
     :param expired: called with the phase and its seconds.
-    :ivar resting: whether `rest` was called, and neither `start` nor `stop` since.
+    :ivar resting: whether `rest` was called more recently than `start` and `stop`.
     """
 
     __slots__ = (

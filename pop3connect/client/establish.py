@@ -71,8 +71,8 @@ def establish(
         if factory.built is None or not factory.built.connected:
             connecting.cancel()
         else:
-            # By the program, which is told of the connection just now.  An endpoint
-            # that has connected cannot be stopped.
+            # By the program, from the event of the connection.  An endpoint that has
+            # connected cannot be stopped.
             factory.built.end("connect() was cancelled")
 
     def settle(result: Any) -> Any:

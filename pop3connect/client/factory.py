@@ -95,6 +95,6 @@ class POP3ClientFactory(ClientFactory):
         self._opening.not_connected(reason.value)
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
-        """Connect again, if the server has only refused to resume a TLS session."""
+        """Connect again, if the login continues on another connection."""
         if self._opening.wants_another():
             connector.connect()

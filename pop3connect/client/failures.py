@@ -108,7 +108,7 @@ class Failures:
         if phase == "greeting" and plain:
             remedy = _TLS_EXPECTED
         if b"\n" in rest and b"\r\n" not in rest:
-            hint = "; it has sent a line that ends in LF alone, and POP3 has CR LF"
+            hint = "; it sent a line that ends in LF alone, and POP3 needs CR LF"
             remedy = None
         return TimedOutError(
             f"the server took too long: no {phase} within {seconds:g} seconds{hint}",

@@ -128,7 +128,7 @@ class Fetch:
         self._largest = largest
         self._numbers = numbers
         self._ahead = ahead
-        # At how many that were not taken more are asked for.
+        # With fewer untaken messages than this, more are asked for.
         self._refill = ahead // 2
         self._sizes = sizes
         # What LIST says of the bytes that will be held.
@@ -137,7 +137,7 @@ class Fetch:
         self._exchange: Callable[[Any, Reply], _Asked] = _Asked
         self._coming: deque[Any] = deque()
         self._ready: deque[Any] = deque()
-        # The command that was drawn when there was no room for it.
+        # The next command, while it has to wait for room.
         self._next: Retrieve | Top | None = None
         # What the error says about the last message, if it was short.
         self._short = ""
@@ -184,19 +184,20 @@ class Fetch:
     def stop(self) -> None:
         """Ask for no more; what is on its way is read and dropped."""
         self._end_of_numbers()
-        self._forget_coming()
         for message in self._ready:
             if type(message) is Message:
                 self._budget.used -= len(message.content)
         self._ready.clear()
         self._waiter = None
+        self._forget_coming()
         self._protocol.release()
 
     def _forget_coming(self) -> None:
-        for exchange in self._coming:
-            self._protocol.forget(exchange)
-            self._budget.used -= exchange.reserved
+        coming = [*self._coming]
         self._coming.clear()
+        for exchange in coming:
+            self._budget.used -= exchange.reserved
+        self._protocol.forget(*coming)
 
     # -- asking
 

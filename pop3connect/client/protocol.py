@@ -106,7 +106,7 @@ class POP3ClientProtocol(LineReceiver):
         self.settings = settings
         self.transcript = Transcript(settings.status_procedure, log)
         if settings.proxy is not None:
-            # Whoever plays the server may have it from the proxy.
+            # A server may repeat it: its operator may also run the proxy.
             self.transcript.keep_secret(*settings.proxy.secrets)
         self.protection = Protection()
         self._failures = Failures(str(settings.server), self.transcript)
@@ -144,7 +144,7 @@ class POP3ClientProtocol(LineReceiver):
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What protects the connection; ``None``: nothing."""
+        """The TLS that protects the connection; ``None`` without TLS."""
         return self.protection.info
 
     @property
@@ -434,10 +434,13 @@ class POP3ClientProtocol(LineReceiver):
                 "message, which ends the session"
             )
 
-    def forget(self, exchange: Exchange) -> None:
-        """Tell no caller about a reply, and keep nothing of it; it is still read."""
-        self._feeder.let_go(exchange)
-        self._dialogue.drop(exchange)
+    def forget(self, *exchanges: Exchange) -> None:
+        """Tell no caller about replies, and keep nothing of them; they are read."""
+        for exchange in exchanges:
+            self._dialogue.drop(exchange)
+        # All are dropped by now: a consumer that is left may do anything.
+        for exchange in exchanges:
+            self._feeder.let_go(exchange)
 
     def allow_pipelining(self, offered: bool) -> None:
         """

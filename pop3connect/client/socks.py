@@ -1,8 +1,8 @@
 """
 The dialogue with a SOCKS5 proxy (RFC 1928, RFC 1929), without I/O.
 
-The proxy is given the name of the server and looks it up, so no name is looked up here
-but the proxy's.  ``socksio`` builds and reads the messages; where one ends is found
+The proxy gets the name of the server and looks it up, so only the proxy's name is
+looked up here.  ``socksio`` builds and reads the messages; where one ends is found
 here, because socksio expects each in one piece.
 """
 

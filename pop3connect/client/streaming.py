@@ -179,6 +179,7 @@ class Chosen:
         "_done",
         "_expected",
         "_into",
+        "_left",
         "_number",
         "_progress",
         "_sink",
@@ -197,19 +198,23 @@ class Chosen:
         self._progress = progress
         self._expected = expected
         self._done = 0
+        self._left = False
         self._sink: Sink | None = None
         self.destination: object = None
 
     def begin(self, flow: Flow) -> None:
         """Choose the destination."""
         self.destination = self._into(self._number)
+        if self._left:
+            # The caller's code has left the run.
+            return
         self._sink = sink_for(self.destination)
         self._sink.begin(flow)
 
     def write(self, piece: bytes) -> None:
         """Write a piece."""
         if self._sink is None:
-            # There is no destination.
+            # Without a destination, the piece is dropped.
             return
         self._sink.write(piece)
         if self._progress is not None:
@@ -223,6 +228,7 @@ class Chosen:
 
     def lost(self) -> None:
         """Leave the destination, with the part that was received."""
+        self._left = True
         if self._sink is not None:
             self._sink.lost()
 
@@ -284,4 +290,4 @@ class Feeder:
             try:
                 exchange.sink.lost()  # type: ignore[union-attr]
             except BaseException:  # noqa: BLE001 - a consumer's own; its caller gets the error
-                log.failure("a consumer failed to let go")
+                log.failure("a consumer failed when its message was cut off")

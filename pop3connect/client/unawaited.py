@@ -77,7 +77,7 @@ class UnawaitedDeferred(Deferred[T]):
     def result(self, value: Any) -> None:
         self.__dict__["result"] = value
 
-    # Whatever else attaches something goes through one of these.
+    # All other ways to attach something go through one of these.
 
     def addCallbacks(self, *arguments: Any, **keywords: Any) -> Any:
         """Attach callbacks, as `Deferred.addCallbacks`."""

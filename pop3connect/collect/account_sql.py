@@ -2,8 +2,8 @@
 What the journal does with accounts: claims, leases and fences, and what administrators
 change.
 
-`due_at` is schedule and lease in one: a claim sets it to the end of the lease and
-raises the fence, and whoever has an older fence is refused.
+`due_at` is both schedule and lease: a claim sets it to the end of the lease and raises
+the fence, and a process with an older fence is refused.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ __all__ = [
 ]
 
 CLOCK_SLACK = 60.0
-"""Seconds by which the clock may be set back without anything becoming due: as much
-later as that, looks are on time."""
+"""Seconds by which the clock may be set back unnoticed; looks are late by as much."""
 
 Row = Mapping[str, Any]
 
@@ -423,7 +422,7 @@ _FINISH = _finish()
 
 
 def void_leases(connection: sa.Connection) -> None:
-    """Let the accounts be due that a process which has ended had claimed."""
+    """Make accounts due that were claimed by a process that has ended."""
     connection.execute(
         sa.update(account)
         .where(account.c.owner != "")
@@ -433,7 +432,7 @@ def void_leases(connection: sa.Connection) -> None:
 
 def set_back(connection: sa.Connection) -> None:
     """
-    Let everything be due that was scheduled before the clock was set back.
+    Make everything due that was scheduled before the clock was set back.
 
     That is what is due later than its own wait from now.  Leases are renewed anyway.
     """

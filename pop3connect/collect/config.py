@@ -407,7 +407,7 @@ def check_config(config: Config) -> None:
     """
     Check what a configuration names: passwords, programs, functions, folders.
 
-    Nobody logs in, no program runs, and nothing is made.
+    It does not log in, run a program, or make a file or folder.
 
     :raises UsageError: something is missing or cannot be used; a line for each.
     """
@@ -537,7 +537,7 @@ def exposed_by(account: AccountSettings, file: Path | None) -> str:
 
 
 def warnings(config: Config) -> list[str]:
-    """Return what is allowed and probably not meant, such as an exposed password."""
+    """Return warnings about settings that are probably not meant, or expose secrets."""
     found: dict[str, None] = {}
     for account in config.accounts:
         exposure = exposed_by(account, config.file)

@@ -192,7 +192,7 @@ class Courier:
             begun = self._begin_groups(groups, now)
             if begun or not nowhere or len(dues) < limit:
                 return begun
-            # Mail that cannot be delivered now does not hide what is behind it.
+            # Mail that cannot be delivered now must not hide the mail after it.
             without |= nowhere
 
     def _begin_groups(
@@ -285,7 +285,7 @@ class Courier:
         try:
             found = await target.threads(self._find, target, dues)
         except (Later, OSError) as error:
-            # Nothing is lost: its file system is not mounted, say.
+            # Nothing is lost: for example, its file system is not mounted.
             self.in_trouble(target, error, dues)
             return
         here = []

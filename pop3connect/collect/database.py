@@ -378,7 +378,7 @@ _CAUSES: tuple[_Cause, ...] = (
     (
         "locked",
         JournalError,
-        "is in use by another program that does not let go of it",
+        "is locked by another program that does not release it",
         "end that program, such as a shell of sqlite3 with an open transaction",
     ),
     (
@@ -435,7 +435,7 @@ def _shown(url: sa.URL) -> str:
 def _arguments(url: sa.URL) -> dict[str, Any]:
     if url.get_backend_name() != "sqlite":
         return {}
-    # Without a thread of its own, the connection is closed by any thread.
+    # A connection that is not a `Worker`'s is closed by any thread.
     return {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
 
 
@@ -462,7 +462,7 @@ def _examine(path: Path) -> str:
         )
     name = f"file:{quote(os.fsencode(path))}?mode=ro"
     with closing(sqlite3.connect(name, uri=True, timeout=BUSY_TIMEOUT)) as connection:
-        # Damage is looked for first: what else would be read of it?
+        # Damage first: nothing else can be relied on in a damaged file.
         check = "quick_check(1)" if size <= CHECK_LIMIT else "schema_version"
         (found,) = connection.execute(f"PRAGMA {check}").fetchone()
         if check != "schema_version" and found != "ok":

@@ -68,8 +68,8 @@ class Deliveries:
 
     :param settings: returns the settings of an account by its name.
     :param account_id: returns its number in the journal.
-    :param wanted: is told each message that was delivered after its look, and is to be
-        deleted.
+    :param wanted: called with each message that was delivered after its look, and is to
+        be deleted.
     :param destinations: objects of the caller, by name: a `Destination` or `Witnessed`.
     """
 
@@ -113,9 +113,9 @@ class Deliveries:
         """
         Begin to deliver.
 
-        :param died: is told the error of a loop that ended.
-        :param waiting: the destinations that mail waits for: those that are not in the
-            configuration any more are reported.
+        :param died: called with the error of a loop that ended.
+        :param waiting: the destinations that mail waits for: those that are no longer
+            in the configuration are reported.
         :param single: whether each delivery is tried once at most, until `finish`.
         :param early: whether those are tried, too, that have to wait after a refusal.
         """
@@ -279,12 +279,12 @@ class Deliveries:
     # -- what becomes of messages
 
     def watch(self, account: int) -> Watcher:
-        """Return what becomes of the messages of an account, for the one look at it."""
+        """Return the record of what becomes of an account's messages during a look."""
         watcher = self._watchers[account] = Watcher()
         return watcher
 
     def unwatch(self, account: int) -> None:
-        """End that."""
+        """End the record of an account."""
         self._watchers.pop(account, None)
 
     def stuck(self, dues: Iterable[DueDelivery]) -> None:

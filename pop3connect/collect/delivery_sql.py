@@ -1,8 +1,8 @@
 """
 What the journal does with deliveries.
 
-Each attempt has a number, which is the fence of a delivery: whoever knows an older one
-changes nothing.
+Each attempt has a number, which is the fence of a delivery: a process that knows only
+an older number changes nothing.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def due_deliveries(
 def awaited(connection: sa.Connection, me: str) -> list[str]:
     """Return the destinations that mail of a machine waits for."""
     mine = sa.select(delivery.c.destination).where(delivery.c.machine == me)
-    # Each has an index of its own.
+    # Each of these queries has its index.
     begun = mine.where(delivery.c.state == fixed(DeliveryState.DELIVERING))
     waiting = mine.where(delivery.c.state == fixed(DeliveryState.WAITING))
     return [name for (name,) in connection.execute(waiting.union(begun))]

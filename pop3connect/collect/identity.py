@@ -140,14 +140,14 @@ class Identified(Generic[RowT]):
     :ivar new: the numbers of messages that have no row, in order.
     :ivar absent: the rows that are not in this listing, also those of deleted messages.
         Only a complete listing proves that they are missing.  A row that an `unread`
-        message may belong to is neither here nor in `known`: keep it as it is.
+        message may belong to is not here and not in `known`: keep it as it is.
     :ivar renamed: the known ones whose row takes another unique-id, the one in
         `Inventory.uids`.
     :ivar resized: the known ones whose row takes another size, the one in
         `Inventory.sizes`.
     :ivar returned: the known ones whose deletion had been confirmed.
-    :ivar unread: the numbers of messages that cannot be decided because they could not
-        be read: neither known nor new.
+    :ivar unread: the numbers of messages that could not be read, so that it is not
+        known whether they are new.
     :ivar headers: the numbers of messages whose header must be read to decide.
     :ivar bodies: the numbers of messages that must be read whole to decide, because
         their headers are not enough or could not be read.
@@ -212,7 +212,7 @@ def identify(
 
     :param listing: the result of `take_inventory`.
     :param rows: every message that is remembered, also deleted ones.
-    :param account: what is known about the account.
+    :param account: the account's row in the journal.
     :param all_headers: ask for the headers of new messages too, so that they can be
         recognised later although they are not retrieved (``existing = "seen"``).
     """

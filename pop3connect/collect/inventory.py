@@ -1,5 +1,5 @@
 """
-Judges what a server lists in one session: what can be believed, and whether it is all.
+Judges the listings of one session: what can be believed, and whether they are complete.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def take_inventory(
     :param sizes: the reply to LIST, or its error.
     :param uids: the reply to UIDL, or its error; ``None`` if it was not sent, because
         the server has no UIDL.
-    :param account: what is known about the account.  Without it, every refused UIDL
+    :param account: the account's row in the journal.  Without it, every refused UIDL
         raises.
     :param now: seconds since 1970; needed to give up UIDL after a day.
     :raises ListingRefusedError: the look ends, and nothing may be fetched: LIST was

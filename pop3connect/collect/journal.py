@@ -148,7 +148,7 @@ class Journal:
         return self._reader.submit(name, operation)
 
     def _check_clock(self) -> None:
-        """Let what was scheduled before the clock was set back be due."""
+        """Make everything due that was scheduled before the clock was set back."""
         time = self._clock()
         if time < self._latest - account_sql.CLOCK_SLACK:
             self._latest = time
@@ -224,8 +224,8 @@ class Journal:
         """
         Claim an account whether it is due or not.
 
-        :return: ``None`` if there is none, if it is not ``OK``, or if another process
-            holds it.
+        :return: ``None`` if the account does not exist, is not ``OK``, or is held by
+            another process.
         """
         return self._write(
             "claim_now", lambda c: account_sql.claim_now(c, self._machine, name, lease)
@@ -398,8 +398,8 @@ class Journal:
         """
         Note that the files of messages are not here: they are fetched again.
 
-        Whoever has the deliveries notices it, so no lease is needed.  A message that
-        was not RETRIEVED stays as it is.
+        The process with the deliveries notices it, so no lease is needed.  A message
+        that was not RETRIEVED stays as it is.
         """
         return self._write("lost", lambda c: message_sql.lost(c, ids))
 
@@ -721,7 +721,7 @@ def _in_thread(reactor: Any, function: Callable[[], T]) -> Deferred[T]:
     def work() -> None:
         try:
             result: object = function()
-        except BaseException:  # noqa: BLE001 - the caller is told
+        except BaseException:  # noqa: BLE001 - the caller gets it
             result = Failure()
         reactor.callFromThread(fire, result)
 

@@ -103,7 +103,7 @@ def _check_regular(path: Path, found: os.stat_result) -> None:
 def _check_owner(path: Path, found: os.stat_result) -> None:
     if os.name == "posix" and found.st_uid != os.geteuid():
         raise UnsafeFileError(
-            f"{path} belongs to the user with the number {found.st_uid}, not to "
+            f"{path} belongs to the user with the ID {found.st_uid}, not to "
             f"the one that runs this program ({os.geteuid()})",
             remedy=Remedy("run it as that user, or choose another folder"),
         )
@@ -113,7 +113,7 @@ class FolderLock:
     """
     The lock of a folder, held until `release` or until the process ends.
 
-    It is a lock of the system's (flock), so no process can leave it behind.
+    It is a lock of the operating system (flock), which ends with its process.
 
     :ivar folder: the folder.
     """

@@ -63,7 +63,7 @@ SESSIONS = 3
 """Sessions of one look that may be ended by messages."""
 
 ALONE = 3
-"""Suspects that one look tries, each in a session of its own."""
+"""Suspects that one look tries, each in a separate session."""
 
 UNCHANGED = 3600.0
 """Seconds between two notes that the listing has not changed."""
@@ -125,7 +125,7 @@ class Look:
         # The unique-ids of the messages that it is about; ``None``: all.
         self._chosen: set[str] | None = None if choose is None else set()
         self.first = account.looked_at is None
-        # Why it ends before its time.
+        # Why it ends early.
         self.ended: POP3Error | None = None
         self.winding_down = False
         self._connecting: Deferred[Handle] | None = None
@@ -133,7 +133,7 @@ class Look:
         self._handle: Handle | None = None
         # For `finish`.
         self.facts: dict[str, Any] = {}
-        # What is to be passed over in the sessions of this look, and the rows of it.
+        # The messages to pass over in the sessions of this look.
         self.passed: set[str] = set()
         # The ids of messages that were to be deleted.
         self.deletions: set[int] = set()
@@ -282,8 +282,8 @@ class Look:
 
     def in_turn(self, suspects: Sequence[MessageRow]) -> list[MessageRow]:
         """
-        Return the suspects that this look tries: each in a session of its own, or, if
-        the server wants a pause between sessions, one at the end of the only one.
+        Return the suspects that this look tries: each in a separate session, or, if the
+        server wants a pause between sessions, one at the end of the only session.
 
         :param suspects: all that are listed.
         """
@@ -435,7 +435,7 @@ class Look:
             await prepare()
 
     async def _clear_up(self) -> None:
-        """Remove what was kept before an error of the journal, if no row names it."""
+        """Remove files kept before an error of the journal, if no row names them."""
         leftovers = self.memory.leftovers
         if not leftovers or self.dry_run:
             return

@@ -72,7 +72,7 @@ class Outcome:
     :ivar bad: messages that cannot be retrieved.
     :ivar left: messages that would have been retrieved, and are not yet.
     :ivar before: messages of the first listing that were delivered, or on disk, before;
-        ``None``: there was no listing.
+        ``None`` without a listing.
     :ivar passed_over: messages that rules leave on the server, known ones too: how many
         for each reason.
     :ivar failed: why messages could not be retrieved or deleted; the errors name them.

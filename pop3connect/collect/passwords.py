@@ -143,7 +143,7 @@ async def _kept_now(source: PasswordSource) -> Secret:
 def _kept(source: PasswordSource) -> Secret:
     """Return the password in the configuration, the variable or the file."""
     if source.key == "password_env":
-        # Its name is not told: it may be the password, under the wrong key.
+        # Its name is not repeated: it may be the password, under the wrong key.
         text = os.environ.get(source.value, "")
         return _password(text, "that environment variable")
     if source.key == "password_file":

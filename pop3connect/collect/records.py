@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 
-GONE = "lost: its file is not there, nor the message"
+GONE = "lost: its file is gone, and the server no longer has the message"
 """The reason of a message that was lost and is gone from the server too."""
 
-LOST = "its file is not there any more"
+LOST = "its file is gone"
 """The reason of a message that was retrieved, and has to be fetched again."""
 
 
@@ -82,7 +82,7 @@ class AccountRow:
     """
     An account, as the journal knows it.
 
-    :ivar fence: raised by each claim; whoever has an older one cannot write any more.
+    :ivar fence: raised by each claim; a process with an older one can no longer write.
     :ivar due_at: when it is to be looked at; while it is claimed, the end of the lease.
     :ivar failures: looks in a row that failed for reasons other than the login.
     :ivar refusals: logins in a row that were refused.
@@ -94,7 +94,7 @@ class AccountRow:
     :ivar listing: the digest of the last complete listing.
     :ivar listed: how many messages the last complete listing had.
     :ivar usual_new: how many messages are usually new.
-    :ivar looked_at: the end of the last look that succeeded; ``None``: there was none.
+    :ivar looked_at: the end of the last look that succeeded; ``None``: none has yet.
     :ivar owner: the machine that has claimed it; ``""``: it is not claimed.
     :ivar interval: the longest wait between two looks in its configuration.
     :ivar settings: what the caller makes of the rules in its configuration, such as
@@ -179,7 +179,7 @@ class MessageRow:
     :ivar missing_since: the first complete listing without it; ``None``: it is listed.
     :ivar missing_looks: complete listings in a row without it.
     :ivar spool: the name of the file that holds it, in the folder for spooled messages,
-        or in the one for those set aside; ``""``: there is none.
+        or in the one for those set aside; ``""`` if it has no file.
     """
 
     id: int
@@ -258,7 +258,7 @@ class NewMessage:
     """
     A message that is written to the journal for the first time.
 
-    :ivar spool: the file that holds it, on this machine; ``None``: there is none.
+    :ivar spool: the file that holds it, on this machine; ``None`` if it has no file.
     """
 
     key: str

@@ -268,7 +268,7 @@ class Retrieval:
         """Hand over a message that has arrived; wait while too many are underway."""
         self._ready.append(arrived)
         if not self._scheduled:
-            # In a turn of its own: all messages of a chunk make one group.
+            # In a later turn, so that all messages of a chunk make one group.
             self._scheduled = True
             self._tools.reactor.callLater(0, self._pump)
         while len(self._ready) >= AHEAD and self._error is None:

@@ -95,7 +95,7 @@ class HeaderPattern:
 
     @classmethod
     def parse(cls, text: object) -> HeaderPattern | None:
-        """Return the pattern that a text is; ``None`` if it is not one."""
+        """Return the pattern that a text describes; ``None`` if it is not one."""
         found = _WRITTEN.match(text.strip()) if isinstance(text, str) else None
         return None if found is None else cls(str(found[1]), str(found[2]))
 
@@ -179,7 +179,7 @@ def _seconds(value: bytes) -> float | None:
 # -- the rules
 
 _RULES = ("match = ", "skip = ", "newer_than = ", "max_size = ")
-"""How the reasons begin that a changed rule does away with."""
+"""How the reasons begin that no longer hold when a rule has changed."""
 
 
 @attrs.frozen(kw_only=True)

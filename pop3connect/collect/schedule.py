@@ -286,7 +286,7 @@ MAX_REFUSED_PAUSE = 10.0
 a row of bad messages must not hold up the good ones behind them."""
 
 MAX_RETRY_AFTER = HOUR
-"""The longest wait that a destination can ask for."""
+"""The longest wait that a destination can ask for, in seconds."""
 
 REFUSED_MESSAGE_WAIT = 60.0
 """Seconds until a refused message is tried again, doubled to `MAX_TROUBLE_WAIT`."""

@@ -244,7 +244,7 @@ class CollectService(MultiService):
         """
         Open the journal and begin.
 
-        :return: fires when the collector works.  It fails with `lock.InUseError` if
+        :return: fires when the collector runs.  It fails with `lock.InUseError` if
             another collector uses the state folder, with `JournalError` or `OSError` if
             that cannot be used, and with `UsageError` if a destination cannot.
         """
@@ -340,7 +340,7 @@ class CollectService(MultiService):
                 log.warn(
                     "{folder} has {count} messages that the journal does not know, "
                     "such as {name}: their accounts were removed, or a crash left "
-                    "them; remove what is not needed",
+                    "them; remove those that you do not need",
                     folder=spool.aside,
                     count=len(unknown),
                     name=unknown[0],
@@ -378,11 +378,11 @@ class CollectService(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """
-        End: no new looks; transfers and deliveries have 8 seconds, then they are cut.
+        Stop: begin no looks; cut off transfers and deliveries after 8 seconds.
 
         :return: fires when all is closed.
         """
-        # MultiService has no services of its own here.
+        # This MultiService has no child services.
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -584,8 +584,8 @@ class CollectService(MultiService):
         """
         Use another configuration from now on.
 
-        Looks in progress end by the old one.  The state folder, the database and the
-        machine stay as they are.
+        Looks in progress finish with the old one.  The state folder, the database and
+        the machine stay as they are.
 
         :raises UsageError: it cannot be used; then nothing has changed.
         """
@@ -935,7 +935,7 @@ class CollectService(MultiService):
                     log.info("{account}: its rows were removed", account=name)
 
     def _silent(self, now: float) -> str:
-        """Return which loop shows no sign of life; ``""``: all do."""
+        """Return which loop shows no sign of life; ``""`` if all do."""
         seen = {f"the loop of {name}": at for name, at in self._seen.items()}
         # How often that loop has work depends on the lease.
         seen["the loop of leases"] += self._config.lease / 3
@@ -970,11 +970,11 @@ class CollectService(MultiService):
         :param report: is given the outcome of each look, also if the run is cancelled.
             Default: it is logged.
         :param force: log in even if a login was refused a short time ago, or so often
-            that the account needs a person: there is one who wants it now.  Deliveries
-            are tried, too, that have to wait after a refusal.
+            that the account needs a person: a person asks for it.  Deliveries that have
+            to wait after a refusal are tried as well.
         :return: what was done, by account.  An account that could not be looked at has
             an `Outcome.error`.
-        :raises UsageError: there is no account of such a name.
+        :raises UsageError: an account does not exist.
         :raises POP3Error: as `startService`.
         """
         own = self._parts is None

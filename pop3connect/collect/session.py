@@ -116,7 +116,7 @@ class Wanted:
 
 
 _Skipped = tuple[Wanted, str, Content | None]
-"""A message, the reason why it is skipped, and what is known of it."""
+"""A message, the reason why it is skipped, and its hashes."""
 
 
 class Session:
@@ -572,7 +572,7 @@ class Session:
     # -- what is retrieved
 
     async def _retrieve(self, found: Identified[MessageRow]) -> int:
-        """Retrieve what is wanted; return how many messages are left for later."""
+        """Retrieve the wanted messages; return how many are left for later."""
         look, outcome = self._look, self._outcome
         candidates = await self._candidates(found)
         alone = self._alone
@@ -603,7 +603,7 @@ class Session:
         return left
 
     async def _retrieve_suspect(self, found: Identified[MessageRow]) -> None:
-        """Try a suspect here, after the others: it gets no session of its own."""
+        """Try a suspect after the others, if it cannot have a separate session."""
         look = self._look
         suspects = {
             row.id: number
@@ -654,7 +654,7 @@ class Session:
                     there += 1
                     before += 1
                 elif row.reason == GONE:
-                    # A listing without it was not the truth.
+                    # A listing without it was wrong.
                     back.add(row.id)
                     wanted.append(self._want(number, row))
                 else:
@@ -721,7 +721,7 @@ class Session:
         """
         Apply the rules, and note what they leave on the server.
 
-        :param contents: what is known of them.
+        :param contents: the hashes of those that were read.
         :return: the messages to retrieve, and how many are left for another look.
         """
         if self._alone is not None:
@@ -751,7 +751,7 @@ class Session:
         """
         Apply the rules.
 
-        :param contents: what is known of the messages.
+        :param contents: the hashes of those that were read.
         :param room: how many messages may be wanted.
         :return: the messages to retrieve, those to skip, and how many were judged.
         """

@@ -74,7 +74,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 NEEDED = MappingProxyType(
     {"maildir": "path", "mbox": "path", "command": "command", "function": "call"}
 )
-"""The key that a kind cannot do without."""
+"""The key that a kind requires."""
 
 DAY = 24 * 3600
 
@@ -671,7 +671,7 @@ class DestinationSettings:
 
     :ivar kind: one of `KINDS`, which says which of the others count.
     :ivar path: of the Maildir or the mbox.
-    :ivar mode: the permissions of its files; folders get those bits with an x for each.
+    :ivar mode: the permissions of its files; folders also get an x for each r.
     :ivar create: whether a Maildir or an mbox that is missing is made; ``False``: it is
         missing because its file system is not mounted, and mail waits for it.
     :ivar crlf: whether lines in a Maildir end with CRLF, as on the wire; otherwise LF.
@@ -843,7 +843,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """The folder of the file, where programs run; without a file, the current."""
+        """The file's folder, where programs run; without a file, the current folder."""
         return Path.cwd() if self.file is None else self.file.absolute().parent
 
     @cached_property

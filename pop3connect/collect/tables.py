@@ -114,7 +114,7 @@ class FilePath(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Quote such a path, as in a URL, behind a percent sign."""
+        """Quote such a path, as in a URL, after a percent sign."""
         if value is None or value.isascii():
             return value
         raw = os.fsencode(value)
@@ -257,7 +257,7 @@ message = sa.Table(
 )
 # For reading in slices: the rows of an account in the order of their ids.
 sa.Index("message_account", message.c.account_id, message.c.id)
-# Small ones, for what every look asks although its listing has not changed.
+# Small ones, for the queries of every look, even if its listing has not changed.
 sa.Index(
     "message_open",
     message.c.account_id,
@@ -331,7 +331,7 @@ inbox = sa.Table(
     _time("received_at"),
     _text("envelope"),
     sa.Column("message", sa.LargeBinary, nullable=False),
-    # Whoever reads this table may remove rows, and wants those above a number.
+    # Programs that read this table may remove rows, and ask for those above a number.
     sqlite_autoincrement=True,
 )
 

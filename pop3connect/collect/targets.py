@@ -19,7 +19,7 @@ __all__ = ["Target", "make_destination"]
 @attrs.define
 class Target:
     """
-    One destination, for one account or for all.
+    A destination of one account, or of all.
 
     :ivar destination: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
     :ivar shared: whether it is the same for all accounts.

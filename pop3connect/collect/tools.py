@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 class Threads:
     """
-    Makes calls that block in threads of its own.
+    Runs blocking calls in a pool of threads.
 
     With a reactor that has no threads, such as a Clock, calls are made at once.
 
@@ -63,7 +63,7 @@ class Tools:
     :ivar random: a random number from 0 to 1.
     :ivar files: threads for the spool.
     :ivar trusted: returns whether the wall clock is believed.
-    :ivar trouble: is told each error of the disk or of the journal.
+    :ivar trouble: called with each error of the disk or of the journal.
     """
 
     reactor: Any

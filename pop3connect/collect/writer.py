@@ -23,7 +23,7 @@ __all__ = ["GROUP", "Operation", "Worker"]
 T = TypeVar("T")
 
 Operation = Callable[[sa.Connection], T]
-"""Reads or writes, within a transaction that it neither begins nor ends."""
+"""Reads or writes, within a transaction that its caller begins and ends."""
 
 GROUP = 500
 """The most operations in a group, so that the first does not wait long for the last."""
@@ -38,14 +38,14 @@ class _Job:
 
 class Worker:
     """
-    A thread with a connection of its own.
+    A thread and its connection to the database.
 
     Each operation of a group runs in a savepoint, so that one that fails does not fail
     the others; one that is alone needs none.  If the database itself fails, the whole
     group does, and nothing of it is kept.
 
     :param connect: opens the connection.
-    :param reactor: in whose thread the Deferreds fire; ``None``: there is no thread,
+    :param reactor: in whose thread the Deferreds fire; ``None``: no thread is started,
         and `submit` runs the operation.
     :param explain: turns an error of the database into one for people, or returns
         ``None`` if it concerns a single operation.
@@ -134,7 +134,7 @@ class Worker:
         self._since = time.monotonic()
         try:
             outcomes = self._run(group)
-        except BaseException as error:  # noqa: BLE001 - each caller is told
+        except BaseException as error:  # noqa: BLE001 - each caller gets it
             outcomes = [Failure(self._explain(error) or error) for _ in group]
             # What a failed commit leaves behind is not known; a new connection knows.
             self._disconnect()

@@ -181,8 +181,8 @@ class Witness:
 
     :ivar path: the absolute path of the file in ``tmp`` of a Maildir, or of the mbox.
     :ivar inode: the inode of the folder ``tmp``, or of the mbox.
-    :ivar mark: the content of the file ``.pop3connect-id`` of the Maildir; for an mbox,
-        where the group of messages begins and a hash of what stands before it.
+    :ivar mark: the content of the file ``.pop3connect-id`` of the Maildir, or where the
+        group of messages begins in the mbox, with a hash of the text before it.
     :ivar offset: where in the mbox the message begins, its separator line included.
     :ivar length: how many bytes of the mbox it takes.
     """
@@ -262,7 +262,7 @@ class Witnessed(Protocol):
 
     def prepare(self, mails: Sequence[Mail]) -> Prepared:
         """
-        Bring messages so far that only `Prepared.carry_out` is missing.
+        Prepare messages, so that only `Prepared.carry_out` is left to do.
 
         :raises Later: the destination is in trouble (``whole_destination``), such as a
             full disk or a Maildir that is not mounted; nothing was left behind.
@@ -281,4 +281,4 @@ class Witnessed(Protocol):
         """
 
     def stop(self) -> None:
-        """Let every wait for a lock end at once, for good; from any thread."""
+        """End every wait for a lock, now and in future; may be called in any thread."""

@@ -81,7 +81,7 @@ def _user(otherwise: int = 0) -> int:
 
 
 def _named(error: OSError, path: Path) -> OSError:
-    """Let an error say which file it is about, with its folders."""
+    """Return the error with the whole path of the file that it is about."""
     if error.errno is not None:
         error.filename = str(path)
     return error
@@ -119,13 +119,13 @@ def open_regular(
         _check_regular(status, path)
         if status.st_uid != _user(status.st_uid):
             raise PermissionError(
-                f"{path} belongs to the user with number {status.st_uid}, and not to "
-                "the one who runs pop3connect"
+                f"{path} belongs to the user with the ID {status.st_uid}, not to the "
+                "one that runs pop3connect"
             )
         if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink != 1:
             raise PermissionError(
-                f"{path} has {status.st_nlink} names (hard links), so that another "
-                "file would be written to"
+                f"{path} has {status.st_nlink} names (hard links), so writing to it "
+                "would change another file"
             )
         if _NONBLOCK:  # pragma: no branch - Windows
             # A program may get it as its standard input.
@@ -181,7 +181,7 @@ class Folder:
         flags = os.O_RDONLY | _DIRECTORY
         status = os.stat(where, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
-            # The administrator's own link to the place where the mail is, is followed.
+            # A link that the administrator made, to where the mail is, is followed.
             if fd is not None or status.st_uid not in (0, _user()):
                 raise OSError(
                     f"{path} is a symbolic link, which pop3connect does not follow"
@@ -291,7 +291,7 @@ class Folder:
                 _named(error, self.path / name)
             raise
         if mode != 0o600 and hasattr(os, "fchmod"):
-            # Whatever the umask is.
+            # The umask must not change it.
             os.fchmod(descriptor, mode)
         return NewFile(self, name, descriptor, self._disk, last)
 
@@ -446,6 +446,6 @@ def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:
     while left:
         taken = disk.write(descriptor, left)
         if taken == 0:
-            raise OSError(errno.EIO, "the file takes no more bytes")
+            raise OSError(errno.EIO, "the file accepts no more bytes")
         left = left[taken:]
     return len(data)

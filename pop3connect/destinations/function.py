@@ -74,8 +74,8 @@ class Function:
             elif isawaitable(result):
                 # Nobody would wait for it, and an error in it would be lost mail.
                 raise TypeError(
-                    f"it returned a {type(result).__name__}, which is not waited for; "
-                    "return a Deferred or a coroutine"
+                    f"it returned a {type(result).__name__}, which cannot be awaited "
+                    "here; return a Deferred or a coroutine"
                 )
         except (Later, Never, CancelledError):
             raise

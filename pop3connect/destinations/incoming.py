@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 SMALL = 64 * 1024
-"""Bytes of a message that are kept in memory.  Larger ones are written as they come."""
+"""Bytes of a message that are kept in memory; a larger one is written as it comes."""
 
 HEAD = 256 * 1024
 """Bytes at the beginning of every message that `Incoming.head` returns at most."""
@@ -140,7 +140,7 @@ class Incoming:
         return self._file
 
     def kept(self, path: Path) -> None:
-        """Let go of the file, which is on disk."""
+        """Forget the file, which is on disk."""
         self._file = None
         self._head.clear()
         self.path = path

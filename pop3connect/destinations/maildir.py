@@ -100,7 +100,7 @@ class Maildir:
     file system is not mounted.
 
     :param folder: the Maildir.
-    :param machine: the name of this machine, for the names of files.
+    :param machine: the name of this machine, which goes into the names of files.
     :param journal: names the journal in which the files are named, the same on all of
         its machines: two journals do not remove each other's files.
     :param crlf: whether lines end with CRLF, as on the wire; otherwise with LF, as mail
@@ -175,7 +175,7 @@ class Maildir:
 
     def _missing(self) -> OSError:
         return OSError(
-            "it is not there; if its file system is not mounted, mount it; if it was "
+            "it does not exist; if its file system is not mounted, mount it; if it was "
             "removed, make it again: the folder, and in it tmp, new and cur"
         )
 
@@ -194,10 +194,10 @@ class Maildir:
             if top.stat(_ID) is not None:
                 found = _ID_CONTENT.fullmatch(top.read(_ID, 100))
                 if found is None:
-                    raise OSError(f"{top.path / _ID} is not a file of pop3connect's")
+                    raise OSError(f"{top.path / _ID} was not written by pop3connect")
                 return found[1].decode("ascii")
             self._write_mark(top)
-        raise OSError(f"{top.path / _ID} is removed by another program")
+        raise OSError(f"{top.path / _ID} was removed by another program")
 
     def _write_mark(self, top: Folder) -> None:
         fresh = top.create(f"{_ID}.{secrets.token_hex(8)}", self._mode)

@@ -137,7 +137,7 @@ class Mbox:
         )
 
     def stop(self) -> None:
-        """Let every wait for a lock end at once, for good; from any thread."""
+        """End every wait for a lock, now and in future; may be called in any thread."""
         self._stopped.set()
 
     def _trouble(self, error: OSError) -> Later:

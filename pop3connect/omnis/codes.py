@@ -89,7 +89,7 @@ class Code(IntEnum):
     IN_USE = -602, "the mailbox is in use"
     STLS_UNAVAILABLE = -603, "STLS is not available"
     NO_SUCH_MESSAGE = -604, "no such message"
-    NO_CONNECTION = -605, "no connection, for a reason that has no number"
+    NO_CONNECTION = -605, "no connection, and no other code for its cause"
     UNEXPECTED = -699, "an error in the program itself; the log has it"
     OUT_OF_MEMORY = -1010, "out of memory"
     RAW_SOCKET = -1012, "TCPPing needs the right to open a raw socket"

@@ -97,7 +97,7 @@ def split(message: object, headerlist: object, body: object) -> None:
 
 class _Bounded(Compat32):
     """
-    Cuts long fields, for the parts of a message.
+    Cuts long fields of the parts of a message.
 
     `email` takes a time that grows with the square of the length for some fields with
     parameters, such as ``Content-Type``: a minute for 200 KB.

@@ -87,7 +87,7 @@ def command_line(verb: str, *arguments: str) -> bytes:
         del line, arguments
         raise UsageError(
             f"the argument is too long: the whole line may have {MAX_LINE} octets "
-            f"(RFC 2449), it has {size}",
+            f"(RFC 2449), and has {size}",
             verb=verb,
         )
     return line
@@ -114,15 +114,15 @@ def check_text(what: str, text: str, verb: str | None = None) -> None:
         return
     if text.encode("utf-8", "replace") != text.encode("utf-8", "surrogatepass"):
         raise UsageError(
-            f"the {what} has half a character in it (a surrogate), which UTF-8 cannot "
-            "carry",
+            f"the {what} contains half a character (a surrogate), which UTF-8 cannot "
+            "encode",
             verb=verb,
         )
     for char, name in (("\r", "CR"), ("\n", "LF"), ("\0", "NUL")):
         if char in text:
             raise UsageError(
-                f"the {what} has a {name} at index {text.index(char)}: POP3 cannot "
-                "send that",
+                f"the {what} has a {name} at index {text.index(char)}, which POP3 "
+                "cannot send",
                 verb=verb,
             )
 
@@ -301,7 +301,7 @@ class Apop(_Plain):
         check_text("digest", digest, self.verb)
         if " " in name:
             raise UsageError(
-                "APOP cannot send a user name with a blank in it", verb=self.verb
+                "APOP cannot send a user name that contains a space", verb=self.verb
             )
         self.name: Final = name
         self.digest: Final = digest
@@ -601,7 +601,7 @@ class _Extension(Command[T_co]):
         if not isinstance(verb, str) or _VERB.match(verb) is None:
             raise UsageError(
                 "the verb of a command must be a str of ASCII characters without a "
-                f"blank, not {_brief(verb):.80}"
+                f"space, not {_brief(verb):.80}"
             )
         self.verb = verb.upper()
         if self.verb in _REMEDIES:

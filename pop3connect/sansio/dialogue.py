@@ -8,12 +8,12 @@ A dialogue has two queues and one reader.  `_queued` holds the exchanges that ha
 been sent, `_sent` those whose reply is owed, oldest first.  `data_to_send` moves
 exchanges from the first to the second, as many as the window allows: one, unless the
 server announced PIPELINING (RFC 2449 section 6.6).  `receive` reads a chunk and appends
-what happened to `events`.  It calls nobody: not a Deferred, not a consumer, not the
-status procedure.  So while a chunk is read,
+what happened to `events`.  It makes no calls: it fires no Deferred, and calls no
+consumer and no status procedure.  So while a chunk is read,
 
 - the number of replies that it can complete is fixed: those in `_sent` when it began.
-  Whatever is left behind them answers nothing.  It could be mail text, or forged, and
-  ends the session;
+  Bytes that are left after those replies answer nothing.  They could be mail text, or
+  forged, and end the session;
 - neither the queues nor the state change behind the reader's back.
 
 The owner of the transport writes what `data_to_send` returned, then takes the events
@@ -30,7 +30,7 @@ succeeds after the end of the session.
 What a chunk may contain, in order:
 
 - the rest of a status line or body whose beginning came before;
-- replies: a status line, and for some commands a body behind its ``+OK``;
+- replies: a status line, and for some commands a body after its ``+OK``;
 - after the login, blank lines between two replies (Office 365 sends them after large
   messages), also while nothing is owed;
 - the beginning of a reply, which is kept for the next chunk.
@@ -38,8 +38,8 @@ What a chunk may contain, in order:
 What ends the session, because what follows cannot be told from mail text any more:
 
 - a line that is not a status line where one is owed, or one that is too long;
-- anything that is left while no reply is owed, the bytes behind the greeting included;
-- anything behind the ``+OK`` to STLS: it came in the clear (RFC 2595 section 4);
+- anything that is left while no reply is owed, including bytes after the greeting;
+- anything after the ``+OK`` to STLS: it came in the clear (RFC 2595 section 4);
 - a body, a listing or a row beyond its bound.
 """
 
@@ -80,8 +80,8 @@ is tolerated."""
 
 _PLAIN_OK = (b"+OK ", b"+OK\r")
 
-# What is looked up for each chunk or command: until Python 3.12 a member of an enum is
-# found in its class by a function in Python.
+# These are needed for each chunk or command, and until Python 3.12 a member of an enum
+# is looked up in its class by a function in Python.
 _GREETING, _CLOSED = State.GREETING, State.CLOSED
 _PIECE, _CALL = Kind.PIECE, Kind.CALL
 
@@ -137,9 +137,9 @@ class Dialogue:
         self.answered = False
         self.broken: Broken | None = None
         # A program may queue a command for each of 250,000 messages.  An empty deque
-        # has room for 64, which an idle session does not hold: then there is none.
+        # has room for 64: an idle session does without one.
         self._queued: deque[Exchange] | None = None
-        # A list, for the same reason: it is never longer than the window.
+        # A list, which is smaller; it is never longer than the window.
         self._sent: list[Exchange] = []
         # How many commands may be unanswered.
         self._window = 1
@@ -238,7 +238,7 @@ class Dialogue:
                     # RFC 2595 section 4: nothing is pending when it is sent.
                     break
                 self._upgrade = exchange
-                # And nothing is sent behind it.
+                # And nothing is sent after it.
                 window = 1
             queued.popleft()
             sent.append(exchange)
@@ -283,7 +283,7 @@ class Dialogue:
         self.events.appendleft((_CALL, None, call))
 
     def drop(self, exchange: Exchange) -> None:
-        """Tell no caller about a reply, and keep nothing of it; it is still read."""
+        """Drop a reply: it is still read, but no caller gets it and nothing is kept."""
         exchange.drop()
         if self._reading is exchange:
             self._body.discard()
@@ -416,7 +416,7 @@ class Dialogue:
             self.events.append((Kind.LINE, None, line))
         status = parse_status(line)
         if status is None:
-            what = "a greeting that is not one of POP3"
+            what = "a line that is not a POP3 greeting"
             self._break(what, line, protocol=looks_like(line))
             return
         self.progress = self.answered = True
@@ -432,8 +432,7 @@ class Dialogue:
         """
         Read a status line.
 
-        :param searched: whether the end of a body behind it is not in this chunk, or
-            not near.
+        :param searched: whether the end of the body was searched for, and is not near.
         :return: whether it completes the reply; ``None``: the session must end.
         """
         events = self.events
@@ -451,7 +450,7 @@ class Dialogue:
         self.progress = True
         if isinstance(exchange.command, Stls):
             if status.ok:
-                # TLS starts when the chunk proves to have nothing behind this line.
+                # TLS starts when it is certain that nothing follows in this chunk.
                 return True
             self._upgrade = None
         if not status.ok:

@@ -44,7 +44,7 @@ class Sink(Protocol):
 
 
 class Reply(Protocol):
-    """Who waits for a reply; a Deferred, for example."""
+    """The caller that waits for a reply: a Deferred, for example."""
 
     def callback(self, result: Any, /) -> object:
         """Take the parsed reply."""
@@ -63,7 +63,7 @@ def nobody(result: object) -> None:
 
 
 class _Nobody:
-    """Takes a reply that nobody waits for."""
+    """Takes a reply that no caller waits for."""
 
     __slots__ = ()
 

@@ -187,7 +187,7 @@ class MailboxServer(_Server):
 
     Faults are set before the session begins:
 
-    :ivar refused: for a message number, the text of the ``-ERR`` to its RETR.
+    :ivar refused: message number -> the text of the ``-ERR`` to its RETR.
     :ivar drop_after: the number of bytes after which each connection breaks; ``None``
         means never.
     :ivar heard: the lines that clients have sent, passwords included.

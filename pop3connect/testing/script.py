@@ -37,7 +37,7 @@ class Stage(Protocol):
     """
     One connection on which a script is played.
 
-    :ivar problem: the client's first deviation; empty if there is none.
+    :ivar problem: the client's first deviation; empty if it kept to the script.
     :ivar transcript: the lines of both sides.
     """
 

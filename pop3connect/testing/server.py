@@ -6,7 +6,7 @@ greeting and the dispatch of commands.  The parts that would mislead a client ar
 replaced here.  In Twisted's server, CAPA names extensions that are not offered and
 misspells PIPELINING; STAT, LIST and UIDL count deleted messages; a body with CRLF gets
 a second CR, and a dot at the start of a chunk is not stuffed; APOP and AUTH PLAIN
-cannot succeed; a bad command in a pipeline swallows the commands behind it.
+cannot succeed; a bad command in a pipeline swallows the commands after it.
 
 It is meant for loopback: it accepts passwords in the clear.
 """
@@ -253,7 +253,7 @@ class DemoPOP3(POP3):
         self._ok(b"welcome")
 
     def _login_refused(self, failure: Failure) -> None:
-        # The codes: RFC 2449 section 8.1.2, RFC 3206 section 4.
+        # The codes: RFC 2449 section 8.1.2, RFC 3206 section 5.
         if isinstance(failure.value, InUseError):
             self._refuse(b"[IN-USE] another session has this mailbox")
         elif isinstance(failure.value, UnauthorizedLogin):

@@ -1,3 +1,3 @@
-"""TLS: which certificates are trusted, whose they must be, contexts, and startTLS."""
+"""TLS: which certificates are trusted, for which names; contexts, and startTLS."""
 
 __all__: list[str] = []

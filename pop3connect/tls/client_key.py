@@ -1,5 +1,5 @@
 """
-The certificate and the key with which this client proves who it is.
+The certificate and the key with which this client proves its identity.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _load(
     chain = x509.load_pem_x509_certificates(Path(paths[0]).read_bytes())
     found = _KEY.search(Path(paths[-1]).read_bytes())
     if found is None:
-        raise ValueError("there is no private key")
+        raise ValueError("it has no private key")
     return chain, _decrypted(found[0], password, os.fspath(paths[-1]))
 
 

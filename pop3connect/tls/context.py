@@ -2,8 +2,8 @@
 TLS for one server: contexts that are shared, a check that fails closed.
 
 One context serves all connections with the same trust, so that a thousand of
-them don't read the certificates a thousand times.  What each connection has to
-prove is the business of `identity`.
+them don't read the certificates a thousand times.  The module `identity` decides what
+each connection has to prove.
 """
 
 from __future__ import annotations
@@ -329,7 +329,7 @@ class ConnectionCreator:
         return self._resumable is not None and not refused
 
     def keep_no_session(self) -> None:
-        """See that no later connection to this server offers a session."""
+        """Make sure that no later connection to this server offers a session."""
         self._context.never_resume(self._server)
 
     def known_binding(self) -> str | None:

@@ -338,8 +338,8 @@ def _refused_chain(
     else:
         reason = f"is not acceptable: {_reason(errno)}"
         remedy = "the server's operator has to change that"
-    # Only the server itself can cure its own certificate; for all else, the file that
-    # was meant to help may be one that could not be used.
+    # Only the server's operator can correct its own certificate; in all other cases,
+    # the missing certificate may be in a file that could not be used.
     unusable = name_unusable(check.unusable) if depth or errno in _MISSING else ""
     return VerificationError(
         f"{which} {reason}{unusable}",
@@ -362,7 +362,10 @@ def _download(certificate: x509.Certificate) -> str:
         if description.access_method == AuthorityInformationAccessOID.CA_ISSUERS and (
             isinstance(location, x509.UniformResourceIdentifier)
         ):
-            return f"; it says that this can be had from {_short(location.value)}"
+            return (
+                "; the certificate says that it can be downloaded from "
+                f"{_short(location.value)}"
+            )
     return ""
 
 
@@ -432,7 +435,7 @@ _REMEDIES = {
         (Option("secure", 1), Option("secure", 2)),
     )
 }
-"""What the user may do, by the explanation; elsewhere it is the operator's part."""
+"""Explanation -> what the user can do; for others, the operator has to act."""
 
 _OPERATOR = "; the server's operator has to change that"
 

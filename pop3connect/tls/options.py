@@ -1,5 +1,5 @@
 """
-How TLS is used with a server, apart from who is trusted.
+How TLS is used with a server, apart from which certificates are trusted.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _crl(value: str | os.PathLike[str] | None) -> Path | None:
 @attrs.frozen(init=False)
 class TLSOptions:
     """
-    How TLS is used, apart from who is trusted: ``connect(..., tls=TLSOptions(...))``.
+    Options of TLS, apart from trust: ``connect(..., tls=TLSOptions(...))``.
 
     :ivar minimum_version: ``"TLSv1.2"`` or ``"TLSv1.3"``, or the constant of
         ``twisted.internet.ssl.TLSVersion``.  Nothing older is supported (RFC 8997).

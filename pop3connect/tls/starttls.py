@@ -1,10 +1,10 @@
 """
 Gives any stream transport a startTLS, where the caller brought the endpoint.
 
-Twisted's TCP transports have one of their own; it wraps the protocol that the
-transport knows.  Behind a proxy that is the proxy's, and a UNIX socket or a
-pipe may have none at all.  So this layer stands between such a transport and our
-protocol, and slips a real `TLSMemoryBIOFactory` protocol in when it is asked.
+Twisted's TCP transports have a startTLS; it wraps the protocol that the transport
+knows.  With a proxy that is the proxy's protocol, and a UNIX socket or a pipe may have
+no startTLS at all.  So this layer is put between such a transport and our protocol, and
+inserts a real `TLSMemoryBIOFactory` protocol when it is asked to.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class StartTLSLayer(ProtocolWrapper):
         self._below.writeSequence(data)
 
     def loseConnection(self) -> None:
-        """Close after what was written; TLS says goodbye first."""
+        """Close after all written data was sent; TLS is shut down first."""
         self.disconnecting = 1
         self._below.loseConnection()
 

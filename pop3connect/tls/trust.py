@@ -90,8 +90,8 @@ class Trust:
         if self.source is not None:
             return self.source.adding(what)
         return (
-            f"put {literal(what)} {_FORMATS} into a folder of your own and name the "
-            "folder with {}"
+            f"put {literal(what)} {_FORMATS} into a new folder and name the folder "
+            "with {}"
         )
 
     def fingerprint(self) -> Fingerprint:
@@ -145,7 +145,7 @@ class Source(Protocol):
         """
         Make a context whose store has the certificates, and return warnings.
 
-        :raises TLSError: there is no usable certificate.
+        :raises TLSError: none of the certificates can be used.
         """
 
 

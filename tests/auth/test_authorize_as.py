@@ -174,7 +174,9 @@ class DialogueTests(Dialogue):
                 self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
             said = b64(f"{who or ''}\0user\0pencil")
             self.server.expect(b"AUTH PLAIN " + said, b"+OK\r\n")
-            self.result(opening).abort()
+            handle = self.result(opening)
+            self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+            handle.abort()
             self.anew()
 
 
@@ -192,7 +194,7 @@ class ArgumentTests(Dialogue):
             with self.assertRaises(UsageError) as caught:
                 Connector("pop.example.com", auth=auth, authorize_as="bob")
             text = str(caught.exception)
-            shown = auth if isinstance(auth, str) else "a mechanism of your own"
+            shown = auth if isinstance(auth, str) else "your own mechanism"
             self.assertIn(f"authorize_as cannot be used with {shown}", text)
             for name in AUTHORIZING:
                 self.assertIn(name, text)

@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -32,6 +34,7 @@ from pop3connect import (
     Connector,
     Handle,
     LoginError,
+    POP3ClientFactory,
     ProtocolError,
     Secure,
     UsageError,
@@ -407,7 +410,7 @@ class ScramTests(Dialogue):
     @shows(
         "feature 1.6",
         "SASL",
-        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or a mechanism of yours",
+        "SCRAM, PLAIN, LOGIN, CRAM-MD5, EXTERNAL, ANONYMOUS, or your own mechanism",
     )
     @shows(
         "RFC 5034-11",
@@ -1457,6 +1460,25 @@ class SecretsTests(Dialogue):
         handle = self.end(opening, "PLAIN")
         del opening
         self.server.connecting = None
+        self.assertKeepsNoPassword(handle)
+
+    def test_open_session_of_a_factory_keeps_no_password(self) -> None:
+        connector = Connector(
+            "pop.example.com", reactor=self.clock, endpoint=self.server, auth="PLAIN"
+        )
+        factory = POP3ClientFactory(connector, "ada", self.PASSWORD)
+        self.server.connect(factory)
+        self.server.say(b"+OK ready\r\n")
+        self.server.expect(b"CAPA", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+        self.server.heard()
+        self.server.say(b"+OK\r\n")
+        handle = self.result(factory.handle)
+        self.assertIs(handle._protocol.factory, factory)
+        self.assertKeepsNoPassword(handle)
+        handle.abort()
+
+    def assertKeepsNoPassword(self, handle: Handle) -> None:
+        """Check everything that an open session refers to."""
         seen: set[int] = set()
         todo: list[Any] = [handle]
         while todo:
@@ -1469,7 +1491,11 @@ class SecretsTests(Dialogue):
                 self.assertNotIn(self.PASSWORD, text)
                 continue
             ours = type(thing).__module__.startswith("pop3connect")
-            if ours or isinstance(thing, (dict, list, tuple, set)):
+            if isinstance(thing, FunctionType):
+                todo += thing.__closure__ or ()
+            elif ours or isinstance(
+                thing, (dict, list, tuple, set, partial, CellType, MethodType)
+            ):
                 todo += gc.get_referents(thing)
 
 

@@ -97,8 +97,9 @@ class CapabilitiesTests(LoginTestCase):
         "RFC 2449-11",
         "SHOULD",
         "Ask CAPA again after a login that protects the session.",
-        "CAPA is sent after every login, with the first commands. What is known before "
-        "the login came over this TLS, or over verified TLS within the last hour.",
+        "CAPA is sent after every login, with the first commands. Before the login, "
+        "the capabilities count that came over this TLS, or over verified TLS within "
+        "the last hour.",
     )
     def test_capa_is_sent_before_and_after_the_login(self) -> None:
         opening = self.begin()
@@ -506,7 +507,7 @@ class APOPTests(LoginTestCase):
     def test_user_name_with_blank_is_a_usage_error(self) -> None:
         # The digest is what comes after the blank.
         opening = self.ask(b"+OK %b\r\n" % STAMP, username="m rose")
-        self.assertIn("blank", str(self.gave_up(opening)))
+        self.assertIn("space", str(self.gave_up(opening)))
 
     @shows("quirk 1.4")
     def test_timestamp_from_before_stls_is_not_used_over_tls(self) -> None:

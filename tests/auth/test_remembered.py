@@ -380,6 +380,37 @@ class ExpiryTests(RememberedTestCase):
         self.first_over_tls()
 
 
+class UnansweredTests(RememberedTestCase):
+    """Sessions that end before the reply to CAPA, which may be a server's new way."""
+
+    def test_commands_wait_again_after_a_session_lost_with_those_sent_at_once(
+        self,
+    ) -> None:
+        for end in ("lose", "hang", "nonsense"):
+            self.make(secure=1)
+            self.first_over_tls()
+            self.begin()
+            self.flight(plain(), b"+OK\r\n")
+            lost = self.logged_in().stat()
+            self.flight(b"CAPA\r\nSTAT\r\n", b"")
+            if end == "lose":
+                self.server.lose(ConnectionDone())
+            elif end == "hang":
+                self.clock.advance(60)
+            else:
+                self.server.say(b"what?\r\n")
+            self.failureResultOf(lost)
+            self.begin()
+            self.flight(b"CAPA\r\n", b"+OK\r\nSASL PLAIN\r\n.\r\n")
+            self.flight(plain(), b"+OK\r\n")
+            handle = self.logged_in()
+            asked = handle.stat()
+            self.flight(b"CAPA\r\n", NOT_PIPELINED)
+            self.flight(b"STAT\r\n", b"+OK 1 9\r\n")
+            self.successResultOf(asked)
+            self.quit(handle)
+
+
 class RefusalTests(RememberedTestCase):
     """A login that began with what was remembered, and was refused."""
 
@@ -419,6 +450,13 @@ class RefusalTests(RememberedTestCase):
         self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256 "))
         self.server.say(b"-ERR no\r\n")
         self.assertEqual(self.refused().mechanism, "SCRAM-SHA-256")
+
+    def test_one_attempt_follows_even_if_the_server_calls_it_unsupported(self) -> None:
+        self.flight(plain(), b"-ERR no\r\n")
+        self.flight(b"CAPA\r\n", b"+OK\r\nUSER\r\nSASL SCRAM-SHA-256 LOGIN\r\n.\r\n")
+        self.assertTrue(self.server.heard().startswith(b"AUTH SCRAM-SHA-256 "))
+        self.server.say(b"-ERR unsupported\r\n")
+        self.refused()
 
     def test_refused_flag_y_is_followed_by_a_binding_that_is_offered_now(self) -> None:
         scram = b"+OK\r\nSASL SCRAM-SHA-256\r\n.\r\n"

@@ -18,10 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import crypto
 from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
 
 from pop3connect.cli.access import KEY_PASSWORD_VARIABLE
 from pop3connect.cli.certificates import facts_of
 from pop3connect.cli.exits import Exit
+from pop3connect.cli.listing import _show_headers
+from pop3connect.client.prefetch import UNSEEN
 from pop3connect.testing import MailboxServer, Script
 from pop3connect.tls.pins import pin_of
 
@@ -40,6 +43,7 @@ from ..support.certificates import (
 from ..support.command import USER, CommandTestCase, told
 from ..support.dns import Answers, serve, srv
 from ..support.loopback import MESSAGES, PASSWORD
+from ..support.memory import SessionTestCase
 from ..support.proxies import HTTPProxy, SocksProxy
 from ..support.shows import shows
 from ..tls.test_options import revocation_list
@@ -191,6 +195,22 @@ class ListTests(ScriptedTestCase):
         self.assertIn(r"\u202e\u200bevil\x1b[2K", first)
         self.assertIn(r"a\x0bb\x85c\u2028d", first)
         self.assertTrue(second.split()[-1].startswith('"'))
+
+
+class ListedAheadTests(SessionTestCase):
+    """How many headers ``list`` requests before they are shown."""
+
+    def test_few_headers_are_requested_while_their_size_is_unknown(self) -> None:
+        handle = self.log_in("TOP", "PIPELINING")
+        sizes = dict.fromkeys(range(1, 100), 9)
+        shown: list[Any] = []
+        listing = Deferred.fromCoroutine(
+            _show_headers(handle, list(sizes), sizes, lambda row, _: shown.append(row))
+        )
+        self.assertEqual(self.server.heard().count(b"TOP"), UNSEEN)
+        self.server.say(b"+OK\r\nSubject: x\r\n\r\n.\r\n" * UNSEEN)
+        self.assertEqual(shown, [(number, 9) for number in range(1, UNSEEN + 1)])
+        listing.addErrback(lambda _: None)
 
 
 class GetTests(CommandTestCase):

@@ -18,10 +18,12 @@ from click.testing import CliRunner
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect import Secure, UsageError
+from pop3connect.cli import fetching
 from pop3connect.cli.access import Access, access_options
 from pop3connect.cli.app import pop3connect
 from pop3connect.cli.completing import BashCompletion
 from pop3connect.cli.exits import Exit
+from pop3connect.cli.fetch import Job
 from pop3connect.cli.named import _PARAMETERS, accounts_file
 from pop3connect.collect.config import read_accounts
 
@@ -211,6 +213,22 @@ class FileTests(SynchronousTestCase):
         password: Any = known.settings.password
         self.assertRaises(UsageError, password)
 
+    def test_library_and_plain_commands_import_nothing_for_accounts(self) -> None:
+        late = ("tomllib", "tomli", "pop3connect.collect.config", "netrc")
+        for statement in ("import pop3connect.api", "import pop3connect.cli.app"):
+            program = (
+                f"import sys; {statement}; "
+                f"print(*[name for name in {late!r} if name in sys.modules])"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                check=True,
+            )
+            self.assertEqual(done.stdout.split(), [], statement)
+
     def test_server_that_is_no_account_reads_no_file(self) -> None:
         self.folder.write("[[account")
         self.assertIsNone(self.access("pop.example.com").account)
@@ -266,7 +284,7 @@ class SessionTests(CommandTestCase):
         self.account('password_env = "WORK_PASSWORD"')
         result = await self.run_named("stat", "@work", password=PASSWORD)
         self.assertEqual(result.exit_code, Exit.USAGE)
-        self.assertIn("password_env: there is nothing in it", result.stderr)
+        self.assertIn("password_env: there is nothing in that", result.stderr)
         self.assertIn("no login was tried", result.stderr)
 
     async def test_account_without_a_password_takes_it_from_the_environment(
@@ -311,6 +329,44 @@ class SessionTests(CommandTestCase):
         )
         self.assertEqual(result.stdout, "fetched: 1, there already: 1, deleted: 2\n")
         self.assertEqual(len(self.drop.messages), 1)
+
+    async def test_limits_of_the_account_become_those_of_fetch(self) -> None:
+        jobs: list[Job] = []
+
+        async def fetch(job: Job, password: object, reactor: object) -> int:
+            jobs.append(job)
+            return 0
+
+        self.patch(fetching, "fetch", fetch)
+        self.account(
+            f'password = "{PASSWORD}"',
+            'after = "delete after 36 h"',
+            'match = ["From: *@example.org", "X-A: b"]',
+            'newer_than = "90 min"',
+            'max_size = "50 MB"',
+            "max_messages = 7",
+        )
+        await self.run_named("fetch", "@work", "Mail")
+        await self.run_named(
+            *("fetch", "@work", "Mail", "--delete", "--match", "X: y"),
+            *("--new-since", "2 h", "--max-size", "1", "--max-messages", "2"),
+        )
+        self.assertEqual(
+            [
+                (
+                    job.after,
+                    tuple(job.match),
+                    job.newer_than,
+                    job.max_size,
+                    job.max_messages,
+                )
+                for job in jobs
+            ],
+            [
+                (129_600, ("From: *@example.org", "X-A: b"), 5400, 50_000_000, 7),
+                ("delete", ("X: y",), 7200, 1, 2),
+            ],
+        )
 
     async def test_delete_after_of_the_command_line_wins(self) -> None:
         target = str(Path(self.folder, "Mail").absolute())

@@ -29,6 +29,10 @@ machine {HOST}
     # as of today
     password of-ada
 
+macdef init
+# a comment
+binary
+
 #No more of them, and no # either
 machine other.example.com login ada password of-other
 machine POP.example.COM login bob account x password of-bob
@@ -65,8 +69,6 @@ class NetrcTests(SynchronousTestCase):
         self.assertIn(f"machine {HOST} login eve password", refusal)
         self.write("default login ada password of-eve\n")
         self.assertIn("it has no entry for this host", self.refusal())
-        self.write(f"machine {HOST} login ada\n")
-        self.assertIn("has no password of ada", self.refusal())
 
     def test_file_that_others_may_read_is_refused(self) -> None:
         for mode in (0o604, 0o640, 0o620):
@@ -83,7 +85,7 @@ class NetrcTests(SynchronousTestCase):
         for text, problem in (
             (f"machine {HOST} login ada pasword SECRET\n", "line 1 is not as in"),
             ("SECRET", "line 1 is not as in"),
-            ("macdef SECRET\nx", "is not as in a netrc file"),
+            (b"machine SECRET\xff\x81 x", "is not "),
         ):
             self.write(text)
             refusal = self.refusal()
@@ -92,7 +94,7 @@ class NetrcTests(SynchronousTestCase):
             self.assertNotIn("SECRET", refusal)
 
     def test_argument_taken_for_a_file_is_explained(self) -> None:
-        hint = "to read ~/.netrc, give --netrc behind the arguments"
+        hint = "to read ~/.netrc, give --netrc after the arguments"
         self.assertIn(hint, self.refusal(file="1-2"))
         self.assertIn("is not a file; " + hint, self.refusal(file=os.curdir))
 
@@ -104,7 +106,7 @@ class NetrcTests(SynchronousTestCase):
         with mock.patch.dict(os.environ, HOME=str(home), NETRC=""):
             refusal = self.refusal(file="")
             self.assertIn(f"{home}/.netrc cannot be read: No such file", refusal)
-            self.assertNotIn("behind the arguments", refusal)
+            self.assertNotIn("after the arguments", refusal)
             self.file.rename(home / ".netrc")
             self.assertEqual(password_in("", HOST, "ada"), "of-ada")
 

@@ -88,6 +88,52 @@ class PausingTests(SessionTestCase):
             self.anew()
 
 
+class LeavingTests(SessionTestCase):
+    """A consumer that acts when it is left, because its loop is."""
+
+    def end_while_choosing(self, how: str, body: bytes, size: int | None) -> list[str]:
+        """Return what is called of a consumer if ``into`` ends its run so."""
+        handle = self.log_in("PIPELINING")
+        consumer = Consumer("", list)
+
+        def into(_: int) -> Consumer:
+            first.cancel() if how == "cancel" else handle.abort()
+            return consumer
+
+        items = handle.messages([1, 2], into=into)
+        first = Deferred.fromCoroutine(items.__anext__())  # type: ignore[arg-type]
+        self.server.heard()
+        self.server.say(b"+OK\r\n" + body + b".\r\n", size=size)
+        self.error(first, CancelledError if how == "cancel" else ConnectionLostError)
+        self.anew()
+        return consumer.calls
+
+    def test_run_that_ends_while_a_destination_is_chosen_leaves_that(self) -> None:
+        for body, size in ((SHORT, None), (LONG, 700)):
+            self.assertEqual(self.end_while_choosing("cancel", body, size), [])
+            self.assertEqual(
+                self.end_while_choosing("abort", body, size), [CALLS[0], CALLS[2]]
+            )
+
+    def test_consumer_that_is_left_may_end_the_session_or_submit_commands(self) -> None:
+        def act() -> None:
+            getattr(handle, name)().addErrback(lambda _: None)
+
+        for name in ("abort", "noop", "disconnect"):
+            handle = self.log_in("PIPELINING")
+            consumer = Consumer("unregisterProducer", act)
+            items = handle.messages(range(1, 5), into=lambda _, to=consumer: to)
+            first = Deferred.fromCoroutine(items.__anext__())  # type: ignore[arg-type]
+            self.server.heard()
+            self.server.say(b"+OK\r\n" + SHORT)
+            first.cancel()
+            self.error(first, CancelledError)
+            self.assertTrue(consumer.acted)
+            self.assertEqual(self.flushLoggedErrors(), [])
+            self.assertEqual(handle.is_open, name == "noop")
+            self.anew()
+
+
 class ConsumerCallTests(SessionTestCase):
     """
     Short messages that come whole, and long ones in pieces; first in line and second.

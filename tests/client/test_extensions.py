@@ -91,7 +91,7 @@ class CommandTests(SessionTestCase):
             self.assertIn("must be a str", self.rejected("XTND", thing))
 
     def test_line_of_more_than_255_octets_is_rejected(self) -> None:
-        self.assertIn("it has 256", self.rejected("XTND", "\xe9" * 124 + "x"))
+        self.assertIn("and has 256", self.rejected("XTND", "\xe9" * 124 + "x"))
         handle = self.log_in()
         asked = handle.command("XTND", "x" * 248)
         self.server.expect(b"XTND " + b"x" * 248, b"+OK\r\n")

@@ -306,11 +306,10 @@ class LoginDelayTests(Running):
 
     def test_what_counts_is_what_the_server_says_after_the_login(self) -> None:
         def capa(connection: Any) -> bool:
-            connection.transport.write(
-                b"+OK\r\nUSER\r\nUIDL\r\nLOGIN-DELAY 900 USER\r\nEXPIRE 30 USER\r\n.\r\n"
-                if connection.mbox is None
-                else b"+OK\r\nUSER\r\nUIDL\r\nEXPIRE NEVER\r\n.\r\n"
-            )
+            offer = b"EXPIRE NEVER"
+            if connection.mbox is None:
+                offer = b"EXPIRE 30 USER\r\nLOGIN-DELAY 900 USER"
+            connection.transport.write(b"+OK\r\nUIDL\r\n" + offer + b"\r\n.\r\n")
             return True
 
         self.maildir()

@@ -69,7 +69,7 @@ class OpenTests(FolderTestCase):
         only_root()
         (self.path / "a").write_bytes(b"")
         os.chown(self.path / "a", 12345, -1)
-        self.refused("a", "belongs to the user with number 12345")
+        self.refused("a", "belongs to the user with the ID 12345")
 
     def test_file_with_two_names_is_opened_for_reading_only(self) -> None:
         (self.path / "a").write_bytes(b"")

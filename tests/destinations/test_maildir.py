@@ -563,7 +563,7 @@ class TroubleTests(MaildirTestCase):
         box = self.open()
         self.deliver(self.mail(), box=box)
         shutil.rmtree(self.folder)
-        self.trouble(lambda: box.prepare([self.mail()]), "not there", "mount")
+        self.trouble(lambda: box.prepare([self.mail()]), "does not exist", "mount")
         self.assertFalse(self.folder.exists())
         for name in ("tmp", "new", "cur"):
             (self.folder / name).mkdir(parents=True)

@@ -234,7 +234,7 @@ class Reference:
         status = parse_status(line)
         if status is None:
             raise BreakError(
-                "a greeting that is not one of POP3", protocol=looks_like(line)
+                "a line that is not a POP3 greeting", protocol=looks_like(line)
             )
         self.state = State.AUTHORIZATION if status.ok else State.CLOSED
         self.events.append((Kind.GREETED, None, line))

@@ -314,7 +314,7 @@ class TextArgumentTests(SynchronousTestCase):
         self.refused(Lang, "a" * 9)
 
     def test_name_with_blank_is_refused_by_apop_but_not_by_user(self) -> None:
-        self.assertIn("blank", str(self.refused(lambda n: Apop(n, DIGEST), "m rose")))
+        self.assertIn("space", str(self.refused(lambda n: Apop(n, DIGEST), "m rose")))
         self.assertEqual(User("m rose").line(), b"USER m rose\r\n")
 
     def test_check_text_error_names_verb_and_argument(self) -> None:

@@ -99,7 +99,7 @@ class GreetingTests(SynchronousTestCase):
             said(dialogue, line + b"\r\n")
             self.assertEqual(
                 dialogue.broken,
-                Broken("a greeting that is not one of POP3", line, protocol=protocol),
+                Broken("a line that is not a POP3 greeting", line, protocol=protocol),
             )
 
     def test_tls_record_is_recognised_by_its_second_byte(self) -> None:

@@ -427,7 +427,7 @@ class MailboxTests(SynchronousTestCase):
         self.done(server, self.open(server).disconnect())
 
     def test_new_mail_is_visible_in_the_next_session_only(self) -> None:
-        """It is there for the next session (RFC 1939 section 5: none sees it come)."""
+        """It is there for the next session (RFC 1939 section 4)."""
         server = MailboxServer([MAIL])
         handle = self.open(server)
         server.deliver(OTHER, MAIL)

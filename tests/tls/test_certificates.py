@@ -157,7 +157,7 @@ class ChainTests(TLSTestCase):
     @shows(
         "certificate 2.12",
         "has an issuer without the CA flag",
-        'no: "no CA certificate"',
+        'no: "is not a CA certificate"',
     )
     def test_ca_without_ca_flag_is_refused(self) -> None:
         """

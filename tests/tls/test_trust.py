@@ -723,7 +723,7 @@ class ChangeTests(TrustTestCase):
 
     @shows(
         "feature 1.3",
-        "CAs of your own",
+        "Your own CAs",
         "a folder that is read again when it changes, a file, bytes, or a trust root "
         "of Twisted",
     )
