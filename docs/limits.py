@@ -24,7 +24,7 @@ SECTIONS = {
     "Logging in": ("auth", "redaction"),
     "TLS": ("tls",),
     "Header fields": ("headers", "parsing"),
-    "Finding the server": ("discovery",),
+    "Finding the server": ("discovery", "autoconfig", "candidates"),
     "Threads and Omnis": ("blocking", "omnis"),
     "Programs and files": ("programs", "files"),
     "The collector": ("collect",),

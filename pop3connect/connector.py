@@ -97,9 +97,9 @@ class Connector:
     :param pins: hashes of the server's public key, ``"sha256//BASE64"``, of which one
         must match: in addition to the certificate's chain and name, or, with
         ``verify=False``, instead of them.
-    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, which also
-        looks up the server's name.  It needs the package socksio:
-        ``pip install 'pop3connect[proxy]'``.
+    :param proxy: a SOCKS5 proxy, ``"socks5://user:password@host:1080"``, or an HTTP
+        proxy, ``"http://user:password@host:3128"``, which also looks up the server's
+        name.  It needs ``pip install 'pop3connect[proxy]'``.
     :param authorize_as: whose mailbox to open with the name and password of another
         user, such as a master user.
     :param events: called with each event of a session, see `pop3connect.events`; for

@@ -1,5 +1,5 @@
 """
-``discover()``: which POP3 servers the DNS names for a mail address.
+``discover()``: which POP3 servers the DNS, or the provider, names for a mail address.
 
 RFC 6186 defines the SRV records, RFC 8314 prefers TLS at once, RFC 2782 says how to
 choose among them.  Nothing here connects to the servers.
@@ -7,18 +7,17 @@ choose among them.  Nothing here connects to the servers.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as ExpiredError
 from twisted.internet.interfaces import IReactorTime, IResolver
 from twisted.python.failure import Failure
 
-from .address import Secure, ServerAddress
+from .address import Secure
+from .candidates import Candidate, MailAddress, host_name
 from .connector import MAX_SECONDS
 from .errors import ConnectError, POP3Error, TimedOutError, UsageError
 from .reactors import check_reactor
@@ -44,98 +43,11 @@ MAX_CANDIDATES = 16
 _MAX_ALIASES = 8
 """CNAME records that are followed in one answer."""
 
-_MAX_DOMAIN = 253 - len("_pop3s._tcp.")
-_MAX_LOCAL = 64  # octets; RFC 5321 section 4.5.3.1.1
-
 _TRIES = (0.05, 0.2, 0.7)
 """How the time limit is divided among the attempts to ask a DNS server."""
 
 _ASK = Remedy("ask the provider of the mailbox for the name of its server")
 _CHECK = Remedy("check the domain and the network, or try again later")
-
-
-@attrs.frozen
-class Candidate:
-    """
-    A server that the DNS names for a mail address.
-
-    It is a proposal: DNS answers can be forged on their way, and `discover` cannot know
-    whether they were checked by DNSSEC.  Before a password is sent to the server, show
-    its name to the user, or verify the server as ``domain`` (RFC 7817 section 3).
-
-    :ivar host: its name.
-    :ivar port: 1 to 65535.
-    :ivar secure: `Secure.TLS` or `Secure.STLS`.
-    :ivar domain: the domain of the address, in ASCII.
-    :ivar usernames: the user names to try, the likeliest first: the whole address, then
-        what is before the ``@`` (RFC 6186 section 4).
-    """
-
-    host: str
-    port: int
-    secure: Secure
-    domain: str
-    usernames: tuple[str, ...]
-
-    @property
-    def server(self) -> str:
-        """``host:port``, as `connect` takes it."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def in_domain(self) -> bool:
-        """
-        Whether the server's name is in the domain of the address.
-
-        If it is not, ask the user before anything is sent to it (RFC 6186 section 6).
-        """
-        return f".{self.host}".endswith(f".{self.domain}")
-
-
-@attrs.frozen
-class MailAddress:
-    """
-    The address of a mailbox.
-
-    :ivar domain: in ASCII (A-labels).
-    """
-
-    text: str
-    local: str
-    domain: str
-
-    @classmethod
-    def parse(cls, address: str) -> MailAddress:
-        """
-        Read ``"ada@example.com"``; the domain may be an international one.
-
-        :raises UsageError: it is something else.
-        """
-        if not isinstance(address, str):
-            raise UsageError(
-                "the address must be a str like 'ada@example.com', not "
-                f"{type(address).__name__}"
-            )
-        text = address.strip()
-        local, at, domain = text.rpartition("@")
-        if re.search(r"[:/]", text):
-            # A URL or user:password@host; it is not repeated.
-            raise _bad("without a colon or slash", None)
-        if not at or not local or not domain:
-            raise _bad("with a name before the @ and a domain after it", text)
-        if not text.isprintable() or len(local.encode(errors="replace")) > _MAX_LOCAL:
-            raise _bad(
-                f"in one line, with at most {_MAX_LOCAL} bytes before the @", text
-            )
-        host = _host(domain)
-        if not host or len(host) > _MAX_DOMAIN:
-            raise _bad("with the name of a domain after the @", text)
-        return cls(text, local, host)
-
-
-def _bad(wanted: str, text: str | None) -> UsageError:
-    shown = "" if text is None else f", not {text!r:.100}"
-    return UsageError(f"the address must be like 'ada@example.com', {wanted}{shown}")
 
 
 def discover(
@@ -144,6 +56,7 @@ def discover(
     timeout: float = 30.0,
     resolver: IResolver | None = None,
     reactor: IReactorTime | None = None,
+    autoconfig: bool = False,
 ) -> Deferred[list[Candidate]]:
     """
     Ask the DNS for the POP3 servers of a mail address (RFC 6186, RFC 8314).
@@ -152,18 +65,26 @@ def discover(
     :param timeout: seconds for all answers.
     :param resolver: an ``IResolver``; default: that of
         `twisted.names.client.getResolver`, which asks the DNS servers of the system.
-    :param reactor: used for the time limit; default: the global one.
+    :param reactor: used for the time limit and for HTTPS; default: the global one.
+    :param autoconfig: ask the provider over HTTPS as well: ``autoconfig.DOMAIN``, which
+        is sent the address, and ``DOMAIN/.well-known/autoconfig``.  The servers that it
+        names come after those of the DNS.
     :return: fires with the servers in the order in which to try them: TLS at once
         before STLS, then by priority, then at random by weight (RFC 2782).  Each is a
         proposal, see `Candidate`.  Nothing is sent to the servers.
 
     It fails with `UsageError` (the address), `ConnectError` (the domain names no
-    server, or the DNS cannot be asked) and `TimedOutError`.
+    server, or the DNS cannot be asked), `TLSError` (autoconfig: the certificates to
+    trust cannot be used) and `TimedOutError`.
     """
-    return Deferred.fromCoroutine(_discover(address, timeout, resolver, reactor))
+    return Deferred.fromCoroutine(
+        _discover(address, timeout, resolver, reactor, bool(autoconfig))
+    )
 
 
-async def _discover(address: str, timeout: float, resolver: Any, reactor: Any) -> Any:
+async def _discover(
+    address: str, timeout: float, resolver: Any, reactor: Any, autoconfig: bool
+) -> list[Candidate]:
     mailbox = MailAddress.parse(address)
     if (
         not isinstance(timeout, (int, float))
@@ -182,6 +103,7 @@ async def _discover(address: str, timeout: float, resolver: Any, reactor: Any) -
         from twisted.names.client import getResolver
 
         resolver = getResolver()
+    started = reactor.seconds()
     tries = [timeout * part for part in _TRIES]
     lookups = [
         resolver.lookupService(f"{service}.{mailbox.domain}", tries).addTimeout(
@@ -205,10 +127,21 @@ async def _discover(address: str, timeout: float, resolver: Any, reactor: Any) -
                     )
         else:
             _check(mailbox, answer, timeout)
+    refusals: list[str] | None = None
+    if autoconfig:
+        # Not at the top: OpenSSL and HTTP take time.
+        from .autoconfig import look_up
+
+        left = timeout - (reactor.seconds() - started)
+        told, refusals = await look_up(mailbox, max(left, 0), reactor)
+        found += told
     if not found:
-        raise _nothing(mailbox, doubts)
+        raise _nothing(mailbox, doubts, refusals)
     # A server may be there twice.
-    return list(dict.fromkeys(found))[:MAX_CANDIDATES]
+    unique: dict[tuple[str, Secure], Candidate] = {}
+    for each in found:
+        unique.setdefault((each.server, each.secure), each)
+    return list(unique.values())[:MAX_CANDIDATES]
 
 
 # -- reading the answers
@@ -243,25 +176,13 @@ def _usable(record: Any) -> tuple[str, str]:
     target: bytes = record.target.name
     if target in (b"", b"."):
         return "", "does not exist there (RFC 2782)"
-    host = _host(target.decode("ascii", "replace"))
+    host = host_name(target.decode("ascii", "replace"))
     shown = f"{printable(target)!r:.100}"
     if not host:
         return "", f"names {shown}, which is not a host name"
     if not record.port:
         return "", f"names {shown} with the port 0"
     return host, ""
-
-
-def _host(text: str) -> str:
-    """Return a host name in ASCII; an empty text if it cannot be one."""
-    if re.search(r"[:\s]", text):
-        # A port, an IPv6 address, or blanks around the name.
-        return ""
-    try:
-        found = ServerAddress.parse(text)
-    except UsageError:
-        return ""
-    return "" if found.is_ip else found.host
 
 
 def ordered(
@@ -326,8 +247,12 @@ def _late(mailbox: MailAddress, timeout: float) -> TimedOutError:
     )
 
 
-def _nothing(mailbox: MailAddress, doubts: Sequence[str]) -> POP3Error:
+def _nothing(
+    mailbox: MailAddress, doubts: Sequence[str], refusals: Sequence[str] | None
+) -> POP3Error:
     what = "the DNS names no POP3 server for this domain"
     if doubts:
         what += f" that can be used: {'; '.join(dict.fromkeys(doubts[:3]))}"
+    if refusals is not None:
+        what += f", and autoconfig none: {'; '.join(refusals)}"
     return ConnectError(what, server=mailbox.domain, remedy=_ASK)

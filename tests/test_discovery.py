@@ -135,7 +135,7 @@ class OrderTests(DiscoverTestCase):
     @shows(
         "feature 1.13",
         "Finds the server of an address",
-        "by SRV records: ``discover()``",
+        "by SRV records, and by autoconfig on request: ``discover()``",
     )
     @shows(
         "RFC 6186-02",
@@ -155,6 +155,7 @@ class OrderTests(DiscoverTestCase):
                 Secure.TLS,
                 "example.com",
                 ("Ada+x@EXAMPLE.com", "Ada+x"),
+                "srv",
             ),
         )
         self.assertEqual(candidate.server, "pop.example.com:995")

@@ -26,7 +26,6 @@ from unittest import SkipTest, mock, skipIf
 import trustme
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -35,7 +34,6 @@ from twisted.internet.ssl import (
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs
 from twisted.protocols.portforward import ProxyFactory
-from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, readBody
 from twisted.web.http_headers import Headers
@@ -58,7 +56,7 @@ from pop3connect.tls.pins import pin_of
 
 from .support.dns import Answers, srv
 from .support.loopback import ROOT, Program
-from .support.socks import SocksProxy
+from .support.proxies import HTTPProxy, SocksProxy
 
 try:
     import klein
@@ -389,15 +387,16 @@ class ScriptTests(ExampleTestCase):
         metrics(Closed("1" * 16, "pop.example.com:995", None, 1.0))
         self.assertEqual(metrics.losses, {"ConnectError": 1})
 
-    async def test_socks5_reaches_a_name_that_only_the_proxy_knows(self) -> None:
-        proxy = SocksProxy(reactor, {NAME: self.port}, (b"eve", b"secret"))
-        listening = reactor.listenTCP(0, proxy, interface="127.0.0.1")
-        self.addCleanup(listening.stopListening)
-        url = f"socks5://eve:secret@127.0.0.1:{listening.getHost().port}"
-        with mock.patch.dict(os.environ, ALL_PROXY=url):
-            output = await self.printed("socks5", NAME, USER)
-        self.assertIn("Stat(count=2, size=", output)
-        self.assertEqual(proxy.asked, [(NAME, 995)])
+    async def test_proxy_reaches_a_name_that_only_the_proxy_knows(self) -> None:
+        for scheme, kind in (("socks5", SocksProxy), ("http", HTTPProxy)):
+            proxy = kind(reactor, {NAME: self.port}, (b"eve", b"secret"))
+            listening = reactor.listenTCP(0, proxy, interface="127.0.0.1")
+            self.addCleanup(listening.stopListening)
+            url = f"{scheme}://eve:secret@127.0.0.1:{listening.getHost().port}"
+            with mock.patch.dict(os.environ, ALL_PROXY=url):
+                output = await self.printed("proxy", NAME, USER)
+            self.assertIn("Stat(count=2, size=", output)
+            self.assertEqual(proxy.asked, [(NAME, 995)])
 
     async def test_find_server_logs_in_where_the_user_has_confirmed(self) -> None:
         self.serve(self.secure_mailbox(username="ada@example.com"))
@@ -459,58 +458,6 @@ class ScriptTests(ExampleTestCase):
                 )
             known = 1 if days > 30 else 2
             self.assertEqual(len(json.loads(file.read_text())), known)
-
-
-class ProxyTests(ExampleTestCase):
-    """
-    The endpoint that goes through a proxy.
-    """
-
-    def proxy(self, answer: bytes) -> str:
-        heard = self.heard = []
-        port = self.port
-
-        class Proxy(Protocol):
-            def __init__(self) -> None:
-                self.tunnel: Any = None
-
-            def dataReceived(self, data: bytes) -> None:
-                if self.tunnel is not None:
-                    self.tunnel.dataReceived(data)
-                    return
-                heard.append(data)
-                self.transport.write(answer)  # type: ignore[union-attr]
-                if answer.startswith(b"HTTP/1.1 200"):
-                    self.tunnel = ProxyFactory("127.0.0.1", port).buildProtocol(None)
-                    self.tunnel.makeConnection(self.transport)
-
-            def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-                if self.tunnel is not None:
-                    self.tunnel.connectionLost(reason)
-
-        listening = reactor.listenTCP(
-            0, Factory.forProtocol(Proxy), interface="127.0.0.1"
-        )
-        self.addCleanup(listening.stopListening)
-        return f"127.0.0.1:{listening.getHost().port}"
-
-    async def test_session_through_proxy_connects_to_server_by_name(self) -> None:
-        proxy = self.proxy(b"HTTP/1.1 200 OK\r\nVia: us\r\n\r\n")
-        output = await self.printed("proxy", proxy, NAME, USER)
-        self.assertIn("Stat(count=2", output)
-        self.assertEqual(
-            self.heard[0].split(b"\r\n")[0], b"CONNECT pop.example.com:995 HTTP/1.1"
-        )
-
-    async def test_refusal_by_proxy_is_a_connect_error(self) -> None:
-        proxy = self.proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n")
-        with self.assertRaises(ConnectError) as caught:
-            await self.printed("proxy", proxy, NAME, USER)
-        self.assertIn("403 Forbidden", str(caught.exception))
-
-    async def test_unreachable_proxy_is_a_connect_error(self) -> None:
-        with self.assertRaises(ConnectError):
-            await self.printed("proxy", "127.0.0.1:1", NAME, USER)
 
 
 class TokenEndpoint(Resource):

@@ -32,6 +32,14 @@ class ParseTests(SynchronousTestCase):
             ("socks5://a:p:w@h", "socks5://h:1080", (b"a", b"p:w")),
             ("socks5://a%40b:p%2Fw%25@h", "socks5://h:1080", (b"a@b", b"p/w%")),
             ("socks5://ä:%C3%A4@h", "socks5://h:1080", ("ä".encode(), "ä".encode())),
+            ("http://proxy.example.com", "http://proxy.example.com:80", None),
+            ("HTTP://ada:p%3Aw@h:3128/", "http://h:3128", (b"ada", b"p:w")),
+            ("http://:pw@h", "http://h:80", (b"", b"pw")),
+            (
+                f"http://{'u' * 96}:{'p' * 4000}@h",
+                "http://h:80",
+                (b"u" * 96, b"p" * 4000),
+            ),
             (
                 f"socks5://{'u' * 255}:{'p' * 255}@h",
                 "socks5://h:1080",
@@ -60,7 +68,7 @@ class ParseTests(SynchronousTestCase):
             ("socks5://ada:hunt?er2@h", "%40"),
             ("socks5://ada:hunter2@h/path", "%40"),
             ("socks5://ada:hunter2@", "%40"),
-            ("http://ada:hunter2@h", "http proxies are not supported"),
+            ("https://ada:hunter2@h", "https proxies are not supported"),
             ("socks4://ada:hunter2@h", "socks4 proxies are not supported"),
             ("socks5://ada:hunter2@h:0", "neither"),
             ("socks5://ada:hunter2@h:99999", "neither"),
@@ -68,6 +76,10 @@ class ParseTests(SynchronousTestCase):
             ("socks5://:hunter2@h", "1 to 255 bytes"),
             (f"socks5://{'u' * 256}:hunter2@h", "1 to 255 bytes"),
             (f"socks5://u:{'hunter2' * 37}@h", "255 bytes at most"),
+            ("http://ad%3Aa:hunter2@h", "no colon (RFC 7617)"),
+            ("http://ada%0d:hunter2@h", "no control characters (RFC 7617)"),
+            ("http://ada:hunter2%7F@h", "no control characters (RFC 7617)"),
+            (f"http://ada:{'hunter2' * 585}@h", "4,096 bytes at most"),
             (b"socks5://ada:hunter2@h", "not bytes"),
             (1080, "not int"),
         ):
@@ -97,6 +109,11 @@ class ParseTests(SynchronousTestCase):
             self.assertNotIn("hunter2", shown)
             self.assertNotIn("ada", shown)
         self.assertEqual(proxy.secrets, (b"hunter2",))
+        proxy = ProxyAddress.parse("http://ada:hunter2@proxy")
+        self.assertEqual(proxy.secrets, (b"hunter2", b"YWRhOmh1bnRlcjI="))
+        for shown in (repr(proxy), str(proxy), repr(proxy.basic), repr(proxy.secrets)):
+            self.assertNotIn("hunter2", shown)
+            self.assertNotIn("YWRh", shown)
         self.assertEqual(ProxyAddress.parse("socks5://proxy").secrets, ())
 
 

@@ -134,6 +134,7 @@ async def found(resolver: IResolver, clock: IReactorTime) -> None:
     Discovery.
     """
     assert_type(discover("ada@example.com"), Deferred[list[Candidate]])
+    discover("ada@example.com", autoconfig=True)
     for candidate in await discover(
         "ada@example.com", timeout=5, resolver=resolver, reactor=clock
     ):

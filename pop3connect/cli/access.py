@@ -316,8 +316,8 @@ _OPTIONS = (
         "--proxy",
         callback=_proxy,
         metavar="URL",
-        help="A SOCKS5 proxy: socks5://[user:password@]host[:port], or "
-        f"{FROM_ENVIRONMENT}: what the variable ALL_PROXY has.",
+        help="A SOCKS5 or HTTP proxy: socks5://[user:password@]host[:port], "
+        f"http://..., or {FROM_ENVIRONMENT}: what the variable ALL_PROXY has.",
     ),
     click.option(
         "--timeout",

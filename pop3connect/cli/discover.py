@@ -1,5 +1,5 @@
 """
-``discover``: which servers the DNS names for a mail address.  Nobody connects to them.
+``discover``: which servers are named for a mail address.  Nobody connects to them.
 """
 
 from __future__ import annotations
@@ -54,12 +54,18 @@ dns_option = click.option(
 
 
 async def find(
-    address: str, dns: ServerAddress | None, timeout: float, reactor: Any
+    address: str,
+    dns: ServerAddress | None,
+    timeout: float,
+    reactor: Any,
+    *,
+    autoconfig: bool = False,
 ) -> list[Candidate]:
     """
     Return the servers of an address.
 
     :param dns: the DNS server to ask.
+    :param autoconfig: ask the provider as well.
     :raises POP3Error: as `discover`.
     """
     # Not at the top: it takes time, and other commands do not need it.
@@ -68,7 +74,13 @@ async def find(
     resolver = None
     if dns is not None:
         resolver = Resolver(servers=[(dns.host, dns.port)], reactor=reactor)
-    return await discover(address, timeout=timeout, resolver=resolver, reactor=reactor)
+    return await discover(
+        address,
+        timeout=timeout,
+        resolver=resolver,
+        reactor=reactor,
+        autoconfig=autoconfig,
+    )
 
 
 def described(candidate: Candidate) -> dict[str, Any]:
@@ -92,11 +104,20 @@ def described(candidate: Candidate) -> dict[str, Any]:
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time limit for the answers of the DNS.",
+    help="Time limit for the answers.",
+)
+@click.option(
+    "--autoconfig",
+    is_flag=True,
+    help="Ask the provider over HTTPS as well; it is sent the address.",
 )
 @output_options
 def discover_command(
-    address: str, dns: ServerAddress | None, timeout: float, output: Output
+    address: str,
+    dns: ServerAddress | None,
+    timeout: float,
+    autoconfig: bool,
+    output: Output,
 ) -> None:
     """
     Show the mail servers of ADDRESS, such as ada@example.com.
@@ -106,7 +127,7 @@ def discover_command(
     """
 
     async def work(reactor: Any) -> int:
-        candidates = await find(address, dns, timeout, reactor)
+        candidates = await find(address, dns, timeout, reactor, autoconfig=autoconfig)
         if output.json:
             for candidate in candidates:
                 echo_json(described(candidate))

@@ -164,13 +164,23 @@ def _upgradable(factory: Factory, settings: Settings) -> Any:
 
 def _proxy_endpoint(settings: Settings) -> IStreamClientEndpoint:
     """Return the endpoint that leads to the server through the proxy."""
-    # socksio is installed only where proxies are used.
-    from .socks import SocksEndpoint
+    from .tunnel import Negotiation, TunnelEndpoint
 
-    proxy = settings.proxy
+    proxy, server = settings.proxy, settings.server
     assert proxy is not None
     below = tcp_endpoint(settings.clock, proxy.address, settings.connect_timeout)
-    return SocksEndpoint(below, proxy, settings.server)
+
+    def begin() -> Negotiation:
+        # socksio and h11 are installed only where proxies are used.
+        if proxy.scheme == "http":
+            from .http_connect import HTTPConnectDialogue
+
+            return HTTPConnectDialogue(proxy, server)
+        from .socks import SocksDialogue
+
+        return SocksDialogue(proxy, server)
+
+    return TunnelEndpoint(below, begin)
 
 
 def tcp_endpoint(

@@ -1,5 +1,5 @@
 """
-Connects through a SOCKS5 proxy (RFC 1928, RFC 1929).
+The dialogue with a SOCKS5 proxy (RFC 1928, RFC 1929), without I/O.
 
 The proxy gets the name of the server and looks it up, so only the proxy's name is
 looked up here.  ``socksio`` builds and reads the messages; where one ends is found
@@ -10,29 +10,18 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import socksio
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    ITransport,
-)
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from ..address import ServerAddress
 from ..errors import ConnectError
 from ..proxy import ProxyAddress
 from ..redaction import SecretBytes, printable
 from ..remedies import Option, Remedy
+from .tunnel import CHECK_LOGIN, CHECK_PROXY, CHECK_SERVER
 
-__all__ = ["SocksDialogue", "SocksEndpoint"]
+__all__ = ["SocksDialogue"]
 
 _VERSION = 5
 _LOGIN_VERSION = 1
@@ -52,9 +41,6 @@ _CODES = {
 }
 """What the reply codes mean (RFC 1928 section 6)."""
 
-_CHECK_SERVER = Remedy("check the host name and the port")
-_CHECK_PROXY = Remedy("check the host name and the port in {}", (Option("proxy"),))
-_CHECK_LOGIN = Remedy("check the user name and password in {}", (Option("proxy"),))
 _GIVE_LOGIN = Remedy(
     "give a user name and password in {}, as in 'socks5://user:password@host'",
     (Option("proxy"),),
@@ -126,7 +112,7 @@ class SocksDialogue:
             raise self._failed(
                 f"{self._unanswered}: what it sent is not SOCKS5, it begins with "
                 f"{printable(self._data[:1])!r}",
-                _CHECK_PROXY,
+                CHECK_PROXY,
             )
 
     def _read_method(self) -> bytes | None:
@@ -138,7 +124,7 @@ class SocksDialogue:
         if method == 0xFF:
             raise self._failed(
                 "accepts no method of login that was offered",
-                _CHECK_LOGIN if offered else _GIVE_LOGIN,
+                CHECK_LOGIN if offered else _GIVE_LOGIN,
             )
         if method not in (_METHODS if offered else (0,)):
             raise self._failed(
@@ -160,7 +146,7 @@ class SocksDialogue:
         if reply is None:
             return None
         if not reply.success:
-            raise self._failed("refused the user name and password", _CHECK_LOGIN)
+            raise self._failed("refused the user name and password", CHECK_LOGIN)
         return self._ask()
 
     def _ask(self) -> bytes:
@@ -192,7 +178,7 @@ class SocksDialogue:
             meaning = _CODES.get(code, "of unknown meaning")
             raise self._failed(
                 f"could not connect to {self._target}: {meaning} (SOCKS5 reply {code})",
-                _CHECK_SERVER,
+                CHECK_SERVER,
             )
         # With one byte of the address: a name begins with its length.
         if len(self._data) <= _FIXED:
@@ -209,142 +195,3 @@ class SocksDialogue:
         # The proxy's own address, which is of no use.
         self.rest, self._data = self._data[size:], b""
         return b""
-
-
-@implementer(IStreamClientEndpoint)
-class SocksEndpoint:
-    """
-    Connects to a server through a proxy.
-
-    :param below: the endpoint that leads to the proxy.
-    """
-
-    def __init__(
-        self, below: IStreamClientEndpoint, proxy: ProxyAddress, target: ServerAddress
-    ) -> None:
-        self._below = below
-        self._proxy = proxy
-        self._target = target
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        Connect to the proxy, and let it connect to the server.
-
-        :return: fails with `ConnectError`, also when it is cancelled: then the error
-            says what the proxy had not done yet.
-        """
-        dialogue = SocksDialogue(self._proxy, self._target)
-
-        def stop(_: object) -> None:
-            ready.errback(ConnectError(dialogue.unanswered, remedy=_CHECK_PROXY))
-            connecting.cancel()
-            factory.abort()
-
-        def failed(failure: Failure) -> None:
-            if not ready.called:
-                reason = printable(failure.getErrorMessage().encode()).rstrip(".")
-                error = ConnectError(
-                    f"{dialogue.unanswered}: {reason}", remedy=_CHECK_PROXY
-                )
-                error.__cause__ = failure.value
-                ready.errback(error)
-
-        ready: Deferred[IProtocol] = Deferred(stop)
-        factory = _TunnelFactory(protocolFactory, dialogue, ready)
-        connecting = self._below.connect(factory)
-        connecting.addErrback(failed)
-        return ready
-
-
-@implementer(ITransport)
-class _Tunnel(ProtocolWrapper):
-    """The transport of the protocol inside, once the proxy has connected."""
-
-    factory: _TunnelFactory
-    _open = False
-
-    def makeConnection(self, transport: ITransport) -> None:
-        """Begin the dialogue; the protocol inside is not connected yet."""
-        Protocol.makeConnection(self, transport)
-        self.write(self.factory.dialogue.start())
-
-    def dataReceived(self, data: bytes) -> None:
-        """Give data to the dialogue first, and then to the protocol inside."""
-        if self._open:
-            self.wrappedProtocol.dataReceived(data)
-            return
-        dialogue, ready = self.factory.dialogue, self.factory.ready
-        if ready.called:
-            # Given up.
-            return
-        try:
-            answer = dialogue.receive(data)
-        except ConnectError as error:
-            self.abort()
-            ready.errback(error)
-            return
-        if answer:
-            self.write(answer)
-        if dialogue.rest is None:
-            return
-        self._open = True
-        self.factory.registerProtocol(self)
-        self.wrappedProtocol.makeConnection(self)
-        ready.callback(self.wrappedProtocol)
-        if dialogue.rest and self.wrappedProtocol is not None:
-            self.wrappedProtocol.dataReceived(dialogue.rest)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Pass on the loss."""
-        if self._open:
-            super().connectionLost(reason)
-        elif not self.factory.ready.called:
-            unanswered = self.factory.dialogue.unanswered
-            error = ConnectError(f"{unanswered}: it closed the connection")
-            error.__cause__ = reason.value
-            self.factory.ready.errback(error)
-
-    def abort(self) -> None:
-        """Close now."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
-
-
-if TYPE_CHECKING:
-    _Factory = WrappingFactory[_Tunnel]
-else:
-    # It became generic after the oldest Twisted that we support.
-    _Factory = WrappingFactory
-
-
-class _TunnelFactory(_Factory):
-    """Puts a `_Tunnel` below the one protocol of the factory that it wraps."""
-
-    noisy = False
-
-    def __init__(
-        self,
-        wrapped: IProtocolFactory,
-        dialogue: SocksDialogue,
-        ready: Deferred[IProtocol],
-    ) -> None:
-        super().__init__(wrapped)
-        self.dialogue = dialogue
-        self.ready = ready
-        self._tunnel: _Tunnel | None = None
-
-    def buildProtocol(  # type: ignore[override]
-        self, addr: IAddress | None
-    ) -> _Tunnel | None:
-        """Build both, or none if it is too late."""
-        wrapped = self.wrappedFactory.buildProtocol(addr)
-        if wrapped is None or self.ready.called:
-            return None
-        self._tunnel = _Tunnel(self, wrapped)
-        return self._tunnel
-
-    def abort(self) -> None:
-        """Close the connection to the proxy, if there is one."""
-        if self._tunnel is not None:
-            self._tunnel.abort()

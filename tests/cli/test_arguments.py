@@ -222,11 +222,11 @@ class AccessTests(SynchronousTestCase):
 
     def test_bad_proxy_is_a_usage_error_that_does_not_repeat_it(self) -> None:
         command = click.command("x")(access_options(lambda access: None))
-        environment = {"ALL_PROXY": "http://eve:SECRET@proxy", "all_proxy": None}
+        environment = {"ALL_PROXY": "https://eve:SECRET@proxy", "all_proxy": None}
         for value, problem in (
             ("eve:SECRET@proxy", "must be a URL such as 'socks5://"),
-            ("http://eve:SECRET@proxy", "http proxies are not supported"),
-            ("env", "http proxies are not supported"),
+            ("https://eve:SECRET@proxy", "https proxies are not supported"),
+            ("env", "https proxies are not supported"),
         ):
             result = CliRunner(env=environment).invoke(
                 command, ["host", "--proxy", value]

@@ -44,8 +44,8 @@ from ..support.command import USER, CommandTestCase, told
 from ..support.dns import Answers, serve, srv
 from ..support.loopback import MESSAGES, PASSWORD
 from ..support.memory import SessionTestCase
+from ..support.proxies import HTTPProxy, SocksProxy
 from ..support.shows import shows
-from ..support.socks import SocksProxy
 from ..tls.test_options import revocation_list
 
 reactor: Any = global_reactor
@@ -625,12 +625,12 @@ class InfoTests(ScriptedTestCase):
 
 class ProxyTests(ScriptedTestCase):
     """
-    Commands through a SOCKS5 proxy, with a name that only the proxy can look up.
+    Commands through a proxy, with a name that only the proxy can look up.
     """
 
-    def through(self, credentials: Any = None) -> str:
+    def through(self, credentials: Any = None, kind: Any = SocksProxy) -> str:
         port = int(self.server.rpartition(":")[2])
-        self.proxy = SocksProxy(reactor, {NAME: port}, credentials)
+        self.proxy = kind(reactor, {NAME: port}, credentials)
         listening = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         return f"127.0.0.1:{listening.getHost().port}"
@@ -649,6 +649,23 @@ class ProxyTests(ScriptedTestCase):
             self.assertIn(shown, result.stdout)
         # info looks first, and then logs in.
         self.assertEqual(self.proxy.asked, [(NAME, 110)] * 3)
+
+    async def test_http_proxy_leads_to_the_server(self) -> None:
+        at = self.through((b"eve", b"hunter2"), HTTPProxy)
+        for login, status in (
+            ("eve:hunter2", 0),
+            ("eve:SECRET", Exit.NO_CONNECTION),
+        ):
+            result = await self.run_command(
+                *("stat", "--allow-cleartext", "--proxy", f"http://{login}@{at}"),
+                server=NAME,
+            )
+            self.assertEqual(result.exit_code, status, result.stderr)
+        self.assertEqual(
+            result.stderr,
+            f"pop3connect: {NAME}:110: the proxy http://{at} refused the user name and "
+            "password (HTTP status 407); check the user name and password in --proxy\n",
+        )
 
     async def test_refusal_by_the_proxy_is_told_with_the_option(self) -> None:
         at = self.through((b"eve", b"hunter2"))
@@ -730,6 +747,7 @@ class DiscoverTests(ScriptedTestCase):
                 "domain": "example.com",
                 "usernames": ["ada@example.com", "ada"],
                 "in_domain": False,
+                "source": "srv",
             },
         )
 

@@ -177,7 +177,7 @@ class FileTests(SynchronousTestCase):
             (WORK + 'password = ["SECRET"]', "password must be one line"),
             (WORK + 'password = "SECRET"\npassword_env = "X"', "keep one of them"),
             (WORK + 'timeout = "SECRET"', "timeout must be 1 s to 1 day"),
-            (WORK + 'proxy = "http://u:SECRET@h"', "proxies are not supported"),
+            (WORK + 'proxy = "https://u:SECRET@h"', "proxies are not supported"),
             (WORK * 2, "account work is there twice"),
             (WORK.replace("work", "wo rk"), "name must be made of letters"),
             (WORK.replace("user", "#"), "user is missing"),

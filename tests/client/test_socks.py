@@ -33,7 +33,8 @@ from pop3connect import (
     connect,
 )
 from pop3connect.address import ServerAddress
-from pop3connect.client.socks import SocksDialogue, SocksEndpoint
+from pop3connect.client.socks import SocksDialogue
+from pop3connect.client.tunnel import TunnelEndpoint
 from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
 from pop3connect.testing import MailboxServer
@@ -41,8 +42,8 @@ from pop3connect.testing import MailboxServer
 from ..support.examples import COMMON, EXAMPLES
 from ..support.frames import leaks
 from ..support.memory import Server
+from ..support.proxies import SocksProxy
 from ..support.shows import shows
-from ..support.socks import SocksProxy
 from ..test_api import ApiTestCase
 
 reactor: Any = global_reactor
@@ -504,8 +505,9 @@ class ConnectTests(ApiTestCase):
 
         proxy, target = ProxyAddress.parse(PROXY), ServerAddress.parse(TARGET)
         below: Any = Unstoppable()
+        endpoint = TunnelEndpoint(below, lambda: SocksDialogue(proxy, target))
         inside = Factory.forProtocol(Protocol)
-        connecting = SocksEndpoint(below, proxy, target).connect(inside)
+        connecting = endpoint.connect(inside)
         connecting.cancel()
         error = self.failureResultOf(connecting).value
         self.assertIn("was not reached", str(error))
@@ -521,7 +523,7 @@ class ConnectTests(ApiTestCase):
         return str(error)
 
     def test_bad_url_is_a_usage_error(self) -> None:
-        text = self.usage(proxy="http://ada:hunter2@proxy")
+        text = self.usage(proxy="https://ada:hunter2@proxy")
         self.assertTrue(text.startswith(f"{TARGET}: proxy must be a URL such as"), text)
 
     def test_proxy_with_endpoint_is_a_usage_error(self) -> None:
@@ -550,7 +552,9 @@ class ConnectTests(ApiTestCase):
     def test_no_frame_of_an_error_shows_the_password(self) -> None:
         for bad in (
             "socks5://ada:hunter2@@proxy",
-            "http://ada:hunter2@proxy",
+            "https://ada:hunter2@proxy",
+            "http://a%3Ada:hunter2@proxy",
+            "http://ada:hunter2%0A@proxy",
             "socks5://ada:hunter2@-proxy",
             "socks5://ada:hunter2@proxy:x",
             b"socks5://ada:hunter2@proxy",
@@ -656,7 +660,7 @@ class LoopbackTests(TestCase):
         async with await opening as handle:
             return await handle.retrieve(1)
 
-    @shows("feature 1.12", "Proxy", "SOCKS5")
+    @shows("feature 1.12", "Proxy", "SOCKS5, HTTP")
     @shows("RFC 1928-02")
     async def test_name_is_looked_up_by_the_proxy_and_verified(self) -> None:
         for secure, port in ((Secure.TLS, 995), (Secure.STLS, 110)):

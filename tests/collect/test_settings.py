@@ -161,7 +161,7 @@ class AccountTests(SynchronousTestCase):
         settings = account(proxy="socks5://ada:hunter2@proxy:9050")
         self.assertEqual(settings.options["proxy"], "socks5://ada:hunter2@proxy:9050")
         self.assertNotIn("hunter2", repr(settings) + repr(settings.options))
-        for bad in ("socks5:hunter2", "http://ada:hunter2@proxy", 1080, ["hunter2"]):
+        for bad in ("socks5:hunter2", "https://ada:hunter2@proxy", 1080, ["hunter2"]):
             with self.assertRaises(UsageError) as caught:
                 account(proxy=bad)
             text = str(caught.exception)

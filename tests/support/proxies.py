@@ -1,9 +1,11 @@
 """
-A SOCKS5 proxy for tests (RFC 1928, RFC 1929): CONNECT only, and names of its own.
+Proxies for tests, with names of their own: SOCKS5 (RFC 1928, RFC 1929; CONNECT only)
+and HTTP (CONNECT, RFC 9110 section 9.3.6).
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +14,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-__all__ = ["SocksProxy"]
-
-HOST_UNREACHABLE = 4
-CONNECTION_REFUSED = 5
+__all__ = ["HTTPProxy", "SocksProxy"]
 
 
-class SocksProxy(Factory):
+class _Proxy(Factory):
     """
     Makes the connections of a proxy.
 
@@ -30,6 +29,7 @@ class SocksProxy(Factory):
     """
 
     noisy = False
+    kind: type[_Connection]
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class SocksProxy(Factory):
         self.connections: set[_Connection] = set()
 
     def buildProtocol(self, addr: object) -> _Connection:
-        connection = _Connection()
+        connection = self.kind()
         connection.factory = self
         return connection
 
@@ -52,11 +52,11 @@ class SocksProxy(Factory):
 class _Connection(Protocol):
     """One client of the proxy."""
 
-    factory: SocksProxy
+    factory: _Proxy
 
     def __init__(self) -> None:
         self._data = b""
-        self._step: Any = self._read_methods
+        self._step: Any = self.begin
         self._server: _Beyond | None = None
 
     def connectionMade(self) -> None:
@@ -74,7 +74,53 @@ class _Connection(Protocol):
         if self._server is not None:
             self._server.transport.loseConnection()
 
-    def _read_methods(self) -> None:
+    def begin(self) -> None:
+        """
+        Read what is sent first.
+        """
+        raise NotImplementedError
+
+    def refuse(self, found: bool) -> None:
+        """
+        Send that the server was not reached, or that its name was not found.
+        """
+        raise NotImplementedError
+
+    def accept(self) -> None:
+        """
+        Send that the server was reached.
+        """
+        raise NotImplementedError
+
+    def lead_to(self, host: str, port: int) -> None:
+        """
+        Connect to a server.
+        """
+        self.factory.asked.append((host, port))
+        known = self.factory.names.get(host)
+        if known is None:
+            self.refuse(found=False)
+            return
+        beyond = Factory.forProtocol(lambda: _Beyond(self))
+        beyond.noisy = False
+        endpoint = TCP4ClientEndpoint(self.factory.reactor, "127.0.0.1", known)
+        connecting = endpoint.connect(beyond)
+        connecting.addErrback(lambda _: self.refuse(found=True))
+
+    def reached(self, server: _Beyond) -> None:
+        """
+        Begin to pass on.
+        """
+        self._server = server
+        self.accept()
+
+
+class _SocksConnection(_Connection):
+    """
+    One client of a SOCKS5 proxy.
+    """
+
+    def begin(self) -> None:
         assert self._data[0] == 5
         if len(self._data) < 2 or len(self._data) < 2 + self._data[1]:
             return
@@ -106,25 +152,51 @@ class _Connection(Protocol):
             assert len(host) == self._data[4]
         else:
             host = str(ipaddress.ip_address(self._data[4:-2]))
-        self.factory.asked.append((host, int.from_bytes(self._data[-2:], "big")))
-        port = self.factory.names.get(host)
-        if port is None:
-            self._refuse(HOST_UNREACHABLE)
-            return
-        beyond = Factory.forProtocol(lambda: _Beyond(self))
-        beyond.noisy = False
-        endpoint = TCP4ClientEndpoint(self.factory.reactor, "127.0.0.1", port)
-        connecting = endpoint.connect(beyond)
-        connecting.addErrback(lambda _: self._refuse(CONNECTION_REFUSED))
+        self.lead_to(host, int.from_bytes(self._data[-2:], "big"))
 
-    def _refuse(self, code: int) -> None:
-        self.transport.write(bytes([5, code, 0, 1]) + bytes(6))
+    def refuse(self, found: bool) -> None:
+        # Connection refused, or host unreachable.
+        self.transport.write(bytes([5, 5 if found else 4, 0, 1]) + bytes(6))
         self.transport.loseConnection()
 
-    def reached(self, server: _Beyond) -> None:
-        self._server = server
+    def accept(self) -> None:
         # A name as its own address, which clients have to be able to read.
         self.transport.write(b"\x05\x00\x00\x03\x05proxy\x04\x38")
+
+
+class _HTTPConnection(_Connection):
+    """
+    One client of an HTTP proxy.
+    """
+
+    def begin(self) -> None:
+        header, end, rest = self._data.partition(b"\r\n\r\n")
+        if not end:
+            return
+        assert not rest, rest
+        request, *lines = header.decode("ascii").split("\r\n")
+        method, where, version = request.split(" ")
+        assert (method, version) == ("CONNECT", "HTTP/1.1")
+        fields = {name.lower(): text for name, text in (at.split(": ") for at in lines)}
+        assert fields["host"] == where
+        if self.factory.credentials is not None:
+            login = base64.b64encode(b":".join(self.factory.credentials)).decode()
+            if fields.get("proxy-authorization") != f"Basic {login}":
+                self._answer("407 No", "Proxy-Authenticate: Basic realm=here\r\n")
+                self.transport.loseConnection()
+                return
+        host, _, port = where.rpartition(":")
+        self.lead_to(host.strip("[]"), int(port))
+
+    def _answer(self, status: str, fields: str = "") -> None:
+        self.transport.write(f"HTTP/1.1 {status}\r\n{fields}\r\n".encode())
+
+    def refuse(self, found: bool) -> None:
+        self._answer("502 Refused" if found else "504 Not found")
+        self.transport.loseConnection()
+
+    def accept(self) -> None:
+        self._answer("200 Connection established", "Via: 1.1 proxy\r\n")
 
 
 class _Beyond(Protocol):
@@ -141,3 +213,19 @@ class _Beyond(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._client.transport.loseConnection()
+
+
+class SocksProxy(_Proxy):
+    """
+    A SOCKS5 proxy.
+    """
+
+    kind = _SocksConnection
+
+
+class HTTPProxy(_Proxy):
+    """
+    An HTTP proxy, with the login method Basic.
+    """
+
+    kind = _HTTPConnection
