@@ -61,7 +61,11 @@ class RemedyTests(SynchronousTestCase):
 
     def test_each_option_has_a_command_line_form_that_exists_or_none(self) -> None:
         command = click.command()(access_options(lambda access: None))
-        flags = {flag for parameter in command.params for flag in parameter.opts}
+        flags = {
+            flag
+            for parameter in command.params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+        }
         for option in named_options():
             text = exits.words(ProtocolError("x", remedy=Remedy("{}", (option,))))
             self.assertNotIn(f"{option.name}=", text)

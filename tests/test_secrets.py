@@ -440,7 +440,7 @@ class CommandLineTests(SecretsTestCase):
         for name, text in (
             ("b", f"{account}{password}"),
             ("a", f'{account}pasword = "{PASSWORD}"\n'),
-            ("a", f'{account}{password}proxy = "http://u:{PASSWORD}@h"\n'),
+            ("a", f'{account}{password}proxy = "ftp://u:{PASSWORD}@h"\n'),
             ("a", f'state = "{PASSWORD}"\n{account}{password}'),
             ("a", f"{account}{password}{account}{password}"),
         ):
