@@ -43,6 +43,7 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 # One parameter in each line, where the whole has more characters.
 maximum_signature_line_length = 80
@@ -51,6 +52,13 @@ autodoc_type_aliases = {
     "CACerts": "CACerts",
     "ClientCertificate": "ClientCertificate",
     "EventProcedure": "EventProcedure",
+    "IConsumer": "IConsumer",
+    "IListeningPort": "IListeningPort",
+    "IReactorTCP": "IReactorTCP",
+    "IReactorTime": "IReactorTime",
+    "IResolver": "IResolver",
+    "Into": "Into",
+    "Progress": "Progress",
     "Password": "Password",
     "StatusProcedure": "StatusProcedure",
 }
@@ -106,8 +114,17 @@ def break_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
             code["classes"].append("short")
 
 
+def plain_names(*found: str) -> tuple[str, ...]:
+    """Show the alias of a type in a union by its name alone."""
+    return tuple(
+        re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text or "")
+        for text in found[-2:]
+    )
+
+
 def setup(app: Sphinx) -> None:
     """Do the same on every page."""
     app.add_directive("literalinclude", Example, override=True)
+    app.connect("autodoc-process-signature", plain_names)
     app.connect("missing-reference", lead)
     app.connect("doctree-resolved", break_code)
