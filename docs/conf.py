@@ -114,11 +114,14 @@ def break_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
             code["classes"].append("short")
 
 
-def plain_names(*found: str) -> tuple[str, ...]:
+def plain_names(*found: str | None) -> tuple[str, ...] | None:
     """Show the alias of a type in a union by its name alone."""
+    signature, returned = found[-2:]
+    if signature is None:
+        return None
     return tuple(
         re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text or "")
-        for text in found[-2:]
+        for text in (signature, returned)
     )
 
 
