@@ -15,6 +15,7 @@ from pop3connect.auth.policy import (
     Outcome,
     Verdict,
     check_auth,
+    check_authorize_as,
     choose,
     names_cyrus,
     next_attempt,
@@ -67,6 +68,36 @@ class CheckAuthTests(SynchronousTestCase):
             self.assertIn(repr(auth), text)
             for name in ("'auto'", "USER", "APOP", *MECHANISMS):
                 self.assertIn(name, text)
+
+
+class AuthorizeAsTests(SynchronousTestCase):
+    """`check_authorize_as`, and the choice where there is such an identity"""
+
+    def test_mechanisms_that_carry_it_accept_it(self) -> None:
+        for auth in ("auto", "PLAIN", "SCRAM-SHA-256", "EXTERNAL", "OAUTHBEARER"):
+            check_authorize_as("bob", auth)
+
+    def test_other_mechanisms_are_refused_by_name(self) -> None:
+        for auth, name in (
+            ("USER", "USER"),
+            ("CRAM-MD5", "CRAM-MD5"),
+            (object(), "your own mechanism"),
+        ):
+            with self.assertRaises(UsageError) as caught:
+                check_authorize_as("bob", auth)
+            self.assertIn(f"cannot be used with {name}", str(caught.exception))
+
+    def test_free_choice_leaves_out_those_that_cannot_carry_it(self) -> None:
+        names = choose(
+            "auto",
+            offering("PLAIN", "LOGIN", "CRAM-MD5"),
+            protected=True,
+            bindable=False,
+            challenge=True,
+            certificate=False,
+            authorizes=True,
+        )
+        self.assertEqual(names, ["PLAIN"])
 
 
 class BindingTests(SynchronousTestCase):
@@ -212,6 +243,9 @@ class NextAttemptTests(SynchronousTestCase):
             self.assertEqual(next_attempt(left, [refused]), following)
             second = Outcome(following, Verdict.REFUSED, refusal)
             self.assertIsNone(next_attempt(left, [refused, second]))
+            # Called unsupported, but the password may have been judged.
+            third = Outcome(left[1], Verdict.UNSUPPORTED, refusal)
+            self.assertIsNone(next_attempt(left, [refused, third]))
             # A login that was bound is followed by none that is not.
             unbound = next_attempt(left[1:], [refused])
             self.assertEqual(unbound, None if attempt.bound else left[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -239,6 +240,28 @@ class ScramTests(SynchronousTestCase):
             self.first("SCRAM-SHA-256-PLUS"), b"p=tls-exporter,,n=tim,r=nnn"
         )
         self.assertEqual(self.first("SCRAM-SHA-256"), b"y,,n=tim,r=nnn")
+
+    def test_authorization_identity_stands_in_the_header(self) -> None:
+        """RFC 5802 section 7: "a=" saslname, with "=2C" for a comma."""
+        for name, binding, flag in (
+            ("SCRAM-SHA-256", None, b"n"),
+            ("SCRAM-SHA-256-PLUS", ("tls-exporter", b"x" * 32), b"p=tls-exporter"),
+        ):
+            mechanism = make_mechanism(
+                name,
+                Credentials(
+                    "tim",
+                    Secret("pencil"),
+                    binding=binding,
+                    nonce="nnn",
+                    authorize_as="b,b",
+                ),
+            )
+            header = flag + b",a=b=2Cb,"
+            self.assertEqual(mechanism.initial(), header + b"n=tim,r=nnn")
+            final = mechanism.respond(b"r=nnn+,s=c2FsdHNhbHRzYWx0,i=4096")
+            bound = header + (b"x" * 32 if binding else b"")
+            self.assertTrue(final.startswith(b"c=" + b64encode(bound) + b","), final)
 
     def test_incompatible_scramp_header_is_a_usage_error(self) -> None:
         """A scramp that keeps the name of the binding elsewhere is of no use."""

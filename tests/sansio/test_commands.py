@@ -179,6 +179,25 @@ class EveryCommandTests(SynchronousTestCase):
                 self.assertNotIn(secret, text)
 
 
+class ExtensionTests(SynchronousTestCase):
+    """Commands that this library does not know."""
+
+    def test_what_is_no_verb_is_refused(self) -> None:
+        for verb in ("", "A B", "X\r\nDELE", "\u00e4", None, b"XTND"):
+            with self.assertRaises(UsageError) as caught:
+                Custom(verb)  # type: ignore[arg-type]
+            self.assertIn("the verb of a command must be", str(caught.exception))
+
+    def test_verb_that_has_a_method_is_refused_with_its_name(self) -> None:
+        for verb, remedy in (("dele", "use delete()"), ("STLS", "secure=2")):
+            with self.assertRaises(UsageError) as caught:
+                CustomBody(verb)
+            self.assertIn(remedy, str(caught.exception))
+
+    def test_status_text_is_the_result(self) -> None:
+        self.assertEqual(Custom("XTND").parse(Status(True, b"12 x\x07")), "12 x\\x07")
+
+
 class TextArgumentTests(SynchronousTestCase):
     """Rule 5 of the design: what reaches the wire is one line, and not too long."""
 
