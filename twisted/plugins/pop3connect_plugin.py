@@ -10,6 +10,6 @@ from twisted.application.service import ServiceMaker
 pop3connect = ServiceMaker(
     "pop3connect",
     "pop3connect.tap",
-    "POP3 mail: tell of new messages in mailboxes, or serve a demo and tour it",
+    "POP3 mail: collect it from mailboxes, or serve a demo and tour it",
     "pop3connect",
 )
