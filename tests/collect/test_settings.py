@@ -37,6 +37,13 @@ def account(**more: Any) -> AccountSettings:
     return AccountSettings(**values)
 
 
+def reactor_with_names() -> Any:
+    """One that can look up names, which that of an old Twisted cannot."""
+    reactor: Any = MemoryReactorClock()
+    reactor.nameResolver = None
+    return reactor
+
+
 class AccountTests(SynchronousTestCase):
     def test_text_is_a_password_that_is_not_shown(self) -> None:
         settings = account()
@@ -104,14 +111,14 @@ class AccountTests(SynchronousTestCase):
         failed.addErrback(lambda _: None).cancel()
 
     def test_accounts_with_equal_options_share_a_connector(self) -> None:
-        connectors = Connectors(MemoryReactorClock())
+        connectors = Connectors(reactor_with_names())
         first = connectors(account(name="ann", user="ann"))
         self.assertIs(connectors(account(name="bob", user="bob", to="box")), first)
 
     def test_accounts_with_other_servers_or_options_have_other_connectors(
         self,
     ) -> None:
-        connectors = Connectors(MemoryReactorClock())
+        connectors = Connectors(reactor_with_names())
         folder = Path(self.mktemp())
         folder.mkdir()
         others: list[dict[str, Any]] = [
@@ -140,7 +147,7 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(len(set(map(id, made))), len(made))
 
     def test_connector_that_no_account_needs_is_dropped(self) -> None:
-        connectors = Connectors(MemoryReactorClock())
+        connectors = Connectors(reactor_with_names())
         dropped = weakref.ref(connectors(account()))
         gc.collect()
         self.assertIsNone(dropped())
