@@ -8,54 +8,40 @@ import sys
 from typing import Any
 from unittest import mock
 
-import trustme
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionLost
-from twisted.internet.ssl import PrivateCertificate
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3connect import (
     ConnectError,
     LoginError,
-    Secure,
-    TimedOutError,
     UsageError,
-    VerificationError,
-    connect,
 )
 from pop3connect.address import ServerAddress
 from pop3connect.client.http_connect import MAX_REPLY, HTTPConnectDialogue
-from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
-from pop3connect.testing import MailboxServer
 
 from ..support.examples import COMMON, EXAMPLES
 from ..support.frames import leaks
 from ..support.proxies import HTTPProxy
 from ..support.shows import shows
-from ..test_api import ApiTestCase
+from . import proxied
+from .proxied import PASSWORD, TARGET, chunks_of
 
 reactor: Any = global_reactor
 
 PROXY = "http://proxy.example.net:3128"
 WITH_LOGIN = "http://ada:hunter2@proxy.example.net:3128"
-TARGET = "pop.example.com:110"
 BASIC = "YWRhOmh1bnRlcjI="
 
 REQUEST = b"CONNECT pop.example.com:110 HTTP/1.1\r\nHost: pop.example.com:110\r\n\r\n"
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-UNANSWERED = f"the proxy {PROXY} did not answer the request to connect to {TARGET}"
+UNDONE = f"did not answer the request to connect to {TARGET}"
+UNANSWERED = f"the proxy {PROXY} {UNDONE}"
 
 
-class DialogueTests(SynchronousTestCase):
-    """
-    What is sent and understood; without a connection.
-    """
-
+class DialogueTests(proxied.DialogueTests):
     def dialogue(self, proxy: str = PROXY, target: str = TARGET) -> HTTPConnectDialogue:
         return HTTPConnectDialogue(
             ProxyAddress.parse(proxy), ServerAddress.parse(target)
@@ -152,36 +138,19 @@ class DialogueTests(SynchronousTestCase):
 
     @settings(**COMMON, max_examples=EXAMPLES or 200)
     @given(
-        st.lists(
-            st.one_of(
-                st.binary(max_size=300),
-                st.sampled_from(
-                    [
-                        b"HTTP/1.1 ",
-                        b"200 OK\r\n",
-                        b"407 Log in hunter2\r\n",
-                        b"Proxy-Authenticate: hunter2\r\n",
-                        b"Content-Length: 3\r\n",
-                        b"\r\n",
-                    ]
-                ),
-            ),
-            max_size=8,
+        chunks_of(
+            b"HTTP/1.1 ",
+            b"200 OK\r\n",
+            b"407 Log in hunter2\r\n",
+            b"Proxy-Authenticate: hunter2\r\n",
+            b"Content-Length: 3\r\n",
+            b"\r\n",
         )
     )
     def test_any_chunks_come_to_a_connection_or_to_an_error(
         self, chunks: list[bytes]
     ) -> None:
-        dialogue = self.dialogue(WITH_LOGIN)
-        dialogue.start()
-        try:
-            for chunk in chunks:
-                if dialogue.rest is not None:
-                    break
-                dialogue.receive(chunk)
-        except ConnectError as error:
-            self.assertTrue(str(error).isprintable())
-            self.assertNotIn("hunter2", str(error))
+        self.assertConnectsOrFails(self.dialogue(WITH_LOGIN), chunks)
 
     # -- refusals
 
@@ -282,24 +251,11 @@ class DialogueTests(SynchronousTestCase):
             )
 
 
-class ConnectTests(ApiTestCase):
-    """
-    `connect` with an HTTP proxy, on a reactor without sockets.
-    """
-
-    def through(self, proxy: str = WITH_LOGIN, **options: Any) -> Any:
-        return self.open(proxy=proxy, **options)
-
-    def error(self, opening: Any, kind: type[Exception]) -> Any:
-        error = self.failureResultOf(opening).value
-        self.assertIs(type(error), kind)
-        self.assertEqual(error.server, TARGET)
-        self.assertNotIn("hunter2", repr(error) + str(error))
-        self.assertNotIn(BASIC, repr(error) + str(error))
-        return error
-
-    def assertNothingLeft(self) -> None:
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
+class ConnectTests(proxied.ConnectTests):
+    url = WITH_LOGIN
+    shown = PROXY
+    secrets = (PASSWORD, BASIC)
+    connected = CONNECTED
 
     def test_session_begins_when_the_proxy_has_connected(self) -> None:
         told: list[str] = []
@@ -329,46 +285,18 @@ class ConnectTests(ApiTestCase):
 
     @shows("attack 6.7")
     def test_proxy_that_hangs_is_named_with_what_it_did_not_do(self) -> None:
-        for answers, undone in (
-            (None, f"the proxy {PROXY} was not reached"),
-            ([], UNANSWERED),
-            ([b"HTT"], UNANSWERED),
-            ([b"HTTP/1.1 100 Wait\r\n\r\n", CONNECTED[:-1]], UNANSWERED),
+        self.assertHangIsNamed(None, "was not reached")
+        for answers in (
+            [],
+            [b"HTT"],
+            [b"HTTP/1.1 100 Wait\r\n\r\n", CONNECTED[:-1]],
         ):
-            self.setUp()
-            opening = self.through(connect_timeout=7)
-            if answers is not None:
-                tunnel, transport = self.reactor.accept()
-                for answer in answers:
-                    tunnel.dataReceived(answer)
-            self.reactor.advance(6.9)
-            self.assertNoResult(opening)
-            self.reactor.advance(0.2)
-            error = self.error(opening, TimedOutError)
-            self.assertEqual(
-                str(error),
-                f"{TARGET}: could not connect within 7 seconds: {undone}; check the "
-                "host name and the port in proxy",
-            )
-            if answers is not None:
-                self.assertTrue(transport.aborting)
-                # Whatever still comes is not read.
-                tunnel.dataReceived(CONNECTED)
-                tunnel.connectionLost(Failure(ConnectionLost()))
-            self.assertNothingLeft()
+            self.assertHangIsNamed(answers, UNDONE)
 
     @shows("attack 6.7")
     def test_proxy_that_closes_is_named_with_what_it_did_not_do(self) -> None:
-        for answer in (b"", b"HTTP/1.1 200 OK\r\n"):
-            self.setUp()
-            opening = self.through()
-            tunnel, _ = self.reactor.accept()
-            if answer:
-                tunnel.dataReceived(answer)
-            tunnel.connectionLost(Failure(ConnectionLost()))
-            error = self.error(opening, ConnectError)
-            self.assertEqual(error.message, f"{UNANSWERED}: it closed the connection")
-            self.assertNothingLeft()
+        for answers in ([], [b"HTTP/1.1 200 OK\r\n"]):
+            self.assertCloseIsNamed(answers, UNDONE)
 
     def test_refusal_closes_the_connection(self) -> None:
         opening = self.through()
@@ -390,19 +318,7 @@ class ConnectTests(ApiTestCase):
             self.assertEqual(leaks(error, ["hunter2", BASIC]), [])
 
     def test_cancelling_at_any_step_closes_the_connection(self) -> None:
-        for steps in range(3):
-            self.setUp()
-            opening = self.through()
-            if steps:
-                tunnel, transport = self.reactor.accept()
-            if steps == 2:
-                tunnel.dataReceived(b"HTTP/1.1 200")
-            opening.cancel()
-            self.failureResultOf(opening, CancelledError)
-            if steps:
-                self.assertTrue(transport.aborting)
-                tunnel.connectionLost(Failure(ConnectionLost()))
-            self.assertNothingLeft()
+        self.assertCancellingCloses(b"HTTP/1.1 200")
 
     @shows("attack 6.3")
     def test_login_of_the_proxy_in_the_servers_text_is_masked(self) -> None:
@@ -424,85 +340,14 @@ class ConnectTests(ApiTestCase):
         self.assertEqual(self.reactor.attempts(), [])
 
 
-class LoopbackTests(TestCase):
-    """
-    A whole session through a real proxy, to a name that only the proxy can look up.
-    """
-
-    timeout = 30
-
-    NAME = "pop.only-the-proxy.invalid"
-
-    def setUp(self) -> None:
-        self.authority = trustme.CA()
-        issued = self.authority.issue_cert(self.NAME)
-        pem = issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes()
-        self.certificate = PrivateCertificate.loadPEM(pem)
-        self.cacerts = self.mktemp()
-        self.authority.cert_pem.write_to_path(self.cacerts)
-
-    def serve(self, credentials: Any = None, **options: Any) -> str:
-        mailbox = MailboxServer(messages=[b"Subject: one\r\n\r\n"], **options)
-        listening = mailbox.listen(reactor)
-        self.addCleanup(listening.stopListening)
-        names = dict.fromkeys(
-            (self.NAME, "other.only-the-proxy.invalid", "2001:db8::1"),
-            listening.getHost().port,
-        )
-        self.proxy = HTTPProxy(reactor, names, credentials)
-        port = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        return f"127.0.0.1:{port.getHost().port}"
-
-    async def session(self, server: str, **options: Any) -> bytes:
-        opening = connect(server, "ada", "lovelace", cacerts=self.cacerts, **options)
-        async with await opening as handle:
-            return await handle.retrieve(1)
+class LoopbackTests(proxied.LoopbackTests):
+    kind = HTTPProxy
+    scheme = "http"
 
     @shows("feature 1.12")
     @shows("RFC 9110-01")
     async def test_name_is_looked_up_by_the_proxy_and_verified(self) -> None:
-        for secure, port in ((Secure.TLS, 995), (Secure.STLS, 110)):
-            at = self.serve(
-                (b"proxy user", b"se:cret"),
-                certificate=self.certificate,
-                tls_at_once=secure is Secure.TLS,
-            )
-            content = await self.session(
-                self.NAME, secure=secure, proxy=f"http://proxy%20user:se:cret@{at}"
-            )
-            self.assertEqual(content, b"Subject: one\r\n\r\n")
-            self.assertEqual(self.proxy.asked, [(self.NAME, port)])
-
-    async def test_address_of_ipv6_is_given_to_the_proxy(self) -> None:
-        at = self.serve()
-        await self.session("[2001:db8::1]:1100", proxy=f"http://{at}")
-        self.assertEqual(self.proxy.asked, [("2001:db8::1", 1100)])
-
-    async def test_account_of_the_collector_uses_its_proxy(self) -> None:
-        at = self.serve(certificate=self.certificate, tls_at_once=True)
-        account = AccountSettings(
-            name="ada",
-            server=self.NAME,
-            user="ada",
-            password="lovelace",
-            cacerts=self.cacerts,
-            proxy=f"http://{at}",
-        )
-        opening = account.connector(reactor).connect("ada", "lovelace")
-        async with await opening as handle:
-            self.assertEqual((await handle.stat()).count, 1)
-        self.assertEqual(self.proxy.asked, [(self.NAME, 995)])
-
-    @shows("attack 6.1")
-    async def test_certificate_must_have_the_servers_name(self) -> None:
-        at = self.serve(certificate=self.certificate, tls_at_once=True)
-        with self.assertRaises(VerificationError):
-            await self.session(
-                "other.only-the-proxy.invalid",
-                secure=Secure.TLS,
-                proxy=f"http://{at}",
-            )
+        await self.assertNameIsLookedUpAndVerified()
 
     async def test_refusals_of_a_real_proxy_are_connect_errors(self) -> None:
         at = self.serve((b"ada", b"right"))
@@ -511,7 +356,4 @@ class LoopbackTests(TestCase):
             (self.NAME, "ada:wrong@", "refused the user name and password"),
             (self.NAME, "", "wants a login"),
         ):
-            with self.assertRaises(ConnectError) as caught:
-                await self.session(server, proxy=f"http://{login}{at}")
-            self.assertIn(problem, str(caught.exception))
-            self.assertIn(at, str(caught.exception))
+            await self.assertRefused(at, problem, server=server, login=login)

@@ -8,18 +8,14 @@ import sys
 from typing import Any
 from unittest import mock
 
-import trustme
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from pop3connect import (
     ConnectError,
@@ -28,16 +24,13 @@ from pop3connect import (
     Secure,
     TimedOutError,
     UsageError,
-    VerificationError,
     api,
     connect,
 )
 from pop3connect.address import ServerAddress
 from pop3connect.client.socks import SocksDialogue
 from pop3connect.client.tunnel import TunnelEndpoint
-from pop3connect.collect import AccountSettings
 from pop3connect.proxy import ProxyAddress
-from pop3connect.testing import MailboxServer
 
 from ..support.examples import COMMON, EXAMPLES
 from ..support.frames import leaks
@@ -45,12 +38,13 @@ from ..support.memory import Server
 from ..support.proxies import SocksProxy
 from ..support.shows import shows
 from ..test_api import ApiTestCase
+from . import proxied
+from .proxied import TARGET, chunks_of
 
 reactor: Any = global_reactor
 
 PROXY = "socks5://proxy.example.net:9050"
 WITH_LOGIN = "socks5://ada:hunter2@proxy.example.net:9050"
-TARGET = "pop.example.com:110"
 
 METHODS = b"\x05\x01\x00"
 METHODS_WITH_LOGIN = b"\x05\x02\x00\x02"
@@ -58,12 +52,12 @@ LOGIN = b"\x01\x03ada\x07hunter2"
 REQUEST = b"\x05\x01\x00\x03\x0fpop.example.com\x00\x6e"
 CONNECTED = b"\x05\x00\x00\x01" + bytes(6)
 
+NO_METHOD = "did not choose a method of login"
+NO_LOGIN = "did not answer the login"
+NO_REPLY = f"did not answer the request to connect to {TARGET}"
 
-class DialogueTests(SynchronousTestCase):
-    """
-    What is sent and understood; without a connection.
-    """
 
+class DialogueTests(proxied.DialogueTests):
     def dialogue(self, proxy: str = PROXY, target: str = TARGET) -> SocksDialogue:
         return SocksDialogue(ProxyAddress.parse(proxy), ServerAddress.parse(target))
 
@@ -178,28 +172,12 @@ class DialogueTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(dialogue.receive(b"\x05\x02")))
 
     @settings(**COMMON, max_examples=EXAMPLES or 200)
-    @given(
-        st.lists(
-            st.one_of(
-                st.binary(max_size=300),
-                st.sampled_from([b"\x05\x00", b"\x05\x02", b"\x01\x00", CONNECTED]),
-            ),
-            max_size=8,
-        )
-    )
+    @given(chunks_of(b"\x05\x00", b"\x05\x02", b"\x01\x00", CONNECTED))
     def test_any_chunks_come_to_a_connection_or_to_an_error(
         self, chunks: list[bytes]
     ) -> None:
         dialogue = self.dialogue(WITH_LOGIN)
-        dialogue.start()
-        try:
-            for chunk in chunks:
-                if dialogue.rest is not None:
-                    break
-                dialogue.receive(chunk)
-        except ConnectError as error:
-            self.assertTrue(str(error).isprintable())
-            self.assertNotIn("hunter2", str(error))
+        self.assertConnectsOrFails(dialogue, chunks)
         # The longest reply has a name of 255 bytes.
         self.assertLess(len(dialogue._data), 262 + 300)
 
@@ -281,17 +259,14 @@ class DialogueTests(SynchronousTestCase):
         self.assertIn("an address of unknown type 2", text)
 
 
-class ConnectTests(ApiTestCase):
-    """
-    `connect` with a proxy, on a reactor without sockets.
-    """
+class ConnectTests(proxied.ConnectTests):
+    url = WITH_LOGIN
+    shown = PROXY
+    connected = CONNECTED
 
-    def through(self, proxy: str = PROXY, **options: Any) -> Any:
-        return self.open(proxy=proxy, **options)
-
-    def proxied(self, rest: bytes = b"", proxy: str = PROXY, **options: Any) -> Any:
+    def proxied(self, rest: bytes = b"", **options: Any) -> Any:
         """Return the call and the transport of a connection through the proxy."""
-        opening = self.through(proxy, **options)
+        opening = self.through(PROXY, **options)
         tunnel, transport = self.reactor.accept()
         self.assertEqual(transport.value(), METHODS)
         transport.clear()
@@ -300,16 +275,6 @@ class ConnectTests(ApiTestCase):
         transport.clear()
         tunnel.dataReceived(CONNECTED + rest)
         return opening, tunnel, transport
-
-    def error(self, opening: Any, kind: type[Exception]) -> Any:
-        error = self.failureResultOf(opening).value
-        self.assertIs(type(error), kind)
-        self.assertEqual(error.server, TARGET)
-        self.assertNotIn("hunter2", repr(error) + str(error))
-        return error
-
-    def assertNothingLeft(self) -> None:
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     @shows(
         "attack 6.4",
@@ -363,7 +328,7 @@ class ConnectTests(ApiTestCase):
         self.assertNothingLeft()
 
     def test_unreachable_proxy_is_named(self) -> None:
-        opening = self.through(WITH_LOGIN)
+        opening = self.through()
         self.reactor.refuse(ConnectionRefusedError())
         self.reactor.advance(1)
         error = self.error(opening, ConnectError)
@@ -391,67 +356,29 @@ class ConnectTests(ApiTestCase):
 
     @shows("attack 6.2")
     def test_proxy_that_hangs_is_named_with_what_it_did_not_do(self) -> None:
+        self.assertHangIsNamed(None, "was not reached")
         for answers, undone in (
-            (None, "was not reached"),
-            ([], "did not choose a method of login"),
-            ([b"\x05"], "did not choose a method of login"),
-            ([b"\x05\x02"], "did not answer the login"),
-            ([b"\x05\x02", b"\x01"], "did not answer the login"),
-            (
-                [b"\x05\x02", b"\x01\x00"],
-                f"did not answer the request to connect to {TARGET}",
-            ),
-            (
-                [b"\x05\x00", CONNECTED[:-1]],
-                f"did not answer the request to connect to {TARGET}",
-            ),
+            ([], NO_METHOD),
+            ([b"\x05"], NO_METHOD),
+            ([b"\x05\x02"], NO_LOGIN),
+            ([b"\x05\x02", b"\x01"], NO_LOGIN),
+            ([b"\x05\x02", b"\x01\x00"], NO_REPLY),
+            ([b"\x05\x00", CONNECTED[:-1]], NO_REPLY),
         ):
-            self.setUp()
-            opening = self.through(WITH_LOGIN, connect_timeout=7)
-            transport = None
-            if answers is not None:
-                tunnel, transport = self.reactor.accept()
-                for answer in answers:
-                    tunnel.dataReceived(answer)
-            self.reactor.advance(6.9)
-            self.assertNoResult(opening)
-            self.reactor.advance(0.2)
-            error = self.error(opening, TimedOutError)
-            self.assertEqual(
-                str(error),
-                f"{TARGET}: could not connect within 7 seconds: the proxy {PROXY} "
-                f"{undone}; check the host name and the port in proxy",
-            )
-            self.assertEqual((error.phase, error.seconds), ("connecting", 7))
-            if transport is not None:
-                self.assertTrue(transport.aborting)
-                # Whatever still comes is not read.
-                tunnel.dataReceived(CONNECTED)
-                tunnel.connectionLost(Failure(ConnectionLost()))
-            self.assertNothingLeft()
+            self.assertHangIsNamed(answers, undone)
 
     @shows("attack 6.2")
     def test_proxy_that_closes_is_named_with_what_it_did_not_do(self) -> None:
         for answers, undone in (
-            ([], "did not choose a method of login"),
-            ([b"\x05\x02"], "did not answer the login"),
-            ([b"\x05\x00"], f"did not answer the request to connect to {TARGET}"),
+            ([], NO_METHOD),
+            ([b"\x05\x02"], NO_LOGIN),
+            ([b"\x05\x00"], NO_REPLY),
         ):
-            self.setUp()
-            opening = self.through(WITH_LOGIN)
-            tunnel, _ = self.reactor.accept()
-            for answer in answers:
-                tunnel.dataReceived(answer)
-            tunnel.connectionLost(Failure(ConnectionLost()))
-            error = self.error(opening, ConnectError)
-            self.assertEqual(
-                error.message, f"the proxy {PROXY} {undone}: it closed the connection"
-            )
-            self.assertNothingLeft()
+            self.assertCloseIsNamed(answers, undone)
 
     @shows("RFC 1928-03")
     def test_refusal_closes_the_connection(self) -> None:
-        opening = self.through(WITH_LOGIN)
+        opening = self.through()
         tunnel, transport = self.reactor.accept()
         tunnel.dataReceived(b"\x05\x02")
         tunnel.dataReceived(b"\x01\x05")
@@ -463,19 +390,7 @@ class ConnectTests(ApiTestCase):
         self.assertNothingLeft()
 
     def test_cancelling_at_any_step_closes_the_connection(self) -> None:
-        for steps in range(4):
-            self.setUp()
-            opening = self.through(WITH_LOGIN)
-            if steps:
-                tunnel, transport = self.reactor.accept()
-                for answer in [b"\x05\x02", b"\x01\x00"][: steps - 1]:
-                    tunnel.dataReceived(answer)
-            opening.cancel()
-            self.failureResultOf(opening, CancelledError)
-            if steps:
-                self.assertTrue(transport.aborting)
-                tunnel.connectionLost(Failure(ConnectionLost()))
-            self.assertNothingLeft()
+        self.assertCancellingCloses(b"\x05\x02", b"\x01\x00")
 
     @shows(
         "attack 6.3",
@@ -485,7 +400,7 @@ class ConnectTests(ApiTestCase):
     )
     def test_password_of_the_proxy_in_the_servers_text_is_masked(self) -> None:
         told: list[str] = []
-        opening = self.through(WITH_LOGIN, stsproc=told.append)
+        opening = self.through(stsproc=told.append)
         tunnel, _ = self.reactor.accept()
         for answer in (b"\x05\x02", b"\x01\x00", CONNECTED, b"-ERR it is hunter2\r\n"):
             tunnel.dataReceived(answer)
@@ -568,7 +483,7 @@ class ConnectTests(ApiTestCase):
         for options in ({"endpoint": Server()}, {"server": "fe80::1%eth0"}):
             error = self.failureResultOf(self.open(proxy=WITH_LOGIN, **options)).value
             self.assertEqual(leaks(error, ["hunter2"]), [])
-        opening = self.through(WITH_LOGIN)
+        opening = self.through()
         tunnel, _ = self.reactor.accept()
         tunnel.dataReceived(b"\x05\x02")
         tunnel.dataReceived(b"\x01\x01")
@@ -576,7 +491,7 @@ class ConnectTests(ApiTestCase):
         self.assertEqual(leaks(error, ["hunter2"]), [])
 
     def test_no_repr_shows_the_password(self) -> None:
-        opening = self.through(WITH_LOGIN)
+        opening = self.through()
         self.assertNotIn("hunter2", repr(api._connectors))
         connector = Connector(TARGET, proxy=WITH_LOGIN, reactor=self.reactor)
         shown = repr(connector) + repr(vars(connector))
@@ -626,56 +541,14 @@ class DescriptionTests(ApiTestCase):
             )
 
 
-class LoopbackTests(TestCase):
-    """
-    A whole session through a real proxy, to a name that only the proxy can look up.
-    """
-
-    timeout = 30
-
-    def setUp(self) -> None:
-        self.authority = trustme.CA()
-        issued = self.authority.issue_cert("pop.only-the-proxy.invalid")
-        pem = issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes()
-        self.certificate = PrivateCertificate.loadPEM(pem)
-        self.cacerts = self.mktemp()
-        self.authority.cert_pem.write_to_path(self.cacerts)
-
-    def serve(self, credentials: Any = None, **options: Any) -> str:
-        options.setdefault("messages", [b"Subject: one\r\n\r\n"])
-        mailbox = MailboxServer(**options)
-        listening = mailbox.listen(reactor)
-        self.addCleanup(listening.stopListening)
-        names = dict.fromkeys(
-            ("pop.only-the-proxy.invalid", "other.only-the-proxy.invalid"),
-            listening.getHost().port,
-        )
-        self.proxy = SocksProxy(reactor, names, credentials)
-        port = reactor.listenTCP(0, self.proxy, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        return f"127.0.0.1:{port.getHost().port}"
-
-    async def session(self, server: str, **options: Any) -> bytes:
-        opening = connect(server, "ada", "lovelace", cacerts=self.cacerts, **options)
-        async with await opening as handle:
-            return await handle.retrieve(1)
+class LoopbackTests(proxied.LoopbackTests):
+    kind = SocksProxy
+    scheme = "socks5"
 
     @shows("feature 1.12", "Proxy", "SOCKS5, HTTP")
     @shows("RFC 1928-02")
     async def test_name_is_looked_up_by_the_proxy_and_verified(self) -> None:
-        for secure, port in ((Secure.TLS, 995), (Secure.STLS, 110)):
-            at = self.serve(
-                (b"proxy user", b"secret"),
-                certificate=self.certificate,
-                tls_at_once=secure is Secure.TLS,
-            )
-            content = await self.session(
-                "pop.only-the-proxy.invalid",
-                secure=secure,
-                proxy=f"socks5://proxy%20user:secret@{at}",
-            )
-            self.assertEqual(content, b"Subject: one\r\n\r\n")
-            self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", port)])
+        await self.assertNameIsLookedUpAndVerified()
 
     async def test_consumer_that_pauses_gets_a_large_message_whole(self) -> None:
         large = b"Subject: large\r\n\r\n" + b"x" * 78 + b"\r\n"
@@ -703,12 +576,12 @@ class LoopbackTests(TestCase):
         for options in ({}, {"certificate": self.certificate, "tls_at_once": True}):
             at = self.serve(messages=[large], **options)
             opening = connect(
-                "pop.only-the-proxy.invalid",
+                self.NAME,
                 "ada",
                 "lovelace",
                 cacerts=self.cacerts,
                 secure=Secure.TLS if options else Secure.NONE,
-                proxy=f"socks5://{at}",
+                proxy=self.url(at),
             )
             slow: Any = Slow()
             async with await opening as handle:
@@ -716,49 +589,11 @@ class LoopbackTests(TestCase):
             self.assertEqual(slow.data, large)
             self.assertGreater(slow.pauses, 3)
 
-    async def test_account_of_the_collector_uses_its_proxy(self) -> None:
-        at = self.serve(certificate=self.certificate, tls_at_once=True)
-        account = AccountSettings(
-            name="ada",
-            server="pop.only-the-proxy.invalid",
-            user="ada",
-            password="lovelace",
-            cacerts=self.cacerts,
-            proxy=f"socks5://{at}",
-        )
-        opening = account.connector(reactor).connect("ada", "lovelace")
-        async with await opening as handle:
-            self.assertEqual((await handle.stat()).count, 1)
-        self.assertEqual(self.proxy.asked, [("pop.only-the-proxy.invalid", 995)])
-
-    @shows(
-        "attack 6.1",
-        "The proxy, or a machine beyond it, plays the server",
-        "The password, the mail.",
-        "The certificate must be for ``server``, wherever the proxy leads.",
-    )
-    async def test_certificate_must_have_the_servers_name(self) -> None:
-        at = self.serve(certificate=self.certificate, tls_at_once=True)
-        with self.assertRaises(VerificationError):
-            await self.session(
-                "other.only-the-proxy.invalid",
-                secure=Secure.TLS,
-                proxy=f"socks5://{at}",
-            )
-
-    async def test_name_that_the_proxy_does_not_know_is_a_connect_error(self) -> None:
-        at = self.serve()
-        with self.assertRaises(ConnectError) as caught:
-            await self.session("pop.example.invalid", proxy=f"socks5://{at}")
-        self.assertIn("host unreachable (SOCKS5 reply 4)", str(caught.exception))
-        self.assertIn(at, str(caught.exception))
-
-    async def test_wrong_password_of_the_proxy_is_a_connect_error(self) -> None:
+    async def test_refusals_of_a_real_proxy_are_connect_errors(self) -> None:
         at = self.serve((b"ada", b"right"))
-        for url, problem in (
-            (f"socks5://ada:wrong@{at}", "refused the user name and password"),
-            (f"socks5://{at}", "accepts no method of login"),
+        for server, login, problem in (
+            ("pop.example.invalid", "ada:right@", "host unreachable (SOCKS5 reply 4)"),
+            (self.NAME, "ada:wrong@", "refused the user name and password"),
+            (self.NAME, "", "accepts no method of login"),
         ):
-            with self.assertRaises(ConnectError) as caught:
-                await self.session("pop.only-the-proxy.invalid", proxy=url)
-            self.assertIn(problem, str(caught.exception))
+            await self.assertRefused(at, problem, server=server, login=login)
