@@ -90,8 +90,10 @@ class Claims:
 
     def _begin(self, row: AccountRow) -> None:
         self._accounts.learn(row)
-        settings = self._accounts.settings[row.name]
-        each = self._looks.claimed(row, str(settings.address))
+        settings = self._accounts.settings.get(row.name)
+        # Without settings it was removed meanwhile, and is given back.
+        server = row.server if settings is None else str(settings.address)
+        each = self._looks.claimed(row, server)
         self._queues.setdefault(each.server, deque()).append(each)
         self._begin_queued(each.server)
 

@@ -59,7 +59,8 @@ class Courier:
     """
     Delivers to the destinations of one name.
 
-    :param find: returns the target for an account; it may raise what its making raises.
+    :param owner: what passes the outcomes on to the looks.
+    :param make: makes the target of an account; see `Courier.target` for its errors.
     :ivar seen: when the loop last made a round, by the reactor's clock.
     """
 

@@ -158,14 +158,10 @@ class Deliveries:
 
     def reload(self, config: Config) -> None:
         """Use new settings of destinations from now on."""
-        changed = {
-            name
-            for name in {*config.destinations, *self._config.destinations}
-            if config.destinations.get(name) != self._config.destinations.get(name)
-        }
         self._config = config
         for name, courier in self._couriers.items():
-            if name in changed or name not in self._objects:
+            # An object of the caller stays, and `Witnessed.stop` is final.
+            if name not in self._objects:
                 courier.forget_targets()
         if self._running is not None:
             for name in config.destinations:

@@ -42,7 +42,7 @@ class Loops:
 
     @property
     def seen(self) -> Mapping[str, float]:
-        """The last signs of life of the loops, by the reactor's clock."""
+        """The last signs of life of the loops that run, by the reactor's clock."""
         return self._seen
 
     def begin(
@@ -71,6 +71,7 @@ class Loops:
         for loop in self._loops:
             loop.cancel()
         self._loops.clear()
+        self._seen.clear()
 
     async def _loop(
         self, name: str, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]

@@ -84,7 +84,6 @@ class Once:
     ) -> None:
         """Look at several accounts, as many at a time as is allowed."""
         rows = {row.name: row for row in await self._tools.journal.accounts(names)}
-        settings = self._accounts.settings
         everywhere = DeferredSemaphore(self._config.sessions)
         servers: defaultdict[str, DeferredSemaphore] = defaultdict(
             lambda: DeferredSemaphore(self._config.sessions_per_server)
@@ -100,7 +99,7 @@ class Once:
 
         looks = [
             # The server first: an account that waits takes no session of others.
-            servers[str(settings[name].address)].run(everywhere.run, look, name)
+            servers[rows[name].server].run(everywhere.run, look, name)
             for name in names
         ]
         # Cancelling does not reach the looks: `run_once` ends them in order.
@@ -115,6 +114,8 @@ class Once:
         outcome = outcomes.setdefault(name, Outcome(name))
         if self.over:
             return
+        # Some may be removed while others are looked at.
+        self._accounts.chosen([name])
         settings = self._accounts.settings[name]
         if row.state is AccountState.HELD:
             outcome.error = HeldError(

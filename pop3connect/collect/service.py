@@ -184,18 +184,24 @@ class CollectService(MultiService):
         return starting
 
     async def _start(self) -> None:
-        await self._open(single=False)
+        await self._open()
         self._loops.begin("claims", CLAIM, self._claims.claim)
         self._loops.begin("leases", self._config.lease / 3, self._looks.renew)
         self._loops.begin("reading", READ, self._read)
         self._loops.begin("upkeep", UPKEEP, self._upkeep)
 
     async def _open(
-        self, *, single: bool, beside: bool = False, early: bool = False
+        self,
+        *,
+        deliver: bool = True,
+        single: bool = False,
+        early: bool = False,
+        beside: bool = False,
     ) -> None:
         """
         Open the journal and the spool.
 
+        :param deliver: whether to begin to deliver.
         :param beside: another collector uses the state folder; nothing is written.
         """
         config, reactor = self._config, self._reactor
@@ -272,9 +278,13 @@ class CollectService(MultiService):
                     count=len(unknown),
                     name=unknown[0],
                 )
-            deliveries.start(
-                self._fail, waiting=await journal.awaited(), single=single, early=early
-            )
+            if deliver:
+                deliveries.start(
+                    self._fail,
+                    waiting=await journal.awaited(),
+                    single=single,
+                    early=early,
+                )
         except BaseException:
             await self._close()
             raise
@@ -587,7 +597,8 @@ class CollectService(MultiService):
         """
         Return what a look at an account would do: ``look --dry-run``.
 
-        It logs in, lists and reads headers; nothing is retrieved, deleted or noted.
+        It logs in, lists and reads headers; nothing is retrieved, delivered, deleted or
+        noted.
         Another process may be working with the same state folder.
 
         :raises POP3Error: it cannot be reached.
@@ -595,9 +606,9 @@ class CollectService(MultiService):
         own = self._parts is None
         if own:
             try:
-                await self._open(single=True)
+                await self._open(deliver=False)
             except InUseError:
-                await self._open(single=True, beside=True)
+                await self._open(beside=True)
         try:
             (name,) = self._accounts.chosen([name])
             rows = await self._journal.accounts([name])

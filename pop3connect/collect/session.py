@@ -215,8 +215,6 @@ class Session:
         if self._scope.alone is None:
             self._look.unread = unread
 
-    # -- what is noted before anything is retrieved
-
     # -- what is retrieved
 
     async def _retrieve(self, found: Identified[MessageRow]) -> int:

@@ -166,6 +166,23 @@ class ConfigurationTests(Running):
         self.assertEqual(server.messages, MAIL)
         self.flushLoggedErrors()
 
+    def test_object_of_the_program_is_not_stopped_by_other_settings(self) -> None:
+        server = self.serve(*MAIL)
+        self.maildir("one", path="first")
+        self.objects["one"] = one = Collecting()
+        stops: list[object] = []
+        one.stop = lambda: stops.append(None)  # type: ignore[attr-defined]
+        self.account(to=("one",), interval=5)
+        service = self.begin()
+        self.pass_time(10)
+        self.destinations.clear()
+        self.maildir("one", path="second")
+        self.result(Deferred.fromCoroutine(service.reload(self.config)))
+        self.assertEqual(stops, [])
+        server.deliver(message(6))
+        self.pass_time(20)
+        self.assertEqual(len(one.contents), 6)
+
 
 class TableTests(Running):
     """

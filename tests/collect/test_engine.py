@@ -4,9 +4,12 @@ The engine on its good days: what arrives, what is deleted, what is left alone.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from pop3connect.collect import courier
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
+from pop3connect.destinations.base import Later, Mail
 
 from .engine import START, Collecting, EngineTestCase, message
 
@@ -217,8 +220,6 @@ class PlanTests(EngineTestCase):
     """
 
     def test_plan_names_what_is_fetched_and_skipped(self) -> None:
-        from twisted.internet.defer import Deferred
-
         server = self.serve(*MAIL, message(9, 5000))
         self.maildir()
         self.account(max_size=1000)
@@ -229,3 +230,22 @@ class PlanTests(EngineTestCase):
         self.assertEqual((server.count("RETR"), server.count("DELE")), (0, 0))
         self.assertEqual(self.rows(), [])
         self.assertEqual(self.once().new, 5)
+
+    def test_plan_delivers_nothing_that_waits(self) -> None:
+        self.serve(*MAIL)
+        self.objects["one"] = one = Collecting()
+        self.account(to=("one",))
+
+        def later(mail: Mail) -> None:
+            raise Later(1)
+
+        one.fail = later
+        self.once()
+        one.fail = lambda mail: None
+        one.attempts.clear()
+        self.clock.advance(3600)
+        planning = Deferred.fromCoroutine(self.service().plan("a"))
+        self.assertEqual(self.result(planning).fetched, ())
+        self.assertEqual(one.attempts, [])
+        self.once()
+        self.assertEqual(sorted(one.contents), MAIL)

@@ -321,6 +321,43 @@ class LifeTests(Running):
         error = self.failureResultOf(removing, UsageError)
         self.assertIn("no account 'b'", str(error.value))
 
+    def test_account_that_is_removed_while_it_is_claimed_is_given_back(self) -> None:
+        server = self.serve(*MAIL)
+        account = self.account()
+        self.accounts = []
+        died: list[BaseException] = []
+        service = self.begin(died=died.append)
+        claim, claimed = service._journal.claim, Deferred()
+        claims: list[Deferred[Any]] = []
+
+        def late(*arguments: Any) -> Deferred[Any]:
+            claims.append(claim(*arguments))
+            return claimed.addCallback(lambda _: claims[0])
+
+        self.patch(service._journal, "claim", late)
+        self.result(Deferred.fromCoroutine(service.add_account(account)))
+        self.assertEqual(len(claims), 1)
+        self.result(Deferred.fromCoroutine(service.remove_account("a")))
+        claimed.callback(None)
+        self.pass_time(5)
+        self.assertEqual(died, [])
+        self.assertEqual(server.sessions, 0)
+        (row,) = self.read(lambda journal: journal.accounts(["a"]))
+        self.assertEqual(row.owner, "")
+
+    def test_single_run_a_while_before_the_start_is_not_missed(self) -> None:
+        self.serve(*MAIL)
+        self.account(interval=30)
+        died: list[BaseException] = []
+        service = self.service(died=died.append)
+        self.result(Deferred.fromCoroutine(service.run_once()))
+        self.pass_time(100)
+        self.running = service
+        self.addCleanup(self.stop)
+        self.result(service.startService())
+        self.pass_time(100)
+        self.assertEqual(died, [])
+
     def test_disk_full_stops_looks_for_a_minute(self) -> None:
         server = self.serve(*MAIL)
         self.account(after="delete", interval=5)
@@ -432,6 +469,26 @@ class OnceTests(Running):
         running.addErrback(lambda _: None)
         running.cancel()
         self.pass_time(5)
+
+    def test_account_that_is_removed_meanwhile_does_not_stop_the_others(self) -> None:
+        self.options["sessions"] = 1
+        added = [self.account(name) for name in ("a", "b", "c")]
+        self.accounts = []
+        for name in ("a", "b", "c"):
+            self.serve(*MAIL, name=name).faults["STAT"] = hang
+        service = self.service()
+        for each in added:
+            self.result(Deferred.fromCoroutine(service.add_account(each)))
+        running = Deferred.fromCoroutine(service.run_once())
+        self.flush()
+        self.result(Deferred.fromCoroutine(service.remove_account("b")))
+        for server in self.servers.values():
+            server.faults.clear()
+        outcomes = self.result(running, 4000)
+        self.assertIsInstance(outcomes["b"].error, UsageError)
+        self.assertIn("no account 'b'", str(outcomes["b"].error))
+        self.assertEqual(self.servers["b"].sessions, 0)
+        self.assertEqual(outcomes["c"].new, 5)
 
     def test_unknown_name_is_an_error(self) -> None:
         self.serve()
