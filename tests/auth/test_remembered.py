@@ -106,6 +106,15 @@ class RememberedTestCase(TLSTestCase):
         self.flight(plain(user), b"+OK\r\n")
         self.look(answer=after)
 
+    def first_over_stls(self, creator: ServerTLS | None = None) -> None:
+        self.begin()
+        self.flight(b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n")
+        self.flight(b"STLS\r\n", b"+OK\r\n")
+        self.server.start_tls(creator or self.creator)
+        self.flight(b"CAPA\r\n", SASL)
+        self.flight(plain(), b"+OK\r\n")
+        self.look()
+
     def refused(self, kind: type[Any] = LoginError) -> Any:
         if not self.server.transport.disconnecting:
             self.assertIn(self.server.heard(), (b"QUIT\r\n", b""))
@@ -144,13 +153,7 @@ class RoundTripTests(RememberedTestCase):
 
     def test_later_upgrade_begins_with_stls_and_then_the_login(self) -> None:
         self.make(secure=2)
-        self.begin()
-        self.flight(b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n")
-        self.flight(b"STLS\r\n", b"+OK\r\n")
-        self.server.start_tls(self.creator)
-        self.flight(b"CAPA\r\n", SASL)
-        self.flight(plain(), b"+OK\r\n")
-        self.look()
+        self.first_over_stls()
         self.begin()
         self.flight(b"STLS\r\n", b"+OK\r\n")
         self.server.start_tls(self.creator)
@@ -630,19 +633,12 @@ class AttackTests(RememberedTestCase):
         self,
     ) -> None:
         self.make(secure=2)
-        stls = b"+OK\r\nSTLS\r\n.\r\n"
         self.begin()
-        self.flight(b"CAPA\r\n", stls)
+        self.flight(b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n")
         self.flight(b"STLS\r\n", b"+OK\r\n")
         first = self.server, self.opening
         # Meanwhile another session is opened, and ended.
-        self.begin()
-        self.flight(b"CAPA\r\n", stls)
-        self.flight(b"STLS\r\n", b"+OK\r\n")
-        self.server.start_tls(ServerTLS())
-        self.flight(b"CAPA\r\n", SASL)
-        self.flight(plain(), b"+OK\r\n")
-        self.look()
+        self.first_over_stls(ServerTLS())
         self.server, self.opening = first
         self.server.start_tls(self.creator)
         self.flight(plain(), b"-ERR no\r\n")
@@ -651,13 +647,7 @@ class AttackTests(RememberedTestCase):
 
     def test_stls_refused_later_sends_no_credential(self) -> None:
         self.make(secure=2)
-        self.begin()
-        self.flight(b"CAPA\r\n", b"+OK\r\nSTLS\r\n.\r\n")
-        self.flight(b"STLS\r\n", b"+OK\r\n")
-        self.server.start_tls(self.creator)
-        self.flight(b"CAPA\r\n", SASL)
-        self.flight(plain(), b"+OK\r\n")
-        self.look()
+        self.first_over_stls()
         self.begin()
         self.flight(b"STLS\r\n", b"-ERR no\r\n")
         self.refused(STLSUnavailableError)
