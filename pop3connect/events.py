@@ -2,8 +2,8 @@
 What happens in a session, as small objects for metrics and traces.
 
 ``connect(..., events=count)`` calls ``count`` with each of them, in the order of the
-lines of the status procedure.  None of them contains text from the user or the server,
-and so no secret.
+lines of the status procedure.  None of them contains a secret: of the server's text
+they have only response codes and the error that ended the session, both masked.
 
     def count(event):
         match event:
