@@ -205,7 +205,8 @@ class Message(NamedTuple):
         field that the standard library cannot parse, or of more than 32 KiB, is text
         only: it has no addresses and no parameters.  So are those fields of MIME that
         come after 64 KiB of others.  A message whose parts cannot be parsed, or are
-        more than 2,000, is not split into parts.
+        more than 2,000, is not split into parts; nor is one of very many lines and
+        boundaries, if the product of both numbers is above 10 million.
         """
         from .parsing import parse
 
