@@ -4,7 +4,6 @@ Hands messages from the reactor's thread to a blocking one, in bounded amounts.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +15,8 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
 from ..client.prefetch import Messages
-from ..client.streaming import Progress, destination_failed
-from ..errors import POP3Error, UsageError
+from ..client.streaming import Progress, check_destination, destination_failed
+from ..errors import POP3Error
 from ..files import Writable, write_all
 from ..results import Message, Refused, Stored
 from .reactor_thread import ReactorThread
@@ -54,11 +53,7 @@ def check_file(destination: object) -> None:
 
     :raises UsageError: it is not a binary file.
     """
-    if isinstance(destination, io.TextIOBase) or not hasattr(destination, "write"):
-        raise UsageError(
-            "destination is a file open for writing in binary mode ('wb'), not "
-            f"{type(destination).__name__}"
-        )
+    check_destination(destination, "a file open for writing in binary mode ('wb')")
 
 
 class Backlog:

@@ -28,6 +28,7 @@ __all__ = [
     "Progress",
     "Streamed",
     "Written",
+    "check_destination",
     "destination_failed",
     "sink_for",
 ]
@@ -48,18 +49,27 @@ def sink_for(destination: object) -> Sink:
 
     :raises UsageError: it is not an `IConsumer`, and not a binary file.
     """
+    check_destination(
+        destination, "an IConsumer or a file open for writing in binary mode"
+    )
+    # Consumers that do not declare it are consumers, too.
+    if hasattr(destination, "registerProducer"):
+        return Streamed(destination)  # type: ignore[arg-type]
+    return Written(destination)  # type: ignore[arg-type]
+
+
+def check_destination(destination: object, wanted: str) -> None:
+    """
+    Check that bytes can be written to a destination.
+
+    :param wanted: what the error says that it must be.
+    :raises UsageError: it has no ``write``, or is a text file or a class.
+    """
     text = hasattr(destination, "encoding")
     writes = callable(getattr(destination, "write", None))
-    if writes and not text and not isinstance(destination, type):
-        # Consumers that do not declare it are consumers, too.
-        if hasattr(destination, "registerProducer"):
-            return Streamed(destination)  # type: ignore[arg-type]
-        return Written(destination)  # type: ignore[arg-type]
-    what = "a text file" if text else type(destination).__name__
-    raise UsageError(
-        "destination must be an IConsumer or a file open for writing in binary mode, "
-        f"not {what}"
-    )
+    if not writes or text or isinstance(destination, type):
+        what = "a text file" if text else type(destination).__name__
+        raise UsageError(f"destination must be {wanted}, not {what}")
 
 
 def destination_failed(
@@ -122,9 +132,13 @@ class Streamed:
             raise
 
     def write(self, piece: bytes) -> None:
-        """Pass on a piece, unless the consumer has stopped."""
-        if not self._stopped:
-            self._consumer.write(piece)
+        """
+        Pass on a piece.
+
+        :raises UsageError: the consumer has stopped.
+        """
+        self._check()
+        self._consumer.write(piece)
 
     def end(self, octets: int) -> None:
         """
@@ -133,6 +147,9 @@ class Streamed:
         :raises UsageError: it has stopped, so that it did not get all of the body.
         """
         self.lost()
+        self._check()
+
+    def _check(self) -> None:
         if self._stopped:
             raise UsageError("the consumer has called stopProducing()")
 

@@ -14,6 +14,7 @@ import io
 import threading
 import traceback
 from collections.abc import Callable
+from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -597,8 +598,9 @@ class RetrieveTests(BlockingTestCase):
 
     async def test_non_binary_file_is_refused_and_session_stays_open(self) -> None:
         def block() -> int:
-            with self.open() as handle:
-                for wrong in (io.StringIO(), "a-file.eml"):
+            # A temporary file is not an instance of a class in `io`.
+            with self.open() as handle, NamedTemporaryFile("w") as text:
+                for wrong in (io.StringIO(), text, io.BytesIO, "a-file.eml"):
                     with self.assertRaises(UsageError) as caught:
                         handle.retrieve(1, wrong)  # type: ignore[call-overload]
                     self.assertIn("binary", str(caught.exception))

@@ -285,6 +285,20 @@ class FailingTests(IntoTestCase):
             self.assertIn("stopProducing", str(error))
             self.assertEqual(consumer.events, ["registered", "unregistered"])
 
+    def test_no_progress_is_told_after_the_consumer_has_stopped(self) -> None:
+        consumer = Consumer()
+        consumer.on_write = lambda: consumer.producer.stopProducing()
+        told: list[tuple[int, int, int | None]] = []
+        handle = self.log_in("PIPELINING")
+        _, reading = self.collect(
+            handle, [1], into=lambda _: consumer, progress=lambda *it: told.append(it)
+        )
+        self.server.heard()
+        self.server.say(reply(1), size=5)
+        self.result(reading)
+        self.assertEqual(told, [(1, len(consumer.written), None)])
+        self.in_step(handle)
+
     def test_consumer_that_pauses_and_stops_does_not_pause_the_session(self) -> None:
         consumer = Consumer()
 
