@@ -156,7 +156,7 @@ def connect(
     except POP3Error as error:
         # The local variables in a traceback would show the password.
         return fail(error.with_traceback(None))
-    # Not options of the connector: they may be others each time.
+    # Given to the session, not to its connector: they may differ each time.
     return connector.connect(
         username, password, stsproc, authorize_as=authorize_as, events=events
     )
@@ -179,7 +179,7 @@ def _connector(server: str, **options: Any) -> Connector:
         _key(server),
         _path_key(os.environ.get("POP3CONNECT_CACERTS")),
         *(
-            # Most of them are as they always are, and this is done for each session.
+            # Quick for most options, which have their default: this runs each time.
             value
             if value is None or value is True or value is False
             else _path_key(value)

@@ -393,7 +393,8 @@ class Opening:
         self._connecting: Deferred[POP3ClientProtocol] | None = None
         self._protocol: POP3ClientProtocol | None = None
         # Whether the connection is to be made again, and why: the server refused to
-        # resume a TLS session, which happens once, or closed after a refused login.
+        # resume a TLS session, which happens once, or the login continues on another
+        # connection.
         self._again = False
         self._resumed_anew = False
         self._hung_up: HungUp | None = None
@@ -438,7 +439,7 @@ class Opening:
             session = await log_in(protocol, self._account, self._memory, self._hung_up)
             self._check()
             if isinstance(session, HungUp):
-                # One attempt is left, for which the server wants a new connection.
+                # The next attempt needs a new connection.
                 self._hung_up = session
                 self._again = True
                 await abandon(protocol)
