@@ -33,10 +33,20 @@ _EXAMPLE = '[[account]] with name = "work", server = "pop.example.com", user = "
 
 
 def accounts_file() -> Path:
-    """Return where the accounts are: in the folder for configurations of the user."""
+    """
+    Return where the accounts are: in the folder for configurations of the user.
+
+    :raises UsageError: the user's home folder is not known.
+    """
     folder = os.environ.get("XDG_CONFIG_HOME", "")
-    # A relative path has to be ignored (XDG Base Directory Specification).
-    base = Path(folder) if os.path.isabs(folder) else Path.home() / ".config"
+    try:
+        # A relative path has to be ignored (XDG Base Directory Specification).
+        base = Path(folder) if os.path.isabs(folder) else Path.home() / ".config"
+    except RuntimeError as error:
+        raise UsageError(
+            "the accounts are in ~/.config/pop3connect/accounts.toml, and the home "
+            "folder of this user is not known; set HOME or XDG_CONFIG_HOME"
+        ) from error
     return base / "pop3connect" / "accounts.toml"
 
 

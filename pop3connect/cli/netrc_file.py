@@ -82,7 +82,14 @@ def password_in(file: str, host: str, user: str) -> Secret:
     :param file: ``""``: the one in the environment variable ``NETRC``, or `~/.netrc`.
     :raises click.UsageError: there is none, or the file cannot be used.
     """
-    path = Path(file or os.environ.get("NETRC") or DEFAULT_FILE).expanduser()
+    given = file or os.environ.get("NETRC") or DEFAULT_FILE
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError:
+        raise click.UsageError(
+            f"--netrc: {given}: the home folder is not known; give the file's whole "
+            "path"
+        ) from None
     _check(path, _HINT if file else "")
     entries = _read(path)
     same = [one for one in entries if one[0].casefold() == host.casefold()]

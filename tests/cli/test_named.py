@@ -24,7 +24,12 @@ from pop3connect.cli.app import pop3connect
 from pop3connect.cli.completing import BashCompletion
 from pop3connect.cli.exits import Exit
 from pop3connect.cli.fetch import Job
-from pop3connect.cli.named import _PARAMETERS, accounts_file
+from pop3connect.cli.named import (
+    _PARAMETERS,
+    MARK,
+    accounts_file,
+    complete_server,
+)
 from pop3connect.collect.config import read_accounts
 
 from ..support.command import USER, CommandTestCase
@@ -205,6 +210,21 @@ class FileTests(SynchronousTestCase):
                     accounts_file(),
                     Path("/home/ada/.config/pop3connect/accounts.toml"),
                 )
+
+    def test_home_that_is_not_known_is_an_error_and_completes_nothing(self) -> None:
+        """As in a container whose user is in no list of users."""
+        if os.name != "posix":
+            raise SkipTest("the list of users is POSIX's")
+        environment = mock.patch.dict(os.environ, XDG_CONFIG_HOME="")
+        with environment, mock.patch("pwd.getpwuid", side_effect=KeyError):
+            os.environ.pop("HOME", None)
+            completed = complete_server(mock.Mock(), mock.Mock(), MARK)
+            result = CliRunner().invoke(pop3connect, ["stat", "@work"])
+        self.assertEqual(result.exit_code, Exit.USAGE, result.output)
+        refusal = " ".join(result.stderr.split())
+        self.assertIn("accounts.toml", refusal)
+        self.assertIn("set HOME or XDG_CONFIG_HOME", refusal)
+        self.assertEqual(completed, [])
 
     def test_account_without_a_password_cannot_be_given_to_a_collector(self) -> None:
         self.folder.write(WORK)

@@ -110,6 +110,11 @@ class NetrcTests(SynchronousTestCase):
             self.file.rename(home / ".netrc")
             self.assertEqual(password_in("", HOST, "ada"), "of-ada")
 
+    def test_home_that_is_not_known_is_an_error_that_names_the_path(self) -> None:
+        refusal = self.refusal(file="~no-such-user/netrc")
+        self.assertIn("--netrc: ~no-such-user/netrc: the home folder", refusal)
+        self.assertIn("give the file's whole path", refusal)
+
 
 class NetrcSessionTests(CommandTestCase):
     async def test_netrc_opens_a_session_before_the_environment_is_asked(self) -> None:
