@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import attrs
@@ -142,9 +143,9 @@ def _show(candidates: list[Candidate], output: Output) -> None:
     width = max(len(candidate.server) for candidate in candidates)
     for candidate in candidates:
         secure = f"--secure {candidate.secure.name.lower()}"
-        echo(
-            f"{candidate.server:{width}}  {secure:13}  --user {candidate.usernames[0]}"
-        )
+        # To be copied into a shell, and the provider may have chosen the name.
+        user = shlex.quote(candidate.usernames[0])
+        echo(f"{candidate.server:{width}}  {secure:13}  --user {user}")
     foreign = [each.host for each in candidates if not each.in_domain]
     if foreign:
         output.note(

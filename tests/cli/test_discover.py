@@ -63,6 +63,13 @@ class AutoconfigTests(ProviderTestCase):
         shown = [json.loads(line) for line in result.stdout.splitlines()]
         self.assertEqual([each["source"] for each in shown], ["srv", "autoconfig"])
 
+    async def test_name_that_a_shell_would_run_is_quoted(self) -> None:
+        """The options are for copying, and the provider chooses the user name."""
+        more = "<username>$(id);ada</username>"
+        self.answers[FIRST] = config(server("b.example.com", more=more))
+        result = await self.run_discover("--autoconfig")
+        self.assertIn("--user '$(id);ada'\n", result.stdout)
+
     async def test_without_the_option_the_provider_is_not_asked(self) -> None:
         result = await self.run_discover()
         self.assertEqual(result.stdout.count("\n"), 1)
