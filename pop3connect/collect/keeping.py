@@ -25,6 +25,7 @@ from .records import (
 )
 from .retrieval import Arrived, Retrieval
 from .targets import Target
+from .tools import together
 from .wanted import Wanted
 
 if TYPE_CHECKING:
@@ -162,23 +163,18 @@ class Keeping:
     ) -> list[MessageRow]:
         """Note retrieved messages, and return their rows."""
         journal, account = self._journal, self._account
-        fresh = [(w, message) for w, message in each if w.row is None]
-        known = [(w, message) for w, message in each if w.row is not None]
-        rows: dict[int, MessageRow] = {}
-        asked = [
-            journal.retrieved(account, w.row, message)
-            for w, message in known
-            if w.row is not None
+        changing: list[Deferred[Any]] = [
+            journal.retrieved(account, wanted.row, message)
+            for wanted, message in each
+            if wanted.row is not None
         ]
-        if fresh:
-            added = await journal.add(account, [message for _, message in fresh])
-            for (wanted, _), row in zip(fresh, added, strict=True):
-                rows[wanted.number] = row
-        for (wanted, _), noted in zip(known, asked, strict=True):
-            rows[wanted.number] = await noted
-        for number, row in rows.items():
-            self.retrieved[row.id] = number
-        return [rows[wanted.number] for wanted, _ in each]
+        fresh = [message for wanted, message in each if wanted.row is None]
+        added, *changed = await together([journal.add(account, fresh), *changing])
+        new, known = iter(added), iter(changed)
+        rows = [next(new if wanted.row is None else known) for wanted, _ in each]
+        for (wanted, _), row in zip(each, rows, strict=True):
+            self.retrieved[row.id] = wanted.number
+        return rows
 
     async def _take_into_spool(
         self, good: Sequence[tuple[Wanted, Arrived, str]]

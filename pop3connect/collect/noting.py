@@ -12,6 +12,7 @@ from .deletion import Deletion
 from .identity import Identified
 from .records import GONE, LOST, MessageRow, MessageState
 from .scope import Scope
+from .tools import together
 
 if TYPE_CHECKING:
     from .look import Look
@@ -103,5 +104,4 @@ async def note_listing(
                 forget_after=look.forget_after,
             )
         )
-    for note in notes:
-        await note
+    await together(notes)

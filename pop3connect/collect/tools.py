@@ -5,18 +5,19 @@ and threads for everything that waits for a disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from .journal import Journal
 from .spool import Spool
 
-__all__ = ["Threads", "Tools", "ended", "sleep"]
+__all__ = ["Threads", "Tools", "ended", "sleep", "together"]
 
 T = TypeVar("T")
 
@@ -87,6 +88,20 @@ def ended(work: Deferred[Any]) -> Deferred[None]:
 
     work.addBoth(end)
     return done
+
+
+async def together(works: Iterable[Deferred[T]]) -> list[T]:
+    """
+    Wait for Deferreds, and return their results.
+
+    :raises Exception: the error of the first that failed, once all have ended.
+    """
+    results: list[T] = []
+    for _, result in await DeferredList(list(works), consumeErrors=True):
+        if isinstance(result, Failure):
+            result.raiseException()
+        results.append(result)
+    return results
 
 
 def sleep(reactor: Any, seconds: float) -> Deferred[None]:

@@ -5,6 +5,7 @@ The service: schedule, limits, several accounts, holding, stopping.
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 
 from pop3connect.collect import scope
-from pop3connect.collect.journal import Journal
+from pop3connect.collect.journal import Journal, LostLeaseError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
 from pop3connect.destinations.maildir import Maildir
@@ -399,6 +400,26 @@ class LifeTests(Running):
             self.assertEqual(server.count("DELE"), 5)
             self.assertEqual(server.count("QUIT"), 0)
             self.assertEqual(server.messages, MAIL)
+
+    def test_account_that_is_lost_before_the_notes_is_one_error(self) -> None:
+        server = self.serve(*MAIL)
+        self.account()
+        self.once()
+        server.deliver(message(6))
+        # Now there is more than one thing to note.
+        self.account(after="delete after 1 h")
+        read = Journal.messages
+
+        def lost(journal: Journal, *arguments: Any) -> Any:
+            rows = read(journal, *arguments)
+            self.read(lambda other: other.reset("a"))
+            return rows
+
+        self.patch(Journal, "messages", lost)
+        self.assertIsInstance(self.once().error, LostLeaseError)
+        # The others would be reported with the end of their Deferreds.
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_lease_that_is_lost_ends_the_look_without_quit(self) -> None:
         server = self.serve(*MAIL)
