@@ -113,10 +113,13 @@ def _load(
     found = _KEY.search(Path(paths[-1]).read_bytes())
     if found is None:
         raise ValueError("it has no private key")
-    return chain, _decrypted(found[0], password, os.fspath(paths[-1]))
+    key = SecretBytes(found[0])
+    # A match shows its beginning, and a key need not be encrypted.
+    del found
+    return chain, _decrypted(key, password, os.fspath(paths[-1]))
 
 
-def _decrypted(key: bytes, password: str | None, file: str) -> Any:
+def _decrypted(key: SecretBytes, password: str | None, file: str) -> Any:
     # The errors are raised outside of "except": the exceptions of cryptography and the
     # local variables of their tracebacks would show the key and the password.
     problem = ""

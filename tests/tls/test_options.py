@@ -24,6 +24,7 @@ from OpenSSL import SSL
 from twisted.internet.ssl import PrivateCertificate, TLSVersion
 
 from pop3connect import TLSError, TLSOptions, UsageError
+from pop3connect.tls.context import ClientContext
 
 from ..support.certificates import (
     HOST,
@@ -40,6 +41,7 @@ from ..support.certificates import (
     right,
     unknown_ca,
 )
+from ..support.frames import leaks
 from ..support.shows import shows
 
 PASSWORD = "correct horse"
@@ -181,6 +183,19 @@ class ClientKeyTests(TLSTestCase):
         file = self.folder({"x": self.ours.pem + self.ours.key_pem}) / "x"
         error = self.unusable(file, PASSWORD)
         self.assertSays(error, "client_key_password was given", file, "leave it out")
+
+    def test_no_frame_of_an_error_shows_the_key(self) -> None:
+        """Not even its beginning, which the repr of a match has in it."""
+        lines = self.ours.key_pem.splitlines(keepends=True)
+        for held, password in (
+            (self.ours.key_pem, PASSWORD),
+            (b"".join(lines[:2] + lines[3:]), None),
+        ):
+            file = self.folder({"x": self.ours.pem + held}) / "x"
+            with self.assertRaises(UsageError) as caught:
+                ClientContext(None, file, TLSOptions(client_key_password=password))
+            start = lines[1][:8].decode()
+            self.assertEqual(leaks(caught.exception, [start, PASSWORD]), [])
 
     def test_password_without_a_file_for_it_is_refused(self) -> None:
         pem = (self.ours.pem + self.ours.key_pem).decode()
