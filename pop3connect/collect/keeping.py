@@ -54,6 +54,8 @@ class Keeping:
         self._keeper: Any = (
             look.tools.spool if self._direct is None else self._direct.destination
         )
+        # A Maildir's own: its file system may not answer.
+        self._files = look.tools.files if self._direct is None else self._direct.threads
         self.retrieved: dict[int, int] = {}
         self.odd: set[int] = set()
 
@@ -102,7 +104,7 @@ class Keeping:
                     gone.add(row.id)
             return gone
 
-        lost = await self._tools.files(missing)
+        lost = await self._files(missing)
         # What is being delivered, waits for a proof, or has been delivered meanwhile
         # may have been moved.  This is read after the files were looked for, so that
         # nothing can come in between.
@@ -120,8 +122,9 @@ class Keeping:
         :param good: the messages, with the reasons of their rows.
         """
         try:
-            files = self._tools.files if self._direct is None else self._direct.threads
-            await files(self._keeper.keep, [arrived.incoming for _, arrived, _ in good])
+            await self._files(
+                self._keeper.keep, [arrived.incoming for _, arrived, _ in good]
+            )
         except Later as error:
             # The Maildir cannot be used: no QUIT, because a server may hide what was
             # retrieved.

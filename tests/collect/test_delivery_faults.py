@@ -24,6 +24,7 @@ from pop3connect.collect.journal import StorageFullError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
+from pop3connect.collect.tools import Threads
 from pop3connect.destinations import Later, Mail, Never
 from pop3connect.destinations.folder import Disk
 from pop3connect.destinations.maildir import Maildir
@@ -182,6 +183,44 @@ class ConfigurationTests(Running):
         server.deliver(message(6))
         self.pass_time(20)
         self.assertEqual(len(one.contents), 6)
+
+
+class WaitingTests(Running):
+    """
+    A Maildir whose file system may not answer.
+    """
+
+    def test_its_files_are_looked_for_in_its_own_threads(self) -> None:
+        self.serve(*MAIL)
+        self.maildir()
+        self.account(interval=5)
+        calls: list[Threads] = []
+        searches: list[Threads] = []
+        call, find = Threads.__call__, Maildir.find
+
+        def calling(threads: Threads, *arguments: Any, **named: Any) -> Any:
+            calls.append(threads)
+            try:
+                return call(threads, *arguments, **named)
+            finally:
+                calls.pop()
+
+        def finding(maildir: Maildir, name: str) -> Path | None:
+            searches.append(calls[-1])
+            return find(maildir, name)
+
+        def in_trouble(*arguments: Any, **named: Any) -> Any:
+            raise Later(1000, whole_destination=True)
+
+        self.patch(Threads, "__call__", calling)
+        self.patch(Maildir, "find", finding)
+        self.patch(Maildir, "prove", in_trouble)
+        self.killed_once("after add")
+        service = self.begin()
+        self.pass_time(20)
+        self.assertNotEqual(searches, [])
+        self.assertNotIn(service._tools.files, searches)
+        self.flushLoggedErrors()
 
 
 class TableTests(Running):
