@@ -119,7 +119,7 @@ def _load(
     return chain, _decrypted(key, password, os.fspath(paths[-1]))
 
 
-def _decrypted(key: SecretBytes, password: str | None, file: str) -> Any:
+def _decrypted(key: bytes, password: str | None, file: str) -> Any:
     # The errors are raised outside of "except": the exceptions of cryptography and the
     # local variables of their tracebacks would show the key and the password.
     problem = ""
