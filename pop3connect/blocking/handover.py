@@ -158,6 +158,7 @@ class _Chosen:
 
     :ivar file: what ``into`` returned.
     :ivar error: what ``into``, the file or ``progress`` has raised.
+    :ivar written: bytes.
     """
 
     def __init__(self, number: int, into: Callable[[int], Any]) -> None:
@@ -165,6 +166,7 @@ class _Chosen:
         self._into = into
         self.file: Any = None
         self.error: BaseException | None = None
+        self.written = 0
 
     def choose(self) -> None:
         """Call ``into``."""
@@ -176,7 +178,11 @@ class _Chosen:
 
     def write(self, data: bytes) -> None:
         """Write a piece."""
-        self._try(lambda: write_all(self.file, data))
+        self._try(partial(self._write, data))
+
+    def _write(self, data: bytes) -> None:
+        write_all(self.file, data)
+        self.written += len(data)
 
     def report(self, progress: Progress, done: int, expected: int | None) -> None:
         """Call ``progress``."""
@@ -263,6 +269,12 @@ class Files:
             return refused
         self.work()
         chosen: _Chosen = item.destination.file
+        if chosen.error is None and chosen.written != item.size:
+            # Ctrl-C came after a piece had left the queue, and was caught by the loop.
+            chosen.error = RuntimeError(
+                f"{chosen.written} of {item.size} bytes were written before an "
+                "interruption"
+            )
         if chosen.error is None:
             return item._replace(destination=chosen.file)
         error = destination_failed(server, item.number, chosen.error)

@@ -460,6 +460,9 @@ class BlockingHandle:
 
 def _forget(thread: ReactorThread, handle: Handle) -> None:
     """Abort a session that no code can end any more; in any thread."""
+    if not handle.is_open:
+        # It has ended, and the connection is about to be closed.
+        return
     thread.post(handle.abort)
     warnings.warn(
         f"{handle.server}: a handle was forgotten while its session was open; use "

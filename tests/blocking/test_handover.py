@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,13 +12,14 @@ from twisted.internet.interfaces import IConsumer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pop3connect import ConnectionLostError, Message, Refused
+from pop3connect import ConnectionLostError, Message, Refused, Stored
 from pop3connect.blocking.handover import (
     BATCH,
     HELD,
     Backlog,
     Batches,
     FileConsumer,
+    Files,
 )
 
 
@@ -30,6 +32,9 @@ class BothThreads:
 
     def hand(self, work: Callable[[], object]) -> None:
         self.waiting.append(work)
+
+    def wake(self, files: object) -> None:
+        pass
 
     def post(self, function: Callable[..., object], *arguments: object) -> None:
         self.reactor.append(partial(function, *arguments))
@@ -51,6 +56,38 @@ class Producer:
 
     def resumeProducing(self) -> None:
         self.asked.append("resume")
+
+
+class FilesTests(SynchronousTestCase):
+    """`Files`: messages that the thread which takes them writes"""
+
+    def receive(self, *pieces: bytes) -> tuple[Files, BytesIO, Stored]:
+        file = BytesIO()
+        files = Files(BothThreads(), lambda number: file, None)  # type: ignore[arg-type]
+        consumer = files.into(7)
+        for piece in pieces:
+            consumer.write(piece)
+        size = sum(map(len, pieces))
+        return files, file, Stored(7, size, consumer, None)  # type: ignore[arg-type]
+
+    def test_message_is_written_before_it_is_handed_out(self) -> None:
+        files, file, item = self.receive(b"one", b"two")
+        stored = files.settle(item, "pop.example.com:110")
+        self.assertIsNone(stored.error)
+        self.assertIs(stored.destination, file)  # type: ignore[union-attr]
+        self.assertEqual(file.getvalue(), b"onetwo")
+
+    def test_message_that_an_interruption_left_a_piece_of_is_not_stored(self) -> None:
+        files, file, item = self.receive(b"one", b"two", b"three")
+        queue = files._queue
+        # Ctrl-C comes as the second of three pieces has left the queue.
+        first = [queue.get_nowait() for _ in range(2)]
+        for work in first:
+            work()
+        queue.get_nowait()
+        refused = files.settle(item, "pop.example.com:110")
+        self.assertIn("8 of 11 bytes", str(refused.error))
+        self.assertEqual(file.getvalue(), b"onethree")
 
 
 class FileConsumerTests(SynchronousTestCase):

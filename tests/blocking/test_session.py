@@ -294,6 +294,15 @@ class MethodTests(BlockingTestCase):
         await self.factory.when_left()
         self.assertEqual(await deferToThread(self.count), 3)
 
+    async def test_handle_whose_session_has_ended_is_forgotten_in_silence(self) -> None:
+        handle = await deferToThread(self.open)
+        # The connection is closed in a later turn of the reactor.
+        ending = handle._handle.abort()
+        del handle
+        gc.collect()
+        self.assertEqual(self.flushWarnings(), [])
+        await ending
+
 
 class MessagesTests(BlockingTestCase):
     """Iterating."""
