@@ -13,6 +13,7 @@ import inspect
 import io
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
@@ -295,11 +296,15 @@ class MethodTests(BlockingTestCase):
         self.assertEqual(await deferToThread(self.count), 3)
 
     async def test_handle_whose_session_has_ended_is_forgotten_in_silence(self) -> None:
-        handle = await deferToThread(self.open)
+        opened: list[BlockingHandle] = []
+        await deferToThread(lambda: opened.append(self.open()))
+        forgotten = weakref.ref(opened[0])
         # The connection is closed in a later turn of the reactor.
-        ending = handle._handle.abort()
-        del handle
+        ending = opened[0]._handle.abort()
+        opened.clear()
         gc.collect()
+        self.assertIsNone(forgotten())
+        self.assertFalse(ending.called)
         self.assertEqual(self.flushWarnings(), [])
         await ending
 
