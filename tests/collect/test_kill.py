@@ -80,7 +80,8 @@ class KillTestCase(LoopbackTestCase):
         self.post = Post(self.random, reactor, self.missing)
         port = reactor.listenTCP(0, self.post, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        self.addCleanup(self.hang_up)
+        # Old versions of trial do not wait for a coroutine.
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.hang_up()))
         self.file = self.folder / "collect.toml"
         accounts = "".join(
             f'[[account]]\nname = "{name}"\nuser = "{name}"\npassword = "secret"\n'
