@@ -113,7 +113,7 @@ async def log_in(
         log.info("{server}: capa=False, CAPA is not sent", server=server)
     offer = Offer(protocol, account, memory)
     try:
-        login = await _authenticate(protocol, account, offer, greeting, before)
+        login = await _authenticate(protocol, account, offer, memory, greeting, before)
     except BaseException:
         if not offer.fresh:
             # The remembered capabilities may be the cause.
@@ -141,6 +141,7 @@ async def _authenticate(
     protocol: POP3ClientProtocol,
     account: Account,
     offer: Offer,
+    memory: Memory,
     greeting: bytes,
     before: HungUp | None,
 ) -> LoginInfo | HungUp:
@@ -155,7 +156,8 @@ async def _authenticate(
         if "UTF8" not in offer.capabilities and not offer.fresh:
             await offer.ask()
         await _utf8(protocol, offer.capabilities)
-    return await _Authentication(protocol, account, greeting, offer).log_in(before)
+    attempts = _Authentication(protocol, account, greeting, offer, memory)
+    return await attempts.log_in(before)
 
 
 async def _upgrade(protocol: POP3ClientProtocol, capabilities: Capabilities) -> None:
@@ -204,6 +206,7 @@ class _Authentication:
 
     :param greeting: the text of the server's greeting.
     :param offer: what the server can do.
+    :param memory: whether the log was warned.
     """
 
     def __init__(
@@ -212,10 +215,12 @@ class _Authentication:
         account: Account,
         greeting: bytes,
         offer: Offer,
+        memory: Memory,
     ) -> None:
         self._protocol = protocol
         self._account = account
         self._offer = offer
+        self._memory = memory
         self._greeting = greeting
         self._server = str(protocol.settings.server)
         # The timestamp of a greeting in the clear may come from an attacker.
@@ -394,7 +399,8 @@ class _Authentication:
         if self._sends_in_clear(attempt.mechanism):
             warning = "the password is sent without TLS: an eavesdropper can read it"
             self._protocol.transcript.warning(warning)
-            log.warn("{server}: {text}", server=self._server, text=warning)
+            if self._memory.warns():
+                log.warn("{server}: {text}", server=self._server, text=warning)
 
     # -- which mechanisms
 

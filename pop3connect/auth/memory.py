@@ -1,5 +1,6 @@
 """
-What a server said in reply to CAPA, for the connections within the next hour.
+What a server said in reply to CAPA, for the connections within the next hour, and what
+the log was told of it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Memory:
     reply may be remembered, and what may be done because of it, is decided in `offer`.
     """
 
-    __slots__ = ("_after", "_before", "_clock", "_last")
+    __slots__ = ("_after", "_before", "_clock", "_last", "_warned")
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -42,6 +43,7 @@ class Memory:
         # By user: the capabilities may depend on it (RFC 2449 section 5).
         self._after: OrderedDict[str, _Said] = OrderedDict()
         self._last: Capabilities | None = None
+        self._warned = False
 
     def before(self) -> Capabilities | None:
         """Return the capabilities before a login; ``None``: none are still valid."""
@@ -75,6 +77,11 @@ class Memory:
                 return known
         self._last = capabilities
         return capabilities
+
+    def warns(self) -> bool:
+        """Return whether the log is to warn of a login in the clear: once."""
+        first, self._warned = not self._warned, True
+        return first
 
     def _valid(self, said: _Said | None) -> Capabilities | None:
         # The clock may have been set back.

@@ -127,6 +127,25 @@ class Database:
                 connection.rollback()
         return connection
 
+    def wait_for_disk(self, connection: sa.Connection, wait: bool) -> None:
+        """
+        Let the commits of a connection wait for the disk, or not.
+
+        Either way they come there in their order, and none is half done.  Without WAL,
+        and with other databases, they always wait.
+
+        :param connection: it is in no transaction.
+        """
+        if self.file is None or connection.info.get(_WAITS, True) == wait:
+            return
+        sqlite: Any = connection.connection.driver_connection
+        if connection.info.get(_WAL) is None:
+            (mode,) = sqlite.execute("PRAGMA journal_mode").fetchone()
+            connection.info[_WAL] = mode == "wal"
+        if connection.info[_WAL]:
+            sqlite.execute(f"PRAGMA synchronous = {'FULL' if wait else 'NORMAL'}")
+        connection.info[_WAITS] = wait
+
     # -- SQLite's file
 
     def _open_file(self, path: Path, exclusive: bool) -> None:
@@ -334,6 +353,11 @@ class Database:
 
 
 _KINDS = ("sqlite", "postgresql")
+
+# What `Connection.info` holds: whether its commits wait for the disk, and whether it
+# has a write-ahead log.
+_WAITS = "pop3connect waits"
+_WAL = "pop3connect wal"
 
 _ENDS = ("-wal", "-shm", "-journal")
 

@@ -282,7 +282,7 @@ class _Basis(Generic[RowT]):
                         merged[number] = content
                     if number in bodies and differs:
                         top_differs = True
-            yield
+            yield len(numbers)
         return attrs.evolve(
             self,
             contents=merged,
@@ -412,7 +412,7 @@ class _Comparison(Generic[RowT]):
         met: set[str] = set()
         for read in slices(list(contents)):
             headers.update([contents[number].header for number in read])
-            yield
+            yield len(read)
         for indices in slices(range(len(rows))):
             for index in indices:
                 row = rows[index]
@@ -424,7 +424,7 @@ class _Comparison(Generic[RowT]):
                     met.add(row.header_hash)
                 elif row.header_hash in met:
                     self._repeated.add(row.header_hash)
-            yield
+            yield len(indices)
         rest: list[int] = []
         for numbers in slices(self._numbers):
             for number in numbers:
@@ -443,7 +443,7 @@ class _Comparison(Generic[RowT]):
                     self._match(number, found)
                 elif not self._by_same_uid(number, [found, *others.get(uid, ())]):
                     rest.append(number)
-            yield
+            yield len(numbers)
         return rest
 
     def _by_same_uid(self, number: int, indices: list[int]) -> bool:
@@ -533,7 +533,7 @@ class _Comparison(Generic[RowT]):
                         self._unsized.add(row.header_hash)
                 elif not row.uid:
                     unreadable.setdefault(row.size, []).append(index)
-            yield
+            yield len(indices)
 
         groups = _Groups()
         for numbers in slices(rest):
@@ -552,7 +552,7 @@ class _Comparison(Generic[RowT]):
                     self._ask_header(number)
                 else:
                     self._add_new(number)
-            yield
+            yield len(numbers)
         yield from self._by_header(groups, alive, gone, moved)
 
     def _may_differ(self, number: int, moved: bool) -> bool:
@@ -577,7 +577,7 @@ class _Comparison(Generic[RowT]):
         for read in slices(groups.keys()):
             for group in read:
                 alike += min(groups.count(group), alive.count(group))
-            yield
+            yield len(read)
         many = self._are_many(alike)
         left: dict[str, list[int]] = {}
         for read in slices(groups.keys()):
@@ -598,7 +598,7 @@ class _Comparison(Generic[RowT]):
                         left.setdefault(group[0], []).append(number)
                     else:
                         self._add_new(number)
-            yield
+            yield len(read)
         if self._bodies:
             return
         others: dict[str, list[int]] = {}
@@ -608,7 +608,7 @@ class _Comparison(Generic[RowT]):
                     others.setdefault(group[0], []).extend(
                         index for index in alive.of(group) if not self._taken[index]
                     )
-            yield
+            yield len(known)
         alike = sum(
             min(len(left[header]), len(indices))
             for header, indices in others.items()
@@ -624,7 +624,7 @@ class _Comparison(Generic[RowT]):
                     indices = [i for i in indices if self._rows[i].body_hash]
                 by_header = moved and header not in self._repeated
                 unknown += self._pair(numbers, indices, by_header=by_header)
-            yield
+            yield len(headers)
         yield from self._by_retrieval(unknown)
 
     def _by_retrieval(self, numbers: list[int]) -> Steps[None]:
@@ -648,7 +648,7 @@ class _Comparison(Generic[RowT]):
                         compared = True
                     else:
                         doubtful.add(number)
-            yield
+            yield len(part)
         left: set[int] = set()
         for indices in slices(range(len(rows)) if doubtful else ()):
             left.update(
@@ -660,7 +660,7 @@ class _Comparison(Generic[RowT]):
                     and rows[index].deleted_at is None
                 ]
             )
-            yield
+            yield len(indices)
         sample: int | None = None
         if left and not compared and not self._known:
             sample = min(doubtful, key=sizes.__getitem__)
@@ -674,7 +674,7 @@ class _Comparison(Generic[RowT]):
                     self._ask_body(number)
                 else:
                     self._add_new(number)
-            yield
+            yield len(part)
 
     def _are_many(self, alike: int) -> bool:
         """Return whether enough messages are like known ones to be taken for them."""
@@ -745,7 +745,7 @@ class _Comparison(Generic[RowT]):
                     resized[number] = row
                 if row.deleted_at is not None:
                     returned[number] = row
-            yield
+            yield len(numbers)
         absent: list[RowT] = []
         # A message that could not be read may be one of these.
         unread_sizes = {self._sizes[number] for number in self._unread}
@@ -758,7 +758,7 @@ class _Comparison(Generic[RowT]):
                 and rows[index].size not in unread_sizes
                 and rows[index].uid not in unread_uids
             ]
-            yield
+            yield len(indices)
         if basis.all_headers:
             for number in self._new:
                 if number not in basis.contents and number not in basis.no_header:

@@ -140,11 +140,11 @@ def take_inventory_steps(
     listed: dict[int, int] = {}
     for listings in slices(sizes):
         listed.update(listings)
-        yield
+        yield len(listings)
     uid_of: dict[int, str] = {}
     for pairs in slices(uid_rows or ()):
         uid_of.update(pairs)
-        yield
+        yield len(pairs)
     if uid_rows is None:
         troubles.append(f"there is no UIDL; {_BY_CONTENT}")
         # Where UIDL has worked before, the listing lacks something.
@@ -210,7 +210,7 @@ def _believed(
     counts: Counter[str] = Counter()
     for uids in slices(list(uid_of.values())):
         counts.update(uids)
-        yield
+        yield len(uids)
     believed: dict[int, str] = {}
     blank = repeated = False
     for pairs in slices(list(uid_of.items())):
@@ -226,7 +226,7 @@ def _believed(
             else:
                 octets = uid.encode("utf-8", "surrogatepass")
                 believed[number] = hashlib.sha256(octets).hexdigest()
-        yield
+        yield len(pairs)
     if blank:
         troubles.append(f"some unique-ids are blank; {_BY_CONTENT}")
     if repeated:
@@ -241,5 +241,5 @@ def _digest(listed: Mapping[int, int], uids: Mapping[int, str]) -> Steps[str]:
     for numbers in slices(sorted(listed)):
         lines = [f"{number} {listed[number]} {uids[number]}\n" for number in numbers]
         digest.update("".join(lines).encode("ascii"))
-        yield
+        yield len(numbers)
     return digest.hexdigest()

@@ -3,6 +3,10 @@ The journal: what is known of accounts, messages and deliveries, in a database.
 
 Every method returns a Deferred that fires after its change is on disk.  Operations that
 wait at the same time are committed together.
+
+Not on disk, in SQLite, are claims, leases and what a look notes that found nothing new:
+the next change that is takes them along.  If the power fails before, such a look is
+repeated; if only the process ends, nothing is missing.
 """
 
 from __future__ import annotations
@@ -88,6 +92,7 @@ class Journal:
                 reactor,
                 database.explain,
                 None if reading else hook,
+                None if reading else database.wait_for_disk,
             )
 
         self._writer = self._renewals = worker("writer")
@@ -141,8 +146,10 @@ class Journal:
             return maybeDeferred(prepare).addCallback(opened)
         return _in_thread(reactor, prepare).addCallback(opened)
 
-    def _write(self, name: str, operation: Operation[T]) -> Deferred[T]:
-        return self._writer.submit(name, operation)
+    def _write(
+        self, name: str, operation: Operation[T], *, lasting: bool = True
+    ) -> Deferred[T]:
+        return self._writer.submit(name, operation, lasting=lasting)
 
     def _read(self, name: str, operation: Operation[T]) -> Deferred[T]:
         return self._reader.submit(name, operation)
@@ -217,7 +224,9 @@ class Journal:
         """
         self._check_clock()
         return self._write(
-            "claim", lambda c: account_sql.claim(c, self._machine, limit, lease, names)
+            "claim",
+            lambda c: account_sql.claim(c, self._machine, limit, lease, names),
+            lasting=False,
         )
 
     def claim_now(self, name: str, lease: float) -> Deferred[AccountRow | None]:
@@ -228,7 +237,9 @@ class Journal:
             another process.
         """
         return self._write(
-            "claim_now", lambda c: account_sql.claim_now(c, self._machine, name, lease)
+            "claim_now",
+            lambda c: account_sql.claim_now(c, self._machine, name, lease),
+            lasting=False,
         )
 
     def renew(
@@ -236,7 +247,7 @@ class Journal:
     ) -> Deferred[frozenset[int]]:
         """Prolong leases; return the ids of the accounts whose lease is lost."""
         return self._renewals.submit(
-            "renew", lambda c: account_sql.renew(c, accounts, lease)
+            "renew", lambda c: account_sql.renew(c, accounts, lease), lasting=False
         )
 
     def finish(
@@ -259,6 +270,7 @@ class Journal:
         usual_new: float | None = None,
         error: str | None = None,
         error_class: str | None = None,
+        unchanged: bool = False,
     ) -> Deferred[AccountRow]:
         """
         Give an account back after a look; ``None`` leaves a field as it is.
@@ -272,6 +284,8 @@ class Journal:
         :param mail: mail arrived: ``mail_at`` is now.
         :param uidl_failures: 0 clears ``uidl_failed_at``; else it is now if it was not
             set.
+        :param unchanged: the look found what the last one did, so that it may be
+            repeated after a loss of power.
         :raises LostLeaseError: another process has claimed it.
         """
         found = {
@@ -292,7 +306,9 @@ class Journal:
             "error_class": error_class,
         }
         return self._write(
-            "finish", lambda c: account_sql.finish(c, account, due_at, found)
+            "finish",
+            lambda c: account_sql.finish(c, account, due_at, found),
+            lasting=not unchanged,
         )
 
     # Messages.  What changes rows raises LostLeaseError if another process has claimed
@@ -696,6 +712,7 @@ class Journal:
             lambda c: account_sql.machine_seen(
                 c, self._machine, self._started, version, sessions
             ),
+            lasting=False,
         )
 
 

@@ -13,7 +13,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Generator,
     Mapping,
     Sequence,
 )
@@ -49,6 +48,7 @@ from .rules import Rules
 from .schedule import after_failure, after_look, suspect_due
 from .session import Session
 from .settings import AccountSettings
+from .steps import SLICE, Steps
 from .targets import Target
 from .tools import Tools, sleep
 from .wording import words
@@ -150,6 +150,8 @@ class Look:
         self.login_delay = 0
         self.targets: list[Target] = []
         self.watcher = Watcher()
+        # Whether it found what the last look did.
+        self._unchanged = False
 
     # -- from outside
 
@@ -409,6 +411,7 @@ class Look:
             await self._note_unchanged()
             await self.quit(handle, {})
             self.facts["listing"] = inventory.digest
+            self._unchanged = True
             return
         rows = await self.journal.messages(account)
         await self._clear_up()
@@ -482,16 +485,20 @@ class Look:
             )
         )
 
-    async def sliced(self, steps: Generator[None, None, T]) -> T:
+    async def sliced(self, steps: Steps[T]) -> T:
         """Run a computation, and let the reactor work between its slices."""
+        done = 0
         while True:
             try:
-                next(steps)
+                done += next(steps)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            await sleep(self.tools.reactor, 0)
-            self.check()
+            # The listing of a small mailbox takes less time than a turn of the reactor.
+            if done >= SLICE:
+                done = 0
+                await sleep(self.tools.reactor, 0)
+                self.check()
 
     async def quit(self, handle: Handle, marked: Mapping[int, MessageRow]) -> None:
         """
@@ -634,6 +641,9 @@ class Look:
             refusals=after.refusals,
             error="" if error is None else words(error),
             error_class=_class_of(failure, state),
+            unchanged=self._unchanged
+            and error is None
+            and not (account.error or account.released_as),
             **facts,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .inventory import Inventory
 from .records import MessageRow
+from .steps import SLICE
 from .tools import sleep
 from .wanted import Wanted
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Scope"]
 
 T = TypeVar("T")
-
-SLICE = 5_000
-"""Messages of a large mailbox that are looked at in one turn of the reactor."""
 
 
 class Scope:

@@ -12,8 +12,9 @@ SLICE = 5_000
 
 _T = TypeVar("_T")
 
-Steps = Generator[None, None, _T]
-"""A computation in slices: exhaust it, and do other work in between."""
+Steps = Generator[int, None, _T]
+"""A computation in slices: it yields how many messages it has gone through since the
+last time.  Exhaust it, and do other work whenever these are `SLICE` or more."""
 
 
 def slices(sequence: Sequence[_T]) -> Iterator[Sequence[_T]]:

@@ -33,6 +33,7 @@ GROUP = 500
 class _Job:
     name: str
     operation: Operation[Any]
+    lasting: bool
     done: Deferred[Any]
 
 
@@ -51,6 +52,8 @@ class Worker:
         ``None`` if it concerns a single operation.
     :param hook: called with ``"before NAME"`` and ``"after NAME"`` around each commit,
         for each name in the group.
+    :param wait_for_disk: called before each group with the connection and whether its
+        commit is to wait for the disk.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class Worker:
         reactor: IReactorFromThreads | None,
         explain: Callable[[BaseException], Exception | None],
         hook: Callable[[str], None] | None = None,
+        wait_for_disk: Callable[[sa.Connection, bool], None] | None = None,
     ) -> None:
         self._connect = connect
         self._reactor = reactor
         self._explain = explain
         self._hook = hook
+        self._wait_for_disk = wait_for_disk
         self._connection: sa.Connection | None = None
         self._jobs: deque[_Job] = deque()
         self._change = threading.Condition()
@@ -81,14 +86,19 @@ class Worker:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def submit(self, name: str, operation: Operation[T]) -> Deferred[T]:
+    def submit(
+        self, name: str, operation: Operation[T], *, lasting: bool = True
+    ) -> Deferred[T]:
         """
         Run an operation; the Deferred fires when its group is committed.
 
         An operation whose Deferred is cancelled before it begins is not run.
+
+        :param lasting: whether it has to survive a loss of power once the Deferred has
+            fired.  It survives the end of the process in any case.
         """
         done: Deferred[T] = Deferred()
-        job = _Job(name, operation, done)
+        job = _Job(name, operation, lasting, done)
         with self._change:
             if self._closing is not None:
                 raise RuntimeError("the journal is closed")
@@ -148,6 +158,8 @@ class Worker:
         connection = self._connection
         outcomes: list[object] = []
         names = list(dict.fromkeys(job.name for job in group))
+        if self._wait_for_disk is not None:
+            self._wait_for_disk(connection, any(job.lasting for job in group))
         with connection.begin() as transaction:
             if len(group) == 1:
                 undo = transaction.rollback

@@ -12,8 +12,9 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO
 
@@ -429,10 +430,34 @@ def sync_files(files: Sequence[NewFile]) -> None:
         return
     # A call in a thread costs as much as an fsync that has nothing to write.
     parts = [files[start::SYNCS] for start in range(min(len(files), SYNCS))]
-    with ThreadPoolExecutor(len(parts)) as threads:
-        # Each result is read, so that an exception is raised.
-        for _ in threads.map(_sync_all, parts):
-            pass
+    calls = []
+    try:
+        for part in parts:
+            calls.append(_syncs().submit(_sync_all, part))
+    finally:
+        # All have ended before their files are closed.
+        wait(calls)
+    for call in calls:
+        call.result()
+
+
+def _syncs() -> ThreadPoolExecutor:
+    """
+    Return the threads for the fsyncs of this thread, which end with it.
+
+    Not the same for all: one that waits for a dead file system holds up no other.
+    """
+    threads: ThreadPoolExecutor | None = getattr(_own, "threads", None)
+    if threads is None:
+        threads = _own.threads = ThreadPoolExecutor(SYNCS, "fsync")
+    return threads
+
+
+_own = threading.local()
+
+if hasattr(os, "register_at_fork"):
+    # A process that was forked has none of the threads.
+    os.register_at_fork(after_in_child=lambda: vars(_own).clear())
 
 
 def _sync_all(files: Sequence[NewFile]) -> None:

@@ -8,6 +8,7 @@ import base64
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
+from twisted.logger import capturedLogs, formatEvent
 
 from pop3connect import (
     CommandError,
@@ -206,6 +207,22 @@ class RoundTripTests(RememberedTestCase):
             handle = self.logged_in()
             self.assertFalse(handle.capabilities.known)
             self.quit(handle)
+
+    def test_log_is_warned_of_logins_in_the_clear_once_the_status_each_time(
+        self,
+    ) -> None:
+        warning = "the password is sent without TLS"
+        with capturedLogs() as logs:
+            # Without CAPA, all of its logins are alike.
+            self.make(capa=False)
+            for _ in range(2):
+                self.begin()
+                self.flight(b"USER ada\r\n", b"+OK\r\n")
+                self.flight(b"PASS lovelace\r\n", b"+OK\r\n")
+                self.quit(self.logged_in())
+                self.assertIn(warning, str(self.status))
+        told = [event for event in logs if warning in formatEvent(event)]
+        self.assertEqual(len(told), 1)
 
     def test_server_without_capa_over_tls_is_not_asked_again(self) -> None:
         self.make(secure=1)

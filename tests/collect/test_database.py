@@ -96,7 +96,11 @@ class FileTests(DatabaseCase):
             with database.connect() as connection:
                 mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
                 sync = connection.exec_driver_sql("PRAGMA synchronous").scalar()
-        self.assertEqual((mode, sync), ("delete", 3))
+                # Without WAL, a commit that does not wait may damage the file.
+                connection.rollback()
+                database.wait_for_disk(connection, False)
+                still = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        self.assertEqual((mode, sync, still), ("delete", 3, 3))
 
     def test_file_that_is_a_link_is_refused_and_its_target_stays(self) -> None:
         self.folder.mkdir(parents=True, mode=0o700)

@@ -4,14 +4,17 @@ The engine on its good days: what arrives, what is deleted, what is left alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
-from pop3connect.collect import courier
+from pop3connect.collect import courier, journal
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
+from pop3connect.collect.writer import Worker
 from pop3connect.destinations.base import Later, Mail
 
-from .engine import START, Collecting, EngineTestCase, message
+from .engine import START, Collecting, EngineTestCase, message, say
 
 MAIL = [message(number) for number in range(1, 6)]
 
@@ -43,6 +46,36 @@ class MaildirTests(EngineTestCase):
         self.assertEqual((outcome.new, outcome.there), (0, 5))
         self.assertEqual(server.count("RETR"), 0)
         self.assertEqual(len(self.mail()), 5)
+
+    def test_look_that_finds_nothing_new_waits_for_no_disk(self) -> None:
+        waits: dict[str, bool] = {}
+
+        class Spy(Worker):
+            def submit(self, name: str, *rest: Any, **options: Any) -> Any:
+                waits[name] = options.get("lasting", True)
+                return super().submit(name, *rest, **options)
+
+        self.patch(journal, "Worker", Spy)
+        server = self.serve(*MAIL)
+        self.maildir()
+        self.account()
+        self.once()
+        self.assertTrue(waits["add"] and waits["delivered"] and waits["finish"])
+        waits.clear()
+        self.once()
+        self.assertEqual((waits["claim_now"], waits["finish"]), (False, False))
+        # What is new in the account's row stays: another error, and its end.
+        server.faults["LIST"] = say(b"-ERR no\r\n")
+        self.once()
+        self.assertTrue(waits["finish"])
+        del server.faults["LIST"]
+        self.once()
+        self.assertTrue(waits["finish"])
+        self.once()
+        self.assertFalse(waits["finish"])
+        self.read(lambda journal: journal.release(["a"], "seen"))
+        self.once()
+        self.assertTrue(waits["finish"])
 
     def test_only_new_messages_are_fetched(self) -> None:
         server = self.serve(*MAIL)

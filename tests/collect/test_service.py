@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 
-from pop3connect.collect import scope
+from pop3connect.collect import look, scope, steps
 from pop3connect.collect.journal import Journal, LostLeaseError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
@@ -103,7 +103,8 @@ class ScheduleTests(Running):
         self.flushLoggedErrors()
 
     def test_large_mailbox_is_looked_at_in_slices(self) -> None:
-        self.patch(scope, "SLICE", 10)
+        for module in (look, scope, steps):
+            self.patch(module, "SLICE", 10)
         server = self.serve(*[message(number) for number in range(50)])
         self.account(after="delete after 1 h", interval=600)
         self.begin()

@@ -41,6 +41,14 @@ def names(connection: sa.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
+FULL, NORMAL = 2, 1
+
+
+def synchronous(connection: sa.Connection) -> int:
+    level: int = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+    return level
+
+
 class GroupTests(TestCase):
     """With a thread; the first operation holds it until the others wait."""
 
@@ -54,6 +62,7 @@ class GroupTests(TestCase):
             reactor,  # type: ignore[arg-type]
             self.database.explain,
             self.points.append,
+            self.database.wait_for_disk,
         )
         self.addCleanup(self.database.engine.dispose)
         self.addCleanup(self.worker.close)
@@ -90,6 +99,33 @@ class GroupTests(TestCase):
             ],
         )
         self.assertEqual(len(await self.committed()), 20)
+
+    async def test_group_waits_for_the_disk_if_one_operation_has_to_last(self) -> None:
+        async def level(lasting: bool) -> int:
+            return await self.worker.submit("put", synchronous, lasting=lasting)
+
+        self.assertEqual(await level(True), FULL)
+        self.assertEqual(await level(False), NORMAL)
+        self.assertEqual(await level(False), NORMAL)
+        go = self.hold()
+        done = [
+            self.worker.submit("put", synchronous, lasting=lasting)
+            for lasting in (False, True, False)
+        ]
+        go.set()
+        self.assertEqual(await gatherResults(done), [FULL] * 3)
+
+    async def test_new_connection_waits_for_the_disk(self) -> None:
+        def fail(connection: sa.Connection) -> None:
+            raise JournalError("no")
+
+        self.assertEqual(
+            await self.worker.submit("put", synchronous, lasting=False), NORMAL
+        )
+        await self.assertFailure(
+            self.worker.submit("put", fail, lasting=False), JournalError
+        )
+        self.assertEqual(await self.worker.submit("put", synchronous), FULL)
 
     async def test_group_has_a_limit(self) -> None:
         go = self.hold()
