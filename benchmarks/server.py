@@ -23,6 +23,7 @@ CAPA = (
     b"+OK Capabilities follow\r\nTOP\r\nUIDL\r\nUSER\r\nPIPELINING\r\nRESP-CODES\r\n"
     b"STLS\r\n.\r\n"
 )
+CAPA_IN_TLS = CAPA.replace(b"STLS\r\n", b"SASL PLAIN\r\n")
 READ = 4096  # small, so that replies start before all requests are read
 
 
@@ -48,7 +49,7 @@ class Mailbox:
             b"UIDL": b"+OK\r\n" + unique.encode() + b".\r\n",
             b"QUIT": b"+OK bye\r\n",
         }
-        for verb in (b"USER", b"PASS", b"NOOP", b"RSET", b"DELE"):
+        for verb in (b"USER", b"PASS", b"AUTH", b"NOOP", b"RSET", b"DELE"):
             self.fixed[verb] = b"+OK\r\n"
         self.one = {
             b"LIST": lambda n: b"+OK %d %d\r\n" % (n, size),
@@ -131,6 +132,7 @@ class Server:
         mailbox, rest = self.mailbox, b""
         offsets, blob, last = mailbox.offsets, mailbox.blob, mailbox.count
         send: Callable[[bytes | memoryview], None] = connection.sendall
+        in_tls = isinstance(connection, ssl.SSLSocket)
         while data := connection.recv(READ):
             lines = (rest + data).split(b"\r\n")
             rest = lines.pop()
@@ -154,7 +156,8 @@ class Server:
                 if verb == b"STLS" and self.tls is not None:
                     send(b"+OK begin\r\n")
                     return True
-                send(mailbox.other(line))
+                capa = in_tls and verb == b"CAPA"
+                send(CAPA_IN_TLS if capa else mailbox.other(line))
                 if verb == b"QUIT":
                     return False
             if end > begin:

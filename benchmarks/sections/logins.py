@@ -1,4 +1,4 @@
-"""Logins one after another: how many a second, and what each costs the client."""
+"""Logins and looks one after another: how many a second, and the cost of each."""
 
 from dataclasses import asdict
 
@@ -11,21 +11,32 @@ from benchmarks.runner import worker
 REUSED = "pop3client, context reused"
 EACH = "pop3client, context each"
 HANDED_ON = "pop3client, session handed on"
-# who, worker module, its mode, the server's port, share of the usual count
+PLAIN, FULL, RESUMED = "plain", "TLS, full", "TLS, resumed"
+LOOK, LOOK_FULL, LOOK_RESUMED = "look, plain", "look, TLS, full", "look, TLS, resumed"
+# kind, who, worker module, its mode, the server's port, share of the usual count
 CASES = [
-    ("plain", "ours", "ours", "", "plain", 1.0),
-    ("plain", "pop3client", "peer_pop3client", "reused", "plain", 1.0),
-    ("plain", "poplib", "peer_poplib", "", "plain", 1.0),
-    ("TLS, full", "ours", "ours", "", "tls_full", 0.5),
-    ("TLS, full", REUSED, "peer_pop3client", "reused", "tls_full", 0.5),
-    ("TLS, full", EACH, "peer_pop3client", "fresh", "tls_full", 0.2),
-    ("TLS, full", "poplib, context reused", "peer_poplib", "", "tls_full", 0.5),
-    ("TLS, resumed", "ours", "ours", "", "tls", 0.5),
-    ("TLS, resumed", HANDED_ON, "peer_pop3client", "resumed", "tls", 0.5),
+    (PLAIN, "ours", "ours", "", "plain", 1.0),
+    (PLAIN, "pop3client", "peer_pop3client", "reused", "plain", 1.0),
+    (PLAIN, "poplib", "peer_poplib", "", "plain", 1.0),
+    (FULL, "ours", "ours", "", "tls_full", 0.5),
+    (FULL, REUSED, "peer_pop3client", "reused", "tls_full", 0.5),
+    (FULL, EACH, "peer_pop3client", "fresh", "tls_full", 0.2),
+    (FULL, "poplib, context reused", "peer_poplib", "", "tls_full", 0.5),
+    (RESUMED, "ours", "ours", "", "tls", 0.5),
+    (RESUMED, HANDED_ON, "peer_pop3client", "resumed", "tls", 0.5),
+    (LOOK, "ours", "ours", "", "plain", 0.5),
+    (LOOK, "pop3client", "peer_pop3client", "reused", "plain", 0.5),
+    (LOOK, "poplib", "peer_poplib", "", "plain", 0.5),
+    (LOOK_FULL, "ours", "ours", "", "tls_full", 0.3),
+    (LOOK_FULL, REUSED, "peer_pop3client", "reused", "tls_full", 0.3),
+    (LOOK_FULL, "poplib, context reused", "peer_poplib", "", "tls_full", 0.3),
+    (LOOK_RESUMED, "ours", "ours", "", "tls", 0.3),
+    (LOOK_RESUMED, HANDED_ON, "peer_pop3client", "resumed", "tls", 0.3),
 ]  # fmt: skip
 NOTES = [
-    "Connect, greeting, USER and PASS (ours asks for CAPA too), QUIT, one session "
-    "after another. Logins a second are wall time (perf_counter) and include the "
+    "A login is connect, greeting, USER and PASS (ours asks for CAPA too), QUIT; a "
+    "look also STAT, UIDL and LIST, ours with one Connector for all looks. One session "
+    "after another. Sessions a second are wall time (perf_counter) and include the "
     "server's; CPU is the client's process_time. The first of each are not timed.",
 ]
 
@@ -33,8 +44,8 @@ NOTES = [
 def run(bench: Bench) -> None:
     """Several rounds, each client in turn, against the fast server."""
     table = Table(
-        "Logins",
-        ("Kind", "Client", "logins/s", "CPU ms/login", "resumed", "server busy"),
+        "Logins and looks",
+        ("Kind", "Client", "sessions/s", "CPU ms each", "resumed", "server busy"),
         notes=NOTES,
     )
     bench.tables.append(table)
@@ -63,7 +74,8 @@ def measure(bench: Bench) -> None:
                     server.hello[port], port, count, user="user", password="secret"
                 )
                 before = server.stats()
-                task = {**asdict(target), "task": "logins", "mode": mode, "warm": warm}
+                work = "looks" if kind.startswith("look") else "logins"
+                task = {**asdict(target), "task": work, "mode": mode, "warm": warm}
                 result = run_command(worker(module, **task))
                 after = server.stats()
                 if result.error is not None:

@@ -7,7 +7,7 @@ function profile of the RETR phase, or of the logins, goes to standard error; it
 are not to be compared with any others.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +17,7 @@ from twisted.internet.task import react
 from zope.interface import implementer
 
 from benchmarks.workers.common import Clock, answer, finish, job, memory, settled_rss
-from pop3connect import Handle, Secure, connect
+from pop3connect import Connector, Handle, Secure, connect
 
 
 @implementer(IConsumer)
@@ -107,14 +107,30 @@ class Ours:
         handle = await self.session()
         await handle.disconnect()
 
+    async def look(self) -> None:
+        """What a collector does at an account without news."""
+        task = self.task
+        handle = await self.connector.connect(task.user, task.password)
+        await gatherResults([handle.stat(), handle.uidl(), handle.list()])
+        await handle.disconnect()
+
     async def logins(self) -> None:
-        """One after another."""
+        """Log in and out, one after another."""
+        await self.again(self.login)
+
+    async def looks(self) -> None:
+        """One look after another."""
+        self.connector = Connector(f"{self.task.host}:{self.task.port}", **self.options)
+        await self.again(self.look)
+
+    async def again(self, once: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Sessions one after another."""
         for _ in range(self.task.warm):
-            await self.login()
+            await once()
 
         async def again() -> None:
             for _ in range(self.task.count):
-                await self.login()
+                await once()
 
         if getattr(self.task, "profile", False):
             await profiled(again())

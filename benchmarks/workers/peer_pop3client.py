@@ -93,9 +93,13 @@ class Peer:
         await client.password(self.task.password.encode())
         return client
 
-    async def login(self) -> None:
-        """Log in and out."""
+    async def login(self, *, look: bool = False) -> None:
+        """Log in and out, and ask for the listings in between."""
         client = await self.session()
+        if look:
+            await client.stat()
+            await client.listUID()
+            await client.listSize()
         if self.task.mode == "resumed":
             tls = client.transport.getHandle()
             self.options.session = tls.get_session()
@@ -114,14 +118,18 @@ class Peer:
         octets = last * self.task.count
         answer(**clock.figures, messages=self.task.count, octets=octets)
 
-    async def logins(self) -> None:
+    async def logins(self, *, look: bool = False) -> None:
         """One after another."""
         for _ in range(self.task.warm):
-            await self.login()
+            await self.login(look=look)
         with Clock() as clock:
             for _ in range(self.task.count):
-                await self.login()
+                await self.login(look=look)
         answer(**clock.figures)
+
+    async def looks(self) -> None:
+        """The same with the listings."""
+        await self.logins(look=True)
 
     async def idle(self) -> None:
         """Hold sessions open; memory before and after."""

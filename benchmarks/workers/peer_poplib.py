@@ -33,14 +33,31 @@ def retrieve(task: SimpleNamespace, context: ssl.SSLContext | None) -> None:
     answer(**clock.figures, messages=task.count, octets=octets)
 
 
-def logins(task: SimpleNamespace, context: ssl.SSLContext | None) -> None:
-    """Log in and out, one after another."""
+def login(task: SimpleNamespace, context: ssl.SSLContext | None, look: bool) -> None:
+    """Log in and out, and ask for the listings in between."""
+    client = session(task, context)
+    if look:
+        client.stat()
+        client.uidl()
+        client.list()
+    client.quit()
+
+
+def logins(
+    task: SimpleNamespace, context: ssl.SSLContext | None, look: bool = False
+) -> None:
+    """One after another."""
     for _ in range(task.warm):
-        session(task, context).quit()
+        login(task, context, look)
     with Clock() as clock:
         for _ in range(task.count):
-            session(task, context).quit()
+            login(task, context, look)
     answer(**clock.figures)
+
+
+def looks(task: SimpleNamespace, context: ssl.SSLContext | None) -> None:
+    """The same with the listings."""
+    logins(task, context, look=True)
 
 
 def idle(task: SimpleNamespace, context: ssl.SSLContext | None) -> None:
@@ -56,7 +73,8 @@ def main() -> None:
     """Do the task."""
     task = job()
     context = ssl.create_default_context(cafile=task.ca) if task.tls else None
-    {"retrieve": retrieve, "logins": logins, "idle": idle}[task.task](task, context)
+    tasks = {"retrieve": retrieve, "logins": logins, "looks": looks, "idle": idle}
+    tasks[task.task](task, context)
 
 
 if __name__ == "__main__":
