@@ -730,6 +730,8 @@ class DestinationSettings:
 
 def _filled(text: str, account: AccountSettings) -> str:
     """Return a text with the facts of an account in it."""
+    if "{" not in text:
+        return text
     facts = {
         "account": account.name,
         "user": account.mailbox,
