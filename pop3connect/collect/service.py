@@ -316,6 +316,9 @@ class CollectService(MultiService):
         """
         Stop: begin no looks; cut off transfers and deliveries after 8 seconds.
 
+        Accounts that wait for a session are given back at once: another machine may
+        look at them.
+
         :return: fires when all is closed.
         """
         # This MultiService has no child services.
@@ -336,6 +339,7 @@ class CollectService(MultiService):
         self._looks.wind_down()
         ending = gatherResults(
             [
+                Deferred.fromCoroutine(self._claims.end()),
                 Deferred.fromCoroutine(self._looks.ended()),
                 Deferred.fromCoroutine(deliveries.idle()),
             ]
@@ -419,7 +423,8 @@ class CollectService(MultiService):
         """
         self._accounts.add(self._config, account)
         if self._parts is not None:
-            await self._accounts.put(self._config, self._journal)
+            await self._accounts.put_added(self._journal, account.name)
+            await self._claims.settings_changed()
             self._wake()
 
     async def remove_account(self, name: str) -> None:
@@ -430,7 +435,8 @@ class CollectService(MultiService):
         """
         self._accounts.remove(name)
         if self._parts is not None:
-            await self._accounts.put(self._config, self._journal)
+            await self._accounts.put_added(self._journal, name)
+            await self._claims.settings_changed()
 
     async def reload(self, config: Config) -> None:
         """
@@ -456,6 +462,7 @@ class CollectService(MultiService):
             self._looks.reload(config)
             self._claims.reload(config)
             await self._accounts.put(self._config, self._journal)
+            await self._claims.settings_changed()
             self._wake()
 
     @property
@@ -515,6 +522,8 @@ class CollectService(MultiService):
         if now >= self._seen_at + MINUTE:
             self._seen_at = now
             await self._journal.machine_seen(__version__, len(self._looks.running))
+            if self._journal.shared:
+                await self._accounts.find_origins(self._journal)
         if now >= self._forgotten_at + HOUR:
             self._forgotten_at = now
             if self._trusted():
