@@ -65,7 +65,7 @@ def upgrade() -> None:
     op.create_index(
         "account_due",
         "account",
-        ["due_at", "server", "origin"],
+        ["due_at"],
         **where("state = 'ok' AND gone_since IS NULL"),
     )
     op.create_table(
