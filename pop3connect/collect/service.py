@@ -422,10 +422,8 @@ class CollectService(MultiService):
         :raises UsageError: it names a destination that does not exist.
         """
         self._accounts.add(self._config, account)
-        if self._parts is not None:
-            await self._accounts.put_added(self._journal, account.name)
-            await self._claims.settings_changed()
-            self._wake()
+        await self._put_added(account.name)
+        self._wake()
 
     async def remove_account(self, name: str) -> None:
         """
@@ -434,9 +432,14 @@ class CollectService(MultiService):
         :raises UsageError: no account of this name was added.
         """
         self._accounts.remove(name)
-        if self._parts is not None:
-            await self._accounts.put_added(self._journal, name)
-            await self._claims.settings_changed()
+        await self._put_added(name)
+
+    async def _put_added(self, name: str) -> None:
+        parts = self._parts
+        if parts is not None:
+            await self._accounts.put_added(parts.tools.journal, name)
+            # The service may have stopped meanwhile.
+            await parts.claims.settings_changed()
 
     async def reload(self, config: Config) -> None:
         """
@@ -456,13 +459,14 @@ class CollectService(MultiService):
             )
         self._accounts.use(config)
         self._config = config
-        if self._parts is not None:
-            self._tools.spool.limit = config.spool_limit
-            self._deliveries.reload(config)
-            self._looks.reload(config)
-            self._claims.reload(config)
-            await self._accounts.put(self._config, self._journal)
-            await self._claims.settings_changed()
+        parts = self._parts
+        if parts is not None:
+            parts.tools.spool.limit = config.spool_limit
+            parts.deliveries.reload(config)
+            parts.looks.reload(config)
+            parts.claims.reload(config)
+            await self._accounts.put(config, parts.tools.journal)
+            await parts.claims.settings_changed()
             self._wake()
 
     @property

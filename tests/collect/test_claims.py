@@ -292,6 +292,28 @@ class GivenBackTests(ClaimsCase):
         self.result(Deferred.fromCoroutine(service.remove_account("m2")))
         self.assertIsNotNone(self.row("m2").gone_since)
 
+    def test_stop_while_accounts_are_written_is_no_error(self) -> None:
+        *self.accounts, last = self.accounts
+        service = self.begin()
+        config, put = self.config, service._journal.put_accounts
+        changes = [
+            lambda: service.add_account(last),
+            lambda: service.remove_account("m3"),
+            lambda: service.reload(config),
+        ]
+        written: Deferred[None] = Deferred()
+
+        def late(*arguments: Any, **options: Any) -> Deferred[Any]:
+            done = put(*arguments, **options)
+            return written.addCallback(lambda _: done)
+
+        self.patch(service._journal, "put_accounts", late)
+        changing = [Deferred.fromCoroutine(change()) for change in changes]
+        self.stop()
+        written.callback(None)
+        for each in changing:
+            self.assertIsNone(self.successResultOf(each))
+
     def test_account_that_moves_while_it_waits_is_looked_at_there_at_once(
         self,
     ) -> None:
