@@ -23,6 +23,7 @@ from .records import AccountRow, AccountState, MessageState, NewAccount
 from .states import AccountEvent, account_after
 from .tables import (
     ACCOUNT,
+    ORIGIN,
     account,
     account_row,
     delivery,
@@ -98,9 +99,7 @@ def one_of(
 
 
 def as_names(
-    connection: sa.Connection,
-    names: Iterable[str] | Iterable[int],
-    parameter: str = "names",
+    connection: sa.Connection, names: Iterable[object], parameter: str = "names"
 ) -> dict[str, Any]:
     """Return the parameter of `one_of`."""
     every = list(names)
@@ -263,7 +262,10 @@ def claim(
     dialect = connection.dialect.name
     parameters = as_names(connection, passed_over, "servers")
     if origins is not None:
-        parameters.update(as_names(connection, origins, "origins"))
+        stored = [
+            ORIGIN.process_bind_param(each, connection.dialect) for each in origins
+        ]
+        parameters.update(as_names(connection, stored, "origins"))
     statement = due_statement(dialect, chosen=origins is not None)
     most = limit
     while True:

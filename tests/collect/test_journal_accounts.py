@@ -4,6 +4,7 @@ The journal's accounts: schedule, claims, leases and fences, and administrators.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -203,6 +204,14 @@ class ClaimTests(JournalCase):
         both = ["file of three", "other"]
         self.assertEqual(set(self.claim(origins=both)), {"three"})
         self.assertEqual(set(self.claim(origins=["file"])), {"one", "two"})
+
+    def test_origin_may_be_a_path_that_is_not_ascii_or_not_utf_8(self) -> None:
+        for name, path in (("one", b"/etc/\xc3\xbc.toml"), ("two", b"/etc/\xfc.toml")):
+            origin = os.fsdecode(path)
+            new = NewAccount(name, "pop.example.org", "user", 300.0)
+            self.done(self.journal.put_accounts([new], origin))
+            self.assertEqual(self.done(self.journal.origins([name])), [origin])
+            self.assertEqual(set(self.claim(origins=[origin])), {name})
 
     def test_accounts_of_servers_that_are_passed_over_are_not_claimed(self) -> None:
         self.put("one")
