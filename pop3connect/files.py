@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 
 __all__ = [
     "Writable",
+    "append",
     "create",
     "make_folder",
     "put",
@@ -94,6 +95,19 @@ def put(file: BinaryIO, content: bytes) -> None:
     """Write to a file, and wait until the content is on disk."""
     file.write(content)
     sync_file(file)
+
+
+def append(path: Path, content: bytes) -> None:
+    """
+    Write at the end of a file, and wait until that is on disk.
+
+    After a crash or an error, a part of ``content`` may be there.
+
+    :raises OSError: the file does not exist, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "ab") as file:
+        put(file, content)
 
 
 def write_all(file: Writable, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from pop3connect import files
-from pop3connect.files import write_all, write_whole
+from pop3connect.files import append, write_all, write_whole
 
 
 class Grudging:
@@ -45,6 +45,31 @@ class WriteAllTests(SynchronousTestCase):
     def test_file_that_takes_nothing_is_an_error(self) -> None:
         with self.assertRaises(BlockingIOError):
             write_all(Grudging([1, 0]), b"0123")
+
+
+class AppendTests(SynchronousTestCase):
+    """`append`"""
+
+    def test_content_is_at_the_end_and_on_disk(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(b"one\n")
+        synced: list[int] = []
+        fsync = os.fsync
+
+        def note(descriptor: int) -> None:
+            synced.append(os.fstat(descriptor).st_size)
+            fsync(descriptor)
+
+        self.patch(os, "fsync", note)
+        append(path, b"two\n")
+        self.assertEqual(path.read_bytes(), b"one\ntwo\n")
+        self.assertEqual(synced, [8])
+
+    def test_missing_file_is_an_error_and_is_not_made(self) -> None:
+        path = Path(self.mktemp())
+        with self.assertRaises(FileNotFoundError):
+            append(path, b"two\n")
+        self.assertFalse(path.exists())
 
 
 class WriteWholeTests(SynchronousTestCase):

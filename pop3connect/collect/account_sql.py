@@ -9,10 +9,11 @@ the fence, and a process with an older fence is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ColumnElement
@@ -22,6 +23,7 @@ from .records import AccountRow, AccountState, MessageState, NewAccount
 from .states import AccountEvent, account_after
 from .tables import (
     ACCOUNT,
+    ORIGIN,
     account,
     account_row,
     delivery,
@@ -44,11 +46,14 @@ __all__ = [
     "claim_now",
     "claim_statement",
     "counts",
+    "due_statement",
     "finish",
     "forget_accounts",
+    "give_back",
     "inserted",
     "machine_seen",
     "one_of",
+    "origins",
     "put_accounts",
     "remove",
     "rename",
@@ -76,42 +81,58 @@ def inserted(
     return postgresql.insert(table)
 
 
-def one_of(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+def one_of(
+    dialect: str, column: ColumnElement[Any], parameter: str = "names"
+) -> ColumnElement[bool]:
     """
-    Return a condition: a column has one of the values in the parameter ``names``.
+    Return a condition: a column has one of the values in a parameter.
 
     They are one parameter (see `as_names`), so that there may be 100,000 of them.
     """
     if dialect == "sqlite":
-        names = sa.bindparam("names", type_=sa.Text)
+        names = sa.bindparam(parameter, type_=sa.Text)
         # Numbers, too: their own type is in the JSON.
         each = sa.func.json_each(names).table_valued("value")
         return column.in_(sa.select(each.c.value))
-    array = sa.bindparam("names", type_=sa.ARRAY(column.type))
+    array = sa.bindparam(parameter, type_=sa.ARRAY(column.type))
     return column == sa.any_(array)
 
 
 def as_names(
-    connection: sa.Connection, names: Iterable[str] | Iterable[int]
+    connection: sa.Connection, names: Iterable[object], parameter: str = "names"
 ) -> dict[str, Any]:
-    """Return the parameter ``names``."""
+    """Return the parameter of `one_of`."""
     every = list(names)
     sqlite_ = connection.dialect.name == "sqlite"
-    return {"names": json.dumps(every) if sqlite_ else every}
+    return {parameter: json.dumps(every) if sqlite_ else every}
 
 
 # -- claims
 
 
 def put_accounts(
-    connection: sa.Connection, rows: Sequence[NewAccount], origin: str
+    connection: sa.Connection,
+    rows: Sequence[NewAccount],
+    origin: str,
+    left: Collection[str] | None = None,
 ) -> list[AccountRow]:
-    """Insert accounts, or update those with the same names."""
-    connection.execute(
+    """
+    Insert accounts, or update those with the same names.
+
+    :param left: those that have left the origin; ``None``: all others.
+    """
+    gone = (
         sa.update(account)
         .where(account.c.origin == origin, account.c.gone_since.is_(None))
         .values(gone_since=now(), changed_at=now())
     )
+    if left is None:
+        connection.execute(gone)
+    elif left:
+        connection.execute(
+            gone.where(one_of(connection.dialect.name, account.c.name)),
+            as_names(connection, left),
+        )
     if not rows:
         return []
     insert = inserted(connection, account).values(
@@ -214,50 +235,90 @@ def accounts(
     return [account_row(row) for row in rows]
 
 
+def origins(connection: sa.Connection, names: Collection[str]) -> list[str]:
+    """Return the origins of accounts, as they are now."""
+    rows = connection.execute(
+        sa.select(account.c.origin)
+        .where(
+            account.c.gone_since.is_(None),
+            one_of(connection.dialect.name, account.c.name),
+        )
+        .distinct(),
+        as_names(connection, names),
+    )
+    return sorted(origin for (origin,) in rows)
+
+
 def claim(
     connection: sa.Connection,
     me: str,
     limit: int,
     lease: float,
-    names: Collection[str] | None,
+    origins: Collection[str] | None,
+    passed_over: Collection[str],
+    wanted: Callable[[str], bool],
 ) -> list[AccountRow]:
     """Claim accounts that are due, the longest overdue first."""
-    parameter = {} if names is None else as_names(connection, names)
+    dialect = connection.dialect.name
+    parameters = as_names(connection, passed_over, "servers")
+    if origins is not None:
+        stored = [
+            ORIGIN.process_bind_param(each, connection.dialect) for each in origins
+        ]
+        parameters.update(as_names(connection, stored, "origins"))
+    statement = due_statement(dialect, chosen=origins is not None)
+    most = limit
+    while True:
+        due = connection.execute(statement, {**parameters, "most": most}).all()
+        looks = {row.id: row.look_wanted for row in due if wanted(row.name)}
+        if len(looks) >= limit or len(due) < most:
+            break
+        # Accounts that are not wanted must not hide those after them.
+        most *= 8
+    ids = list(looks)[:limit]
+    if not ids:
+        return []
     rows = connection.execute(
-        claim_statement(connection.dialect.name, chosen=names is not None),
-        {"me": me, "most": limit, "lease": lease, **parameter},
+        claim_statement(dialect),
+        {"me": me, "lease": lease, **as_names(connection, ids)},
     )
-    found = [account_row(row) for row in rows]
-    # RETURNING has no order.
-    return sorted(found, key=lambda row: row.id)
+    found = {row.id: row for row in map(account_row, rows)}
+    # RETURNING has no order, and the values after the claim.
+    return [attrs.evolve(found[number], look_wanted=looks[number]) for number in ids]
 
 
 @lru_cache
-def claim_statement(dialect: str, *, chosen: bool) -> sa.UpdateBase:
+def due_statement(dialect: str, *, chosen: bool) -> sa.Select[Any]:
     """
-    Return the statement that claims accounts.
+    Return the statement that finds accounts to claim, and keeps them until the commit.
 
-    :param chosen: only those with certain names.
+    It reads the index of what is due, and no account that is not.
+
+    :param chosen: only those with certain origins.
     """
-    due = (
-        sa.select(account.c.id)
+    return (
+        sa.select(account.c.id, account.c.name, account.c.look_wanted)
         .where(
             account.c.state == fixed(AccountState.OK),
             account.c.gone_since.is_(None),
             account.c.due_at <= now(),
-            one_of(dialect, account.c.name) if chosen else sa.true(),
+            sa.not_(one_of(dialect, account.c.server, "servers")),
+            one_of(dialect, account.c.origin, "origins") if chosen else sa.true(),
         )
         .order_by(account.c.due_at)
         .limit(sa.bindparam("most", type_=sa.Integer))
         # Nobody waits for a claim of another process.  SQLite has one writer, and no
         # such clause.
         .with_for_update(skip_locked=True)
-        .cte("due")
-        .prefix_with("MATERIALIZED")
     )
+
+
+@lru_cache
+def claim_statement(dialect: str) -> sa.UpdateBase:
+    """Return the statement that claims accounts with certain ids."""
     return (
         sa.update(account)
-        .where(account.c.id == due.c.id)
+        .where(one_of(dialect, account.c.id))
         .values(_CLAIMED)
         .returning(*ACCOUNT)
     )
@@ -313,6 +374,26 @@ _HELD = sa.update(account).where(
 )
 
 _RENEW = _HELD.values(due_at=now() + _LEASE, wait=_LEASE)
+
+
+def give_back(connection: sa.Connection, rows: Sequence[AccountRow]) -> None:
+    """Make accounts due that were claimed and not looked at; lost leases stay lost."""
+    for row in rows:
+        connection.execute(
+            _GIVE_BACK,
+            {"number": row.id, "held": row.fence, "was_wanted": row.look_wanted},
+        )
+
+
+_GIVE_BACK = _HELD.values(
+    owner="",
+    due_at=now(),
+    wait=0.0,
+    # The claim has cleared it.
+    look_wanted=sa.or_(
+        account.c.look_wanted, sa.bindparam("was_wanted", type_=sa.Boolean)
+    ),
+)
 
 
 def check_fence(connection: sa.Connection, row: AccountRow) -> None:

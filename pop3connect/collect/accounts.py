@@ -71,6 +71,9 @@ class Accounts:
         self._connector = connector
         self._settings: dict[str, AccountSettings] = {}
         self._added: dict[str, AccountSettings] = {}
+        self._origins: tuple[str, ...] = ()
+        # Whether the journal has accounts that a program added to this collector.
+        self._has_added = False
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._connections: dict[str, _Connection] = {}
@@ -94,7 +97,7 @@ class Accounts:
         """
         if names is None:
             return list(self._settings)
-        unknown = sorted(set(names) - set(self._settings))
+        unknown = sorted(name for name in names if name not in self._settings)
         if unknown:
             raise UsageError(f"there is no account {unknown[0]!r} in the configuration")
         return list(names)
@@ -156,22 +159,59 @@ class Accounts:
 
     # -- rows
 
+    @property
+    def origins(self) -> Collection[str]:
+        """
+        The origins of the accounts in the journal.
+
+        Accounts of other collectors may have the same.
+        """
+        return self._origins
+
     async def put(self, config: Config, journal: Journal) -> None:
         """Write the accounts to the journal."""
-        origins: list[tuple[str, Iterable[AccountSettings]]] = []
+        origins: dict[str, Iterable[AccountSettings]] = {}
         if config.file is None:
-            origins.append((_PROGRAM, (*config.accounts, *self._added.values())))
+            origins[_PROGRAM] = (*config.accounts, *self._added.values())
         else:
-            origins.append((str(config.file), config.accounts))
-            if self._added:
-                origins.append((_PROGRAM, self._added.values()))
-        rows: list[AccountRow] = []
-        for origin, accounts in origins:
-            rows += await journal.put_accounts(
-                [_new_account(each) for each in accounts], origin
-            )
-        for row in rows:
+            origins[str(config.file)] = config.accounts
+            if self._added or self._has_added:
+                origins[_PROGRAM] = self._added.values()
+        self._has_added = _PROGRAM in origins
+        for origin, accounts in origins.items():
+            await self._write(journal, origin, accounts)
+        self._origins = tuple(origins)
+
+    async def put_added(self, journal: Journal, name: str) -> None:
+        """Write one account to the journal: it was added, changed or removed."""
+        self._has_added = True
+        account = self._added.get(name)
+        if account is None:
+            await self._write(journal, _PROGRAM, [], left=[name])
+        else:
+            await self._write(journal, _PROGRAM, [account], left=[])
+        self._origins = tuple({*self._origins, _PROGRAM})
+
+    async def _write(
+        self,
+        journal: Journal,
+        origin: str,
+        accounts: Iterable[AccountSettings],
+        left: Collection[str] | None = None,
+    ) -> None:
+        new = [_new_account(each) for each in accounts]
+        for row in await journal.put_accounts(new, origin, left=left):
             self.learn(row)
+
+    async def find_origins(self, journal: Journal) -> None:
+        """
+        Find out which origins the accounts have.
+
+        Another collector with some of the same accounts may have written them too, as
+        those of its own configuration; both look at them.
+        """
+        found = await journal.origins(list(self._settings))
+        self._origins = tuple({*self._origins, *found})
 
     def learn(self, row: AccountRow) -> None:
         """Take note of the row of an account."""

@@ -5,19 +5,20 @@ Claims accounts that are due, and begins to look at them, as many as are allowed
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .accounts import Accounts
+from .journal import JournalError
 from .look import Outcome
 from .looks import Looks, Running
 from .records import AccountRow
 from .servers import Servers
 from .settings import Config
-from .tools import Tools
+from .tools import Tools, ended
 
 __all__ = ["Claims"]
 
@@ -52,10 +53,46 @@ class Claims:
         self._wake = wake
         # Accounts that are claimed and wait for a session, by server.
         self._queues: dict[str, deque[Running]] = {}
+        # Fires when the last claim has been answered.
+        self._claiming: Deferred[None] | None = None
 
     def reload(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
+
+    async def settings_changed(self) -> None:
+        """
+        Give back the claimed accounts that were removed, or moved to another server.
+        """
+        left = [
+            each
+            for queue in self._queues.values()
+            for each in queue
+            if self._server_of(each.row.name) != each.server
+        ]
+        for each in left:
+            self._queues[each.server].remove(each)
+        await self._give_back(left)
+
+    async def end(self) -> None:
+        """Give back the claimed accounts that no look has begun at, when closing."""
+        if self._claiming is not None:
+            # Its loop has ended, and it may have claimed some nevertheless.
+            await self._claiming
+        left = [each for queue in self._queues.values() for each in queue]
+        self._queues.clear()
+        await self._give_back(left)
+
+    async def _give_back(self, left: Sequence[Running]) -> None:
+        if not left:
+            return
+        for each in left:
+            self._looks.over(each)
+        try:
+            await self._tools.journal.give_back([each.row for each in left])
+        except JournalError as error:
+            # Their leases end by themselves.
+            self._tools.trouble(error)
 
     async def claim(self) -> None:
         """Claim accounts that are due, and begin to look, as long as there are more."""
@@ -68,34 +105,44 @@ class Claims:
         free = self._config.sessions - len(running)
         if free <= 0 or self._looks.closing or not self._may_look():
             return False
-        waiting = self._servers.waiting(self._tools.wall())
         used = Counter(each.server for each in running.values())
-        names = []
-        for name, settings in self._accounts.settings.items():
-            if name in running:
-                continue
-            server = str(settings.address)
-            if used[server] >= self._config.sessions_per_server:
-                continue
-            if server in waiting:
-                continue
-            names.append(name)
-        if not names:
-            return False
-        limit = min(free, self._config.sessions_per_server)
-        rows = await self._tools.journal.claim(limit, self._config.lease, names)
-        for row in rows:
-            self._begin(row)
-        return len(rows) == limit
+        most = self._config.sessions_per_server
+        passed_over = {server for server, count in used.items() if count >= most}
+        passed_over.update(self._servers.waiting(self._tools.wall()))
 
-    def _begin(self, row: AccountRow) -> None:
-        self._accounts.learn(row)
-        settings = self._accounts.settings.get(row.name)
-        # Without settings it was removed meanwhile, and is given back.
-        server = row.server if settings is None else str(settings.address)
-        each = self._looks.claimed(row, server)
-        self._queues.setdefault(each.server, deque()).append(each)
-        self._begin_queued(each.server)
+        def is_wanted(name: str) -> bool:
+            # The journal may have the server of another configuration.
+            server = self._server_of(name)
+            return bool(server) and server not in passed_over and name not in running
+
+        limit = min(free, most)
+        claimed = self._tools.journal.claim(
+            limit,
+            self._config.lease,
+            self._accounts.origins,
+            passed_over=passed_over,
+            wanted=is_wanted,
+        ).addCallback(self._begin)
+        self._claiming = ended(claimed)
+        # If the loop is ended now, the journal may claim accounts nevertheless.
+        count: Deferred[int] = Deferred()
+        claimed.chainDeferred(count)
+        return await count == limit
+
+    def _server_of(self, name: str) -> str:
+        """Return the server of an account; ``""``: the account is not configured."""
+        settings = self._accounts.settings.get(name)
+        return "" if settings is None else str(settings.address)
+
+    def _begin(self, rows: Sequence[AccountRow]) -> int:
+        for row in rows:
+            self._accounts.learn(row)
+            # Without a server it was removed meanwhile, and is given back.
+            each = self._looks.claimed(row, self._server_of(row.name))
+            self._queues.setdefault(each.server, deque()).append(each)
+            if not self._looks.closing:
+                self._begin_queued(each.server)
+        return len(rows)
 
     def _begin_queued(self, server: str) -> None:
         """Begin looks at a server, as many as are allowed."""
@@ -122,9 +169,9 @@ class Claims:
 
     async def _look(self, each: Running) -> Outcome | None:
         row, journal = each.row, self._tools.journal
-        if self._looks.closing:
-            # Claimed in the last moment: the lease is given back.
-            await journal.finish(row, due_at=journal.now())
+        settings = self._accounts.settings.get(row.name)
+        if settings is None:
+            await journal.give_back([row])
             return None
         wait = self._accounts.login_wait(row.name)
         if wait > 0:
@@ -132,8 +179,4 @@ class Claims:
             return None
         if row.look_wanted:
             self._accounts.memory(row.name).dirty = True
-        settings = self._accounts.settings.get(row.name)
-        if settings is None:
-            await journal.finish(row, due_at=journal.now())
-            return None
         return await self._looks.look(each, settings, limit=settings.max_messages)

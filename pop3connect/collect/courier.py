@@ -77,7 +77,10 @@ class Courier:
         self._owner = owner
         self._make = make
         self._threads = Threads(tools.reactor, f"collect {name}", THREADS)
+        # By account; ``""``: the same for all.
         self._targets: dict[str, Target] = {}
+        # Those of them that are busy, in trouble or given up.
+        self._held_up: dict[str, Target] = {}
         # The ids of messages whose delivery a crash or an error interrupted: to be
         # proven first.  ``None``: all that the journal has.
         self._doubted: set[int] | None = None
@@ -101,7 +104,7 @@ class Courier:
         found = self._targets.get("") or self._targets.get(account.name)
         if found is None:
             found = self._make(account, self._threads)
-            self._targets["" if found.shared else account.name] = found
+            self._targets[found.account] = found
         return found
 
     def forget_targets(self) -> None:
@@ -109,6 +112,7 @@ class Courier:
         for target in self._targets.values():
             target.stop()
         self._targets.clear()
+        self._held_up.clear()
 
     # -- the loop
 
@@ -171,17 +175,13 @@ class Courier:
         if self._doubted is None or self._doubted or self._doubted_accounts:
             await self._recover()
         now = self._tools.journal.now()
-        busy = [
-            (name, target)
-            for name, target in self._targets.items()
-            if target.busy or target.given_up or self._allowed(target, now) == 0
-        ]
-        if any(name == "" for name, _ in busy):
+        busy = self._busy(now)
+        if "" in busy:
             # It is the same for all accounts.
             return 0
         without = {
             account
-            for name, _ in busy
+            for name in busy
             if (account := self._owner.account_id(name)) is not None
         }
         limit = GROUP + len(self._tried or ())
@@ -195,6 +195,23 @@ class Courier:
                 return begun
             # Mail that cannot be delivered now must not hide the mail after it.
             without |= nowhere
+
+    def _busy(self, now: float) -> set[str]:
+        """Return the accounts whose targets take nothing now."""
+        for name, target in list(self._held_up.items()):
+            if not (target.busy or target.given_up or target.health.troubles):
+                del self._held_up[name]
+        return {
+            name
+            for name, target in self._held_up.items()
+            if target.busy or target.given_up or self._allowed(target, now) == 0
+        }
+
+    def _hold_up(self, target: Target) -> None:
+        """Take note that a target is busy, in trouble or given up."""
+        # Another one may have taken its place: its settings have changed.
+        if self._targets.get(target.account) is target:
+            self._held_up[target.account] = target
 
     def _begin_groups(
         self, groups: Iterable[tuple[Target, list[DueDelivery]]], now: float
@@ -249,6 +266,7 @@ class Courier:
         work: Callable[[Target, list[DueDelivery]], Coroutine[Any, Any, None]],
     ) -> None:
         target.busy = True
+        self._hold_up(target)
         ids = {due.message.id for due in dues}
         self._underway |= ids
         task = Deferred.fromCoroutine(work(target, dues))
@@ -515,6 +533,7 @@ class Courier:
             self._tools.journal.now(), self._tools.random(), wait
         )
         target.given_up = self._tried is not None
+        self._hold_up(target)
         self._owner.stuck(dues)
 
     async def _failed(
@@ -556,6 +575,7 @@ class Courier:
             target.health = target.health.after_failure(
                 now, self._tools.random(), refused=True
             )
+            self._hold_up(target)
             if self._tried is not None and target.refused >= HOPELESS:
                 target.given_up = True
             self._owner.stuck([due])

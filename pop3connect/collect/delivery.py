@@ -193,7 +193,7 @@ class Deliveries:
     def _make(self, name: str, account: AccountSettings, threads: Threads) -> Target:
         found = self._objects.get(name)
         if found is not None:
-            return Target(name, found, True, threads)
+            return Target(name, found, "", threads)
         settings = self._config.destinations.get(name)
         if settings is None:
             raise UsageError(
@@ -209,8 +209,8 @@ class Deliveries:
             known=self._known,
         )
         texts = (str(settings.path or ""), *settings.command)
-        shared = not any("{" in text for text in texts)
-        return Target(name, destination, shared, threads)
+        own = any("{" in text for text in texts)
+        return Target(name, destination, account.name if own else "", threads)
 
     def targets(self, account: AccountSettings) -> list[Target]:
         """

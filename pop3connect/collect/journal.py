@@ -184,20 +184,37 @@ class Journal:
 
     # Accounts
 
+    @property
+    def shared(self) -> bool:
+        """Whether other collectors may claim accounts in the same journal."""
+        return self._database.file is None
+
     def put_accounts(
-        self, accounts: Sequence[NewAccount], origin: str
+        self,
+        accounts: Sequence[NewAccount],
+        origin: str,
+        *,
+        left: Collection[str] | None = None,
     ) -> Deferred[list[AccountRow]]:
         """
         Insert accounts, or update those with the same names; rows of messages stay.
 
-        Accounts with the same origin that are not among ``accounts`` are not claimed
-        any more; `forget_accounts` removes them in the end.
+        Accounts that have left the origin are not claimed any more; `forget_accounts`
+        removes them in the end.
 
-        :param origin: where they come from, such as the path of the configuration.
+        :param origin: where they come from, such as the path of the configuration.  An
+            account has the origin that put it last.
+        :param left: the names of those that have left it; ``None``: all with this
+            origin that are not among ``accounts``.
         """
         return self._write(
-            "put_accounts", lambda c: account_sql.put_accounts(c, accounts, origin)
+            "put_accounts",
+            lambda c: account_sql.put_accounts(c, accounts, origin, left),
         )
+
+    def origins(self, names: Collection[str]) -> Deferred[list[str]]:
+        """Return the origins of accounts, as they are now."""
+        return self._read("origins", lambda c: account_sql.origins(c, names))
 
     def forget_accounts(self, after: float) -> Deferred[list[str]]:
         """Remove accounts that left their configuration ``after`` seconds ago."""
@@ -212,21 +229,44 @@ class Journal:
         return self._read("accounts", lambda c: account_sql.accounts(c, names))
 
     def claim(
-        self, limit: int, lease: float, names: Collection[str] | None = None
+        self,
+        limit: int,
+        lease: float,
+        origins: Collection[str] | None = None,
+        *,
+        passed_over: Collection[str] = (),
+        wanted: Callable[[str], bool] = lambda name: True,
     ) -> Deferred[list[AccountRow]]:
         """
         Claim accounts that are due, the longest overdue first.
 
+        The work depends on how many are due, and not on how many accounts there are.
+
         :param lease: seconds until the claim ends, unless `renew` is called.
-        :param names: only these; ``None``: all.
-        :return: their rows, with the new fence.  ``look_wanted`` is as it was before,
-            and cleared in the database.
+        :param origins: only accounts with these; ``None``: with any.
+        :param passed_over: servers, as in the rows, whose accounts are left out.
+        :param wanted: returns whether the account with a name is to be claimed; it is
+            called in the thread of the writer, for accounts that are due.
+        :return: their rows, with the new fence, in the order in which they were due.
+            ``look_wanted`` is as it was before, and cleared in the database.
         """
         self._check_clock()
         return self._write(
             "claim",
-            lambda c: account_sql.claim(c, self._machine, limit, lease, names),
+            lambda c: account_sql.claim(
+                c, self._machine, limit, lease, origins, passed_over, wanted
+            ),
             lasting=False,
+        )
+
+    def give_back(self, accounts: Sequence[AccountRow]) -> Deferred[None]:
+        """
+        Make accounts due that were claimed and not looked at.
+
+        One whose lease is lost stays as it is.
+        """
+        return self._write(
+            "give_back", lambda c: account_sql.give_back(c, accounts), lasting=False
         )
 
     def claim_now(self, name: str, lease: float) -> Deferred[AccountRow | None]:

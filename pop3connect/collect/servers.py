@@ -30,10 +30,17 @@ class Servers:
         self._wall = wall
         self._chance = chance
         self._health: dict[str, ServerHealth] = {}
+        # Those that wait, a few of all that fail.
+        self._waiting: frozenset[str] = frozenset()
 
-    def waiting(self, now: float) -> set[str]:
+    def waiting(self, now: float) -> frozenset[str]:
         """Return the servers whose accounts are not looked at now."""
-        return {server for server, health in self._health.items() if health.wait(now)}
+        self._waiting = frozenset(
+            server
+            for server in self._waiting
+            if server in self._health and self._health[server].wait(now)
+        )
+        return self._waiting
 
     def judge(self, server: str, outcome: Outcome) -> None:
         """Take note of what a look shows about its server."""
@@ -54,6 +61,7 @@ class Servers:
         now = self._wall()
         after = health.after_failure(account, now, self._chance())
         if after.waits > health.waits:
+            self._waiting |= {server}
             log.error(
                 "{server}: cannot be reached; its accounts wait for "
                 "{seconds:.0f} seconds",

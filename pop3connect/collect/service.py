@@ -316,6 +316,9 @@ class CollectService(MultiService):
         """
         Stop: begin no looks; cut off transfers and deliveries after 8 seconds.
 
+        Accounts that wait for a session are given back at once: another machine may
+        look at them.
+
         :return: fires when all is closed.
         """
         # This MultiService has no child services.
@@ -336,6 +339,7 @@ class CollectService(MultiService):
         self._looks.wind_down()
         ending = gatherResults(
             [
+                Deferred.fromCoroutine(self._claims.end()),
                 Deferred.fromCoroutine(self._looks.ended()),
                 Deferred.fromCoroutine(deliveries.idle()),
             ]
@@ -418,9 +422,8 @@ class CollectService(MultiService):
         :raises UsageError: it names a destination that does not exist.
         """
         self._accounts.add(self._config, account)
-        if self._parts is not None:
-            await self._accounts.put(self._config, self._journal)
-            self._wake()
+        await self._put_added(account.name)
+        self._wake()
 
     async def remove_account(self, name: str) -> None:
         """
@@ -429,8 +432,14 @@ class CollectService(MultiService):
         :raises UsageError: no account of this name was added.
         """
         self._accounts.remove(name)
-        if self._parts is not None:
-            await self._accounts.put(self._config, self._journal)
+        await self._put_added(name)
+
+    async def _put_added(self, name: str) -> None:
+        parts = self._parts
+        if parts is not None:
+            await self._accounts.put_added(parts.tools.journal, name)
+            # The service may have stopped meanwhile.
+            await parts.claims.settings_changed()
 
     async def reload(self, config: Config) -> None:
         """
@@ -450,12 +459,14 @@ class CollectService(MultiService):
             )
         self._accounts.use(config)
         self._config = config
-        if self._parts is not None:
-            self._tools.spool.limit = config.spool_limit
-            self._deliveries.reload(config)
-            self._looks.reload(config)
-            self._claims.reload(config)
-            await self._accounts.put(self._config, self._journal)
+        parts = self._parts
+        if parts is not None:
+            parts.tools.spool.limit = config.spool_limit
+            parts.deliveries.reload(config)
+            parts.looks.reload(config)
+            parts.claims.reload(config)
+            await self._accounts.put(config, parts.tools.journal)
+            await parts.claims.settings_changed()
             self._wake()
 
     @property
@@ -515,6 +526,8 @@ class CollectService(MultiService):
         if now >= self._seen_at + MINUTE:
             self._seen_at = now
             await self._journal.machine_seen(__version__, len(self._looks.running))
+            if self._journal.shared:
+                await self._accounts.find_origins(self._journal)
         if now >= self._forgotten_at + HOUR:
             self._forgotten_at = now
             if self._trusted():

@@ -34,6 +34,7 @@ __all__ = [
     "HEAD",
     "MESSAGE",
     "NOW_FUNCTION",
+    "ORIGIN",
     "account",
     "account_row",
     "delivery",
@@ -176,6 +177,9 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": sa.text(condition)}
 
 
+ORIGIN = FilePath()
+"""The type of the origin of an account."""
+
 metadata = sa.MetaData()
 
 account = sa.Table(
@@ -183,7 +187,7 @@ account = sa.Table(
     metadata,
     sa.Column("id", _ID, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    sa.Column("origin", FilePath, nullable=False),
+    sa.Column("origin", ORIGIN, nullable=False),
     _text("server"),
     _text("username"),
     _text("settings"),

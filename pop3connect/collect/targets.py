@@ -22,7 +22,7 @@ class Target:
     A destination of one account, or of all.
 
     :ivar destination: a `Destination` or `Witnessed`; ``None``: the table ``inbox``.
-    :ivar shared: whether it is the same for all accounts.
+    :ivar account: the name of the account; ``""``: it is the same for all.
     :ivar threads: those for the destinations of this name.  Each name has its own: a
         call may wait for a lock, or for a file system that does not answer.
     :ivar refused: messages in a row that were not taken.
@@ -31,7 +31,7 @@ class Target:
 
     name: str
     destination: Any
-    shared: bool
+    account: str
     threads: Threads
     health: DestinationHealth = attrs.Factory(DestinationHealth)
     busy: bool = False

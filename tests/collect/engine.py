@@ -201,6 +201,15 @@ class Collecting:
         return [content for _, _, content in self.got]
 
 
+class Unwalked(dict[Any, Any]):
+    """A mapping whose values are looked up, and that nothing may go through."""
+
+    def refuse(self, *arguments: object) -> Any:
+        raise AssertionError("the work grows with the number of accounts")
+
+    __iter__ = items = keys = values = refuse
+
+
 class EngineTestCase(SynchronousTestCase):
     """
     Tests of the engine with one or more servers in memory.
@@ -237,9 +246,9 @@ class EngineTestCase(SynchronousTestCase):
 
     def account(self, name: str = "a", **options: Any) -> AccountSettings:
         options.setdefault("to", ("box",))
+        options.setdefault("server", "pop.example.com")
         settings = AccountSettings(
             name=name,
-            server="pop.example.com",
             user="ada",
             password="lovelace",
             secure="none",

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
+from pop3connect.collect import courier
 from pop3connect.collect.journal import StorageFullError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.service import CollectService
+from pop3connect.collect.settings import DestinationSettings
 from pop3connect.destinations import Later, Mail, Never
 
 from .engine import Collecting, EngineTestCase, message
@@ -35,6 +37,39 @@ class Running(EngineTestCase):
         service, self.running = self.running, None
         if service is not None:
             self.result(service.stopService(), 20)
+
+
+class TargetTests(Running):
+    """
+    A destination with an mbox for each account.
+    """
+
+    def test_mail_that_waits_for_one_mbox_does_not_hide_that_of_the_others(
+        self,
+    ) -> None:
+        self.patch(courier, "GROUP", 3)
+        path = self.root / "{account}"
+        self.destinations.append(
+            DestinationSettings(name="box", kind="mbox", path=path)
+        )
+        (self.root / "a").mkdir()
+        self.serve(*MAIL)
+        self.serve(MAIL[0], name="b")
+        self.account()
+        service = self.begin()
+        self.pass_time(3)
+        self.assertEqual(self.states(), [MessageState.RETRIEVED] * 5)
+        added = self.account("b")
+        self.result(Deferred.fromCoroutine(service.add_account(added)))
+        self.pass_time(5)
+        self.assertEqual(self.states(), [MessageState.RETRIEVED] * 5)
+        self.assertEqual(self.states("b"), [MessageState.DELIVERED])
+        # What was held up is tried again, all of it after the first success.
+        (self.root / "a").rmdir()
+        self.pass_time(700, 5)
+        self.assertEqual(self.states(), [MessageState.DELIVERED] * 5)
+        self.assertEqual(service._deliveries._couriers["box"]._busy(0.0), set())
+        self.assertEqual(service._deliveries._couriers["box"]._held_up, {})
 
 
 class DestinationTests(Running):

@@ -467,6 +467,55 @@ class PlacesTests(SynchronousTestCase):
         again.read()
         self.assertEqual([path for path in paths if path not in again], [])
 
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp())
+        self.paths = [Path(f"/mail/{name}") for name in ("c", "a", "b")]
+
+    def known(self) -> list[Path]:
+        again = places.KnownPlaces(self.file)
+        again.read()
+        return [path for path in self.paths if path in again]
+
+    def test_list_is_written_once_and_then_grows_by_a_line(self) -> None:
+        known = places.KnownPlaces(self.file)
+        whole: list[bytes] = []
+        write = files.write_whole
+
+        def count(path: Path, content: bytes) -> None:
+            whole.append(content)
+            write(path, content)
+
+        self.patch(places, "write_whole", count)
+        for path in self.paths:
+            known.add(path)
+            self.assertIn(path, known)
+        self.assertEqual(whole, [b"/mail/c\n"])
+        self.assertEqual(self.file.read_bytes(), b"/mail/c\n/mail/a\n/mail/b\n")
+        self.assertEqual(self.known(), self.paths)
+
+    def test_line_that_a_crash_has_cut_is_no_place_and_is_written_over(self) -> None:
+        self.file.write_bytes(b"/mail/c\n/mail/a")
+        self.assertEqual(self.known(), self.paths[:1])
+        known = places.KnownPlaces(self.file)
+        known.read()
+        known.add(self.paths[2])
+        self.assertEqual(self.file.read_bytes(), b"/mail/b\n/mail/c\n")
+
+    def test_list_is_written_again_after_a_line_that_failed(self) -> None:
+        known = places.KnownPlaces(self.file)
+        known.add(self.paths[0])
+
+        def full(path: Path, content: bytes) -> None:
+            files.append(path, content[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch = self.patch(places, "append", full)
+        self.assertRaises(OSError, known.add, self.paths[1])
+        self.assertNotIn(self.paths[1], known)
+        patch.restore()
+        known.add(self.paths[2])
+        self.assertEqual(self.file.read_bytes(), b"/mail/b\n/mail/c\n")
+
 
 class DatabaseTests(Running):
     """

@@ -24,7 +24,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from pop3connect.collect.account_sql import claim_statement, inserted
+from pop3connect.collect.account_sql import due_statement, inserted
 from pop3connect.collect.journal import DamagedError, Journal
 from pop3connect.collect.migrations.versions import first_0001
 from pop3connect.collect.records import MessageState, NewAccount, Witness
@@ -221,7 +221,10 @@ class PostgreSQLTests(JournalCase):
         (row,) = self.add(owner, new_message("a", "box", "desk"))
         (bad,) = self.add(owner, new_message("b", state=MessageState.SUSPECT))
         done(journal.claim(5, LEASE))
-        done(journal.claim(5, LEASE, ["one"]))
+        done(journal.claim(5, LEASE, ["file"]))
+        done(journal.origins(["one"]))
+        done(journal.put_accounts([], "file", left=["x"]))
+        done(journal.give_back([attrs.evolve(owner, fence=0)]))
         done(journal.renew([owner], LEASE))
         done(journal.messages(owner, [MessageState.SUSPECT]))
         done(journal.deliveries(owner))
@@ -268,8 +271,8 @@ class PostgreSQLTests(JournalCase):
         self.assertNotIn("pop3connect_now", joined)
 
     def test_statements_that_differ(self) -> None:
-        claim = self.compiled(claim_statement("postgresql", chosen=True))
-        self.assertIn("FOR UPDATE SKIP LOCKED", claim)
+        due = self.compiled(due_statement("postgresql", chosen=True))
+        self.assertIn("FOR UPDATE SKIP LOCKED", due)
 
         class Connection:
             dialect = postgresql.dialect()

@@ -4,12 +4,15 @@ The journal's accounts: schedule, claims, leases and fences, and administrators.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pop3connect.collect import account_sql
+from pop3connect.collect.database import Database
 from pop3connect.collect.journal import JournalError, LostLeaseError
 from pop3connect.collect.records import (
     AccountRow,
@@ -119,6 +122,28 @@ class ConfigurationTests(JournalCase):
         self.done(self.journal.put_accounts([], "other file"))
         self.assertIs(self.account().gone_since, None)
 
+    def test_accounts_that_are_named_leave_their_origin_and_others_stay(self) -> None:
+        self.put("one", "two", "three")
+        new = NewAccount("four", "pop.example.org", "user", 300.0)
+        put = self.journal.put_accounts
+        self.done(put([new], "file", left=["one"]))
+        self.done(put([], "other file", left=["two"]))
+        self.done(put([], "file", left=[]))
+        rows = self.done(self.journal.accounts())
+        left = [row.name for row in rows if row.gone_since is not None]
+        self.assertEqual(left, ["one"])
+        self.assertEqual(len(rows), 4)
+
+    def test_origin_of_an_account_is_the_one_that_put_it_last(self) -> None:
+        new = NewAccount("one", "pop.example.org", "user", 300.0)
+        self.put("one", "two", "gone")
+        self.put("one", "two")
+        self.done(self.journal.put_accounts([new], "other"))
+        ask = self.journal.origins
+        self.assertEqual(self.done(ask(["one", "two"])), ["file", "other"])
+        self.assertEqual(self.done(ask(["two", "x"])), ["file"])
+        self.assertEqual(self.done(ask(["gone"])), [])
+
     def test_account_is_forgotten_only_when_it_has_been_gone_long_enough(self) -> None:
         row = self.claimed()
         self.add(row, new_message("a", "box"))
@@ -132,10 +157,8 @@ class ConfigurationTests(JournalCase):
 
 
 class ClaimTests(JournalCase):
-    def claim(
-        self, limit: int = 10, names: list[str] | None = None
-    ) -> dict[str, AccountRow]:
-        rows = self.done(self.journal.claim(limit, LEASE, names))
+    def claim(self, limit: int = 10, **options: Any) -> dict[str, AccountRow]:
+        rows = self.done(self.journal.claim(limit, LEASE, **options))
         return {row.name: row for row in rows}
 
     def test_claim_sets_owner_fence_and_the_end_of_the_lease(self) -> None:
@@ -158,8 +181,8 @@ class ClaimTests(JournalCase):
             row = self.claimed_now(name)
             self.done(self.journal.finish(row, due_at=self.time + due))
         self.time += 100
-        self.assertEqual(set(self.claim(2)), {"first", "second"})
-        self.assertEqual(set(self.claim(2)), {"late"})
+        self.assertEqual(list(self.claim(2)), ["first", "second"])
+        self.assertEqual(list(self.claim(2)), ["late"])
 
     def claimed_now(self, name: str) -> AccountRow:
         new = NewAccount(name, "pop.example.org", "user", 300.0)
@@ -173,10 +196,45 @@ class ClaimTests(JournalCase):
         self.done(self.journal.finish(row, due_at=self.time + 1))
         self.assertEqual(self.claim(), {})
 
-    def test_only_accounts_with_the_names_are_claimed(self) -> None:
-        self.put("one", "two", "three")
-        self.assertEqual(set(self.claim(9, ["one", "three", "x"])), {"one", "three"})
-        self.assertEqual(self.claim(9, []), {})
+    def test_only_accounts_of_the_origins_are_claimed(self) -> None:
+        self.put("one", "two")
+        self.done(self.journal.finish(self.claimed_now("three"), due_at=self.time))
+        self.assertEqual(self.claim(origins=[]), {})
+        self.assertEqual(self.claim(origins=["other"]), {})
+        both = ["file of three", "other"]
+        self.assertEqual(set(self.claim(origins=both)), {"three"})
+        self.assertEqual(set(self.claim(origins=["file"])), {"one", "two"})
+
+    def test_origin_may_be_a_path_that_is_not_ascii_or_not_utf_8(self) -> None:
+        for name, path in (("one", b"/etc/\xc3\xbc.toml"), ("two", b"/etc/\xfc.toml")):
+            origin = os.fsdecode(path)
+            new = NewAccount(name, "pop.example.org", "user", 300.0)
+            self.done(self.journal.put_accounts([new], origin))
+            self.assertEqual(self.done(self.journal.origins([name])), [origin])
+            self.assertEqual(set(self.claim(origins=[origin])), {name})
+
+    def test_accounts_of_servers_that_are_passed_over_are_not_claimed(self) -> None:
+        self.put("one")
+        new = NewAccount("two", "pop.example.com", "user", 300.0)
+        self.done(self.journal.put_accounts([new], "other"))
+        servers = ["pop.example.org", "x"]
+        self.assertEqual(set(self.claim(passed_over=servers)), {"two"})
+        self.assertEqual(set(self.claim()), {"one"})
+
+    def test_accounts_that_are_not_wanted_do_not_hide_those_after_them(self) -> None:
+        for number in range(100):
+            self.put_due(f"a{number:02}", number)
+        self.time += 200
+        wanted = {"a50", "a98", "a99"}
+        rows = self.claim(2, wanted=wanted.__contains__)
+        self.assertEqual(list(rows), ["a50", "a98"])
+        self.assertEqual(list(self.claim(2, wanted=wanted.__contains__)), ["a99"])
+        self.assertEqual(self.claim(2, wanted=lambda name: False), {})
+        self.assertEqual(len(self.claim(200)), 97)
+
+    def put_due(self, name: str, seconds: float) -> None:
+        row = self.claimed_now(name)
+        self.done(self.journal.finish(row, due_at=self.time + seconds))
 
     def test_account_that_is_held_or_needs_a_person_is_not_claimed(self) -> None:
         self.put("one", "two")
@@ -213,6 +271,53 @@ class ClaimTests(JournalCase):
             rows = self.done(journal.claim(3, LEASE))
             found += [row.name for row in rows]
         self.assertEqual(sorted(found), sorted(names))
+
+
+class WorkTests(JournalCase):
+    """The work of a claim is that of the accounts that are due."""
+
+    def work(self, accounts: int) -> int:
+        """Return how many instructions SQLite runs for a claim, of two that are due."""
+        new = [
+            NewAccount(f"a{number}", f"s{number % 7}", "user", 300.0)
+            for number in range(accounts)
+        ]
+        self.done(self.journal.put_accounts(new, "file"))
+        database = Database(self.path, exclusive=False, wall=self.wall)
+        asked: list[str] = []
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        def wanted(name: str) -> bool:
+            asked.append(name)
+            return True
+
+        with database.connect() as connection, connection.begin():
+            connection.exec_driver_sql(
+                "UPDATE account SET owner = '', due_at = ?", (self.time + 100,)
+            )
+            connection.exec_driver_sql(
+                "UPDATE account SET due_at = ? WHERE name IN ('a0', 'a1')", (self.time,)
+            )
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(step, 1)
+            rows = account_sql.claim(
+                connection, "here", 8, LEASE, ["file"], ["s5", "s6"], wanted
+            )
+            driver.set_progress_handler(None, 1)
+        database.engine.dispose()
+        self.assertEqual({row.name for row in rows}, {"a0", "a1"})
+        self.assertEqual(set(asked), {"a0", "a1"})
+        return steps
+
+    def test_claim_of_many_accounts_is_as_much_work_as_one_of_few(self) -> None:
+        few, many = self.work(20), self.work(2000)
+        self.assertGreater(few, 50)
+        self.assertLess(many, few + 20)
 
 
 class LeaseTests(JournalCase):
@@ -258,6 +363,39 @@ class LeaseTests(JournalCase):
             self.assertIn("one", str(error.value))
         self.assertEqual(self.account(), before)
         self.assertEqual(self.messages(row), {})
+
+    def test_account_that_is_given_back_is_due_at_once(self) -> None:
+        self.put("one", "two")
+        rows = self.done(self.journal.claim(2, LEASE))
+        self.time += 1
+        self.done(self.journal.give_back(rows))
+        for name in ("one", "two"):
+            after = self.account(name)
+            self.assertEqual((after.owner, after.due_at), ("", self.time))
+            self.assertFalse(after.look_wanted)
+        self.assertEqual(len(self.done(self.journal.claim(9, LEASE))), 2)
+
+    def test_account_that_is_given_back_is_looked_at_as_it_was_wanted(self) -> None:
+        row = self.claimed()
+        self.done(self.journal.look_wanted(["one"]))
+        self.time += LEASE
+        # The look has ended without a word; the next claim takes over what it was for.
+        (wanted,) = self.done(self.journal.claim(1, LEASE))
+        self.assertTrue(wanted.look_wanted)
+        self.done(self.journal.give_back([wanted]))
+        self.assertTrue(self.account().look_wanted)
+        # Or it is wanted while it is claimed.
+        (row,) = self.done(self.journal.claim(1, LEASE))
+        row = attrs.evolve(row, look_wanted=False)
+        self.done(self.journal.look_wanted(["one"]))
+        self.done(self.journal.give_back([row]))
+        self.assertTrue(self.account().look_wanted)
+
+    def test_account_that_another_machine_has_claimed_is_not_given_back(self) -> None:
+        row = self.taken()
+        before = self.account()
+        self.done(self.journal.give_back([row]))
+        self.assertEqual(self.account(), before)
 
     def test_account_that_was_removed_is_lost(self) -> None:
         row = self.claimed()
@@ -556,33 +694,41 @@ class StatementTests(JournalCase):
         return " ".join(str(statement.compile(dialect=dialect)).split())
 
     def test_claim_on_postgresql_skips_rows_that_others_lock(self) -> None:
-        statement = account_sql.claim_statement("postgresql", chosen=True)
+        statement = account_sql.due_statement("postgresql", chosen=True)
         text = self.compiled(statement, postgresql.dialect())
-        self.assertIn("WITH due AS MATERIALIZED (SELECT account.id", text)
-        self.assertIn("FOR UPDATE SKIP LOCKED)", text)
+        self.assertIn("SELECT account.id, account.name, account.look_wanted", text)
+        self.assertTrue(text.endswith("FOR UPDATE SKIP LOCKED"), text)
         self.assertIn("account.state = 'ok'", text)
-        self.assertIn("account.name = ANY (%(names)s::TEXT[])", text)
+        self.assertIn("account.origin = ANY (%(origins)s::TEXT[])", text)
+        self.assertIn("server = ANY (%(servers)s::TEXT[])", text)
         self.assertIn("extract(epoch from statement_timestamp())", text)
+        statement = account_sql.claim_statement("postgresql")
+        text = self.compiled(statement, postgresql.dialect())
+        self.assertIn("account.id = ANY (%(names)s::BIGINT[])", text)
         self.assertIn("RETURNING account.id", text)
 
     def test_claim_on_sqlite_has_no_locks(self) -> None:
-        statement = account_sql.claim_statement("sqlite", chosen=True)
+        statement = account_sql.due_statement("sqlite", chosen=True)
         text = self.compiled(statement, sqlite.dialect())
         self.assertNotIn("LOCKED", text)
-        self.assertIn("json_each(?)", text)
+        self.assertEqual(text.count("json_each(?)"), 2)
 
     def test_claim_reads_the_index_of_due_accounts(self) -> None:
         self.put("one")
-        text = str(
-            account_sql.claim_statement("sqlite", chosen=False).compile(
-                dialect=sqlite.dialect()
-            )
-        ).replace("pop3connect_now()", "?")
-        plan = self.plan(text)
-        self.assertIn("INDEX account_due", plan)
-        self.assertNotIn("TEMP B-TREE", plan)
+        for chosen in (False, True):
+            plan = self.plan(account_sql.due_statement("sqlite", chosen=chosen))
+            self.assertIn("SEARCH account USING INDEX account_due (due_at<?)", plan)
+            self.assertNotIn("SCAN account", plan)
+            self.assertNotIn("TEMP B-TREE", plan)
 
-    def plan(self, text: str) -> str:
+    def test_claim_writes_the_rows_by_their_ids(self) -> None:
+        plan = self.plan(account_sql.claim_statement("sqlite"))
+        self.assertIn("SEARCH account USING INTEGER PRIMARY KEY (rowid=?)", plan)
+        self.assertNotIn("SCAN account", plan)
+
+    def plan(self, statement: sa.ClauseElement) -> str:
+        text = self.compiled(statement, sqlite.dialect())
+        text = text.replace("pop3connect_now()", "?")
         engine = sa.create_engine(f"sqlite:///{self.path}")
         try:
             with engine.connect() as connection:

@@ -17,6 +17,8 @@ from pop3connect.errors import (
     UsageError,
 )
 
+from .engine import Unwalked
+
 NOW = 1_700_000_000.0
 
 REFUSED = ConnectError("refused")
@@ -43,6 +45,16 @@ class ServersTests(SynchronousTestCase):
         late = TimedOutError("late", phase="connecting", seconds=30)
         self.assertEqual(self.judge("e", late), {"pop.example.org"})
         self.assertEqual(self.servers.waiting(NOW + 3601), set())
+
+    def test_only_servers_that_wait_are_gone_through(self) -> None:
+        for account in "abcde":
+            self.judge(account, REFUSED)
+        for number in range(10):
+            self.servers.judge(f"s{number}", Outcome("x", error=REFUSED))
+        self.servers._health = Unwalked(self.servers._health)
+        self.assertEqual(self.servers.waiting(NOW), {"pop.example.org"})
+        self.servers.judge("pop.example.org", Outcome("a", looked=True))
+        self.assertEqual(self.servers.waiting(NOW), set())
 
     def test_answer_of_the_server_clears_the_failures(self) -> None:
         for error in (

@@ -332,8 +332,10 @@ class LifeTests(Running):
         claim, claimed = service._journal.claim, Deferred()
         claims: list[Deferred[Any]] = []
 
-        def late(*arguments: Any) -> Deferred[Any]:
-            claims.append(claim(*arguments))
+        def late(*arguments: Any, **options: Any) -> Deferred[Any]:
+            claims.append(claim(*arguments, **options))
+            if len(claims) > 1:
+                return claims[-1]
             return claimed.addCallback(lambda _: claims[0])
 
         self.patch(service._journal, "claim", late)
