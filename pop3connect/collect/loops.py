@@ -38,6 +38,8 @@ class Loops:
         self._loops: list[Deferred[None]] = []
         self._seen: dict[str, float] = {}
         self._waiting: dict[str, Deferred[None]] = {}
+        # Those that were woken while they worked.
+        self._woken: set[str] = set()
         self._ending = False
 
     @property
@@ -60,9 +62,11 @@ class Loops:
         self._loops.append(loop)
 
     def wake(self, name: str) -> None:
-        """End the wait of a loop, if it waits."""
+        """End the wait of a loop, or the one that comes after what it does now."""
         waiting = self._waiting.pop(name, None)
-        if waiting is not None and not waiting.called:
+        if waiting is None or waiting.called:
+            self._woken.add(name)
+        else:
             waiting.callback(None)
 
     def end(self) -> None:
@@ -78,10 +82,13 @@ class Loops:
     ) -> None:
         while not self._ending:
             self._seen[name] = self._reactor.seconds()
+            self._woken.discard(name)
             try:
                 await work()
             except JournalError as error:
                 self._trouble(error)
+            if name in self._woken:
+                continue
             waiting = self._waiting[name] = Deferred()
             call = self._reactor.callLater(seconds, self.wake, name)
             try:
