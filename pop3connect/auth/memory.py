@@ -20,7 +20,8 @@ _MAX_USERS = 1024
 """Users of whom the capabilities after the login are kept, the latest ones."""
 
 
-@attrs.frozen
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.frozen(eq=False, repr=False)
 class _Said:
     capabilities: Capabilities
     at: float

@@ -44,13 +44,13 @@ from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
 from .protection import Protection
-from .reporting import Reporter
 from .settings import Settings
 from .streaming import Feeder
 from .unawaited import UnawaitedDeferred
 
 if TYPE_CHECKING:
     from ..results import TLSInfo
+    from .reporting import Reporter
 
 __all__ = ["POP3ClientProtocol"]
 
@@ -117,6 +117,9 @@ class POP3ClientProtocol(LineReceiver):
         )
         self._reporter: Reporter | None = None
         if settings.events is not None:
+            # Late, because most programs want no events, and their classes take time.
+            from .reporting import Reporter
+
             self._reporter = Reporter(
                 Listener(settings.events, "the function for events", log),
                 str(settings.server),
