@@ -3,7 +3,7 @@ Sends what was written to a transport without another turn of the reactor.
 
 Twisted's transports keep what is written until the reactor finds, in its next turn,
 that the connection takes more bytes.  It nearly always does.  Between a reply and the
-command after it, that turn is a fifth of the whole work.
+command after it, that turn is a tenth of the whole work.
 """
 
 from __future__ import annotations
