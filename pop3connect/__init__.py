@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 from .address import Secure
 from .api import connect
-from .client.factory import POP3ClientFactory
 from .client.protocol import POP3ClientProtocol
 from .connector import Connector
 from .errors import (
@@ -42,6 +41,7 @@ from .results import (
 )
 
 if TYPE_CHECKING:
+    from .client.factory import POP3ClientFactory
     from .discovery import Candidate, discover
     from .tls.options import TLSOptions
 
@@ -80,9 +80,10 @@ __all__ = [
     "discover",
 ]
 
-# Imported when they are used: a plain session with a server that is known needs none.
+# Imported when they are used: most programs call `connect` for a server that they know.
 _HOME = {
     "Candidate": ".discovery",
+    "POP3ClientFactory": ".client.factory",
     "TLSOptions": ".tls.options",
     "discover": ".discovery",
 }

@@ -26,7 +26,7 @@ POP3S_PORT = 995
 
 # Letters, digits, hyphen; and the underscore, which names in private networks
 # do have.  Length limits: RFC 1035 section 2.3.4.
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_NAME = 253
 _ZONE = r"[A-Za-z0-9_.~-]{1,64}\Z"
 

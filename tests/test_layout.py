@@ -26,6 +26,7 @@ LATE = (
     "crochet",
     "pop3connect.autoconfig",
     "pop3connect.candidates",
+    "pop3connect.client.factory",
     "pop3connect.client.reporting",
     "pop3connect.discovery",
     "pop3connect.events",
@@ -81,6 +82,7 @@ class ImportTests(SynchronousTestCase):
     def test_name_that_is_imported_late_loads_its_module(self) -> None:
         for name, module in (
             ("Candidate", "pop3connect.candidates"),
+            ("POP3ClientFactory", "pop3connect.client.factory"),
             ("TLSOptions", "pop3connect.tls.options"),
             ("discover", "pop3connect.discovery"),
         ):

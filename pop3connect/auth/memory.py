@@ -5,8 +5,8 @@ What a server said in reply to CAPA, for the connections within the next hour.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
-import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ..results import Capabilities
@@ -20,9 +20,7 @@ _MAX_USERS = 1024
 """Users of whom the capabilities after the login are kept, the latest ones."""
 
 
-# Never compared and never shown: methods for that would cost time at every import.
-@attrs.frozen(eq=False, repr=False)
-class _Said:
+class _Said(NamedTuple):
     capabilities: Capabilities
     at: float
 
