@@ -133,6 +133,7 @@ def _private(path: Path, text: str) -> str:
 MESSAGES = "ours, messages()"
 DEFERREDS = "ours, retrieve() each"
 STREAMED = "ours, streamed"
+INTO = "ours, messages(into)"
 LOCKSTEP = "ours, pipeline=False"
 POP3CLIENT = "pop3client"
 POPLIB = "poplib"
@@ -145,6 +146,7 @@ CLIENTS = {
         Client(MESSAGES, _worker("ours", "messages"), ours=True),
         Client(DEFERREDS, _worker("ours", "deferreds"), ours=True),
         Client(STREAMED, _worker("ours", "streamed"), ours=True),
+        Client(INTO, _worker("ours", "into"), ours=True),
         Client(LOCKSTEP, _worker("ours", "lockstep"), ours=True),
         Client(POP3CLIENT, _worker("peer_pop3client", "reused")),
         Client(POPLIB, _worker("peer_poplib", "blocking")),

@@ -4,13 +4,14 @@ A POP3 client for Twisted: one call opens a session, checks the server, logs in.
     handle = await connect("pop.example.com", "user", "secret", secure=Secure.STLS)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .address import Secure
 from .api import connect
-from .client.factory import POP3ClientFactory
 from .client.protocol import POP3ClientProtocol
 from .connector import Connector
-from .discovery import Candidate, discover
 from .errors import (
     CommandError,
     ConnectError,
@@ -38,7 +39,11 @@ from .results import (
     Stored,
     TLSInfo,
 )
-from .tls.options import TLSOptions
+
+if TYPE_CHECKING:
+    from .client.factory import POP3ClientFactory
+    from .discovery import Candidate, discover
+    from .tls.options import TLSOptions
 
 __all__ = [
     "UID",
@@ -74,3 +79,27 @@ __all__ = [
     "connect",
     "discover",
 ]
+
+# Imported when they are used: most programs call `connect` for a server that they know.
+_HOME = {
+    "Candidate": ".discovery",
+    "POP3ClientFactory": ".client.factory",
+    "TLSOptions": ".tls.options",
+    "discover": ".discovery",
+}
+
+if not TYPE_CHECKING:
+    # A type checker would take any name for one of the package's.
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from its module."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name], __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, *globals()]

@@ -26,14 +26,14 @@ POP3S_PORT = 995
 
 # Letters, digits, hyphen; and the underscore, which names in private networks
 # do have.  Length limits: RFC 1035 section 2.3.4.
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.IGNORECASE)
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_NAME = 253
-_ZONE = re.compile(r"[A-Za-z0-9_.~-]{1,64}\Z")
+_ZONE = r"[A-Za-z0-9_.~-]{1,64}\Z"
 
 _NOT_IN_A_SERVER = re.compile(r"[/\\@?#{}]")
 """Characters of a URL, of a user before the host, and of PHP's ``{host:995/pop3}``."""
 
-_NUMERIC = re.compile(r"\[?[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.~-]*)?\]?\Z")
+_NUMERIC = r"\[?[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.~-]*)?\]?\Z"
 """An IPv6 address, or an attempt at one."""
 
 _DIGITS = re.compile(r"[\s:+-]*[0-9_]*\s*\Z")
@@ -124,7 +124,7 @@ def _untold(server: str) -> str:
             "the text after the colon of the server is not a port: give a number "
             "from 1 to 65535, such as 'pop.example.com:995'"
         )
-    if ":" in host and not _NUMERIC.match(host):
+    if ":" in host and not re.match(_NUMERIC, host):
         return (
             "the server has several colons and is not an IPv6 address; give a host or "
             "host:port, such as 'pop.example.com:995' or '[2001:db8::1]:995'"
@@ -159,7 +159,7 @@ def _ip(server: str, text: str) -> str | None:
     else:
         # A zone is handed to the operating system, and shown.
         _, percent, zone = text.partition("%")
-        if not percent or _ZONE.match(zone):
+        if not percent or re.match(_ZONE, zone):
             return str(ip)
     if ":" in text or _ends_in_number(text):
         raise UsageError(f"{text!r} is not a valid IP address", server=server)

@@ -16,16 +16,16 @@ from .address import Secure
 from .auth.account import Password
 from .connector import Connector
 from .errors import POP3Error
-from .events import EventProcedure
 from .handle import Handle
 from .redaction import StatusProcedure, hidden
 from .sansio.readers import MAX_LISTING
-from .tls.options import TLSOptions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
+    from .events import EventProcedure
     from .tls.client_key import ClientCertificate
+    from .tls.options import TLSOptions
     from .tls.trust import CACerts
 
 __all__ = ["connect"]
@@ -223,9 +223,13 @@ def _working_directory() -> str | None:
 
 def _key(value: object) -> tuple[type, object]:
     """Return the key of an option: simple values count as such, objects by identity."""
-    if isinstance(value, (str, int, float, bytes, type(None), TLSOptions)):
+    if isinstance(value, (str, int, float, bytes, type(None))):
         return type(value), value
     if isinstance(value, tuple):
         return tuple, tuple(map(_key, value))
+    from .tls.options import TLSOptions
+
+    if isinstance(value, TLSOptions):
+        return TLSOptions, value
     # The connector keeps the object, so that no other can take its place.
     return type(value), id(value)

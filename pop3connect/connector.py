@@ -32,22 +32,21 @@ from .errors import (
     TLSError,
     UsageError,
 )
-from .events import EventProcedure
 from .handle import Handle
-from .proxy import ProxyAddress, proxy_for
 from .reactors import CONNECTS, RESOLVES, check_reactor, check_thread, in_its_turn
 from .redaction import StatusProcedure, hidden
 from .remedies import USE_TLS, Option, Remedy
 from .sansio.commands import check_text
 from .sansio.readers import MAX_LISTING
-from .sessions import log_failure, sessions
-from .tls.options import TLSOptions
 
 if TYPE_CHECKING:
     from twisted.mail.interfaces import IClientAuthentication
 
+    from .events import EventProcedure
+    from .proxy import ProxyAddress
     from .tls.client_key import ClientCertificate
     from .tls.context import ClientContext, ContextKeeper
+    from .tls.options import TLSOptions
     from .tls.trust import CACerts
 
 __all__ = ["Connector"]
@@ -244,6 +243,8 @@ class Connector:
         `VerificationError`, `STLSUnavailableError`, an error of the callable that
         returns the password.
         """
+        from .sessions import log_failure, sessions
+
         return sessions(
             partial(self.connect, username, hidden(password), stsproc),
             self._reactor,
@@ -331,11 +332,6 @@ class Connector:
     def _make_keeper(
         self, verify: bool, cacerts: Any, system_trust: bool, tls: Any, pins: Any
     ) -> ContextKeeper | None:
-        if tls is not None and not isinstance(tls, TLSOptions):
-            raise UsageError(
-                f" must be a TLSOptions, or None, not {type(tls).__name__}",
-                option=Option("tls"),
-            )
         if self._secure is Secure.NONE:
             for name, value in (
                 ("client_certificate", self._certificate),
@@ -350,9 +346,15 @@ class Connector:
                     )
             return None
         from .tls.context import ContextKeeper
+        from .tls.options import TLSOptions
         from .tls.pins import check_pins
         from .tls.trust import Trust
 
+        if tls is not None and not isinstance(tls, TLSOptions):
+            raise UsageError(
+                f" must be a TLSOptions, or None, not {type(tls).__name__}",
+                option=Option("tls"),
+            )
         options = tls or TLSOptions()
         if options.crl is not None and not verify:
             raise UsageError(
@@ -608,6 +610,8 @@ def _proxy(
 ) -> ProxyAddress | None:
     if url is None:
         return None
+    from .proxy import proxy_for
+
     try:
         proxy = proxy_for(server, url)
     finally:

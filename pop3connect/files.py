@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from glob import escape
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -149,6 +148,9 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     :raises OSError: the new file cannot be written, or is not certain to be on disk;
         there is the old file or the new one, and it is whole.
     """
+    # Late, because a session without a file does not need it.
+    from glob import escape
+
     make_folder(path.parent)
     # Hidden, so that nothing takes it for one of the files in the folder: a client
     # reads every file of a cacerts folder that is not hidden.

@@ -10,7 +10,6 @@ repeats is masked.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import unicodedata
 from collections.abc import Callable
@@ -91,9 +90,13 @@ _MAX_MARKS = 4
 # Characters without width or ink that `str.isprintable` lets pass: of the
 # Default_Ignorable_Code_Point property (Unicode 16, DerivedCoreProperties.txt), without
 # the two selectors of text and emoji presentation, which change what is seen.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0"
-    "\U000e0100-\U000e01ef]"
+_INVISIBLE = frozenset(
+    (
+        *"\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0",
+        *map(chr, range(0x180B, 0x1810)),
+        *map(chr, range(0xFE00, 0xFE0E)),
+        *map(chr, range(0xE0100, 0xE01F0)),
+    )
 )
 
 
@@ -110,7 +113,7 @@ def escape(text: str) -> str:
     shown = []
     marks = _MAX_MARKS
     for char in text:
-        if not char.isprintable() or _INVISIBLE.match(char):
+        if not char.isprintable() or char in _INVISIBLE:
             shown.append(char.encode("unicode_escape").decode("ascii"))
             marks = _MAX_MARKS
         elif unicodedata.category(char) not in ("Mn", "Me"):

@@ -24,6 +24,16 @@ LATE = (
     "OpenSSL",
     "cryptography",
     "crochet",
+    "pop3connect.autoconfig",
+    "pop3connect.candidates",
+    "pop3connect.client.factory",
+    "pop3connect.client.reporting",
+    "pop3connect.discovery",
+    "pop3connect.events",
+    "pop3connect.proxy",
+    "pop3connect.sessions",
+    "pop3connect.tls.options",
+    "pop3connect.waits",
     "trustme",
     "twisted.internet.endpoints",
     "twisted.internet.reactor",
@@ -66,8 +76,18 @@ class ImportTests(SynchronousTestCase):
         )
         return done.stdout.split()
 
-    def test_importing_the_package_loads_no_openssl_and_no_endpoints(self) -> None:
+    def test_importing_the_package_loads_only_what_a_plain_session_needs(self) -> None:
         self.assertEqual(self.loaded_by("import pop3connect"), [])
+
+    def test_name_that_is_imported_late_loads_its_module(self) -> None:
+        for name, module in (
+            ("Candidate", "pop3connect.candidates"),
+            ("POP3ClientFactory", "pop3connect.client.factory"),
+            ("TLSOptions", "pop3connect.tls.options"),
+            ("discover", "pop3connect.discovery"),
+        ):
+            found = self.loaded_by(f"from pop3connect import {name}")
+            self.assertIn(module, found)
 
     def test_import_check_detects_a_loaded_module(self) -> None:
         found = self.loaded_by("import pop3connect.tls.context")

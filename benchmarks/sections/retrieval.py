@@ -4,6 +4,7 @@ from benchmarks.clients import (
     BARE,
     CLIENTS,
     DEFERREDS,
+    INTO,
     LOCKSTEP,
     MESSAGES,
     POP3CLIENT,
@@ -15,7 +16,8 @@ from benchmarks.contest import HEADER, Bench, Contest
 from benchmarks.helpers import Helper
 from benchmarks.report import Table
 
-WORKERS = [MESSAGES, DEFERREDS, STREAMED, LOCKSTEP, POP3CLIENT, POPLIB, BARE, SINK]
+OURS = [MESSAGES, DEFERREDS, STREAMED, INTO, LOCKSTEP]
+WORKERS = [*OURS, POP3CLIENT, POPLIB, BARE, SINK]
 QUICK = {
     ("small", "base64", "plain"): [*WORKERS, "mpop", "curl"],
     ("small", "base64", "tls"): [MESSAGES, POP3CLIENT, POPLIB, BARE, SINK],

@@ -1,8 +1,9 @@
 """pop3connect, through its public names only.
 
 Ways to fetch: ``messages`` (the async iterator), ``deferreds`` (one ``retrieve()``
-each, all queued at once), ``streamed`` (the same, each with a consumer) and
-``lockstep`` (``pipeline=False``, each awaited). With ``profile`` in the task, the
+each, all queued at once), ``streamed`` (the same, each with a consumer), ``into``
+(``messages(into=...)``, to a consumer) and ``lockstep`` (``pipeline=False``, each
+awaited). With ``profile`` in the task, the
 function profile of the RETR phase, or of the logins, goes to standard error; its times
 are not to be compared with any others.
 """
@@ -81,6 +82,13 @@ class Ours:
         """Chunks to a consumer, as they come."""
         drop = Drop()
         await gatherResults([handle.retrieve(n, drop) for n in self.numbers])
+        return drop.octets
+
+    async def into(self, handle: Handle) -> int:
+        """Chunks to a consumer, by the async iterator."""
+        drop = Drop()
+        async for _ in handle.messages(self.numbers, into=lambda _: drop):
+            pass
         return drop.octets
 
     async def lockstep(self, handle: Handle) -> int:

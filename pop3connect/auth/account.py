@@ -24,7 +24,8 @@ If it takes ``refresh``, it is called with ``refresh=True`` when a token has exp
 """
 
 
-@attrs.frozen
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.frozen(eq=False, repr=False)
 class Account:
     """
     The user name, the password, and how to log in with them.
@@ -38,7 +39,7 @@ class Account:
     """
 
     username: str
-    password: Password = attrs.field(repr=False)
+    password: Password
     auth: Any = "auto"
     stls: bool = False
     utf8: bool = False

@@ -35,13 +35,13 @@ __all__ = ["Attempting", "SupersededError", "plugged_name"]
 MAX_STEPS = 16
 """Challenges of one attempt; no mechanism has more than four."""
 
-# What servers say when they refuse something other than the credentials.
-_CANNOT = re.compile(
+# What servers say when they refuse something other than the credentials.  Not compiled
+# here, because most logins succeed.
+_CANNOT = (
     r"not (supported|implemented|available|allowed|permitted|enabled|recogni[sz]ed)"
     r"|un(supported|known|recogni[sz]ed|available|implemented)"
     r"|(invalid|bad|disabled) (command|mechanism|auth\w* (method|mech|type))"
-    r"|syntax|protocol error",
-    re.IGNORECASE,
+    r"|syntax|protocol error"
 )
 
 
@@ -286,5 +286,5 @@ class Attempting:
 
 def _raise_if_unsupported(error: CommandError) -> None:
     """Raise `_UnsupportedError` if it is not the credentials that are refused."""
-    if error.code is None and _CANNOT.search(error.text):
+    if error.code is None and re.search(_CANNOT, error.text, re.IGNORECASE):
         raise _UnsupportedError(error) from error

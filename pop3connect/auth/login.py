@@ -56,7 +56,8 @@ __all__ = ["HungUp", "Session", "log_in"]
 log = Logger()
 
 
-@attrs.frozen
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.frozen(eq=False, repr=False)
 class Session:
     """
     The facts of a session after its login.
@@ -70,7 +71,8 @@ class Session:
     utf8: bool = False
 
 
-@attrs.frozen
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.frozen(eq=False, repr=False)
 class HungUp:
     """
     The login ended without an outcome, and continues on another connection.
@@ -85,7 +87,7 @@ class HungUp:
 
     refusal: LoginError | UsageError | None
     tried: list[Outcome]
-    secret: Secret = attrs.field(repr=False)
+    secret: Secret
 
 
 async def log_in(

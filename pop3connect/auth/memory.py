@@ -6,8 +6,8 @@ the log was told of it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
-import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ..results import Capabilities
@@ -21,8 +21,7 @@ _MAX_USERS = 1024
 """Users of whom the capabilities after the login are kept, the latest ones."""
 
 
-@attrs.frozen
-class _Said:
+class _Said(NamedTuple):
     capabilities: Capabilities
     at: float
 

@@ -133,7 +133,8 @@ class Offer:
         return later
 
 
-@attrs.define(eq=False)
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.define(eq=False, repr=False)
 class Later:
     """
     The capabilities after the login, for as long as the session lasts.

@@ -85,7 +85,8 @@ class Verdict(enum.Enum):
     """The refusal may concern the credentials."""
 
 
-@attrs.frozen
+# Never compared and never shown: methods for that would cost time at every import.
+@attrs.frozen(eq=False, repr=False)
 class Outcome:
     """
     The outcome of an attempt.

@@ -68,7 +68,8 @@ ChannelBinding = tuple[str, bytes]
 """The type of a channel binding (RFC 5056) and its data."""
 
 
-@attrs.frozen
+# Never compared: methods for that would cost time at every import.
+@attrs.frozen(eq=False)
 class Credentials:
     """
     The user name and password, kept only while the login runs.
@@ -492,13 +493,13 @@ def encode_response(response: bytes) -> Secret:
     return Secret(base64.b64encode(response).decode("ascii"))
 
 
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_BASE64 = rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 
 
 def decode_challenge(challenge: bytes) -> SecretBytes | None:
     """Decode a challenge; ``None`` if it is not base64, strictly (RFC 5034)."""
     # Not left to Python alone: older versions take pads in odd places.
-    if _BASE64.fullmatch(challenge) is None:
+    if re.fullmatch(_BASE64, challenge) is None:
         return None
     return SecretBytes(base64.b64decode(challenge))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import partial
 from socket import socket
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -44,13 +44,14 @@ from .deadline import Deadline
 from .failures import Failures
 from .observer import OneShot
 from .protection import Protection
-from .reporting import Reporter
+from .sending import descriptor, send_now
 from .settings import Settings
 from .streaming import Feeder
 from .unawaited import UnawaitedDeferred
 
 if TYPE_CHECKING:
     from ..results import TLSInfo
+    from .reporting import Reporter
 
 __all__ = ["POP3ClientProtocol"]
 
@@ -117,6 +118,9 @@ class POP3ClientProtocol(LineReceiver):
         )
         self._reporter: Reporter | None = None
         if settings.events is not None:
+            # Late, because most programs want no events, and their classes take time.
+            from .reporting import Reporter
+
             self._reporter = Reporter(
                 Listener(settings.events, "the function for events", log),
                 str(settings.server),
@@ -131,6 +135,9 @@ class POP3ClientProtocol(LineReceiver):
         self._feeder = Feeder(self)
         self._paused = False
         self._held = False
+        # Whether the delivery that runs has written anything, and what can send it.
+        self._wrote = False
+        self._descriptor: Any = None
         # Whether QUIT has ended the session.
         self._left = False
         self._socket: socket | None = None
@@ -173,7 +180,11 @@ class POP3ClientProtocol(LineReceiver):
                 # The callers of the replies may well send the next command.
                 self._deadline.rest()
         if idle:
+            self._wrote = False
             self._deliver()
+            if self._wrote and self._descriptor is not None and not dialogue.closed:
+                # All that was written in this delivery, in one piece.
+                send_now(self._descriptor)
 
     def _send(self, idle: bool) -> bool:
         """Write what there is to send, and return whether there was anything."""
@@ -196,6 +207,7 @@ class POP3ClientProtocol(LineReceiver):
         if not self._deadline.running:
             self._deadline.start("reply", self.settings.timeout)
         self.transport.write(data)
+        self._wrote = True
 
     def _deliver(self) -> None:
         """
@@ -465,6 +477,7 @@ class POP3ClientProtocol(LineReceiver):
     def connectionMade(self) -> None:
         """Wait for the greeting, behind TLS if that comes first."""
         self._socket = tcp_socket(self.transport)
+        self._descriptor = descriptor(self.transport)
         if self._reporter is not None:
             peer = self.transport.getPeer()  # type: ignore[union-attr]
             self.after_delivery(partial(self._reporter.connected, peer))
@@ -476,8 +489,10 @@ class POP3ClientProtocol(LineReceiver):
             self._deadline.start("greeting", self.settings.timeout)
 
     def _start_tls(self) -> None:
-        # The records that come behind each other are handed on one by one.
+        # The records that come behind each other are handed on one by one, and small
+        # ones are kept until the next turn.
         self._socket = None
+        self._descriptor = None
         self._deadline.start("TLS handshake", self.settings.connect_timeout)
         try:
             self.protection.start(self.transport, self.settings)

@@ -10,12 +10,13 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from ..address import ServerAddress
-from ..events import EventProcedure
-from ..proxy import ProxyAddress
 from ..redaction import StatusProcedure
 from ..sansio.readers import MAX_LISTING
 
 if TYPE_CHECKING:
+    from ..events import EventProcedure
+    from ..proxy import ProxyAddress
+
     # Not imported for a plain session, because OpenSSL takes time.
     from ..tls.context import ClientContext
 

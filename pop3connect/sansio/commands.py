@@ -391,7 +391,7 @@ class Utf8(_Plain):
 # -- before and after
 
 
-_LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*\Z")
+_LANGUAGE_TAG = r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*\Z"
 
 
 class Lang(_Plain):
@@ -403,7 +403,7 @@ class Lang(_Plain):
 
     def __init__(self, tag: str) -> None:
         check_text("language tag", tag, self.verb)
-        if tag != "*" and _LANGUAGE_TAG.match(tag) is None:
+        if tag != "*" and re.match(_LANGUAGE_TAG, tag) is None:
             raise UsageError(
                 f"{tag!r} is not a language tag like 'en' or 'pt-BR' (RFC 5646)",
                 verb=self.verb,
@@ -567,7 +567,7 @@ class Quit(_Plain):
 
 # -- extensions of a provider
 
-_VERB = re.compile(r"[!-~]+\Z")
+_VERB = r"[!-~]+\Z"
 
 _REMEDIES = {
     **dict.fromkeys(
@@ -598,7 +598,7 @@ class _Extension(Command[T_co]):
     __slots__ = ("_line", "verb")
 
     def __init__(self, verb: str, *arguments: str) -> None:
-        if not isinstance(verb, str) or _VERB.match(verb) is None:
+        if not isinstance(verb, str) or re.match(_VERB, verb) is None:
             raise UsageError(
                 "the verb of a command must be a str of ASCII characters without a "
                 f"space, not {_brief(verb):.80}"
