@@ -440,6 +440,7 @@ class CollectService(MultiService):
         the machine stay as they are.
 
         :raises UsageError: it cannot be used; then nothing has changed.
+        :raises JournalError: it could not be noted; likewise.
         """
         if config.state != self._config.state or config.database != (
             self._config.database
@@ -448,6 +449,9 @@ class CollectService(MultiService):
                 "state and database cannot be changed while the collector runs; "
                 "restart it"
             )
+        self._accounts.checked(config)
+        if self._parts is not None:
+            await self._accounts.put(config, self._journal)
         self._accounts.use(config)
         self._config = config
         if self._parts is not None:
@@ -455,7 +459,6 @@ class CollectService(MultiService):
             self._deliveries.reload(config)
             self._looks.reload(config)
             self._claims.reload(config)
-            await self._accounts.put(self._config, self._journal)
             self._wake()
 
     @property

@@ -8,8 +8,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
+from pop3connect.collect.journal import Journal, JournalError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
 from pop3connect.destinations import Later, Mail, Never
@@ -406,3 +407,48 @@ class PlanTests(Running):
         # In the same session, without a proof by TOP.
         self.assertEqual(server.messages, [])
         self.assertEqual(server.count("TOP"), 0)
+
+
+class JournalTests(Running):
+    """
+    The journal changes, or cannot be written, in the middle of something else.
+    """
+
+    def test_reload_that_cannot_be_noted_changes_nothing(self) -> None:
+        self.serve(*MAIL)
+        self.serve(message(9), name="b")
+        self.maildir()
+        self.account("a")
+        service = self.begin()
+        self.pass_time(5)
+        self.account("b")
+        real = Journal.put_accounts
+        self.patch(Journal, "put_accounts", lambda *_: fail(JournalError("locked")))
+        failing = Deferred.fromCoroutine(service.reload(self.config))
+        self.assertRaises(JournalError, self.result, failing)
+        self.assertEqual(service._accounts.chosen(None), ["a"])
+        self.patch(Journal, "put_accounts", real)
+        self.result(Deferred.fromCoroutine(service.reload(self.config)))
+        self.pass_time(5)
+        self.assertEqual(len(self.mail()), 6)
+
+    def test_account_removed_during_a_single_run_leaves_the_others(self) -> None:
+        self.serve(*MAIL)
+        self.maildir()
+        self.account(after="delete")
+        other = self.serve(message(9), name="b")
+        self.objects["desk"] = desk = Collecting()
+        self.account("b", to=("desk",), after="delete")
+        removed: list[bool] = []
+
+        def remove(moment: str) -> None:
+            if moment == "after delivered" and not removed:
+                removed.append(self.read(lambda journal: journal.remove("a")))
+
+        desk.fail = down
+        running = Deferred.fromCoroutine(self.service(remove).run_once())
+        outcomes = self.result(running)
+        self.assertEqual(removed, [True])
+        self.assertFalse(outcomes["a"].looked)
+        self.assertEqual((outcomes["b"].error, outcomes["b"].waiting), (None, 1))
+        self.assertEqual(other.messages, [message(9)])
