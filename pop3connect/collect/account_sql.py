@@ -66,6 +66,10 @@ __all__ = [
 CLOCK_SLACK = 60.0
 """Seconds by which the clock may be set back unnoticed; looks are late by as much."""
 
+AHEAD = 365 * 24 * 3600.0
+"""Seconds in the future from which on the age of something begins again.  A clock that
+is set back for a moment by less makes nothing old."""
+
 Row = Mapping[str, Any]
 
 
@@ -516,6 +520,7 @@ def set_back(connection: sa.Connection) -> None:
     Make everything due that was scheduled before the clock was set back.
 
     That is what is due later than its own wait from now.  Leases are renewed anyway.
+    Ages that began far in the future begin again.
     """
     connection.execute(
         sa.update(account)
@@ -533,6 +538,45 @@ def set_back(connection: sa.Connection) -> None:
         )
         .values(next_try=now(), wait=0.0)
     )
+    _count_again(connection)
+
+
+def _count_again(connection: sa.Connection) -> None:
+    """
+    Count ages from now on that began far in the future: the clock was wrong then.
+
+    It is the clock of today that is wrong, as at the start of a machine whose clock has
+    no battery, if it shows a time before the first message.
+    """
+    times = connection.execute(_TIMES).one()
+    if times.first is None or times.now < times.first:
+        return
+    ahead = times.now + AHEAD
+    if (times.delivered or 0.0) > ahead:
+        connection.execute(
+            sa.update(message)
+            .where(message.c.delivered_at > ahead)
+            .values(
+                delivered_at=now(),
+                delete_after=message.c.delete_after - message.c.delivered_at + now(),
+            )
+        )
+    for column in _AGES:
+        connection.execute(
+            sa.update(column.table).where(column > ahead).values({column: now()})
+        )
+
+
+_TIMES = sa.select(
+    now().label("now"),
+    sa.func.min(message.c.first_seen).label("first"),
+    sa.func.max(message.c.delivered_at).label("delivered"),
+)
+
+_AGES = (
+    *(message.c.deleted_at, message.c.missing_since),
+    *(account.c.uidl_failed_at, account.c.gone_since, delivery.c.refused_at),
+)
 
 
 # -- what administrators do

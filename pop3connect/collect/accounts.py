@@ -102,6 +102,17 @@ class Accounts:
             raise UsageError(f"there is no account {unknown[0]!r} in the configuration")
         return list(names)
 
+    def checked(self, config: Config) -> dict[str, AccountSettings]:
+        """
+        Return what `settings` is with a configuration.
+
+        :raises UsageError: an account names a destination that does not exist.
+        """
+        return {
+            account.name: self._complete(config, account)
+            for account in (*config.accounts, *self._added.values())
+        }
+
     def use(self, config: Config) -> None:
         """
         Use the accounts of a configuration from now on.
@@ -109,11 +120,7 @@ class Accounts:
         :raises UsageError: an account names a destination that does not exist; then
             nothing has changed.
         """
-        before = self._settings
-        self._settings = {
-            account.name: self._complete(config, account)
-            for account in (*config.accounts, *self._added.values())
-        }
+        before, self._settings = self._settings, self.checked(config)
         for name in {*before, *self._settings}:
             if before.get(name) != self._settings.get(name):
                 self._forget(name)

@@ -162,7 +162,8 @@ def _document(file: Path) -> dict[str, Any]:
     # Errors are raised outside of "except", and the text is hidden: they and the local
     # variables of a traceback would show the passwords in it.
     try:
-        text = Secret(file.read_text(encoding="utf-8"))
+        with open(file, encoding="utf-8", opener=_open_at_once) as source:
+            text = Secret(source.read())
         document: dict[str, Any] = _hidden(tomllib.loads(text))
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
@@ -173,6 +174,18 @@ def _document(file: Path) -> dict[str, Any]:
     else:
         return document
     raise UsageError(f"{file}: {message}")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """
+    Open a file; do not wait for the writer of a pipe.
+
+    A shell's pipe is empty when the configuration is read again.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _hidden(value: Any) -> Any:

@@ -34,16 +34,14 @@ class Deletion:
 
     def allowed(self, row: MessageRow) -> bool:
         """Return whether a message may be deleted now."""
-        if self.never:
+        if self.never or not row.whole:
             return False
-        return row.reason != SHORT and self._rules.deletable(
-            row, self._journal.now(), trusted=self._trusted()
-        )
+        return self._rules.deletable(row, self._journal.now(), trusted=self._trusted())
 
     def after(self, row: MessageRow) -> float | None:
         """Return when a message is to be deleted; ``None``: never."""
         if row.state is not MessageState.DELIVERED:
             return row.delete_after
-        if row.delivered_at is None or row.reason == SHORT:
+        if row.delivered_at is None or not row.whole:
             return None
         return self._rules.delete_after(row.delivered_at)

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..destinations.base import Prepared
-from ..errors import UsageError
+from ..errors import POP3Error, UsageError
 from .courier import Courier
 from .journal import Settled
 from .places import KnownPlaces
@@ -220,6 +220,18 @@ class Deliveries:
         """
         return [self._courier(name).target(account) for name in account.to]
 
+    def target(self, name: str, account: AccountSettings) -> Target | None:
+        """
+        Return a destination that mail of an account waits for.
+
+        :return: ``None``: it cannot be used, so that the mail goes on waiting.
+        """
+        try:
+            return self._courier(name).target(account)
+        except (POP3Error, OSError):
+            # Its courier says so.
+            return None
+
     def wake(self, account: AccountSettings) -> None:
         """Deliver what was just noted."""
         for name in account.to:
@@ -308,8 +320,7 @@ class Deliveries:
                 settings = self.settings(name)
                 rules = None if settings is None else Rules.of(settings)
                 by_account[name] = None if rules is None else rules.delete_after(0.0)
-            # The reason is that it was short: it stays on the server.
-            waits[number] = None if due.message.reason else by_account[name]
+            waits[number] = by_account[name] if due.message.whole else None
         return waits
 
     async def settled(self, settled: Settled) -> None:

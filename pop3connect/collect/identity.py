@@ -495,6 +495,8 @@ class _Comparison(Generic[RowT]):
         """
         if content.header != row.header_hash:
             return False
+        if content.body and row.body_hash and not row.identified:
+            return content.body == row.body_hash
         if size == row.size and row.deleted_at is None:
             return True
         if content.identified and content.header not in self._repeated:

@@ -112,12 +112,17 @@ class Judge:
         return [each for each in wanted if each.mark not in look.passed]
 
     async def judge(
-        self, candidates: Sequence[Wanted], contents: Mapping[int, Content]
+        self,
+        candidates: Sequence[Wanted],
+        contents: Mapping[int, Content],
+        *,
+        retrieve: bool = True,
     ) -> tuple[list[Wanted], int]:
         """
         Apply the rules, and note what they leave on the server.
 
         :param contents: the hashes of those that were read.
+        :param retrieve: whether messages may be retrieved at all.
         :return: the messages to retrieve, and how many are left for another look.
         """
         if self._scope.alone is not None:
@@ -128,8 +133,10 @@ class Judge:
         wanted: list[Wanted] = []
         left = iter(candidates)
         done = 0
-        room = self._look.limit - self._outcome.new
-        while len(wanted) < room and (chunk := list(islice(left, CHUNK))):
+        room = self._look.limit - self._outcome.new if retrieve else 0
+        while (self._look.judges_all or len(wanted) < room) and (
+            chunk := list(islice(left, CHUNK))
+        ):
             chosen, skipped, judged = await self.rule(
                 chunk, contents, room - len(wanted)
             )
@@ -177,7 +184,7 @@ class Judge:
                 skipped.append((each, reason, content))
             elif len(wanted) < room:
                 wanted.append(each)
-            else:
+            elif not self._look.judges_all:
                 break
         return wanted, skipped, len(wanted) + len(skipped)
 

@@ -5,7 +5,8 @@ destination; and notes them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -38,19 +39,20 @@ class Keeping:
     """
     Where the messages of one session are kept.
 
+    :param direct: the Maildir that they are kept in; ``None``: the spool.
     :ivar retrieved: the messages that were retrieved in this session: the ids of their
         rows -> their numbers.
     :ivar odd: the numbers of messages that came with another size than that in LIST.
     """
 
-    def __init__(self, look: Look, handle: Handle) -> None:
+    def __init__(self, look: Look, handle: Handle, direct: Target | None) -> None:
         self._look = look
         self._handle = handle
         self._tools = look.tools
         self._journal = look.journal
         self._account = look.account
         self._rules = look.rules
-        self._direct = look.direct
+        self._direct = direct
         self._keeper: Any = (
             look.tools.spool if self._direct is None else self._direct.destination
         )
@@ -87,24 +89,22 @@ class Keeping:
         """Return the ids of retrieved messages whose files are not here any more."""
         if not rows:
             return set()
-        witnesses = {
-            row.message_id: row.witness.path
-            for row in await self._journal.deliveries(self._account)
-            if row.witness is not None
-        }
-        find = getattr(self._keeper, "find", None)
-
-        def missing() -> set[int]:
-            gone = set()
-            for row in rows:
-                if row.spool:
-                    if self._tools.spool.find(row.spool) is None:
-                        gone.add(row.id)
-                elif find is None or find(witnesses.get(row.id, "")) is None:
-                    gone.add(row.id)
-            return gone
-
-        lost = await self._files(missing)
+        find = self._tools.spool.find
+        spooled = {row.id: row.spool for row in rows if row.spool}
+        lost = await self._tools.files(_missing, find, spooled)
+        # The others are in the Maildirs that they wait for.
+        left = {row.id for row in rows} - spooled.keys()
+        for name, paths in (await self._in_maildirs(left)).items():
+            target = self._look.deliveries.target(name, self._look.settings)
+            if target is None:
+                continue
+            find = getattr(target.destination, "find", _nowhere)
+            try:
+                lost |= await target.threads(_missing, find, paths)
+            except (Later, OSError):
+                # Not mounted, for example: its mail goes on waiting.
+                if target is self._direct:
+                    raise
         # What is being delivered, waits for a proof, or has been delivered meanwhile
         # may have been moved.  This is read after the files were looked for, so that
         # nothing can come in between.
@@ -114,6 +114,15 @@ class Keeping:
             begins = row.state is DeliveryState.DELIVERING
             (begun if begins else waiting).add(row.message_id)
         return lost & waiting - begun
+
+    async def _in_maildirs(self, ids: Collection[int]) -> dict[str, dict[int, str]]:
+        """Return, by destination, where the files of messages are."""
+        places: dict[str, dict[int, str]] = {}
+        for row in await self._journal.deliveries(self._account) if ids else ():
+            if row.message_id in ids:
+                path = "" if row.witness is None else row.witness.path
+                places.setdefault(row.destination, {})[row.message_id] = path
+        return places
 
     async def keep(self, good: Sequence[tuple[Wanted, Arrived, str]]) -> None:
         """
@@ -272,3 +281,12 @@ class Keeping:
             row.message_id: row.attempt
             for row in await self._journal.deliveries(self._account)
         }
+
+
+def _missing(find: Callable[[str], Path | None], files: Mapping[int, str]) -> set[int]:
+    """Return the ids of messages whose files are not there; in a thread."""
+    return {number for number, name in files.items() if find(name) is None}
+
+
+def _nowhere(name: str) -> None:
+    """Find nothing: this destination is not a Maildir any more."""

@@ -42,7 +42,7 @@ from .inventory import (
 )
 from .journal import JournalError, LostLeaseError
 from .outcome import EndedError, HeldError, Memory, Outcome, Plan
-from .records import AccountRow, AccountState, MessageRow, MessageState
+from .records import GONE, AccountRow, AccountState, MessageRow, MessageState
 from .retrieval import BrokenError
 from .rules import Rules
 from .schedule import after_failure, after_look, suspect_due
@@ -62,8 +62,15 @@ T = TypeVar("T")
 SESSIONS = 3
 """Sessions of one look that may be ended by messages."""
 
+INCOMPLETE = 3
+"""Looks in a row that may fail before an incomplete listing is believed by rules that
+hold for one look: there are servers whose listings are never complete."""
+
 ALONE = 3
 """Suspects that one look tries, each in a separate session."""
+
+_OPEN = (MessageState.SUSPECT, MessageState.RETRIEVED)
+"""The states of messages that may have to be retrieved again."""
 
 UNCHANGED = 3600.0
 """Seconds between two notes that the listing has not changed."""
@@ -181,7 +188,9 @@ class Look:
         begin = tools.reactor.seconds()
         limit = tools.reactor.callLater(self.settings.look_limit, self._too_long)
         failure: BaseException | None = None
-        self.watcher = self.deliveries.watch(self.account.id)
+        if not self.dry_run:
+            # Another look at the account may be going on beside a dry run.
+            self.watcher = self.deliveries.watch(self.account.id)
         try:
             self.targets = self.deliveries.targets(self.settings)
             await self._look()
@@ -190,7 +199,8 @@ class Look:
         finally:
             if limit.active():
                 limit.cancel()
-            self.deliveries.unwatch(self.account.id)
+            if not self.dry_run:
+                self.deliveries.unwatch(self.account.id)
             outcome.seconds = tools.reactor.seconds() - begin
             outcome.due = any(
                 row.delete_after is not None and row.delete_after <= self.journal.now()
@@ -321,6 +331,16 @@ class Look:
         return any(target.health.allowed(now) != 0 for target in self.targets)
 
     @property
+    def judges_all(self) -> bool:
+        """
+        Whether a rule holds for this look only: the first one, or one after a release.
+
+        All messages are judged then, also those that have to wait.
+        """
+        first = self.first and self.rules.existing != "new"
+        return first or self.account.released_as == "seen"
+
+    @property
     def direct(self) -> Target | None:
         """The one Maildir that mail is retrieved into; ``None``: into the spool."""
         if len(self.targets) != 1:
@@ -400,6 +420,17 @@ class Look:
             chosen = frozenset(self._choose(inventory))
             self._chosen.update(inventory.uids.get(number, "") for number in chosen)
         account = self.account
+        if (
+            self.judges_all
+            and not inventory.complete
+            and not self.dry_run
+            and account.failures < INCOMPLETE
+        ):
+            raise POP3Error(
+                "the listing is not complete, and messages that it leaves out would be "
+                "new at the next look; it is read again",
+                server=account.server,
+            )
         unchanged = inventory.complete and inventory.unchanged(account)
         if (
             unchanged
@@ -415,8 +446,34 @@ class Look:
             return
         rows = await self.journal.messages(account)
         await self._clear_up()
-        session = Session(self, handle, inventory, chosen, fetch, backwards, alone)
+        direct = await self._direct_for(rows)
+        session = Session(
+            self, handle, inventory, direct, chosen, fetch, backwards, alone
+        )
         await session.run(rows)
+
+    async def _direct_for(self, rows: Sequence[MessageRow]) -> Target | None:
+        """
+        Return the Maildir that a session retrieves mail into; ``None``: the spool.
+
+        Mail that may have to be retrieved again, and waits for a destination that the
+        account does not have any more, must not get into another one.
+
+        :param rows: all messages of the account.
+        """
+        direct = self.direct
+        if direct is None or not any(map(_may_come_again, rows)):
+            return direct
+        found = await self.journal.find_messages(
+            [*_OPEN, MessageState.SET_ASIDE], [self.account.name]
+        )
+        waits_for = {
+            each.destination
+            for _, row, deliveries in found
+            for each in deliveries
+            if _may_come_again(row)
+        }
+        return direct if waits_for <= {direct.name} else None
 
     async def _note_unchanged(self) -> None:
         """Count this listing for the messages that are missing, now and then."""
@@ -646,6 +703,10 @@ class Look:
             and not (account.error or account.released_as),
             **facts,
         )
+
+
+def _may_come_again(row: MessageRow) -> bool:
+    return row.state in _OPEN or row.reason == GONE
 
 
 def _class_of(failure: BaseException | None, state: AccountState | None) -> str:

@@ -33,6 +33,7 @@ from .tables import (
     delivery,
     delivery_row,
     fixed,
+    inbox,
     message,
     message_row,
     now,
@@ -603,6 +604,8 @@ def listed(
             # Its deliveries wait, or there is a copy for people.
             message.c.state != MessageState.RETRIEVED.value,
             message.c.spool == "",
+            # Another message must not get the key of one that is in the table.
+            ~sa.exists().where(inbox.c.key == message.c.key),
         )
         .returning(message.c.id)
     )

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from .accounts import Accounts
 from .delivery import Deliveries
 from .inventory import Inventory
+from .journal import LostLeaseError
 from .look import HeldError, Outcome
 from .looks import Looks
 from .records import AccountRow, AccountState, MessageState
@@ -101,7 +102,13 @@ class Once:
             # The server first: an account that waits takes no session of others.
             servers[rows[name].server].run(everywhere.run, look, name)
             for name in names
+            if name in rows
         ]
+        for name in set(names) - rows.keys():
+            outcome = outcomes.setdefault(name, Outcome(name))
+            outcome.error = outcome.error or LostLeaseError(
+                f"the account {name} was removed, or has another name now"
+            )
         # Cancelling does not reach the looks: `run_once` ends them in order.
         await ended(gatherResults(looks))
 

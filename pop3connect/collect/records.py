@@ -172,6 +172,7 @@ class MessageRow:
     :ivar uid: the unique-id in the last listing that had the message; ``""``: none that
         can be believed.
     :ivar size: its size in LIST; 0 also if it is doubted which message it is.
+    :ivar body_hash: the hash of its body; ``""``: it was not retrieved whole.
     :ivar failures: attempts to retrieve it that count against it.
     :ivar delete_after: when it may be deleted on the server; ``None``: never.
     :ivar deleted_at: when its deletion was confirmed; ``None``: it was not.
@@ -202,6 +203,15 @@ class MessageRow:
     missing_since: float | None = None
     missing_looks: int = 0
     spool: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """
+        Whether all of it was retrieved, and not only its header or a part.
+
+        No message is deleted on the server before that.
+        """
+        return bool(self.body_hash)
 
 
 @attrs.frozen

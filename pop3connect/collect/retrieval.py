@@ -122,23 +122,24 @@ class Arrived:
     content: Content | None = None
     _body: BodyHash | None = None
 
-    def hash_pieces(self) -> BodyHash:
-        """Hash the body while it comes, because it will not be in memory then."""
-        self._body = BodyHash()
-        return self._body
+    def hash_piece(self, piece: bytes) -> None:
+        """Hash the body while it comes if it will not be in memory then."""
+        if self._body is None:
+            if self.incoming.received <= HEAD:
+                return
+            self._body = BodyHash()
+            self._body.update(self.incoming.head[: self.incoming.received - len(piece)])
+        self._body.update(piece)
 
     def digest(self) -> None:
         """Set `content`; in a thread."""
         head = self.incoming.head
         if self._body is not None:
             body = self._body.hexdigest()
-        elif self.incoming.received <= len(head):
+        else:
             whole = BodyHash()
             whole.update(head)
             body = whole.hexdigest()
-        else:
-            # Far longer than LIST says.
-            body = ""
         self.content = content_of(head, body)
 
 
@@ -191,11 +192,8 @@ class Retrieval:
         """Begin a message."""
         incoming = self._keeper.begin(self._account)
         arrived = Arrived(number, listed, incoming)
-        body = arrived.hash_pieces() if listed > HEAD // 2 else None
         most = 4 * listed + FLOOD if listed and not self._estimate else None
         progress = self._progress
-        if body is None and progress is None and most is None:
-            return arrived
 
         def watch(piece: bytes) -> None:
             if most is not None and incoming.received > most:
@@ -205,8 +203,7 @@ class Retrieval:
                     verb="RETR",
                     number=number,
                 )
-            if body is not None:
-                body.update(piece)
+            arrived.hash_piece(piece)
             if progress is not None:
                 progress(len(piece))
 

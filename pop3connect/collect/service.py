@@ -449,6 +449,7 @@ class CollectService(MultiService):
         the machine stay as they are.
 
         :raises UsageError: it cannot be used; then nothing has changed.
+        :raises JournalError: it could not be noted; likewise.
         """
         if config.state != self._config.state or config.database != (
             self._config.database
@@ -457,15 +458,17 @@ class CollectService(MultiService):
                 "state and database cannot be changed while the collector runs; "
                 "restart it"
             )
+        self._accounts.checked(config)
+        parts = self._parts
+        if parts is not None:
+            await self._accounts.put(config, parts.tools.journal)
         self._accounts.use(config)
         self._config = config
-        parts = self._parts
         if parts is not None:
             parts.tools.spool.limit = config.spool_limit
             parts.deliveries.reload(config)
             parts.looks.reload(config)
             parts.claims.reload(config)
-            await self._accounts.put(config, parts.tools.journal)
             await parts.claims.settings_changed()
             self._wake()
 

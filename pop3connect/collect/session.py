@@ -29,6 +29,7 @@ from .retrieval import Arrived, BrokenError
 from .scope import Scope
 from .shorts import is_short
 from .suspects import Suspects
+from .targets import Target
 from .wanted import Keys, Wanted
 from .wording import words
 
@@ -51,6 +52,7 @@ class Session:
     """
     The part of a look that happens in one session, after the listing was read.
 
+    :param direct: the Maildir that mail is retrieved into; ``None``: the spool.
     :param chosen: the numbers of the messages that it is about; ``None``: all.
     :param fetch: whether anything is retrieved.
     :param backwards: whether the newest messages come first, and known ones are not
@@ -63,6 +65,7 @@ class Session:
         look: Look,
         handle: Handle,
         inventory: Inventory,
+        direct: Target | None,
         chosen: frozenset[int] | None,
         fetch: bool,
         backwards: bool,
@@ -80,7 +83,7 @@ class Session:
         self._scope = scope = Scope(look, inventory, chosen, alone)
         self._keys = keys = Keys(look.account.name)
         self._deletion = Deletion(look.rules, look.journal, look.tools.trusted)
-        self._keeping = keeping = Keeping(look, handle)
+        self._keeping = keeping = Keeping(look, handle, direct)
         self._reader = reader = Reader(look, scope, handle, keeping)
         self._suspects = Suspects(look, scope, keys, reader, keeping)
         self._judge = Judge(look, scope, keys, reader, keeping)
@@ -185,7 +188,9 @@ class Session:
                 for number in unproven
                 if found.known[number].state is not MessageState.SUSPECT
             }
-            read = await self._reader.read(unproven, ())
+            # Without a Message-ID, others may have the same header.
+            whole = {n for n in unproven if _needs_body(found.known[n])}
+            read = await self._reader.read(set(unproven) - whole, whole)
             refused = [number for number in self._proving if read.get(number) is None]
             if refused:
                 read.update(await self._reader.read((), refused))
@@ -228,10 +233,13 @@ class Session:
                 for number, row in found.known.items()
                 if row.id == alone.id
             ]
-        if not self._fetch or not look.may_retrieve():
-            outcome.left = len(candidates)
-            return outcome.left
-        wanted, left = await self._judge.judge(candidates, found.contents)
+        retrieve = self._fetch and look.may_retrieve()
+        wanted, left = await self._judge.judge(
+            candidates, found.contents, retrieve=retrieve
+        )
+        if not retrieve:
+            outcome.left = outcome.left if alone else left
+            return left
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
@@ -293,6 +301,8 @@ class Session:
         finally:
             if self._outcome.new > before:
                 look.last_retrieved = self._tools.reactor.seconds()
+        if max(self._scope.inventory.sizes, default=0) in dict(retrieval.refused):
+            await self._suspects.last_refused()
         for number, refusal in (*refused.items(), *retrieval.refused):
             await self._suspects.could_not(self._wanted.pop(number), refusal)
 
@@ -314,7 +324,8 @@ class Session:
                     f"message {arrived.number} is {SHORT}",
                 )
             content = arrived.content
-            if self._rules.fetch == "header" and content is not None:
+            if content is not None and (reason or self._rules.fetch == "header"):
+                # Without it, the message is never deleted on the server.
                 content = attrs.evolve(content, body="")
             arrived.content = content
             if not wanted.judged and (
@@ -384,6 +395,8 @@ class Session:
         """Return whether this session showed that the number is this message."""
         content = found.contents.get(number)
         if content is None or not row.header_hash:
+            return False
+        if _needs_body(row) and content.body != row.body_hash:
             return False
         return content.header == row.header_hash
 
@@ -509,3 +522,8 @@ class Session:
             held=found.held
             or ("held" if look.account.state is not AccountState.OK else ""),
         )
+
+
+def _needs_body(row: MessageRow) -> bool:
+    """Return whether a header does not prove that a number still is a message."""
+    return not row.identified and row.whole

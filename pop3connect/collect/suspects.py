@@ -4,7 +4,7 @@ Suspects: messages that could not be retrieved, or ended a session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -211,15 +211,22 @@ class Suspects:
         is missing.  Their rows get the size 0, so that they are compared by content.
         """
         if isinstance(error, (TimedOutError, ProtocolError)):
-            doubted = list(self._keeping.retrieved)
+            await self._doubt_rows(self._keeping.retrieved)
         elif isinstance(error, ConnectionLostError):
             # Most likely they are what they seem to be.
-            doubted = [
-                row
-                for row, n in self._keeping.retrieved.items()
-                if n in self._keeping.odd
-            ]
-        else:
-            doubted = []
-        if doubted:
-            await self._journal.resized(self._account, dict.fromkeys(doubted, 0))
+            rows, odd = self._keeping.retrieved, self._keeping.odd
+            await self._doubt_rows([row for row, n in rows.items() if n in odd])
+
+    async def last_refused(self) -> None:
+        """
+        Note that messages may have been taken for others: the last number was refused.
+
+        If others came with another size, the server may have numbered them again after
+        another session had deleted some, although RFC 1939 section 4 forbids it.
+        """
+        if self._keeping.odd:
+            await self._doubt_rows(self._keeping.retrieved)
+
+    async def _doubt_rows(self, ids: Collection[int]) -> None:
+        if ids:
+            await self._journal.resized(self._account, dict.fromkeys(ids, 0))

@@ -29,8 +29,8 @@ def find_function(name: str) -> Callable[[Mail, int], object]:
     """
     try:
         function = namedAny(name.replace(":", "."))
-    except Exception as error:
-        # Whatever the module raises when it is imported.
+    except (Exception, SystemExit) as error:
+        # Whatever the module raises when it is imported; a script ends the process.
         raise UsageError(
             f"{name} cannot be imported: {type(error).__name__}: {error}; it has "
             "to be installed, or in PYTHONPATH"

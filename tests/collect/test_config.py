@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from pathlib import Path
+from threading import Thread
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -278,6 +279,39 @@ class BadTests(ConfigTestCase):
         self.assertEqual(
             told, f"{self.file}: cannot be read: No such file or directory"
         )
+
+    def test_pipe_without_a_writer_is_not_waited_for(self) -> None:
+        pipe = Path(self.mktemp()).absolute()
+        os.mkfifo(pipe)
+        errors: list[Exception] = []
+
+        def read() -> None:
+            try:
+                read_config(pipe)
+            except UsageError as error:
+                errors.append(error)
+
+        reading = Thread(target=read, daemon=True)
+        reading.start()
+        reading.join(20)
+        self.assertIn("state is missing", str(errors))
+
+    def test_pipe_of_a_shell_is_read_to_its_end(self) -> None:
+        content = GOOD.encode()
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+
+        def write() -> None:
+            with os.fdopen(writing, "wb") as file:
+                file.write(content[:10])
+                file.flush()
+                file.write(content[10:])
+
+        writer = Thread(target=write)
+        writer.start()
+        self.addCleanup(writer.join)
+        [account] = read_config(Path(f"/dev/fd/{reading}")).accounts
+        self.assertEqual(account.name, "ann")
 
     def test_file_that_is_not_utf_8_is_refused(self) -> None:
         self.file.write_bytes(b'a = "\xff"')

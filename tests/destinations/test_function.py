@@ -4,6 +4,7 @@ A Python function as a destination, and the message that it gets.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,14 @@ class FunctionTests(SynchronousTestCase):
             error = self.assertRaises(UsageError, find_function, name)
             self.assertIn(name, str(error))
             self.assertIn(why, str(error))
+
+    def test_module_that_ends_the_process_is_a_usage_error(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "script_that_ends.py").write_text("raise SystemExit(3)\n")
+        self.patch(sys, "path", [str(folder), *sys.path])
+        error = self.assertRaises(UsageError, find_function, "script_that_ends:main")
+        self.assertIn("cannot be imported: SystemExit: 3", str(error))
 
     def test_message_is_a_value_that_can_be_changed_in_a_copy(self) -> None:
         self.assertEqual(attrs.evolve(self.mail, attempt=4).attempt, 4)
