@@ -423,7 +423,11 @@ class JournalTests(Running):
         self.pass_time(5)
         self.account("b")
         real = Journal.put_accounts
-        self.patch(Journal, "put_accounts", lambda *_: fail(JournalError("locked")))
+
+        def refuse(*_: object, **__: object) -> Deferred[None]:
+            return fail(JournalError("locked"))
+
+        self.patch(Journal, "put_accounts", refuse)
         failing = Deferred.fromCoroutine(service.reload(self.config))
         self.assertRaises(JournalError, self.result, failing)
         self.assertEqual(service._accounts.chosen(None), ["a"])
