@@ -297,6 +297,7 @@ class Look:
             and not now - pause < turns.get(row.id, -math.inf) <= now
             and self._is_chosen(row)
             and row.key not in self.resting
+            and not self.memory.room.lacks(row.size, self.tools.reactor.seconds())
         ]
         # A single run remembers no turns, and the same few may fail each time.
         due.sort(key=lambda row: (turns.get(row.id, -math.inf), self.tools.random()))

@@ -12,6 +12,7 @@ import attrs
 from ..destinations.incoming import Keeper
 from ..errors import POP3Error
 from .records import MessageRow
+from .room import Room
 
 __all__ = ["EndedError", "HeldError", "Memory", "Outcome", "Plan", "Planned"]
 
@@ -39,6 +40,7 @@ class Memory:
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
     :ivar no_top: messages whose TOP ended a session, by what recognises them.
+    :ivar room: the messages for which there was no room.
     :ivar leftovers: files that were kept before an error of the journal: it is not
         known whether rows name them.
     """
@@ -53,6 +55,7 @@ class Memory:
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
     no_top: set[str] = attrs.Factory(set)
+    room: Room = attrs.Factory(Room)
     leftovers: list[tuple[Keeper, Path]] = attrs.Factory(list)
 
 

@@ -14,7 +14,6 @@ Deferreds, and accounts and destinations may be objects of the program::
 
 from __future__ import annotations
 
-import errno
 import math
 import random
 import socket
@@ -33,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .._version import __version__
+from ..destinations.folder import is_full
 from ..errors import POP3Error, UsageError
 from .accounts import Accounts, Connects
 from .claims import Claims
@@ -93,8 +93,6 @@ HOUR = 3600.0
 
 DISKS = 4
 """Threads for the spool."""
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @attrs.frozen
@@ -384,9 +382,7 @@ class CollectService(MultiService):
         """Take note of an error of the disk or of the journal."""
         if isinstance(error, DamagedError):
             self._fail(error)
-        elif isinstance(error, StorageFullError) or (
-            isinstance(error, OSError) and error.errno in _DISK_FULL
-        ):
+        elif isinstance(error, StorageFullError) or is_full(error):
             self._disk_full(error)
         elif isinstance(error, LostLeaseError):
             # The look reports it.

@@ -22,10 +22,12 @@ __all__ = [
     "Disk",
     "Folder",
     "NewFile",
+    "has_room",
+    "is_full",
     "make_folders",
     "open_regular",
     "pieces",
-    "sync_files",
+    "sync_each",
 ]
 
 PIECE = 1024 * 1024
@@ -33,6 +35,11 @@ PIECE = 1024 * 1024
 
 SYNCS = 8
 """Files that are waited for at the same time."""
+
+ROOM = 64 * 1024
+"""Bytes: a disk that does not take a file of this size has no room for anything."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -73,6 +80,11 @@ class Disk:
 
 DISK = Disk()
 """The real one."""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error says that the disk is full, or a quota is used up."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _user(otherwise: int = 0) -> int:
@@ -415,29 +427,59 @@ class NewFile:
             self.close()
 
 
-def sync_files(files: Sequence[NewFile]) -> None:
+def sync_each(files: Sequence[NewFile]) -> list[OSError | None]:
     """
     Wait until files are on disk, for several at a time.
 
     A journalling file system writes its journal once for all that are waited for at
     that moment: on ext4, this is ten times as fast as one after the other.
 
-    :raises OSError: one of them is not on disk.
+    :return: for each file ``None``, or why it is not on disk.
     """
     if len(files) < 2:
-        _sync_all(files)
-        return
+        return _sync_all(files)
     # A call in a thread costs as much as an fsync that has nothing to write.
-    parts = [files[start::SYNCS] for start in range(min(len(files), SYNCS))]
-    with ThreadPoolExecutor(len(parts)) as threads:
-        # Each result is read, so that an exception is raised.
-        for _ in threads.map(_sync_all, parts):
-            pass
+    count = min(len(files), SYNCS)
+    errors: list[OSError | None] = [None] * len(files)
+    with ThreadPoolExecutor(count) as threads:
+        parts = threads.map(_sync_all, [files[start::count] for start in range(count)])
+        for start, part in enumerate(parts):
+            errors[start::count] = part
+    return errors
 
 
-def _sync_all(files: Sequence[NewFile]) -> None:
+def _sync_all(files: Sequence[NewFile]) -> list[OSError | None]:
+    errors: list[OSError | None] = []
     for file in files:
-        file.sync()
+        try:
+            file.sync()
+        except OSError as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+    return errors
+
+
+def has_room(folder: Folder, name: str) -> bool:
+    """
+    Return whether a small file can be written to a folder; it is removed again.
+
+    :param name: its name, which no file has.
+    :raises OSError: that failed for another reason than a full disk.
+    """
+    try:
+        file = folder.create(name)
+        try:
+            file.write(bytes(ROOM))
+            # Some file systems say only now that they are full.
+            file.sync()
+        finally:
+            file.remove()
+    except OSError as error:
+        if is_full(error):
+            return False
+        raise
+    return True
 
 
 def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:
