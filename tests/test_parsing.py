@@ -200,10 +200,10 @@ class ParseTests(SynchronousTestCase):
     def test_too_many_parts_or_boundaries_are_not_split(self) -> None:
         head = b"Subject: many\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
         compared = self.watch_comparisons()
-        for end in (b"--b\r\n\r\n", nested(100)), (b"", nested(290)):
+        for parts in head + b"--b\r\n\r\n" * MAX_PARTS + nested(100), nested(290):
             compared.clear()
-            mail = message(head + end[0] * MAX_PARTS + end[1] + b"\r" * 10**6).parse()
-            self.assertEqual(mail["subject"], "many")
+            mail = message(parts + b"\r" * 10**6).parse()
+            self.assertIn(mail["subject"], ("many", "deep"))
             self.assertFalse(mail.is_multipart())
             self.assertLessEqual(sum(compared), MAX_COMPARED)
         mail = message(head + b"--b\r\n\r\n" * (MAX_PARTS - 2)).parse()

@@ -1081,7 +1081,7 @@ class LargeTests(IdentityTestCase):
             )
         )
         self.assertGreaterEqual(steps, 5 * self.COUNT / SLICE)
-        self.assertLessEqual(steps, 15 * self.COUNT / SLICE)
+        self.assertLessEqual(steps, 6 * self.COUNT / SLICE)
         rows = [
             Remembered(self.counted(number), 500 + number % 999, "h")
             for number in numbers
@@ -1090,7 +1090,7 @@ class LargeTests(IdentityTestCase):
         self.assertGreaterEqual(steps, 4 * self.COUNT / SLICE)
         self.assertEqual(found.new, tuple(range(1, 11)))
         self.assertEqual(len(found.known), self.COUNT - 10)
-        self.assertLessEqual(steps, 15 * self.COUNT / SLICE)
+        self.assertLessEqual(steps, 6 * self.COUNT / SLICE)
         # Each unique-id with a few others, and not with all.
         self.assertLess(self.compared, 20 * self.COUNT)
 

@@ -159,6 +159,9 @@ class PatternTests(SynchronousTestCase):
             b"To: " + b"=?utf-8?q?a?= " * 200_000,
             b"Subject: " + b"a" * 500_000,
             b"Received: " + b";" * 500_000 + b"\nDate: " + b"1 " * 500_000,
+            b"Received: from a;" + b"1 " * 500_000,
+            b"Date: " + b"1 " * 500_000,
+            (b"Subject: " + b"a" * 60_000 + b"\n") * 8,
             b"x" * 3_000_000,
         ):
             for each in (decoded, dates, fitted):
