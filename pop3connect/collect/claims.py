@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .accounts import Accounts
-from .look import Outcome
+from .look import Outcome, log_scheduled
 from .looks import Looks, Running
 from .records import AccountRow
 from .servers import Servers
@@ -136,4 +136,6 @@ class Claims:
         if settings is None:
             await journal.finish(row, due_at=journal.now())
             return None
-        return await self._looks.look(each, settings, limit=settings.max_messages)
+        return await self._looks.look(
+            each, settings, limit=settings.max_messages, report=log_scheduled
+        )

@@ -51,9 +51,19 @@ from .session import Session
 from .settings import AccountSettings
 from .targets import Target
 from .tools import Tools, sleep
+from .units import show_about
 from .wording import words
 
-__all__ = ["HELD", "EndedError", "HeldError", "Look", "Memory", "Outcome", "Plan"]
+__all__ = [
+    "HELD",
+    "EndedError",
+    "HeldError",
+    "Look",
+    "Memory",
+    "Outcome",
+    "Plan",
+    "log_scheduled",
+]
 
 log = Logger()
 
@@ -127,6 +137,7 @@ class Look:
         self.first = account.looked_at is None
         # Why it ends early.
         self.ended: POP3Error | None = None
+        self._over_limit = False
         self.winding_down = False
         self._connecting: Deferred[Handle] | None = None
         self._sleeping: Deferred[None] | None = None
@@ -215,6 +226,7 @@ class Look:
         return outcome
 
     def _too_long(self) -> None:
+        self._over_limit = True
         self.end(
             EndedError(
                 f"the look took longer than look_limit={self.settings.look_limit:g} s",
@@ -625,6 +637,9 @@ class Look:
         if state is None and after.state is not AccountState.OK:
             state = after.state
         facts.setdefault("listing", "")
+        stopped = self.ended is not None and not self._over_limit
+        if state in (None, AccountState.OK) and not stopped and not self.winding_down:
+            outcome.next_in = max(after.due_at - now, 0.0)
         await self.journal.finish(
             self.account,
             due_at=after.due_at,
@@ -648,7 +663,17 @@ def _class_of(failure: BaseException | None, state: AccountState | None) -> str:
     return HELD if held else classify(failure).value
 
 
-def _log_outcome(outcome: Outcome) -> None:
+def log_scheduled(outcome: Outcome) -> None:
+    """Log what a look has done, and after an error, when the next one is."""
+    more = ""
+    if outcome.error is not None and outcome.next_in is not None:
+        soon = outcome.next_in < 1
+        when = "at once" if soon else f"in {show_about(outcome.next_in)}"
+        more = f"; next look {when}"
+    _log_outcome(outcome, more)
+
+
+def _log_outcome(outcome: Outcome, more: str = "") -> None:
     level = log.info if outcome.error is None else log.error
     # The line is made here: the logger takes as long for these fields as SQLite for a
     # commit.
@@ -658,5 +683,5 @@ def _log_outcome(outcome: Outcome) -> None:
         f"{outcome.skipped} skipped, {outcome.deleted} deleted, {outcome.seconds:.1f} s"
     )
     if outcome.error is not None:
-        line += f": {words(outcome.error)}"
+        line += f": {words(outcome.error)}{more}"
     level("{line}", line=line, account=outcome.account, outcome=outcome)

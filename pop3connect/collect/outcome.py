@@ -88,6 +88,8 @@ class Outcome:
     :ivar due: whether messages are due to be deleted that were delivered too late for
         this look.
     :ivar seconds: how long it took.
+    :ivar next_in: seconds until the next look; ``None``: it depends on something else,
+        such as a person or the end of the service.
     :ivar error: why it failed, or the first thing that went wrong.
     :ivar looked: whether the mailbox was listed and the session ended in order.
     """
@@ -113,6 +115,7 @@ class Outcome:
     again: bool = False
     due: bool = False
     seconds: float = 0.0
+    next_in: float | None = None
     error: BaseException | None = None
     looked: bool = False
 
@@ -125,7 +128,7 @@ class Outcome:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
             *("listed", "there", "waiting", "bad", "left", "again", "looked", "quit"),
-            *("passed_over", "bad_before", "due"),
+            *("passed_over", "bad_before", "due", "next_in"),
         ):
             setattr(self, name, getattr(other, name))
         self.before = other.before if self.before is None else self.before

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import errno
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
+from twisted.logger import capturedLogs, formatEvent
 
 from pop3connect.collect import scope
 from pop3connect.collect.journal import Journal, LostLeaseError
@@ -112,6 +113,52 @@ class ScheduleTests(Running):
         self.pass_time(3700, 30)
         self.assertEqual(server.messages, [])
 
+    def looks_in(self, log: Sequence[Any]) -> list[str]:
+        """Return the lines about looks in a log."""
+        where = "pop3connect.collect.look"
+        return [
+            formatEvent(event)
+            for event in log
+            if event["log_namespace"] == where and "outcome" in event
+        ]
+
+    def test_log_shows_the_next_look_after_one_that_failed(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["STAT"] = close
+        self.account(interval=300)
+        with capturedLogs() as log:
+            self.begin()
+            self.pass_time(302)
+            server.faults.clear()
+            server.faults["RETR 3"] = say(b"-ERR broken\r\n")
+            self.pass_time(600, 5)
+            server.faults.clear()
+            self.pass_time(3600, 30)
+        first, second, third, *others = self.looks_in(log)
+        self.assertTrue(first.endswith("; next look in 5 min"), first)
+        # It waits longer each time.
+        self.assertTrue(second.endswith("; next look in 10 min"), second)
+        # A message failed, and not the look.
+        self.assertIn("RETR 3", third)
+        self.assertTrue(third.endswith("; next look in 5 min"), third)
+        self.assertNotIn("next look", "".join(others))
+
+    def test_log_shows_no_next_look_where_none_is_certain(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(interval=300, timeout=100)
+        with capturedLogs() as log:
+            self.begin()
+            self.pass_time(20)
+            self.stop()
+            server.faults["RETR 3"] = say(b"-ERR broken\r\n")
+            # The next one is when somebody runs it again.
+            self.once()
+        lines = self.looks_in(log)
+        self.assertIn("being stopped", lines[0])
+        self.assertIn("RETR 3", lines[-1])
+        self.assertNotIn("next look", "".join(lines))
+
     def test_refused_login_is_tried_seldom_and_then_needs_a_person(self) -> None:
         server = self.serve(*MAIL)
         server.faults["PASS"] = say(b"-ERR wrong password\r\n")
@@ -121,7 +168,11 @@ class ScheduleTests(Running):
         self.begin()
         self.pass_time(3600, 10)
         self.assertLessEqual(server.count("PASS"), 6)
-        self.pass_time(2 * 86400, 600)
+        with capturedLogs() as log:
+            self.pass_time(2 * 86400, 600)
+        *_, before_last, last = self.looks_in(log)
+        self.assertIn("next look in ", before_last)
+        self.assertNotIn("next look", last)
         (row,) = self.read(lambda journal: journal.accounts(["a"]))
         self.assertEqual(row.state, AccountState.PERSON)
         before = server.count("PASS")
