@@ -136,6 +136,7 @@ class Claims:
         if settings is None:
             await journal.finish(row, due_at=journal.now())
             return None
+        self._looks.search(row.name, settings)
         return await self._looks.look(
             each, settings, limit=settings.max_messages, report=log_scheduled
         )

@@ -94,7 +94,8 @@ class Look:
     :param choose: returns the numbers of the messages that this look is about, of all
         that a session lists; a `POP3Error` that it raises ends the look.
     :param report: is given the outcome in the end.  Default: it is logged.
-    :param prepare: is called before anything is retrieved.
+    :param prepare: is called before anything is retrieved, or when
+    :param littered: returns whether it has to be called anyway.
     :param dry_run: only make a `Plan`.
     """
 
@@ -114,6 +115,7 @@ class Look:
         choose: Callable[[Inventory], Collection[int]] | None = None,
         report: Callable[[Outcome], object] | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        littered: Callable[[], bool] = lambda: False,
     ) -> None:
         self.account = account
         self.outcome = Outcome(account.name)
@@ -132,6 +134,7 @@ class Look:
         self._choose = choose
         self._report = report or _log_outcome
         self._prepare = prepare
+        self._littered = littered
         # The unique-ids of the messages that it is about; ``None``: all.
         self._chosen: set[str] | None = None if choose is None else set()
         self.first = account.looked_at is None
@@ -194,6 +197,9 @@ class Look:
         try:
             self.targets = self.deliveries.targets(self.settings)
             await self._look()
+            if self._littered() and not self.dry_run:
+                # Before the account is given back.
+                await self.prepare()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends one look
             failure = self.ended or error
         finally:

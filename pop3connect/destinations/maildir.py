@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -312,18 +312,35 @@ class Maildir:
         keep = {Path(name).name for name in named}
         removed = 0
         with self._open() as opened:
-            for name in opened.tmp.names():
-                found = _OURS.fullmatch(name)
-                if (
-                    found is None
-                    or name in keep
-                    or found[2] != self._owner(account)
-                    or found[3] == RUN
-                ):
-                    continue
-                if found[4] == self._machine or self._is_old(opened.tmp, name, now):
+            for name in self._leftovers(opened.tmp, account, now):
+                if name not in keep:
                     removed += opened.tmp.remove(name)
         return removed
+
+    def has_leftovers(self, account: str, *, now: float | None = None) -> bool:
+        """
+        Return whether there may be something to `sweep`; it takes one look at ``tmp``.
+
+        It blocks: call it in a thread.  It makes and changes nothing.
+
+        :param now: as for `sweep`.
+        :raises OSError: ``tmp`` cannot be read.
+        """
+        try:
+            with Folder(self.folder) as top, top.folder("tmp") as tmp:
+                return any(self._leftovers(tmp, account, now))
+        except FileNotFoundError:
+            # Nothing was ever delivered there, or it is not mounted.
+            return False
+
+    def _leftovers(self, tmp: Folder, account: str, now: float | None) -> Iterator[str]:
+        """Iterate over the names of files of an account that a crash may have left."""
+        for name in tmp.names():
+            found = _OURS.fullmatch(name)
+            if found is None or found[2] != self._owner(account) or found[3] == RUN:
+                continue
+            if found[4] == self._machine or self._is_old(tmp, name, now):
+                yield name
 
     def _is_old(self, tmp: Folder, name: str, now: float | None) -> bool:
         status = tmp.stat(name)

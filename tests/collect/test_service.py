@@ -17,11 +17,12 @@ from pop3connect.collect import scope
 from pop3connect.collect.journal import Journal, LostLeaseError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
+from pop3connect.collect.tools import Threads
 from pop3connect.destinations.maildir import Maildir
 from pop3connect.errors import UsageError
 
 from ..support.shows import shows
-from .engine import Collecting, close, hang, message, say
+from .engine import Collecting, FaultyServer, close, hang, message, say
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 6)]
@@ -253,6 +254,51 @@ class LifeTests(Running):
     def setUp(self) -> None:
         super().setUp()
         self.maildir()
+
+    def leave_in_tmp(self) -> FaultyServer:
+        """Let a crash leave a message in tmp that nobody fetches again."""
+        server = self.serve(*MAIL)
+        self.account(interval=10)
+        self.killed_once("before add")
+        self.assertEqual(len(self.leftovers()), 5)
+        server._drop.messages.clear()
+        return server
+
+    def test_tmp_of_a_quiet_maildir_is_swept_at_the_first_look(self) -> None:
+        self.leave_in_tmp()
+        calls: list[object] = []
+        real = Maildir.has_leftovers
+
+        def searched(box: Maildir, *arguments: Any, **named: Any) -> bool:
+            calls.append(arguments)
+            return real(box, *arguments, **named)
+
+        self.patch(Maildir, "has_leftovers", searched)
+        self.begin()
+        self.pass_time(3)
+        self.assertEqual(self.leftovers(), [])
+        self.pass_time(60)
+        self.assertEqual(calls, [("a",)])
+
+    def test_maildir_that_does_not_answer_does_not_hold_up_a_quiet_look(self) -> None:
+        server = self.leave_in_tmp()
+        answer: Deferred[bool] = Deferred()
+        hung = [answer]
+
+        def ask(threads: Threads, call: Any, *arguments: Any, **named: Any) -> Any:
+            if getattr(call, "__name__", "") == "has_leftovers":
+                return hung.pop()
+            return real(threads, call, *arguments, **named)
+
+        real = Threads.__call__
+        self.patch(Threads, "__call__", ask)
+        self.begin()
+        self.pass_time(35)
+        self.assertGreaterEqual(server.sessions, 4)
+        self.assertEqual(len(self.leftovers()), 5)
+        answer.callback(True)
+        self.pass_time(11)
+        self.assertEqual(self.leftovers(), [])
 
     def test_second_collector_on_the_same_state_is_refused(self) -> None:
         self.serve()

@@ -763,3 +763,16 @@ class SweepTests(MaildirTestCase):
 
     def test_maildir_that_is_not_mounted_is_in_trouble(self) -> None:
         self.trouble(lambda: self.open(known=True).sweep("anna", []), "mount")
+
+    def test_search_finds_what_would_be_swept_and_changes_nothing(self) -> None:
+        self.assertFalse(self.open().has_leftovers("anna"))
+        self.assertFalse(self.folder.exists())
+        self.left("other")
+        self.left(account="berta")
+        self.open().prepare([self.mail()]).close()
+        self.assertFalse(self.open().has_leftovers("anna"))
+        self.assertFalse(self.open().has_leftovers("anna", now=1000 + 36 * 3600))
+        self.assertTrue(self.open().has_leftovers("anna", now=1001 + 36 * 3600))
+        self.left()
+        self.assertTrue(self.open().has_leftovers("anna"))
+        self.assertEqual(len(self.names("tmp")), 4)
