@@ -159,12 +159,29 @@ class Courier:
     def cut(self) -> None:
         """End what is underway; it is repeated at the next start."""
         self._cut = True
+        if self._tasks:
+            log.error(
+                "{name}: does not end in time: its deliveries are cut off, and tried "
+                "again at the next start",
+                name=self.name,
+            )
         for task in list(self._tasks):
             task.cancel()
 
-    def close(self) -> None:
-        """Wait until all calls have returned, and end the threads."""
-        self._threads.stop()
+    def close(self, until: float) -> None:
+        """
+        Wait until all calls have returned, and end the threads.
+
+        :param until: when to wait no longer, by `time.monotonic`.
+        """
+        stuck = self._threads.stop(until)
+        if stuck:
+            log.error(
+                "{name}: {count} call(s) in threads do not return, as from a file "
+                "system that does not answer; they are left behind",
+                name=self.name,
+                count=stuck,
+            )
 
     async def _round(self) -> int:
         """Begin what is due; return how many deliveries that is."""

@@ -81,6 +81,9 @@ GRACE = 8.0
 CUT = 1.5
 """Seconds that they have to notice that."""
 
+LEFT = 0.25
+"""Seconds that calls in threads have at the very end, before they are left behind."""
+
 FULL = 60.0
 """Seconds without looks after a full disk."""
 
@@ -220,7 +223,7 @@ class CollectService(MultiService):
                 hook=self._hook,
             )
         except BaseException:
-            files.stop()
+            files.stop(time.monotonic() + LEFT)
             self._release()
             raise
         spool = Spool(
@@ -306,8 +309,14 @@ class CollectService(MultiService):
         try:
             await tools.journal.close()
         finally:
-            tools.files.stop()
-            deliveries.close()
+            until = time.monotonic() + LEFT
+            if tools.files.stop(until):
+                log.error(
+                    "{folder}: the disk does not answer; what was asked of it is left "
+                    "behind",
+                    folder=self._config.state,
+                )
+            deliveries.close(until)
             self._release()
 
     def stopService(self) -> Deferred[None]:
@@ -586,7 +595,9 @@ class CollectService(MultiService):
                 self._looks.end(EndedError("the run was ended"))
                 self._deliveries.stop()
                 self._deliveries.cut()
-                await self._looks.ended()
+                # One may wait for a disk that does not answer.
+                ending = Deferred.fromCoroutine(self._looks.ended())
+                await self._within(ending, CUT)
                 await self._close()
 
     async def plan(self, name: str) -> Plan:

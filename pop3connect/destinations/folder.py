@@ -13,8 +13,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 __all__ = [
@@ -440,11 +440,20 @@ def sync_each(files: Sequence[NewFile]) -> list[OSError | None]:
         return _sync_all(files)
     # A call in a thread costs as much as an fsync that has nothing to write.
     count = min(len(files), SYNCS)
-    errors: list[OSError | None] = [None] * len(files)
-    with ThreadPoolExecutor(count) as threads:
-        parts = threads.map(_sync_all, [files[start::count] for start in range(count)])
-        for start, part in enumerate(parts):
-            errors[start::count] = part
+    # Unless a thread says otherwise.
+    unknown = OSError(errno.EIO, "it is not known whether the file is on disk")
+    errors: list[OSError | None] = [unknown] * len(files)
+
+    def sync(start: int) -> None:
+        errors[start::count] = _sync_all(files[start::count])
+
+    # The process may end while a file system does not answer: not by an executor,
+    # whose threads it would wait for.
+    threads = [Thread(target=sync, args=(at,), daemon=True) for at in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return errors
 
 
