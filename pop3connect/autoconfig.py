@@ -374,7 +374,7 @@ def _candidate(server: ElementTree.Element, mailbox: MailAddress) -> Candidate:
     host = host_name(given)
     if not host:
         shown = printable(given.encode())
-        raise _Unusable(f"it names {shown!r:.100}, which is not a host name")
+        raise _Unusable(f"it names '{shown:.100}', which is not a host name")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5) or not (
         1 <= int(port) <= 65535
     ):

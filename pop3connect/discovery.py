@@ -177,7 +177,7 @@ def _usable(record: Any) -> tuple[str, str]:
     if target in (b"", b"."):
         return "", "does not exist there (RFC 2782)"
     host = host_name(target.decode("ascii", "replace"))
-    shown = f"{printable(target)!r:.100}"
+    shown = f"'{printable(target):.100}'"
     if not host:
         return "", f"names {shown}, which is not a host name"
     if not record.port:

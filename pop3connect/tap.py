@@ -287,8 +287,12 @@ def _make_collect(options: CollectOptions) -> IService:
         from .cli.exits import exit_status
         from .collect.program import CollectProgram, on_hangup
         from .collect.service import CollectService
+        from .collect.tools import leave_threads
 
     reactor = _reactor()
+    # A function of the user may wait in one of them, for ever.
+    pool = reactor.getThreadPool()
+    leave_threads(pool)
 
     def make(config: Config, died: Callable[[BaseException], object]) -> CollectService:
         machine = options["machine"] or ""
@@ -304,6 +308,8 @@ def _make_collect(options: CollectOptions) -> IService:
         tell=partial(_tell, file=sys.stderr),
         once=bool(options["once"]),
         on_hangup=partial(on_hangup, reactor),
+        # The reactor waits for those in this list.
+        let_go=pool.threads.clear,
     )
 
 

@@ -111,7 +111,7 @@ class ReadTests(SynchronousTestCase):
             (server("host:995"), "not a host name"),
             (server("ada:pw@host"), "not a host name"),
             (server(""), "not a host name"),
-            (server("a&#x202e;b"), "not a host name"),
+            (server("a&#x202e;b"), r"'a\u202eb', which is not a host name"),
             (server("x" * 1000), "not a host name"),
             (server(port="0"), "without a port"),
             (server(port="65536"), "without a port"),

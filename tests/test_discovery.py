@@ -356,6 +356,10 @@ class HostileTests(DiscoverTestCase):
             self.assertTrue(text.isprintable(), target)
             self.assertLess(len(text), 400)
 
+    def test_control_characters_of_a_target_are_escaped_once(self) -> None:
+        text = self.error([srv(TLS, b"\x1b[2Jhost"), srv(TLS, b"\x1bhost", 0)], [])
+        self.assertIn(r"names '\x1b[2Jhost', which", text)
+
     def test_port_zero_is_left_out(self) -> None:
         self.assertEqual(
             self.hosts(

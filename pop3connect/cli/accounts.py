@@ -11,6 +11,7 @@ import attrs
 import click
 
 from ..collect.records import AccountRow, AccountState, MessageState
+from ..collect.units import show_about
 from .administering import (
     Place,
     existing,
@@ -18,7 +19,7 @@ from .administering import (
     result_of,
 )
 from .asking import confirm, yes_option
-from .columns import age, show_columns
+from .columns import show_columns
 from .exits import Exit
 from .output import echo, echo_json, tell
 from .running import report
@@ -92,7 +93,11 @@ def _show(rows: Sequence[AccountRow], counts: Mapping[int, Counts], now: float) 
             str(sum(known.get(state, 0) for state in states))
             for states in _COUNTS.values()
         ]
-        looked = "never" if row.looked_at is None else f"{age(now - row.looked_at)} ago"
+        looked = (
+            "never"
+            if row.looked_at is None
+            else f"{show_about(now - row.looked_at)} ago"
+        )
         lines.append(
             (row.name, _state(row), looked, _next(row, now), *numbers, row.error)
         )
@@ -110,7 +115,9 @@ def _next(row: AccountRow, now: float) -> str:
         return "now"
     if row.state is not AccountState.OK or row.gone_since is not None:
         return "-"
-    return "due" if row.look_wanted or row.due_at <= now else age(row.due_at - now)
+    return (
+        "due" if row.look_wanted or row.due_at <= now else show_about(row.due_at - now)
+    )
 
 
 @accounts_group.command("look")

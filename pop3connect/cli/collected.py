@@ -12,6 +12,7 @@ import attrs
 import click
 
 from ..collect.records import DeliveryRow, DeliveryState, MessageRow, MessageState
+from ..collect.units import show_about
 from ..headers import MAX_HEADER, Summary, summary
 from .administering import (
     Place,
@@ -20,7 +21,7 @@ from .administering import (
     result_of,
 )
 from .asking import confirm, yes_option
-from .columns import age, show_columns
+from .columns import show_columns
 from .exits import Exit
 from .numbers import WholeNumber
 from .output import echo, echo_json, tell
@@ -132,7 +133,7 @@ def list_messages(
                 each.account,
                 each.row.state.value,
                 str(each.row.size),
-                f"{age(now - each.row.first_seen)} ago",
+                f"{show_about(now - each.row.first_seen)} ago",
                 each.row.uid,
                 each.remark,
             )

@@ -1,5 +1,5 @@
 """
-Shows rows as columns of text, and times as ages: ``5 min``, ``3 days``.
+Shows rows as columns of text.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from ..redaction import escape
 from .output import echo, styled
 
-__all__ = ["age", "show_columns", "terminal_width"]
-
-_UNITS = (("days", 24 * 3600), ("h", 3600), ("min", 60))
+__all__ = ["show_columns", "terminal_width"]
 
 
 def show_columns(
@@ -49,12 +47,3 @@ def terminal_width() -> int | None:
     """Return the columns that a line may have; ``None``: stdout is not a terminal."""
     # The last one stays free: some terminals begin a new line behind it.
     return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
-
-
-def age(seconds: float) -> str:
-    """Return a duration for people, in whole units of the largest that fits twice."""
-    seconds = max(seconds, 0)
-    for unit, length in _UNITS:
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"

@@ -83,7 +83,7 @@ class Failures:
         else:
             message, remedy = f"the server sent {broken.problem}", None
             if broken.text is not None:
-                message += f": {self._transcript.clean(broken.text)!r}"
+                message += f": '{self._transcript.clean(broken.text)}'"
                 remedy = _suspicion(unanswered)
         return ProtocolError(
             message, server=self._server, verb=broken.verb, remedy=remedy

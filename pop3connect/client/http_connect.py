@@ -106,7 +106,7 @@ class HTTPConnectDialogue:
             # One byte only: it may repeat a password.
             raise ConnectError(
                 f"{self.unanswered}: what it sent is not HTTP, it begins with "
-                f"{printable(self._beginning[:1])!r}",
+                f"'{printable(self._beginning[:1])}'",
                 remedy=CHECK_PROXY,
             )
 

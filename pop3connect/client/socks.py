@@ -111,7 +111,7 @@ class SocksDialogue:
             # Its first bytes only: by now it may repeat a password.
             raise self._failed(
                 f"{self._unanswered}: what it sent is not SOCKS5, it begins with "
-                f"{printable(self._data[:1])!r}",
+                f"'{printable(self._data[:1])}'",
                 CHECK_PROXY,
             )
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from .accounts import Accounts
 from .journal import JournalError
-from .look import Outcome
+from .look import Outcome, log_scheduled
 from .looks import Looks, Running
 from .records import AccountRow
 from .servers import Servers
@@ -179,4 +179,7 @@ class Claims:
             return None
         if row.look_wanted:
             self._accounts.memory(row.name).dirty = True
-        return await self._looks.look(each, settings, limit=settings.max_messages)
+        self._looks.search(row.name, settings)
+        return await self._looks.look(
+            each, settings, limit=settings.max_messages, report=log_scheduled
+        )

@@ -26,7 +26,7 @@ from .records import DeliveryRow, DueDelivery
 from .schedule import after_refused_delivery
 from .settings import AccountSettings
 from .targets import Target
-from .tools import Threads, Tools, ended
+from .tools import Threads, Tools, ended, together
 
 if TYPE_CHECKING:
     from .delivery import Deliveries
@@ -40,6 +40,9 @@ GROUP = 100
 
 INBOX_LIMIT = 100_000_000
 """Bytes of a message that are written to the table ``inbox``, as one value."""
+
+INBOX_BYTES = 8 * 1024 * 1024
+"""Bytes of messages in memory that are written to it together, and one message."""
 
 THREADS = 16
 """Threads for the destinations of one name."""
@@ -163,12 +166,29 @@ class Courier:
     def cut(self) -> None:
         """End what is underway; it is repeated at the next start."""
         self._cut = True
+        if self._tasks:
+            log.error(
+                "{name}: does not end in time: its deliveries are cut off, and tried "
+                "again at the next start",
+                name=self.name,
+            )
         for task in list(self._tasks):
             task.cancel()
 
-    def close(self) -> None:
-        """Wait until all calls have returned, and end the threads."""
-        self._threads.stop()
+    def close(self, until: float) -> None:
+        """
+        Wait until all calls have returned, and end the threads.
+
+        :param until: when to wait no longer, by `time.monotonic`.
+        """
+        stuck = self._threads.stop(until)
+        if stuck:
+            log.error(
+                "{name}: {count} call(s) in threads do not return, as from a file "
+                "system that does not answer; they are left behind",
+                name=self.name,
+                count=stuck,
+            )
 
     async def _round(self) -> int:
         """Begin what is due; return how many deliveries that is."""
@@ -404,29 +424,56 @@ class Courier:
     async def _into_table(
         self, target: Target, here: Sequence[tuple[DueDelivery, Path]]
     ) -> None:
-        for due, path in here:
-            if self._stopping:
-                break
-            mail = await self._tools.files(self._mail, due, path, 1)
-            try:
-                content = await self._tools.files(_whole, mail)
-            except (Never, OSError) as error:
-                await self._failed(target, due, due.delivery, error, path)
-                continue
-            envelope = {
-                "uid": due.message.uid,
-                "size": str(due.message.size),
-                "from": mail.sender,
-                "subject": mail.subject,
-            }
-            settled = await self._tools.journal.deliver_to_inbox(
-                due,
-                content,
-                envelope,
-                self._owner.delete_waits([due])[due.message.id],
+        # The effect and its note are one transaction, so that nothing has to be noted
+        # before: those of several messages share a commit.
+        while here and not self._stopping:
+            read = await self._tools.files(self._read_some, here)
+            here = here[len(read) :]
+            await together(
+                Deferred.fromCoroutine(self._note_in_table(target, due, mail, content))
+                for due, _, mail, content in read
+                if isinstance(content, bytes)
             )
-            self._took(target)
-            await self._owner.settled(settled)
+            for due, path, _, error in read:
+                if not isinstance(error, bytes):
+                    await self._failed(target, due, due.delivery, error, path)
+
+    def _read_some(
+        self, here: Sequence[tuple[DueDelivery, Path]]
+    ) -> list[tuple[DueDelivery, Path, Mail, bytes | Exception]]:
+        """Read the first of some messages, or say why not; in a thread."""
+        read: list[tuple[DueDelivery, Path, Mail, bytes | Exception]] = []
+        octets = 0
+        for due, path in here:
+            mail = self._mail(due, path, 1)
+            try:
+                content = _whole(mail)
+            except (Never, OSError) as error:
+                read.append((due, path, mail, error))
+                continue
+            read.append((due, path, mail, content))
+            octets += len(content)
+            if octets >= INBOX_BYTES:
+                break
+        return read
+
+    async def _note_in_table(
+        self, target: Target, due: DueDelivery, mail: Mail, content: bytes
+    ) -> None:
+        envelope = {
+            "uid": due.message.uid,
+            "size": str(due.message.size),
+            "from": mail.sender,
+            "subject": mail.subject,
+        }
+        settled = await self._tools.journal.deliver_to_inbox(
+            due,
+            content,
+            envelope,
+            self._owner.delete_waits([due])[due.message.id],
+        )
+        self._took(target)
+        await self._owner.settled(settled)
 
     async def _with_witness(
         self, target: Target, here: Sequence[tuple[DueDelivery, Path]]

@@ -146,10 +146,14 @@ class Deliveries:
             await loop
         self._running = None
 
-    def close(self) -> None:
-        """End the threads."""
+    def close(self, until: float) -> None:
+        """
+        End the threads.
+
+        :param until: when to wait no longer, by `time.monotonic`.
+        """
         while self._couriers:
-            self._couriers.popitem()[1].close()
+            self._couriers.popitem()[1].close(until)
 
     async def finish(self) -> None:
         """Try each delivery that is due and was not tried yet in a single run."""

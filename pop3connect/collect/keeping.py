@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from ..destinations.base import Later, Mail
-from ..destinations.incoming import Incoming
+from ..destinations.incoming import Incoming, Kept
 from ..handle import Handle
 from .journal import JournalError
 from .records import (
@@ -124,15 +124,19 @@ class Keeping:
                 places.setdefault(row.destination, {})[row.message_id] = path
         return places
 
-    async def keep(self, good: Sequence[tuple[Wanted, Arrived, str]]) -> None:
+    async def keep(
+        self, group: Sequence[tuple[Wanted, Arrived, str]]
+    ) -> tuple[dict[int, OSError], Exception | None]:
         """
-        Keep messages, and note them.
+        Keep messages, and note those that are on disk.
 
-        :param good: the messages, with the reasons of their rows.
+        :param group: the messages, with the reasons of their rows.
+        :return: the numbers of those for which there was no room, and why; and what
+            ends the look, because nothing fits.
         """
         try:
-            await self._files(
-                self._keeper.keep, [arrived.incoming for _, arrived, _ in good]
+            kept: Kept = await self._files(
+                self._keeper.keep, [arrived.incoming for _, arrived, _ in group]
             )
         except Later as error:
             # The Maildir cannot be used: no QUIT, because a server may hide what was
@@ -140,6 +144,22 @@ class Keeping:
             assert self._direct is not None
             self._look.deliveries.in_trouble(self._direct, error)
             raise
+        if isinstance(kept.full, Later):
+            assert self._direct is not None
+            self._look.deliveries.in_trouble(self._direct, kept.full)
+        errors = {id(incoming): error for incoming, error in kept.refused}
+        refused = {
+            wanted.number: errors[id(arrived.incoming)]
+            for wanted, arrived, _ in group
+            if id(arrived.incoming) in errors
+        }
+        good = [each for each in group if each[0].number not in refused]
+        if good:
+            await self._note(good)
+        return refused, kept.full
+
+    async def _note(self, good: Sequence[tuple[Wanted, Arrived, str]]) -> None:
+        """Note messages that are on disk."""
         try:
             if self._direct is not None:
                 await self._take_directly(self._direct, good)

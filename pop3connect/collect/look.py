@@ -51,9 +51,19 @@ from .settings import AccountSettings
 from .steps import SLICE, Steps
 from .targets import Target
 from .tools import Tools, sleep
+from .units import show_about
 from .wording import words
 
-__all__ = ["HELD", "EndedError", "HeldError", "Look", "Memory", "Outcome", "Plan"]
+__all__ = [
+    "HELD",
+    "EndedError",
+    "HeldError",
+    "Look",
+    "Memory",
+    "Outcome",
+    "Plan",
+    "log_scheduled",
+]
 
 log = Logger()
 
@@ -91,7 +101,8 @@ class Look:
     :param choose: returns the numbers of the messages that this look is about, of all
         that a session lists; a `POP3Error` that it raises ends the look.
     :param report: is given the outcome in the end.  Default: it is logged.
-    :param prepare: is called before anything is retrieved.
+    :param prepare: is called before anything is retrieved, or when
+    :param littered: returns whether it has to be called anyway.
     :param dry_run: only make a `Plan`.
     """
 
@@ -111,6 +122,7 @@ class Look:
         choose: Callable[[Inventory], Collection[int]] | None = None,
         report: Callable[[Outcome], object] | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        littered: Callable[[], bool] = lambda: False,
     ) -> None:
         self.account = account
         self.outcome = Outcome(account.name)
@@ -129,11 +141,13 @@ class Look:
         self._choose = choose
         self._report = report or _log_outcome
         self._prepare = prepare
+        self._littered = littered
         # The unique-ids of the messages that it is about; ``None``: all.
         self._chosen: set[str] | None = None if choose is None else set()
         self.first = account.looked_at is None
         # Why it ends early.
         self.ended: POP3Error | None = None
+        self._over_limit = False
         self.winding_down = False
         self._connecting: Deferred[Handle] | None = None
         self._sleeping: Deferred[None] | None = None
@@ -194,6 +208,9 @@ class Look:
         try:
             self.targets = self.deliveries.targets(self.settings)
             await self._look()
+            if self._littered() and not self.dry_run:
+                # Before the account is given back.
+                await self.prepare()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends one look
             failure = self.ended or error
         finally:
@@ -227,6 +244,7 @@ class Look:
         return outcome
 
     def _too_long(self) -> None:
+        self._over_limit = True
         self.end(
             EndedError(
                 f"the look took longer than look_limit={self.settings.look_limit:g} s",
@@ -309,6 +327,7 @@ class Look:
             and not now - pause < turns.get(row.id, -math.inf) <= now
             and self._is_chosen(row)
             and row.key not in self.resting
+            and not self.memory.room.lacks(row.size, self.tools.reactor.seconds())
         ]
         # A single run remembers no turns, and the same few may fail each time.
         due.sort(key=lambda row: (turns.get(row.id, -math.inf), self.tools.random()))
@@ -688,6 +707,9 @@ class Look:
         if state is None and after.state is not AccountState.OK:
             state = after.state
         facts.setdefault("listing", "")
+        stopped = self.ended is not None and not self._over_limit
+        if state in (None, AccountState.OK) and not stopped and not self.winding_down:
+            outcome.next_in = max(after.due_at - now, 0.0)
         await self.journal.finish(
             self.account,
             due_at=after.due_at,
@@ -718,7 +740,17 @@ def _class_of(failure: BaseException | None, state: AccountState | None) -> str:
     return HELD if held else classify(failure).value
 
 
-def _log_outcome(outcome: Outcome) -> None:
+def log_scheduled(outcome: Outcome) -> None:
+    """Log what a look has done, and after an error, when the next one is."""
+    more = ""
+    if outcome.error is not None and outcome.next_in is not None:
+        soon = outcome.next_in < 1
+        when = "at once" if soon else f"in {show_about(outcome.next_in)}"
+        more = f"; next look {when}"
+    _log_outcome(outcome, more)
+
+
+def _log_outcome(outcome: Outcome, more: str = "") -> None:
     level = log.info if outcome.error is None else log.error
     # The line is made here: the logger takes as long for these fields as SQLite for a
     # commit.
@@ -728,5 +760,5 @@ def _log_outcome(outcome: Outcome) -> None:
         f"{outcome.skipped} skipped, {outcome.deleted} deleted, {outcome.seconds:.1f} s"
     )
     if outcome.error is not None:
-        line += f": {words(outcome.error)}"
+        line += f": {words(outcome.error)}{more}"
     level("{line}", line=line, account=outcome.account, outcome=outcome)

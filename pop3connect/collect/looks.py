@@ -4,12 +4,13 @@ The looks of this process at the accounts that it has claimed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from ..errors import POP3Error
@@ -21,6 +22,7 @@ from .look import EndedError, HeldError, Look, Outcome
 from .records import AccountRow, AccountState
 from .servers import Servers
 from .settings import AccountSettings, Config
+from .targets import Target
 from .tools import Tools, ended
 from .wording import words
 
@@ -66,7 +68,16 @@ class Looks:
         self._accounts = accounts
         self._servers = servers
         self._config = config
+        # Accounts whose Maildirs were searched for what a crash left, those where
+        # something was found, and those where it was removed.
+        self._searched: set[str] = set()
+        self._littered: set[str] = set()
         self._swept: set[str] = set()
+        # One search at a time for each name of a destination: its file system may not
+        # answer, and its threads are for mail.
+        self._searches: defaultdict[str, DeferredSemaphore] = defaultdict(
+            lambda: DeferredSemaphore(1)
+        )
         self.running: dict[str, Running] = {}
         self.closing = False
 
@@ -133,6 +144,7 @@ class Looks:
             choose=choose,
             report=report,
             prepare=partial(self._sweep, each.row, settings),
+            littered=lambda: each.row.name in self._littered,
         )
         outcome = await look.run()
         if outcome.due:
@@ -140,20 +152,60 @@ class Looks:
         self._servers.judge(each.server, outcome)
         return outcome
 
-    async def _sweep(self, row: AccountRow, settings: AccountSettings) -> None:
-        """Remove, before anything is retrieved, what a crash left in Maildirs."""
-        if row.name in self._swept:
-            return
-        self._swept.add(row.name)
+    def _maildirs(self, settings: AccountSettings) -> list[Target]:
+        """Return the destinations of an account that can be swept."""
         try:
             targets = self._deliveries.targets(settings)
         except (POP3Error, OSError):
             # The look says so.
+            return []
+        return [each for each in targets if hasattr(each.destination, "sweep")]
+
+    def search(self, name: str, settings: AccountSettings) -> None:
+        """
+        Find out whether a crash left files in the Maildirs of an account, once.
+
+        Nothing waits for the answer.  A look removes them while it holds the account:
+        the one that goes on, or the next one.
+        """
+        if name not in self._searched:
+            self._searched.add(name)
+            Deferred.fromCoroutine(self._search(name, settings)).addErrback(
+                lambda failure: log.failure(
+                    "{account}: unexpected", failure, account=name
+                )
+            )
+
+    async def _search(self, name: str, settings: AccountSettings) -> None:
+        for target in self._maildirs(settings):
+            await self._searches[target.name].acquire()
+            try:
+                if name in self._swept or self.closing:
+                    return
+                found = await target.threads(
+                    target.destination.has_leftovers, name, now=self._now()
+                )
+                if found and name not in self._swept:
+                    self._littered.add(name)
+            except OSError:
+                # What delivers there says so.
+                continue
+            finally:
+                self._searches[target.name].release()
+
+    def _now(self) -> float | None:
+        """Return the time; ``None``: the clock cannot be trusted."""
+        return self._tools.wall() if self._tools.trusted() else None
+
+    async def _sweep(self, row: AccountRow, settings: AccountSettings) -> None:
+        """Remove what a crash left in Maildirs, once."""
+        self._littered.discard(row.name)
+        if row.name in self._swept:
             return
+        self._swept.add(row.name)
         sweeps = [
-            partial(t.threads, t.destination.sweep)
-            for t in targets
-            if hasattr(t.destination, "sweep")
+            partial(target.threads, target.destination.sweep)
+            for target in self._maildirs(settings)
         ]
         if not sweeps:
             return
@@ -162,10 +214,9 @@ class Looks:
             for each in await self._tools.journal.deliveries(row)
             if each.witness is not None
         ]
-        now = self._tools.wall() if self._tools.trusted() else None
         for sweep in sweeps:
             try:
-                await sweep(row.name, named, now=now)
+                await sweep(row.name, named, now=self._now())
             except Exception as error:  # noqa: BLE001 - files may stay
                 log.warn("{account}: {error}", account=row.name, error=words(error))
 

@@ -12,6 +12,7 @@ import attrs
 from ..destinations.incoming import Keeper
 from ..errors import POP3Error
 from .records import MessageRow
+from .room import Room
 
 __all__ = ["EndedError", "HeldError", "Memory", "Outcome", "Plan", "Planned"]
 
@@ -39,6 +40,7 @@ class Memory:
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
     :ivar no_top: messages whose TOP ended a session, by what recognises them.
+    :ivar room: the messages for which there was no room.
     :ivar leftovers: files that were kept before an error of the journal: it is not
         known whether rows name them.
     """
@@ -53,6 +55,7 @@ class Memory:
     delete_at: float | None = None
     turns: dict[int, float] = attrs.Factory(dict)
     no_top: set[str] = attrs.Factory(set)
+    room: Room = attrs.Factory(Room)
     leftovers: list[tuple[Keeper, Path]] = attrs.Factory(list)
 
 
@@ -85,6 +88,8 @@ class Outcome:
     :ivar due: whether messages are due to be deleted that were delivered too late for
         this look.
     :ivar seconds: how long it took.
+    :ivar next_in: seconds until the next look; ``None``: it depends on something else,
+        such as a person or the end of the service.
     :ivar error: why it failed, or the first thing that went wrong.
     :ivar looked: whether the mailbox was listed and the session ended in order.
     """
@@ -110,6 +115,7 @@ class Outcome:
     again: bool = False
     due: bool = False
     seconds: float = 0.0
+    next_in: float | None = None
     error: BaseException | None = None
     looked: bool = False
 
@@ -122,7 +128,7 @@ class Outcome:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
             *("listed", "there", "waiting", "bad", "left", "again", "looked", "quit"),
-            *("passed_over", "bad_before", "due"),
+            *("passed_over", "bad_before", "due", "next_in"),
         ):
             setattr(self, name, getattr(other, name))
         self.before = other.before if self.before is None else self.before

@@ -52,6 +52,7 @@ class CollectProgram(Service):
     :param tell: shows the user a line, besides the log.
     :param once: look at each account once, and end.
     :param on_hangup: sets what SIGHUP calls.
+    :param let_go: is called when all has ended that is to be waited for.
     """
 
     name = "pop3connect collect"
@@ -67,6 +68,7 @@ class CollectProgram(Service):
         tell: Callable[[str], object],
         once: bool = False,
         on_hangup: Callable[[Callable[[], object]], object],
+        let_go: Callable[[], object],
     ) -> None:
         self._config = config
         self._make = make
@@ -76,6 +78,7 @@ class CollectProgram(Service):
         self._tell = tell
         self._once = once
         self._on_hangup = on_hangup
+        self._let_go = let_go
         self._service: CollectService | None = None
         self._memory = ExitStack()
         self._working: Deferred[None] | None = None
@@ -104,6 +107,7 @@ class CollectProgram(Service):
         if self._service is not None:
             await self._service.stopService()
         self._memory.close()
+        self._let_go()
 
     # -- until it is stopped
 

@@ -14,7 +14,6 @@ Deferreds, and accounts and destinations may be objects of the program::
 
 from __future__ import annotations
 
-import errno
 import math
 import random
 import socket
@@ -33,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .._version import __version__
+from ..destinations.folder import is_full
 from ..errors import POP3Error, UsageError
 from .accounts import Accounts, Connects
 from .claims import Claims
@@ -81,6 +81,9 @@ GRACE = 8.0
 CUT = 1.5
 """Seconds that they have to notice that."""
 
+LEFT = 0.25
+"""Seconds that calls in threads have at the very end, before they are left behind."""
+
 FULL = 60.0
 """Seconds without looks after a full disk."""
 
@@ -93,8 +96,6 @@ HOUR = 3600.0
 
 DISKS = 4
 """Threads for the spool."""
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @attrs.frozen
@@ -222,7 +223,7 @@ class CollectService(MultiService):
                 hook=self._hook,
             )
         except BaseException:
-            files.stop()
+            files.stop(time.monotonic() + LEFT)
             self._release()
             raise
         spool = Spool(
@@ -308,8 +309,14 @@ class CollectService(MultiService):
         try:
             await tools.journal.close()
         finally:
-            tools.files.stop()
-            deliveries.close()
+            until = time.monotonic() + LEFT
+            if tools.files.stop(until):
+                log.error(
+                    "{folder}: the disk does not answer; what was asked of it is left "
+                    "behind",
+                    folder=self._config.state,
+                )
+            deliveries.close(until)
             self._release()
 
     def stopService(self) -> Deferred[None]:
@@ -388,9 +395,7 @@ class CollectService(MultiService):
         """Take note of an error of the disk or of the journal."""
         if isinstance(error, DamagedError):
             self._fail(error)
-        elif isinstance(error, StorageFullError) or (
-            isinstance(error, OSError) and error.errno in _DISK_FULL
-        ):
+        elif isinstance(error, StorageFullError) or is_full(error):
             self._disk_full(error)
         elif isinstance(error, LostLeaseError):
             # The look reports it.
@@ -606,7 +611,9 @@ class CollectService(MultiService):
                 self._looks.end(EndedError("the run was ended"))
                 self._deliveries.stop()
                 self._deliveries.cut()
-                await self._looks.ended()
+                # One may wait for a disk that does not answer.
+                ending = Deferred.fromCoroutine(self._looks.ended())
+                await self._within(ending, CUT)
                 await self._close()
 
     async def plan(self, name: str) -> Plan:

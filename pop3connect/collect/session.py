@@ -14,6 +14,7 @@ import attrs
 from twisted.logger import Logger
 
 from ..client.ahead import answers
+from ..destinations.base import words as words_of
 from ..errors import CommandError
 from ..handle import Handle, top_into
 from .deletion import SHORT, Deletion
@@ -26,10 +27,12 @@ from .outcome import HeldError, Plan, Planned
 from .reading import Reader
 from .records import LOST, AccountState, MessageRow, MessageState
 from .retrieval import Arrived, BrokenError
+from .room import NoRoomError
 from .scope import Scope
 from .shorts import is_short
 from .suspects import Suspects
 from .targets import Target
+from .units import show_seconds
 from .wanted import Keys, Wanted
 from .wording import words
 
@@ -91,6 +94,8 @@ class Session:
         self._proving: set[int] = set()
         # What is to be retrieved, and has not arrived.
         self._wanted: dict[int, Wanted] = {}
+        # How many of these wait for room on the disk.
+        self._without_room = 0
 
     async def run(self, rows: Sequence[MessageRow]) -> None:
         """
@@ -243,13 +248,23 @@ class Session:
         if self._backwards:
             wanted.reverse()
         self._wanted = {each.number: each for each in wanted}
-        look.expect(sum(e.size for e in wanted if e.number not in self._reader.whole))
+        look.expect(
+            sum(
+                each.size
+                for each in wanted
+                if each.number not in self._reader.whole
+                and not self._lacks_room(each.size)
+            )
+        )
         if wanted:
             await look.prepare()
         await self._retrieve_wanted(wanted)
         # Shut down, or held, in between.
         look.check()
         left += len(self._wanted)
+        self._without_room = sum(
+            self._lacks_room(each.size) for each in self._wanted.values()
+        )
         if alone is None:
             outcome.left = left
             if look.login_delay and not look.winding_down and outcome.new < look.limit:
@@ -293,9 +308,15 @@ class Session:
         try:
             for number in sorted(here):
                 await retrieval.put(self._reader.take(number))
-            asked = (each.number for each in wanted)
+            rest = [
+                each
+                for each in wanted
+                if each.number not in here and each.number not in refused
+            ]
             await retrieval.run(
-                [n for n in asked if n not in here and n not in refused],
+                # Each is looked at when it is asked for: others may have shown that
+                # there is no room for it.
+                (each.number for each in rest if not self._lacks_room(each.size)),
                 self._scope.inventory.sizes,
             )
         finally:
@@ -340,10 +361,43 @@ class Session:
         await self._judge.skip(skipped)
         if not good:
             return
-        await self._keeping.keep(good)
+        refused, full = await self._keeping.keep(good)
         for wanted, _, _ in good:
-            self._done_with(wanted)
-        self._outcome.new += len(good)
+            if wanted.number not in refused:
+                self._done_with(wanted)
+                self._look.memory.room.took(wanted.size)
+        self._outcome.new += len(good) - len(refused)
+        if full is not None:
+            raise full
+        for number, error in refused.items():
+            self._no_room(self._wanted[number], error)
+
+    def _no_room(self, wanted: Wanted, cause: OSError) -> None:
+        """Leave a message on the server for which there is no room; others may fit."""
+        look, outcome, number = self._look, self._outcome, wanted.number
+        error = NoRoomError(
+            f"there is no room for its {wanted.size} bytes: {words_of(cause)}",
+            verb="RETR",
+            number=number,
+        )
+        error.__cause__ = cause
+        wait = look.memory.room.refused(wanted.size, self._tools.reactor.seconds())
+        outcome.refused += 1
+        outcome.error = outcome.error or error
+        outcome.failed[wanted.mark] = error
+        log.warn(
+            "{account}: message {number} stays on the server, and is tried again in "
+            "{wait}: {reason}",
+            account=self._account.name,
+            number=number,
+            wait=show_seconds(round(wait)),
+            reason=words(error),
+            problem=error,
+        )
+
+    def _lacks_room(self, size: int) -> bool:
+        """Return whether a message of this size waits for room on the disk."""
+        return self._look.memory.room.lacks(size, self._tools.reactor.seconds())
 
     def _done_with(self, wanted: Wanted) -> None:
         """Take note that a message could be retrieved."""
@@ -468,8 +522,8 @@ class Session:
         facts["listing"] = inventory.digest if whole else ""
         look.memory.dirty = not whole
         look.memory.delete_at = await self._next_deletion(found)
-        more = left and look.limit == math.inf
-        outcome.again = bool(more) or outcome.new in FULL_LISTING
+        more = left > self._without_room and look.limit == math.inf
+        outcome.again = more or outcome.new in FULL_LISTING
         partial = not self._fetch or self._scope.chosen is not None
         if partial or not look.may_retrieve() or look.winding_down:
             outcome.again = False

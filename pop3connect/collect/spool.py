@@ -22,7 +22,7 @@ from ..destinations.folder import (
     open_regular,
     pieces,
 )
-from ..destinations.incoming import NO_KEY, RUN, Incoming, keep_in, safe_key
+from ..destinations.incoming import NO_KEY, RUN, Incoming, Kept, keep_in, safe_key
 
 __all__ = ["LIMIT", "Spool"]
 
@@ -102,13 +102,19 @@ class Spool:
     def _begin(self) -> NewFile:
         return self._open().create(_name(NO_KEY), last=True)
 
-    def keep(self, messages: Sequence[Incoming]) -> None:
+    def keep(self, messages: Sequence[Incoming]) -> Kept:
         """Write messages, as `Keeper`: the files, and once the folder, are fsynced."""
         with self._open() as folder:
-            keep_in(folder, messages, lambda message: _name(message.key))
+            kept = keep_in(
+                folder,
+                messages,
+                lambda message: _name(message.key),
+                spare=_name(NO_KEY),
+            )
         for message in messages:
-            assert message.path is not None
-            self._count(message.path.name, message.stored)
+            if message.path is not None:
+                self._count(message.path.name, message.stored)
+        return kept
 
     def find(self, name: str) -> Path | None:
         """

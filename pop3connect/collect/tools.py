@@ -5,11 +5,19 @@ and threads for everything that waits for a disk.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from threading import Thread
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    fail,
+    maybeDeferred,
+)
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -17,7 +25,7 @@ from twisted.python.threadpool import ThreadPool
 from .journal import Journal
 from .spool import Spool
 
-__all__ = ["Threads", "Tools", "ended", "sleep", "together"]
+__all__ = ["Threads", "Tools", "ended", "leave_threads", "sleep", "together"]
 
 T = TypeVar("T")
 
@@ -26,7 +34,8 @@ class Threads:
     """
     Runs blocking calls in a pool of threads.
 
-    With a reactor that has no threads, such as a Clock, calls are made at once.
+    With a reactor that has no threads, such as a Clock, calls are made at once.  A call
+    that does not return does not keep the process from ending.
 
     :param most: calls at the same time.
     """
@@ -34,25 +43,60 @@ class Threads:
     def __init__(self, reactor: Any, name: str, most: int) -> None:
         self._reactor = reactor
         self._pool: ThreadPool | None = None
+        self._stopped = False
         if hasattr(reactor, "callFromThread"):
             self._pool = ThreadPool(0, most, name)
+            leave_threads(self._pool)
             self._pool.start()
 
     def __call__(
         self, function: Callable[..., T], *arguments: Any, **named: Any
     ) -> Deferred[T]:
-        """Call a function; the Deferred fires with its result."""
+        """
+        Call a function; the Deferred fires with its result.
+
+        After `stop`, it fails with `CancelledError`.
+        """
+        if self._stopped:
+            return fail(CancelledError())
         if self._pool is None:
             return maybeDeferred(function, *arguments, **named)
         return deferToThreadPool(
             self._reactor, self._pool, function, *arguments, **named
         )
 
-    def stop(self) -> None:
-        """Wait until all calls have returned, and end the threads."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool = None
+    def stop(self, until: float) -> int:
+        """
+        Wait until the calls have returned, and end the threads.
+
+        :param until: when to wait no longer, by `time.monotonic`.
+        :return: how many calls have not returned.
+        """
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return 0
+        self._stopped = True
+        threads = list(pool.threads)
+        # Otherwise it would wait for each without a limit.
+        pool.threads.clear()
+        pool.stop()
+        for thread in threads:
+            thread.join(max(until - time.monotonic(), 0))
+        # Others may be about to end.
+        return len(pool.working)
+
+
+def leave_threads(pool: ThreadPool) -> None:
+    """
+    Let the threads of a pool end with the process, whatever they do.
+
+    :param pool: none of its threads has begun.
+    """
+
+    def daemon(*arguments: Any, **named: Any) -> Thread:
+        return Thread(*arguments, daemon=True, **named)
+
+    pool.threadFactory = daemon  # type: ignore[assignment]
 
 
 @attrs.frozen

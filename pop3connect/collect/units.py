@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["read_bytes", "read_seconds", "show_bytes", "show_seconds"]
+__all__ = ["read_bytes", "read_seconds", "show_about", "show_bytes", "show_seconds"]
 
 _AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]+)\Z")
 
@@ -73,6 +73,15 @@ def show_seconds(seconds: float) -> str:
             return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
     # Two durations never look the same: what is shown tells whether a rule changed.
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + " s"
+
+
+def show_about(seconds: float) -> str:
+    """Return a duration for people, in whole units of the largest that fits twice."""
+    seconds = max(seconds, 0)
+    for unit, length in (("days", 24 * 3600), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def show_bytes(size: int) -> str:

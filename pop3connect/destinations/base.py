@@ -227,9 +227,10 @@ class Prepared(Protocol):
     @property
     def refused(self) -> Sequence[tuple[Mail, Exception]]:
         """
-        The messages whose files cannot be read, each with its `UnreadableError`.
+        The messages that are not in `mails`, each with its error.
 
-        They are not in `mails`.
+        Its file cannot be read (`UnreadableError`), or there is no room for it
+        (`Later`).
         """
 
     def carry_out(self, only: Collection[str] | None = None) -> list[Exception | None]:
@@ -265,7 +266,7 @@ class Witnessed(Protocol):
         Prepare messages, so that only `Prepared.carry_out` is left to do.
 
         :raises Later: the destination is in trouble (``whole_destination``), such as a
-            full disk or a Maildir that is not mounted; nothing was left behind.
+            full disk or a Maildir that is not mounted, and nothing was prepared.
         """
 
     def prove(

@@ -12,10 +12,9 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 __all__ = [
@@ -23,10 +22,12 @@ __all__ = [
     "Disk",
     "Folder",
     "NewFile",
+    "has_room",
+    "is_full",
     "make_folders",
     "open_regular",
     "pieces",
-    "sync_files",
+    "sync_each",
 ]
 
 PIECE = 1024 * 1024
@@ -34,6 +35,11 @@ PIECE = 1024 * 1024
 
 SYNCS = 8
 """Files that are waited for at the same time."""
+
+ROOM = 64 * 1024
+"""Bytes: a disk that does not take a file of this size has no room for anything."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -74,6 +80,11 @@ class Disk:
 
 DISK = Disk()
 """The real one."""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error says that the disk is full, or a quota is used up."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _user(otherwise: int = 0) -> int:
@@ -416,53 +427,73 @@ class NewFile:
             self.close()
 
 
-def sync_files(files: Sequence[NewFile]) -> None:
+def sync_each(files: Sequence[NewFile]) -> list[OSError | None]:
     """
     Wait until files are on disk, for several at a time.
 
     A journalling file system writes its journal once for all that are waited for at
     that moment: on ext4, this is ten times as fast as one after the other.
 
-    :raises OSError: one of them is not on disk.
+    :return: for each file ``None``, or why it is not on disk.
     """
     if len(files) < 2:
-        _sync_all(files)
-        return
+        return _sync_all(files)
     # A call in a thread costs as much as an fsync that has nothing to write.
-    parts = [files[start::SYNCS] for start in range(min(len(files), SYNCS))]
-    calls = []
+    count = min(len(files), SYNCS)
+    # Unless a thread says otherwise.
+    unknown = OSError(errno.EIO, "it is not known whether the file is on disk")
+    errors: list[OSError | None] = [unknown] * len(files)
+
+    def sync(start: int) -> None:
+        errors[start::count] = _sync_all(files[start::count])
+
+    # The process may end while a file system does not answer: not by an executor,
+    # whose threads it would wait for.
+    threads: list[Thread] = []
     try:
-        for part in parts:
-            calls.append(_syncs().submit(_sync_all, part))
+        for start in range(count):
+            thread = Thread(target=sync, args=(start,), daemon=True)
+            thread.start()
+            threads.append(thread)
     finally:
         # All have ended before their files are closed.
-        wait(calls)
-    for call in calls:
-        call.result()
+        for thread in threads:
+            thread.join()
+    return errors
 
 
-def _syncs() -> ThreadPoolExecutor:
-    """
-    Return the threads for the fsyncs of this thread, which end with it.
-
-    Not the same for all: one that waits for a dead file system holds up no other.
-    """
-    threads: ThreadPoolExecutor | None = getattr(_own, "threads", None)
-    if threads is None:
-        threads = _own.threads = ThreadPoolExecutor(SYNCS, "fsync")
-    return threads
-
-
-_own = threading.local()
-
-if hasattr(os, "register_at_fork"):
-    # A process that was forked has none of the threads.
-    os.register_at_fork(after_in_child=lambda: vars(_own).clear())
-
-
-def _sync_all(files: Sequence[NewFile]) -> None:
+def _sync_all(files: Sequence[NewFile]) -> list[OSError | None]:
+    errors: list[OSError | None] = []
     for file in files:
-        file.sync()
+        try:
+            file.sync()
+        except OSError as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+    return errors
+
+
+def has_room(folder: Folder, name: str) -> bool:
+    """
+    Return whether a small file can be written to a folder; it is removed again.
+
+    :param name: its name, which no file has.
+    :raises OSError: that failed for another reason than a full disk.
+    """
+    try:
+        file = folder.create(name)
+        try:
+            file.write(bytes(ROOM))
+            # Some file systems say only now that they are full.
+            file.sync()
+        finally:
+            file.remove()
+    except OSError as error:
+        if is_full(error):
+            return False
+        raise
+    return True
 
 
 def write_fully(disk: Disk, descriptor: int, data: bytes) -> int:

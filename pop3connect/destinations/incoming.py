@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .folder import Folder, NewFile, sync_files
+import attrs
+
+from .folder import Folder, NewFile, has_room, is_full, sync_each
 from .lines import LineEnds
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "SMALL",
     "Incoming",
     "Keeper",
+    "Kept",
     "groups",
     "keep_in",
     "safe_key",
@@ -93,25 +96,40 @@ class Incoming:
         self._turn = turn
         self._head = bytearray()
         self._file: NewFile | None = None
+        # Why there was no room for it.
+        self._full: OSError | None = None
 
     def write(self, data: bytes) -> None:
         """
         Take a piece of the message.
 
-        :raises OSError: it could not be written.
+        If there is no room for it, its file is removed at once, for the sake of those
+        that fit.  The rest of it is counted and dropped, and it cannot be kept.
+
+        :raises OSError: it could not be written, and the disk is not full.
         :raises Later: the Maildir it goes to cannot be used.
         """
-        if self._file is None and self.received + len(data) > SMALL:
-            self._file = self._begin()
-            self._put(bytes(self._head))
-        if self._file is not None:
-            self._put(data)
+        if self._full is None:
+            try:
+                self._store(data)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                self._full = error
+                self._remove()
         self.received += len(data)
         self.lines += data.count(b"\n")
         if len(self._head) < HEAD:
             self._head += data[: HEAD - len(self._head)]
         if self.watch is not None:
             self.watch(data)
+
+    def _store(self, data: bytes) -> None:
+        if self._file is None and self.received + len(data) > SMALL:
+            self._file = self._begin()
+            self._put(bytes(self._head))
+        if self._file is not None:
+            self._put(data)
 
     def _put(self, data: bytes) -> None:
         assert self._file is not None
@@ -128,7 +146,13 @@ class Incoming:
         return len(self._head)
 
     def settle(self, folder: Folder, name: str, mode: int) -> NewFile:
-        """Write the rest of it to a file with its final name, and return that."""
+        """
+        Write the rest of it to a file with its final name, and return that.
+
+        :raises OSError: that was not possible, or there was no room while it arrived.
+        """
+        if self._full is not None:
+            raise self._full
         if self._file is None:
             self._file = folder.create(name, mode)
             self._put(bytes(self._head))
@@ -147,10 +171,27 @@ class Incoming:
 
     def discard(self) -> None:
         """Remove a message that is not kept; it may be called at any time."""
-        file, self._file = self._file, None
         self._head.clear()
+        self._remove()
+
+    def _remove(self) -> None:
+        file, self._file = self._file, None
         if file is not None:
             file.remove()
+
+
+@attrs.frozen
+class Kept:
+    """
+    What became of a group of messages.
+
+    :ivar refused: those for which there was no room, and why; all others are on disk.
+    :ivar full: why nothing fits any more, not even a small message; ``None``: the
+        others were too large.
+    """
+
+    refused: tuple[tuple[Incoming, OSError], ...] = ()
+    full: Exception | None = None
 
 
 def keep_in(
@@ -158,31 +199,55 @@ def keep_in(
     messages: Sequence[Incoming],
     name_of: Callable[[Incoming], str],
     mode: int = 0o600,
-) -> None:
+    *,
+    spare: str,
+) -> Kept:
     """
     Write messages to a folder; the files and, once, the folder are fsynced.
 
+    :param spare: a name for a file that finds out whether there is any room.
+    :return: what became of them.  In ``full`` is an `OSError`.
     :raises OSError: none of them is kept.
     """
     settled: list[tuple[Incoming, NewFile]] = []
+    refused: list[tuple[Incoming, OSError]] = []
+    full: OSError | None = None
+
+    def refuse(message: Incoming, error: OSError) -> None:
+        if not is_full(error):
+            raise error
+        message.discard()
+        refused.append((message, error))
+
     try:
         for group in groups(messages):
             # All are written before the first is waited for.
-            files = [
-                message.settle(folder, name_of(message), mode) for message in group
-            ]
-            sync_files(files)
-            for file in files:
+            written: list[tuple[Incoming, NewFile]] = []
+            for message in group:
+                try:
+                    file = message.settle(folder, name_of(message), mode)
+                except OSError as error:
+                    refuse(message, error)
+                else:
+                    written.append((message, file))
+            failed = sync_each([file for _, file in written])
+            for (message, file), unsynced in zip(written, failed, strict=True):
+                if unsynced is not None:
+                    refuse(message, unsynced)
+                    continue
                 file.close()
-            settled += zip(group, files, strict=True)
-        if messages:
+                settled.append((message, file))
+        if settled:
             folder.sync()
+        if refused and not has_room(folder, spare):
+            full = refused[0][1]
     except BaseException:
         for message in messages:
             message.discard()
         raise
     for message, file in settled:
         message.kept(folder.path / file.name)
+    return Kept(tuple(refused), full)
 
 
 class Keeper(Protocol):
@@ -195,12 +260,14 @@ class Keeper(Protocol):
     def begin(self, account: str) -> Incoming:
         """Begin a message; does not touch the disk."""
 
-    def keep(self, messages: Sequence[Incoming]) -> None:
+    def keep(self, messages: Sequence[Incoming]) -> Kept:
         """
         Write complete messages; they are on disk when this returns.
 
-        Afterwards `Incoming.path` names the file.  After an error none is kept.
+        Afterwards `Incoming.path` names the file.  After an error none is kept; a full
+        disk is an error only if it does not take the names of the files.
 
+        :return: which of them are not kept, because there was no room.
         :raises OSError: one of them could not be written.
         :raises Later: the Maildir cannot be used.
         """

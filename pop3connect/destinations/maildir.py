@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,8 +22,17 @@ import attrs
 
 from ..files import ABANDONED
 from .base import Later, Mail, Prepared, Proof, UnreadableError, Witness, words
-from .folder import DISK, Disk, Folder, NewFile, make_folders, sync_files
-from .incoming import NO_KEY, RUN, Incoming, groups, keep_in, safe_key
+from .folder import (
+    DISK,
+    Disk,
+    Folder,
+    NewFile,
+    has_room,
+    is_full,
+    make_folders,
+    sync_each,
+)
+from .incoming import NO_KEY, RUN, Incoming, Kept, groups, keep_in, safe_key
 from .lines import LineEnds
 
 __all__ = ["Maildir"]
@@ -225,9 +234,12 @@ class Maildir:
         name = self._name(NO_KEY, account)
         return opened.tmp.create(name, self._mode, last=True)
 
-    def keep(self, messages: Sequence[Incoming]) -> None:
+    def keep(self, messages: Sequence[Incoming]) -> Kept:
         """
         Write messages to ``tmp``, as `Keeper`: the files and ``tmp`` are fsynced.
+
+        :return: what became of them.  In ``full`` is a `Later`: other Maildirs may have
+            room.
         """
         try:
             opened = self._open()
@@ -236,12 +248,16 @@ class Maildir:
                 message.discard()
             raise
         with opened:
-            keep_in(
+            kept = keep_in(
                 opened.tmp,
                 messages,
                 lambda message: self._name(message.key, message.account),
                 self._mode,
+                spare=self._name(NO_KEY, messages[0].account if messages else ""),
             )
+        if isinstance(kept.full, OSError):
+            return attrs.evolve(kept, full=self._trouble(kept.full))
+        return kept
 
     def find(self, name: str) -> Path | None:
         """
@@ -296,18 +312,35 @@ class Maildir:
         keep = {Path(name).name for name in named}
         removed = 0
         with self._open() as opened:
-            for name in opened.tmp.names():
-                found = _OURS.fullmatch(name)
-                if (
-                    found is None
-                    or name in keep
-                    or found[2] != self._owner(account)
-                    or found[3] == RUN
-                ):
-                    continue
-                if found[4] == self._machine or self._is_old(opened.tmp, name, now):
+            for name in self._leftovers(opened.tmp, account, now):
+                if name not in keep:
                     removed += opened.tmp.remove(name)
         return removed
+
+    def has_leftovers(self, account: str, *, now: float | None = None) -> bool:
+        """
+        Return whether there may be something to `sweep`; it takes one look at ``tmp``.
+
+        It blocks: call it in a thread.  It makes and changes nothing.
+
+        :param now: as for `sweep`.
+        :raises OSError: ``tmp`` cannot be read.
+        """
+        try:
+            with Folder(self.folder) as top, top.folder("tmp") as tmp:
+                return any(self._leftovers(tmp, account, now))
+        except FileNotFoundError:
+            # Nothing was ever delivered there, or it is not mounted.
+            return False
+
+    def _leftovers(self, tmp: Folder, account: str, now: float | None) -> Iterator[str]:
+        """Iterate over the names of files of an account that a crash may have left."""
+        for name in tmp.names():
+            found = _OURS.fullmatch(name)
+            if found is None or found[2] != self._owner(account) or found[3] == RUN:
+                continue
+            if found[4] == self._machine or self._is_old(tmp, name, now):
+                yield name
 
     def _is_old(self, tmp: Folder, name: str, now: float | None) -> bool:
         status = tmp.stat(name)
@@ -322,16 +355,19 @@ class Maildir:
         Copy messages to ``tmp``, as `Witnessed`.
 
         A message whose file is in ``tmp`` already is not copied: by `keep`, or by an
-        earlier attempt that did not come to its end.
+        earlier attempt that did not come to its end.  One for which there is no room is
+        refused with `Later`.
         """
         opened = self._open()
         fresh: dict[str, str] = {}
         try:
             prepared = _Prepared(opened, self._copies, self._trouble)
+            large: list[tuple[Mail, OSError]] = []
             for group in groups(mails):
-                self._copy(prepared, group, fresh)
+                self._copy(prepared, group, fresh, large)
             if fresh:
                 opened.tmp.sync()
+            self._refuse(prepared, large)
         except BaseException as error:
             # No row names them yet.
             for name in fresh.values():
@@ -344,31 +380,72 @@ class Maildir:
         self._copies.update(fresh)
         return prepared
 
+    def _refuse(
+        self, prepared: _Prepared, large: Sequence[tuple[Mail, OSError]]
+    ) -> None:
+        """
+        Refuse the messages for which there is no room.
+
+        :raises OSError: nothing fits any more, and nothing was prepared.
+        """
+        if not large:
+            return
+        mail, error = large[0]
+        full = not has_room(prepared.opened.tmp, self._name(NO_KEY, mail.account))
+        if full and not prepared.mails:
+            raise error
+        for mail, error in large:
+            later = Later(
+                reason=f"there is no room for it in the Maildir {self.folder}: "
+                f"{words(error)}",
+                whole_destination=full,
+            )
+            prepared.refused.append((mail, later))
+
     def _copy(
-        self, prepared: _Prepared, mails: Sequence[Mail], fresh: dict[str, str]
+        self,
+        prepared: _Prepared,
+        mails: Sequence[Mail],
+        fresh: dict[str, str],
+        large: list[tuple[Mail, OSError]],
     ) -> None:
         """
         Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not.
 
         :param fresh: receives the names of the new files, by key.
+        :param large: receives the messages for which there is no room.
         """
         tmp = prepared.opened.tmp
-        files: list[NewFile] = []
+        written: list[tuple[Mail, NewFile]] = []
         try:
             for mail in mails:
                 try:
                     name = self._name_in_tmp(prepared.opened, mail)
                     if not name:
                         file = self._write(tmp, mail)
-                        name = fresh[mail.key] = file.name
-                        files.append(file)
+                        fresh[mail.key] = file.name
+                        written.append((mail, file))
                 except UnreadableError as error:
                     prepared.refused.append((mail, error))
+                except OSError as error:
+                    if not is_full(error):
+                        raise
+                    large.append((mail, error))
                 else:
-                    prepared.add(mail, name)
-            sync_files(files)
+                    if name:
+                        prepared.add(mail, name)
+            failed = sync_each([file for _, file in written])
+            for (mail, file), unsynced in zip(written, failed, strict=True):
+                if unsynced is None:
+                    prepared.add(mail, file.name)
+                elif is_full(unsynced):
+                    file.remove()
+                    del fresh[mail.key]
+                    large.append((mail, unsynced))
+                else:
+                    raise unsynced
         finally:
-            for file in files:
+            for _, file in written:
                 file.close()
 
     def _name_in_tmp(self, opened: _Opened, mail: Mail) -> str:

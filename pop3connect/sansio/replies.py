@@ -56,7 +56,7 @@ class BadReplyError(Exception):
         """Return the message, with the beginning of the text."""
         if self.text is None:
             return self.problem
-        return f"{self.problem}, got {clean(self.text)[:_SHOWN]!r}"
+        return f"{self.problem}, got '{clean(self.text)[:_SHOWN]}'"
 
     __str__ = shown
 

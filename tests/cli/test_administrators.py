@@ -13,7 +13,6 @@ from click.testing import Result
 from twisted.internet.defer import Deferred
 
 from pop3connect.cli.administering import result_of
-from pop3connect.cli.columns import age
 from pop3connect.cli.exits import Exit
 from pop3connect.collect.journal import Journal
 from pop3connect.collect.lock import FolderLock
@@ -525,17 +524,3 @@ class DatabaseTests(AdministratorTestCase):
         result = await self.run_click("accounts", "list", "--database", url)
         self.assertNotEqual(result.exit_code, 0)
         self.assertNotIn("looking-glass", result.output + str(result.exception))
-
-
-class AgeTests(CommandTestCase):
-    def test_age_is_in_the_largest_unit_that_fits_twice(self) -> None:
-        for seconds, shown in (
-            (-3, "0 s"),
-            (0.4, "0 s"),
-            (119, "119 s"),
-            (120, "2 min"),
-            (7199, "119 min"),
-            (7200, "2 h"),
-            (172800, "2 days"),
-        ):
-            self.assertEqual(age(seconds), shown)

@@ -82,7 +82,9 @@ class FailuresTests(SynchronousTestCase):
         )
         error = self.failures.broken(broken, 1)
         self.assertIs(type(error), ProtocolError)
-        self.assertIn("the server sent an unexpected reply: ", str(error))
+        self.assertIn(
+            r"the server sent an unexpected reply: '\x1b[2J ********", str(error)
+        )
         self.assertNotIn("open sesame", str(error))
         self.assertNotIn("\x1b", str(error))
         self.assertLess(len(str(error)), 1000)

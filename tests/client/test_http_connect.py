@@ -214,6 +214,7 @@ class DialogueTests(proxied.DialogueTests):
             text = self.refusal(answer)
             self.assertIn(f"{UNANSWERED}: what it sent is not HTTP, it begins", text)
         self.assertIn("begins with '+'", self.refusal(b"+"))
+        self.assertIn(r"begins with '\x16'", self.refusal(b"\x16"))
 
     @shows("attack 6.7")
     def test_invalid_reply_is_an_error_that_does_not_repeat_it(self) -> None:

@@ -237,6 +237,7 @@ class DialogueTests(proxied.DialogueTests):
             text = self.refusal(answer)
             self.assertIn("did not choose a method of login: what it sent is not", text)
         self.assertIn("begins with 'H'", self.refusal(b"HTTP/1.1"))
+        self.assertIn(r"begins with '\x16'", self.refusal(b"\x16\x03"))
         text = self.refusal(b"\x05\x02", b"hunter2")
         self.assertIn("did not answer the login: what it sent is not SOCKS5", text)
         text = self.refusal(b"\x05\x00", b"hunter2")

@@ -58,10 +58,16 @@ class CollectProgramTestCase(LoopbackTestCase):
         )
         self.file.chmod(0o600)
 
-    def collect(self, *options: str, **environment: str) -> Program:
+    def collect(self, *options: str, before: str = "", **environment: str) -> Program:
+        """
+        Start a collector.
+
+        :param before: Python that runs in its process first.
+        """
         twistd = ("-n", "--pidfile=", f"--rundir={self.folder}")
         arguments = ("pop3connect", "collect", "--config", str(self.file))
-        return self.start("-c", TWISTD, *twistd, *arguments, *options, **environment)
+        run = f"{before}\n{TWISTD}"
+        return self.start("-c", run, *twistd, *arguments, *options, **environment)
 
     def new(self, name: str) -> list[bytes]:
         """Return the mail that an account has in its Maildir."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pop3connect import files
 from pop3connect.collect import courier, places
-from pop3connect.collect.journal import StorageFullError
+from pop3connect.collect.journal import Journal, JournalError, StorageFullError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import MessageState
 from pop3connect.collect.settings import DestinationSettings
@@ -262,6 +264,73 @@ class TableTests(Running):
         self.assertEqual(self.states().count(MessageState.DELETED), 4)
         self.assertLess(len(tries), 8)
         self.assertEqual(server.messages, [MAIL[2]])
+
+    def hold_notes(self) -> list[Callable[[], object]]:
+        """Return a list that receives what writes each message into the table."""
+        waiting: list[Callable[[], object]] = []
+        real = Journal.deliver_to_inbox
+
+        def hold(*arguments: Any) -> Deferred[Any]:
+            done: Deferred[Any] = Deferred()
+            waiting.append(lambda: real(*arguments).chainDeferred(done))
+            return done
+
+        self.patch(Journal, "deliver_to_inbox", hold)
+        return waiting
+
+    def test_messages_are_handed_over_together_so_that_they_share_a_commit(
+        self,
+    ) -> None:
+        server = self.serve(*MAIL)
+        self.account(to=("in",), after="delete")
+        waiting = self.hold_notes()
+        self.begin()
+        self.pass_time(2)
+        self.assertEqual(len(waiting), 5)
+        for note in waiting:
+            note()
+        self.pass_time(3)
+        self.assertEqual(len(waiting), 5)
+        self.assertEqual(server.messages, [])
+
+    def test_few_bytes_are_in_memory_at_a_time(self) -> None:
+        self.serve(*MAIL)
+        self.account(to=("in",), after="delete")
+        self.patch(courier, "INBOX_BYTES", len(MAIL[0]) + 1)
+        waiting = self.hold_notes()
+        self.begin()
+        handed = []
+        for _ in range(4):
+            self.pass_time(2)
+            handed.append(len(waiting))
+            held = waiting.copy()
+            waiting.clear()
+            for note in held:
+                note()
+        self.assertEqual(handed, [2, 2, 1, 0])
+        self.assertEqual(self.states(), [MessageState.DELETED] * 5)
+
+    def test_error_of_the_journal_delivers_the_others_of_its_group_once(self) -> None:
+        server = self.serve(*MAIL)
+        self.account(to=("in",), after="delete", interval=60)
+        real = Journal.deliver_to_inbox
+        failed = []
+
+        def failing(*arguments: Any) -> Any:
+            if len(failed) < 2:
+                failed.append(arguments)
+                return fail(JournalError("not now"))
+            return real(*arguments)
+
+        self.patch(Journal, "deliver_to_inbox", failing)
+        self.begin()
+        self.pass_time(200, 5)
+        self.assertEqual(server.messages, [])
+        self.stop()
+        with sqlite3.connect(self.root / "state" / "collect.db") as database:
+            found = database.execute("SELECT message FROM inbox").fetchall()
+        database.close()
+        self.assertEqual(sorted(content for (content,) in found), MAIL)
 
     def test_message_that_is_too_large_is_never_read_whole(self) -> None:
         self.serve(*MAIL, message(7, 10_000))

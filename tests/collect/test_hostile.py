@@ -7,7 +7,7 @@ good ones, and headers that are made to be slow.
 from __future__ import annotations
 
 import os
-import time
+from email.headerregistry import HeaderRegistry
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -482,7 +482,7 @@ class SlowHeadersTests(Running):
     Headers that are made to be slow, or are megabytes long.
     """
 
-    def test_sender_of_four_thousand_quotes_costs_little(self) -> None:
+    def test_sender_of_four_thousand_quotes_is_not_parsed_as_addresses(self) -> None:
         quotes = b'"' * 4000
         slow = [
             b"From: %s <a%d@example.org>\r\nSubject: =?utf-8?q?%s?=\r\n\r\nx\r\n"
@@ -492,12 +492,18 @@ class SlowHeadersTests(Running):
         self.serve(*slow)
         self.account(to=("one",), match=("From: *nobody*", "Subject: *"))
         self.objects["one"] = one = Collecting()
-        began = time.process_time()
+        # This takes 0.4 s for one of them.
+        parsed: list[object] = []
+        real = HeaderRegistry.__call__
+
+        def watched(registry: Any, *field: str) -> Any:
+            parsed.append(field)
+            return real(registry, *field)
+
+        self.patch(HeaderRegistry, "__call__", watched)
         self.once()
-        seconds = time.process_time() - began
         self.assertEqual(sorted(one.contents), sorted(slow))
-        # One of them parsed by email.headerregistry takes 0.4 s.
-        self.assertLess(seconds, 8)
+        self.assertEqual(parsed, [])
 
     def test_headers_of_megabytes_are_delivered(self) -> None:
         large = (

@@ -4,7 +4,6 @@ Which message is which: a listing compared with what is known, case by case.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -1030,10 +1029,36 @@ class ShortListingTests(IdentityTestCase):
         self.assert_found(self.look([A, B], rows), dict(enumerate(rows, 1)))
 
 
+class Counted(str):
+    """A unique-id whose comparisons with others are counted."""
+
+    __slots__ = ("_test",)
+
+    def __new__(cls, text: str, test: LargeTests) -> Counted:
+        self = super().__new__(cls, text)
+        self._test = test
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        self._test.compared += 1
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        self._test.compared += 1
+        return super().__hash__()
+
+
 class LargeTests(IdentityTestCase):
     """Large listings are compared quickly, and in slices."""
 
     COUNT = 50_000
+
+    def counted(self, number: int) -> Counted:
+        return Counted(f"uid-{number}", self)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.compared = 0
 
     def run_steps(self, steps: Steps[T]) -> tuple[T, int]:
         count = 0
@@ -1047,25 +1072,27 @@ class LargeTests(IdentityTestCase):
 
     def test_listing_is_compared_in_slices(self) -> None:
         numbers = range(1, self.COUNT + 1)
-        started = time.process_time()
         inventory, steps = self.run_steps(
             take_inventory_steps(
                 Stat(self.COUNT, 0),
                 [Listing(number, 500 + number % 999) for number in numbers],
-                [UID(number, f"uid-{number}") for number in numbers],
+                [UID(number, self.counted(number)) for number in numbers],
                 ACCOUNT,
             )
         )
         self.assertGreaterEqual(steps, 5 * self.COUNT / SLICE)
+        self.assertLessEqual(steps, 6 * self.COUNT / SLICE)
         rows = [
-            Remembered(f"uid-{number}", 500 + number % 999, "h") for number in numbers
+            Remembered(self.counted(number), 500 + number % 999, "h")
+            for number in numbers
         ]
         found, steps = self.run_steps(identify_steps(inventory, rows[10:], ACCOUNT))
         self.assertGreaterEqual(steps, 4 * self.COUNT / SLICE)
         self.assertEqual(found.new, tuple(range(1, 11)))
         self.assertEqual(len(found.known), self.COUNT - 10)
-        # Far more than it takes: this notices work that grows with the square.
-        self.assertLess(time.process_time() - started, 10)
+        self.assertLessEqual(steps, 6 * self.COUNT / SLICE)
+        # Each unique-id with a few others, and not with all.
+        self.assertLess(self.compared, 20 * self.COUNT)
 
     def test_content_is_compared_in_slices(self) -> None:
         count = 3 * SLICE

@@ -70,6 +70,7 @@ class ProgramTestCase(SynchronousTestCase):
         self.told: list[str] = []
         self.read: Callable[[], Config] = config
         self.hangup: Callable[[], object] | None = None
+        self.let_go: list[bool] = []
 
     def begin(self, *names: str, once: bool = False) -> CollectProgram:
         def make(config: Config, died: Any) -> Any:
@@ -85,6 +86,7 @@ class ProgramTestCase(SynchronousTestCase):
             tell=self.told.append,
             once=once,
             on_hangup=lambda call: setattr(self, "hangup", call),
+            let_go=lambda: self.let_go.append(self.service.stopped),
         )
         program.startService()
         return program
@@ -97,7 +99,9 @@ class ServiceTests(ProgramTestCase):
             self.service.starting.callback(None)
         self.assertEqual([each["count"] for each in logs], [1])
         self.assertEqual(self.statuses, [])
+        self.assertEqual(self.let_go, [])
         self.successResultOf(program.stopService())
+        self.assertEqual(self.let_go, [True])
         self.assertTrue(self.service.stopped)
         self.assertEqual(self.statuses, [])
 

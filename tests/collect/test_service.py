@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import errno
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
+from twisted.logger import capturedLogs, formatEvent
 
 from pop3connect.collect import look, scope, steps
 from pop3connect.collect.journal import Journal, LostLeaseError
 from pop3connect.collect.lock import InUseError
 from pop3connect.collect.records import AccountState, MessageState
+from pop3connect.collect.tools import Threads
 from pop3connect.destinations.maildir import Maildir
 from pop3connect.errors import UsageError
 
 from ..support.shows import shows
-from .engine import Collecting, close, hang, message, say
+from .engine import Collecting, FaultyServer, close, hang, message, say
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 6)]
@@ -113,6 +115,52 @@ class ScheduleTests(Running):
         self.pass_time(3700, 30)
         self.assertEqual(server.messages, [])
 
+    def looks_in(self, log: Sequence[Any]) -> list[str]:
+        """Return the lines about looks in a log."""
+        where = "pop3connect.collect.look"
+        return [
+            formatEvent(event)
+            for event in log
+            if event["log_namespace"] == where and "outcome" in event
+        ]
+
+    def test_log_shows_the_next_look_after_one_that_failed(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["STAT"] = close
+        self.account(interval=300)
+        with capturedLogs() as log:
+            self.begin()
+            self.pass_time(302)
+            server.faults.clear()
+            server.faults["RETR 3"] = say(b"-ERR broken\r\n")
+            self.pass_time(600, 5)
+            server.faults.clear()
+            self.pass_time(3600, 30)
+        first, second, third, *others = self.looks_in(log)
+        self.assertTrue(first.endswith("; next look in 5 min"), first)
+        # It waits longer each time.
+        self.assertTrue(second.endswith("; next look in 10 min"), second)
+        # A message failed, and not the look.
+        self.assertIn("RETR 3", third)
+        self.assertTrue(third.endswith("; next look in 5 min"), third)
+        self.assertNotIn("next look", "".join(others))
+
+    def test_log_shows_no_next_look_where_none_is_certain(self) -> None:
+        server = self.serve(*MAIL)
+        server.faults["RETR 3"] = hang
+        self.account(interval=300, timeout=100)
+        with capturedLogs() as log:
+            self.begin()
+            self.pass_time(20)
+            self.stop()
+            server.faults["RETR 3"] = say(b"-ERR broken\r\n")
+            # The next one is when somebody runs it again.
+            self.once()
+        lines = self.looks_in(log)
+        self.assertIn("being stopped", lines[0])
+        self.assertIn("RETR 3", lines[-1])
+        self.assertNotIn("next look", "".join(lines))
+
     def test_refused_login_is_tried_seldom_and_then_needs_a_person(self) -> None:
         server = self.serve(*MAIL)
         server.faults["PASS"] = say(b"-ERR wrong password\r\n")
@@ -122,7 +170,11 @@ class ScheduleTests(Running):
         self.begin()
         self.pass_time(3600, 10)
         self.assertLessEqual(server.count("PASS"), 6)
-        self.pass_time(2 * 86400, 600)
+        with capturedLogs() as log:
+            self.pass_time(2 * 86400, 600)
+        *_, before_last, last = self.looks_in(log)
+        self.assertIn("next look in ", before_last)
+        self.assertNotIn("next look", last)
         (row,) = self.read(lambda journal: journal.accounts(["a"]))
         self.assertEqual(row.state, AccountState.PERSON)
         before = server.count("PASS")
@@ -203,6 +255,51 @@ class LifeTests(Running):
     def setUp(self) -> None:
         super().setUp()
         self.maildir()
+
+    def leave_in_tmp(self) -> FaultyServer:
+        """Let a crash leave a message in tmp that nobody fetches again."""
+        server = self.serve(*MAIL)
+        self.account(interval=10)
+        self.killed_once("before add")
+        self.assertEqual(len(self.leftovers()), 5)
+        server._drop.messages.clear()
+        return server
+
+    def test_tmp_of_a_quiet_maildir_is_swept_at_the_first_look(self) -> None:
+        self.leave_in_tmp()
+        calls: list[object] = []
+        real = Maildir.has_leftovers
+
+        def searched(box: Maildir, *arguments: Any, **named: Any) -> bool:
+            calls.append(arguments)
+            return real(box, *arguments, **named)
+
+        self.patch(Maildir, "has_leftovers", searched)
+        self.begin()
+        self.pass_time(3)
+        self.assertEqual(self.leftovers(), [])
+        self.pass_time(60)
+        self.assertEqual(calls, [("a",)])
+
+    def test_maildir_that_does_not_answer_does_not_hold_up_a_quiet_look(self) -> None:
+        server = self.leave_in_tmp()
+        answer: Deferred[bool] = Deferred()
+        hung = [answer]
+
+        def ask(threads: Threads, call: Any, *arguments: Any, **named: Any) -> Any:
+            if getattr(call, "__name__", "") == "has_leftovers":
+                return hung.pop()
+            return real(threads, call, *arguments, **named)
+
+        real = Threads.__call__
+        self.patch(Threads, "__call__", ask)
+        self.begin()
+        self.pass_time(35)
+        self.assertGreaterEqual(server.sessions, 4)
+        self.assertEqual(len(self.leftovers()), 5)
+        answer.callback(True)
+        self.pass_time(11)
+        self.assertEqual(self.leftovers(), [])
 
     def test_second_collector_on_the_same_state_is_refused(self) -> None:
         self.serve()

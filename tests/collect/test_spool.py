@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect.collect.spool import Spool
 from pop3connect.destinations.incoming import RUN, SMALL, Incoming
 
-from ..destinations.faults import MESSAGE, BrokenDisk, WatchedDisk
+from ..destinations.faults import MESSAGE, BrokenDisk, SmallDisk, WatchedDisk
 from ..destinations.test_folder import only_root
 
 LARGE = MESSAGE + b"0123456789\r\n" * 20_000
@@ -82,17 +82,80 @@ class SpoolTests(SynchronousTestCase):
         spool.keep([])
         self.assertEqual(disk.synced, [])
 
-    def test_full_disk_keeps_no_message_of_the_group(self) -> None:
+    def test_disk_that_takes_nothing_is_full_and_leaves_no_file(self) -> None:
         disk = BrokenDisk()
         spool = self.open(disk=disk)
-        for call, left in (("write", 0), ("write", 1), ("sync", 0), ("sync", 3)):
+        for call in ("write", "sync"):
             messages = [self.receive(spool) for _ in range(3)]
-            disk.call, disk.left = call, left
-            error = self.assertRaises(OSError, spool.keep, messages)
-            self.assertEqual(error.errno, errno.ENOSPC)
+            disk.call, disk.left = call, 0
+            kept = spool.keep(messages)
+            self.assertEqual([message for message, _ in kept.refused], messages)
+            assert isinstance(kept.full, OSError)
+            self.assertEqual(kept.full.errno, errno.ENOSPC)
             self.assertEqual(self.names(), [])
             self.assertEqual(spool.used, 0)
             disk.call = ""
+
+    def test_error_of_the_disk_keeps_no_message_of_the_group(self) -> None:
+        for call, left, number in (
+            ("write", 1, errno.EIO),
+            ("sync", 1, errno.EIO),
+            # The folder does not take the names.
+            ("sync", 3, errno.ENOSPC),
+        ):
+            disk = BrokenDisk(number=number)
+            spool = self.open(disk=disk)
+            messages = [self.receive(spool) for _ in range(3)]
+            disk.call, disk.left = call, left
+            error = self.assertRaises(OSError, spool.keep, messages)
+            self.assertEqual(error.errno, number)
+            self.assertEqual([message.path for message in messages], [None] * 3)
+            self.assertEqual(self.names(), [])
+            self.assertEqual(spool.used, 0)
+
+    def test_messages_that_fit_are_kept_beside_one_that_does_not(self) -> None:
+        disk = SmallDisk(self.folder, room=len(LARGE) // 2)
+        spool = self.open(disk=disk)
+        contents = (MESSAGE, LARGE, MESSAGE)
+        messages = [
+            self.receive(spool, content, digit)
+            for content, digit in zip(contents, "abc", strict=True)
+        ]
+        kept = spool.keep(messages)
+        self.assertEqual([message for message, _ in kept.refused], [messages[1]])
+        self.assertIsNone(kept.full)
+        self.assertIsNone(messages[1].path)
+        paths = [messages[n].path for n in (0, 2)]
+        self.assertEqual(self.names(), sorted(path.name for path in paths if path))
+        self.assertEqual(spool.used, 2 * len(MESSAGE))
+        self.assertEqual(messages[1].received, len(LARGE))
+
+    def test_messages_before_the_full_disk_are_kept(self) -> None:
+        disk = SmallDisk(self.folder, room=3 * len(MESSAGE) + 10)
+        spool = self.open(disk=disk)
+        messages = [self.receive(spool) for _ in range(5)]
+        kept = spool.keep(messages)
+        self.assertEqual([message for message, _ in kept.refused], messages[3:])
+        self.assertIsInstance(kept.full, OSError)
+        self.assertEqual(len(self.names()), 3)
+        for message in messages[:3]:
+            assert message.path is not None
+            self.assertEqual(message.path.read_bytes(), MESSAGE)
+
+    def test_message_whose_fsync_finds_no_room_is_not_kept(self) -> None:
+        # As on file systems that look for room only then.
+        disk = SmallDisk(self.folder, room=1_000_000)
+        disk.unsynced = len(LARGE)
+        spool = self.open(disk=disk)
+        for count in (1, 20):
+            messages = [self.receive(spool) for _ in range(count)]
+            large = self.receive(spool, LARGE)
+            kept = spool.keep([large, *messages])
+            self.assertEqual([message for message, _ in kept.refused], [large])
+            self.assertIsNone(large.path)
+            self.assertIsNone(kept.full)
+            self.assertEqual(len(self.names()), count)
+            spool.remove(self.names())
 
     def test_full_disk_while_a_large_message_arrives_leaves_no_file(self) -> None:
         disk = BrokenDisk()
@@ -100,7 +163,21 @@ class SpoolTests(SynchronousTestCase):
         message = spool.begin("anna")
         message.write(b"x" * SMALL)
         disk.call = "write"
-        self.assertRaises(OSError, message.write, b"x")
+        message.write(b"x")
+        self.assertEqual(self.names(), [])
+        disk.call = ""
+        # The rest is not taken for a message.
+        message.write(b"x" * SMALL)
+        message.key = "a" * 32
+        kept = spool.keep([message])
+        self.assertEqual([each for each, _ in kept.refused], [message])
+        self.assertEqual(message.received, 2 * SMALL + 1)
+        self.assertEqual(self.names(), [])
+
+    def test_other_error_while_a_large_message_arrives_is_raised(self) -> None:
+        disk = BrokenDisk("write", number=errno.EIO)
+        message = self.open(disk=disk).begin("anna")
+        self.assertRaises(OSError, message.write, b"x" * (SMALL + 1))
         message.discard()
         self.assertEqual(self.names(), [])
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pop3connect.collect.units import (
     read_bytes,
     read_seconds,
+    show_about,
     show_bytes,
     show_seconds,
 )
@@ -77,6 +78,18 @@ class ShowTests(SynchronousTestCase):
             (14 * 86400, "14 days"),
         ):
             self.assertEqual(show_seconds(seconds), text)
+
+    def test_duration_for_people_is_in_the_largest_unit_that_fits_twice(self) -> None:
+        for seconds, shown in (
+            (-3, "0 s"),
+            (0.4, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7199, "119 min"),
+            (7200, "2 h"),
+            (172800, "2 days"),
+        ):
+            self.assertEqual(show_about(seconds), shown)
 
     def test_sizes_are_shown_in_the_largest_whole_unit(self) -> None:
         for size, text in (

@@ -14,7 +14,15 @@ from threading import Lock
 from pop3connect.destinations.base import Mail
 from pop3connect.destinations.folder import Disk
 
-__all__ = ["MESSAGE", "BrokenDisk", "DyingDisk", "WatchedDisk", "in_process", "mail_in"]
+__all__ = [
+    "MESSAGE",
+    "BrokenDisk",
+    "DyingDisk",
+    "SmallDisk",
+    "WatchedDisk",
+    "in_process",
+    "mail_in",
+]
 
 MESSAGE = b"From: a@b\r\nSubject: one\r\n\r\nFrom here\r\n>From there\r\na\rb\r\n"
 
@@ -64,6 +72,45 @@ class BrokenDisk(Disk):
     ) -> None:
         self._check("link")
         super().link(source, target, source_fd, target_fd)
+
+
+class SmallDisk(Disk):
+    """
+    A disk on which the files of some folders have little room.
+
+    :ivar room: the bytes that they may have together.
+    :ivar unsynced: the size of files that are found not to fit when they are fsynced;
+        ``None``: there are none.
+    """
+
+    def __init__(self, *folders: Path, room: int = 0) -> None:
+        self.room = room
+        self.unsynced: int | None = None
+        self._folders = folders
+
+    def _left(self) -> int:
+        return self.room - sum(
+            path.stat().st_size
+            for folder in self._folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        )
+
+    def _is_ours(self, descriptor: int) -> bool:
+        where = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return any(folder in where.parents for folder in self._folders)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        if self._is_ours(descriptor):
+            data = data[: max(self._left(), 0)]
+            if not data:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == self.unsynced:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().sync(descriptor)
 
 
 class WatchedDisk(Disk):

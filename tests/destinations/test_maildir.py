@@ -23,7 +23,7 @@ from pop3connect.destinations.incoming import HEAD, RUN, SMALL, Incoming
 from pop3connect.destinations.maildir import Maildir
 
 from ..support.shows import shows
-from .faults import MESSAGE, BrokenDisk, WatchedDisk, mail_in
+from .faults import MESSAGE, BrokenDisk, SmallDisk, WatchedDisk, mail_in
 from .test_folder import only_root
 
 LINES = MESSAGE.replace(b"\r\n", b"\n")
@@ -292,16 +292,45 @@ class KeeperTests(MaildirTestCase):
             message.discard()
             self.assertFalse(self.folder.exists() and self.names("tmp"))
 
-    def test_full_disk_keeps_no_message_of_the_group(self) -> None:
-        for call, left in (("write", 0), ("write", 1), ("sync", 0), ("sync", 2)):
+    def test_full_disk_keeps_no_message_and_is_trouble_of_this_maildir(self) -> None:
+        for call in ("write", "sync"):
             disk = BrokenDisk()
             box = self.open(disk=disk)
             box.prepare([]).close()
             messages = [self.receive(box, MESSAGE, digit) for digit in "ab"]
-            disk.call, disk.left = call, left
-            error = self.assertRaises(OSError, box.keep, messages)
-            self.assertEqual(error.errno, errno.ENOSPC)
-            self.assertEqual(self.names("tmp"), [], (call, left))
+            disk.call, disk.left = call, 0
+            kept = box.keep(messages)
+            self.assertEqual([message for message, _ in kept.refused], messages)
+            assert isinstance(kept.full, Later)
+            self.assertTrue(kept.full.whole_destination)
+            self.assertIn(str(self.folder), kept.full.reason)
+            self.assertEqual(self.names("tmp"), [], call)
+
+    def test_folder_that_cannot_be_fsynced_keeps_no_message(self) -> None:
+        disk = BrokenDisk()
+        box = self.open(disk=disk)
+        box.prepare([]).close()
+        messages = [self.receive(box, MESSAGE, digit) for digit in "ab"]
+        disk.call, disk.left = "sync", 2
+        error = self.assertRaises(OSError, box.keep, messages)
+        self.assertEqual(error.errno, errno.ENOSPC)
+        self.assertEqual(self.names("tmp"), [])
+
+    def test_messages_that_fit_are_kept_beside_one_that_does_not(self) -> None:
+        disk = SmallDisk(self.folder, room=100_000)
+        box = self.open(disk=disk)
+        box.prepare([]).close()
+        contents = (MESSAGE, b"x" * 200_000, MESSAGE)
+        messages = [
+            self.receive(box, content, digit)
+            for content, digit in zip(contents, "abc", strict=True)
+        ]
+        kept = box.keep(messages)
+        self.assertEqual([message for message, _ in kept.refused], [messages[1]])
+        self.assertIsNone(kept.full)
+        self.deliver(self.kept(messages[0]), self.kept(messages[2]), box=box)
+        self.assertEqual(self.contents(), [LINES, LINES])
+        self.assertEqual(self.names("tmp"), [])
 
     def test_full_disk_while_a_large_message_arrives_leaves_no_file(self) -> None:
         disk = BrokenDisk()
@@ -310,8 +339,12 @@ class KeeperTests(MaildirTestCase):
         disk.call = "write"
         message = box.begin("anna")
         message.write(b"x" * SMALL)
-        self.assertRaises(OSError, message.write, b"x")
-        message.discard()
+        message.write(b"x")
+        self.assertEqual(self.names("tmp"), [])
+        message.key = "a" * 32
+        disk.call = ""
+        kept = box.keep([message])
+        self.assertEqual([each for each, _ in kept.refused], [message])
         self.assertEqual(self.names("tmp"), [])
 
     def test_maildir_that_disappears_keeps_no_message(self) -> None:
@@ -504,7 +537,7 @@ class ProofTests(MaildirTestCase):
 
 class TroubleTests(MaildirTestCase):
     def test_full_disk_while_preparing_leaves_no_file_behind(self) -> None:
-        for call, left in (("write", 0), ("write", 1), ("sync", 0), ("sync", 2)):
+        for call, left in (("write", 0), ("sync", 0), ("sync", 2)):
             disk = BrokenDisk()
             box = self.open(disk=disk)
             box.prepare([]).close()
@@ -514,6 +547,41 @@ class TroubleTests(MaildirTestCase):
             self.assertEqual(self.names("tmp"), [], (call, left))
             disk.call = ""
             self.deliver(*mails, box=box)
+
+    def test_message_that_finds_no_room_is_refused_and_the_others_are_delivered(
+        self,
+    ) -> None:
+        for unsynced in (None, 5_000):
+            disk = SmallDisk(self.folder, room=100_000)
+            disk.unsynced = unsynced
+            box = self.open(disk=disk)
+            large = self.mail("b", b"x" * (unsynced or 200_000))
+            mails = [self.mail("a"), large, self.mail("c")]
+            prepared = box.prepare(mails)
+            with self.subTest(unsynced=unsynced):
+                ((refused, error),) = prepared.refused
+                self.assertIs(refused, large)
+                assert isinstance(error, Later)
+                self.assertFalse(error.whole_destination or error.counts)
+                self.assertIn("no room for it", error.reason)
+                self.assertEqual(prepared.mails, [mails[0], mails[2]])
+                self.assertEqual(len(self.names("tmp")), 2)
+                self.assertEqual(prepared.carry_out(), [None, None])
+            prepared.close()
+            self.assertEqual(self.names("tmp"), [])
+
+    def test_messages_before_the_full_disk_are_delivered(self) -> None:
+        disk = SmallDisk(self.folder, room=2 * len(LINES) + 40)
+        box = self.open(disk=disk)
+        box.prepare([]).close()
+        disk.room += (self.folder / ".pop3connect-id").stat().st_size
+        prepared = box.prepare([self.mail(digit) for digit in "abc"])
+        ((refused, error),) = prepared.refused
+        self.assertEqual(refused.key[0], "c")
+        assert isinstance(error, Later)
+        self.assertTrue(error.whole_destination)
+        self.assertEqual(prepared.carry_out(), [None, None])
+        prepared.close()
 
     def test_full_disk_while_the_maildir_is_made_is_repaired_later(self) -> None:
         for call, left in (("write", 0), ("sync", 0), ("sync", 1), ("sync", 3)):
@@ -695,3 +763,16 @@ class SweepTests(MaildirTestCase):
 
     def test_maildir_that_is_not_mounted_is_in_trouble(self) -> None:
         self.trouble(lambda: self.open(known=True).sweep("anna", []), "mount")
+
+    def test_search_finds_what_would_be_swept_and_changes_nothing(self) -> None:
+        self.assertFalse(self.open().has_leftovers("anna"))
+        self.assertFalse(self.folder.exists())
+        self.left("other")
+        self.left(account="berta")
+        self.open().prepare([self.mail()]).close()
+        self.assertFalse(self.open().has_leftovers("anna"))
+        self.assertFalse(self.open().has_leftovers("anna", now=1000 + 36 * 3600))
+        self.assertTrue(self.open().has_leftovers("anna", now=1001 + 36 * 3600))
+        self.left()
+        self.assertTrue(self.open().has_leftovers("anna"))
+        self.assertEqual(len(self.names("tmp")), 4)

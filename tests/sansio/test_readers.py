@@ -334,6 +334,9 @@ class ListingTests(SynchronousTestCase):
         self.assertEqual(
             str(caught.exception), "expected a message number and a size, got '1 many'"
         )
+        with self.assertRaises(BadReplyError) as caught:
+            parse_listing(b"1 \x1b\r\n")
+        self.assertIn(r"got '1 \x1b'", str(caught.exception))
 
     def test_a_hundred_thousand_lines_are_read(self) -> None:
         body = b"".join(b"%d %d\r\n" % (n, n * 7) for n in range(1, 100_001))

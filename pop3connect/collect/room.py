@@ -1,0 +1,59 @@
+"""
+Messages for which there is no room on the disk: they stay on the server, and do not
+hold up those that fit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from ..errors import POP3Error
+from ..waits import MAX_WAIT, doubled
+
+__all__ = ["NoRoomError", "Room"]
+
+ROOM_WAIT = 60.0
+"""Seconds until messages for which there was no room are tried again, doubled to
+`MAX_WAIT`."""
+
+
+class NoRoomError(POP3Error):
+    """There is no room for a message, and smaller ones may fit; it is not at fault."""
+
+
+@attrs.define
+class Room:
+    """
+    Which messages of an account are not asked for, because there was no room.
+
+    Those of the same size and larger wait as well: they would be retrieved only to be
+    dropped.
+
+    :ivar least: the size, by LIST, of the smallest for which there was no room.
+    :ivar until: when it is tried again, by the reactor's clock.
+    :ivar times: tries in a row.
+    """
+
+    least: float = math.inf
+    until: float = -math.inf
+    times: int = 0
+
+    def lacks(self, size: int, now: float) -> bool:
+        """Return whether a message of this size has to wait."""
+        return now < self.until and size >= self.least
+
+    def refused(self, size: int, now: float) -> float:
+        """Take note that there was no room; return for how many seconds it waits."""
+        if now >= self.until:
+            self.times += 1
+            self.until = now + doubled(ROOM_WAIT, self.times, MAX_WAIT)
+            self.least = size
+        self.least = min(self.least, size)
+        return self.until - now
+
+    def took(self, size: int) -> None:
+        """Take note that a message was kept."""
+        if size >= self.least:
+            self.least, self.until, self.times = math.inf, -math.inf, 0
