@@ -382,7 +382,6 @@ class Session:
         )
         error.__cause__ = cause
         wait = look.memory.room.refused(wanted.size, self._tools.reactor.seconds())
-        outcome.refused += 1
         outcome.error = outcome.error or error
         outcome.failed[wanted.mark] = error
         log.warn(

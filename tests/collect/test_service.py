@@ -301,6 +301,58 @@ class LifeTests(Running):
         self.pass_time(11)
         self.assertEqual(self.leftovers(), [])
 
+    def test_search_that_fails_disturbs_no_look(self) -> None:
+        for error in (PermissionError(errno.EACCES, "Permission denied"), ValueError()):
+            self.setUp()
+            server = self.leave_in_tmp()
+
+            def fails(*_: Any, error: Exception = error, **named: Any) -> bool:
+                raise error
+
+            patch = self.patch(Maildir, "has_leftovers", fails)
+            self.begin()
+            self.pass_time(25)
+            patch.restore()
+            self.stop()
+            self.assertEqual(server.sessions, 4)
+            unexpected = self.flushLoggedErrors(ValueError)
+            self.assertEqual(len(unexpected), isinstance(error, ValueError))
+
+    def test_nothing_is_searched_after_the_end(self) -> None:
+        calls: list[Deferred[bool]] = []
+
+        def ask(threads: Threads, call: Any, *arguments: Any, **named: Any) -> Any:
+            if getattr(call, "__name__", "") == "has_leftovers":
+                calls.append(Deferred())
+                return calls[-1]
+            return real(threads, call, *arguments, **named)
+
+        real = Threads.__call__
+        self.patch(Threads, "__call__", ask)
+        for name in ("a", "b"):
+            self.serve(name=name)
+            self.account(name)
+        self.begin()
+        self.pass_time(3)
+        # One after the other, for each name of a destination.
+        self.assertEqual(len(calls), 1)
+        self.stop()
+        calls[0].callback(True)
+        self.assertEqual(len(calls), 1)
+
+    def test_calls_that_do_not_return_are_named_at_the_end(self) -> None:
+        self.serve(*MAIL)
+        self.account()
+        self.begin()
+        self.pass_time(3)
+        self.patch(Threads, "stop", lambda threads, until: 1)
+        with capturedLogs() as log:
+            self.stop()
+        lines = [formatEvent(event) for event in log]
+        self.assertTrue(any(line.startswith("box: 1 call(s)") for line in lines), lines)
+        (line,) = [line for line in lines if "the disk does not answer" in line]
+        self.assertIn(str(self.root / "state"), line)
+
     def test_second_collector_on_the_same_state_is_refused(self) -> None:
         self.serve()
         self.account()

@@ -4,6 +4,7 @@ What is opened in a folder that others may write to, and what is not.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from pop3connect.destinations.base import words
 from pop3connect.destinations.folder import (
     Disk,
     Folder,
+    has_room,
     make_folders,
     open_regular,
     write_fully,
 )
 
-from .faults import BrokenDisk, WatchedDisk
+from .faults import BrokenDisk, SmallDisk, WatchedDisk
 
 
 def only_root() -> None:
@@ -192,6 +194,19 @@ class WriteTests(FolderTestCase):
                 return 0
 
         self.assertRaises(OSError, write_fully, DeafDisk(), 0, b"text")
+
+    def test_room_is_found_out_by_a_file_that_is_gone_afterwards(self) -> None:
+        for disk, room in (
+            (Disk(), True),
+            (SmallDisk(self.path, room=1000), False),
+            (BrokenDisk("sync"), False),
+        ):
+            with Folder(self.path, disk) as folder:
+                self.assertEqual(has_room(folder, "probe"), room)
+                self.assertEqual(folder.names(), [])
+        with Folder(self.path, BrokenDisk("write", number=errno.EIO)) as folder:
+            self.assertRaises(OSError, has_room, folder, "probe")
+            self.assertEqual(folder.names(), [])
 
     def test_error_of_the_disk_names_the_file(self) -> None:
         path = self.path / "a"

@@ -548,6 +548,16 @@ class TroubleTests(MaildirTestCase):
             disk.call = ""
             self.deliver(*mails, box=box)
 
+    def test_error_of_the_disk_while_preparing_leaves_no_file_behind(self) -> None:
+        for call in ("write", "sync"):
+            disk = BrokenDisk(number=errno.EIO)
+            box = self.open(disk=disk)
+            box.prepare([]).close()
+            disk.call, disk.left = call, 1
+            mails = [self.mail("a"), self.mail("b")]
+            self.trouble(lambda: box.prepare(mails), "Input/output error")  # noqa: B023
+            self.assertEqual(self.names("tmp"), [], call)
+
     def test_message_that_finds_no_room_is_refused_and_the_others_are_delivered(
         self,
     ) -> None:
