@@ -64,12 +64,13 @@ class Suspects:
                 self._unread[row.uid, row.size] = row
 
     async def broke(
-        self, broken: BrokenError, wanted: Wanted, *, proving: bool
+        self, broken: BrokenError, wanted: Wanted, *, proving: bool, comparing: bool
     ) -> None:
         """
         Note the message that ended the session.
 
         :param proving: whether it is a known message that was read to prove it.
+        :param comparing: whether it was read to say whether it is known.
         """
         look, error = self._look, broken.error
         look.check()
@@ -84,7 +85,9 @@ class Suspects:
         if wanted.row is None:
             unread = self._unread.get((wanted.uid, wanted.size))
             wanted.row = self._scope.alone or unread
-        await self.could_not(wanted, error, received=broken.received)
+        await self.could_not(
+            wanted, error, received=broken.received, comparing=comparing
+        )
 
     def is_unclear(self, row: MessageRow) -> bool:
         """
@@ -131,10 +134,13 @@ class Suspects:
         *,
         received: tuple[int, int] | None = None,
         rest: bool = False,
+        comparing: bool = False,
     ) -> str:
         """
         Note that a message could not be retrieved: it becomes a suspect.
 
+        :param comparing: whether it may be a known one: then its row has no header, so
+            that it is compared before it is delivered.
         :param rest: whether it is not tried alone before the next look.
         :return: its key.
         """
@@ -148,7 +154,7 @@ class Suspects:
         look.passed.add(wanted.mark)
         if wanted.row is None:
             header = self._reader.headers.get(wanted.number)
-            if content is None and header is not None:
+            if content is None and header is not None and not comparing:
                 content = content_of(header)
             if content is not None:
                 content = attrs.evolve(content, body="")
