@@ -52,6 +52,8 @@ class Suspects:
         self._outcome = look.outcome
         # Suspects of which nothing was read yet, by unique-id and size.
         self._unread: dict[tuple[str, int], MessageRow] = {}
+        # The rows that were made in this session, with the headers of messages.
+        self._made: list[int] = []
         # Whether it is doubted which message is which; see `_doubt_retrieved`.
         self._doubt = False
 
@@ -161,19 +163,17 @@ class Suspects:
             key = self._keys.of(wanted, content)
             if rest:
                 look.resting.add(key)
-            await journal.add(
-                account,
-                [
-                    NewMessage(
-                        key=key,
-                        uid=wanted.uid,
-                        size=wanted.size,
-                        content=content,
-                        state=MessageState.SUSPECT,
-                        reason=reason,
-                    )
-                ],
+            new = NewMessage(
+                key=key,
+                uid=wanted.uid,
+                size=wanted.size,
+                content=content,
+                state=MessageState.SUSPECT,
+                reason=reason,
             )
+            for row in await journal.add(account, [new]):
+                if row.header_hash:
+                    self._made.append(row.id)
             log.warn(
                 "{account}: message {number} could not be retrieved: {reason}",
                 account=account.name,
@@ -234,5 +234,6 @@ class Suspects:
             await self._doubt_rows(self._keeping.retrieved)
 
     async def _doubt_rows(self, ids: Collection[int]) -> None:
-        if ids:
-            await self._journal.resized(self._account, dict.fromkeys(ids, 0))
+        doubted = dict.fromkeys([*ids, *self._made], 0)
+        if doubted:
+            await self._journal.resized(self._account, doubted)

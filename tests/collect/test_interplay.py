@@ -389,8 +389,20 @@ class ComparisonTests(Running):
 
 class NumberTests(Running):
     """
-    A server counts its messages anew in the middle of a session.
+    What comes is not the message that was asked for.
     """
+
+    def test_missing_reply_that_makes_a_message_look_short_repeats_none(self) -> None:
+        mail = [message(1), message(2, 400), message(3, 100)]
+        server = self.serve(*mail)
+        self.maildir()
+        self.account()
+        # The second message is taken for the first one, and the third for the second.
+        server.faults["RETR 1"] = times(1, swallow)
+        for _ in range(4):
+            self.once()
+            self.pass_time(7200, 3600)
+        self.assertEqual(self.mail(), mail)
 
     def test_messages_behind_a_deleted_one_arrive_once(self) -> None:
         mail = [message(number, 300 + 22 * number) for number in range(1, 8)]
