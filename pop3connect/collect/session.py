@@ -136,9 +136,13 @@ class Session:
             left = await self._retrieve(found)
         except BrokenError as error:
             number = error.number
-            wanted = self._wanted.pop(number, None) or self._scope.want(number)
-            proving = number in self._proving
-            await self._suspects.broke(error, wanted, proving=proving)
+            wanted = self._wanted.pop(number, None)
+            await self._suspects.broke(
+                error,
+                wanted or self._scope.want(number),
+                proving=number in self._proving,
+                comparing=wanted is None,
+            )
             raise
         finally:
             self._reader.discard()

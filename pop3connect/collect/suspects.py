@@ -52,6 +52,8 @@ class Suspects:
         self._outcome = look.outcome
         # Suspects of which nothing was read yet, by unique-id and size.
         self._unread: dict[tuple[str, int], MessageRow] = {}
+        # The rows that were made in this session, with the headers of messages.
+        self._made: list[int] = []
         # Whether it is doubted which message is which; see `_doubt_retrieved`.
         self._doubt = False
 
@@ -64,12 +66,13 @@ class Suspects:
                 self._unread[row.uid, row.size] = row
 
     async def broke(
-        self, broken: BrokenError, wanted: Wanted, *, proving: bool
+        self, broken: BrokenError, wanted: Wanted, *, proving: bool, comparing: bool
     ) -> None:
         """
         Note the message that ended the session.
 
         :param proving: whether it is a known message that was read to prove it.
+        :param comparing: whether it was read to say whether it is known.
         """
         look, error = self._look, broken.error
         look.check()
@@ -84,7 +87,9 @@ class Suspects:
         if wanted.row is None:
             unread = self._unread.get((wanted.uid, wanted.size))
             wanted.row = self._scope.alone or unread
-        await self.could_not(wanted, error, received=broken.received)
+        await self.could_not(
+            wanted, error, received=broken.received, comparing=comparing
+        )
 
     def is_unclear(self, row: MessageRow) -> bool:
         """
@@ -131,10 +136,13 @@ class Suspects:
         *,
         received: tuple[int, int] | None = None,
         rest: bool = False,
+        comparing: bool = False,
     ) -> str:
         """
         Note that a message could not be retrieved: it becomes a suspect.
 
+        :param comparing: whether it may be a known one: then its row has no header, so
+            that it is compared before it is delivered.
         :param rest: whether it is not tried alone before the next look.
         :return: its key.
         """
@@ -148,26 +156,24 @@ class Suspects:
         look.passed.add(wanted.mark)
         if wanted.row is None:
             header = self._reader.headers.get(wanted.number)
-            if content is None and header is not None:
+            if content is None and header is not None and not comparing:
                 content = content_of(header)
             if content is not None:
                 content = attrs.evolve(content, body="")
             key = self._keys.of(wanted, content)
             if rest:
                 look.resting.add(key)
-            await journal.add(
-                account,
-                [
-                    NewMessage(
-                        key=key,
-                        uid=wanted.uid,
-                        size=wanted.size,
-                        content=content,
-                        state=MessageState.SUSPECT,
-                        reason=reason,
-                    )
-                ],
+            new = NewMessage(
+                key=key,
+                uid=wanted.uid,
+                size=wanted.size,
+                content=content,
+                state=MessageState.SUSPECT,
+                reason=reason,
             )
+            for row in await journal.add(account, [new]):
+                if row.header_hash:
+                    self._made.append(row.id)
             log.warn(
                 "{account}: message {number} could not be retrieved: {reason}",
                 account=account.name,
@@ -228,5 +234,6 @@ class Suspects:
             await self._doubt_rows(self._keeping.retrieved)
 
     async def _doubt_rows(self, ids: Collection[int]) -> None:
-        if ids:
-            await self._journal.resized(self._account, dict.fromkeys(ids, 0))
+        doubted = dict.fromkeys([*ids, *self._made], 0)
+        if doubted:
+            await self._journal.resized(self._account, doubted)

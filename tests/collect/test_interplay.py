@@ -16,7 +16,17 @@ from pop3connect.collect.settings import DestinationSettings
 from pop3connect.destinations import Later, Mail, Never
 from pop3connect.destinations.folder import Folder
 
-from .engine import START, Collecting, FaultyServer, message, say, times
+from .engine import (
+    START,
+    Collecting,
+    FaultyServer,
+    close,
+    hang,
+    message,
+    say,
+    swallow,
+    times,
+)
 from .test_delivery import Running
 
 MAIL = [message(number) for number in range(1, 6)]
@@ -355,10 +365,44 @@ class ReusedTests(Running):
         self.assertEqual([got[0], got[-1]], [report(1), report(2)])
 
 
+class ComparisonTests(Running):
+    """
+    All unique-ids have changed, and the session ends while messages are compared.
+    """
+
+    def test_known_message_that_cannot_be_compared_once_is_not_delivered(self) -> None:
+        for name, fault in (("a", hang), ("b", close), ("c", swallow)):
+            server = self.serve(*MAIL[:2], name=name)
+            self.maildir(name, name)
+            self.account(name, to=(name,))
+            self.once(name)
+            before = list(server._drop.messages)
+            server._drop.messages[:] = [(uid.swapcase(), m) for uid, m in before]
+            server.faults["RETR 1"] = times(1, fault)
+            server.deliver(message(9))
+            for _ in range(3):
+                self.once(name)
+                self.pass_time(7200, 3600)
+            self.assertEqual(self.mail(name), [*MAIL[:2], message(9)], name)
+            self.assertEqual(self.states(name), [MessageState.DELIVERED] * 3, name)
+
+
 class NumberTests(Running):
     """
-    A server counts its messages anew in the middle of a session.
+    What comes is not the message that was asked for.
     """
+
+    def test_missing_reply_that_makes_a_message_look_short_repeats_none(self) -> None:
+        mail = [message(1), message(2, 400), message(3, 100)]
+        server = self.serve(*mail)
+        self.maildir()
+        self.account()
+        # The second message is taken for the first one, and the third for the second.
+        server.faults["RETR 1"] = times(1, swallow)
+        for _ in range(4):
+            self.once()
+            self.pass_time(7200, 3600)
+        self.assertEqual(self.mail(), mail)
 
     def test_messages_behind_a_deleted_one_arrive_once(self) -> None:
         mail = [message(number, 300 + 22 * number) for number in range(1, 8)]
