@@ -604,6 +604,9 @@ class CollectService(MultiService):
                 self._deliveries.stop()
                 self._deliveries.cut()
                 await self._looks.ended()
+                # A program that does not end at once is killed.
+                idle = Deferred.fromCoroutine(self._deliveries.idle())
+                await self._within(idle, CUT)
                 await self._close()
 
     async def plan(self, name: str) -> Plan:
