@@ -162,7 +162,7 @@ def _document(file: Path) -> dict[str, Any]:
     # Errors are raised outside of "except", and the text is hidden: they and the local
     # variables of a traceback would show the passwords in it.
     try:
-        text = Secret(file.read_text(encoding="utf-8"))
+        text = Secret(file.read_text(encoding="utf-8-sig"))
         document: dict[str, Any] = _hidden(tomllib.loads(text))
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
