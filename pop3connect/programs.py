@@ -25,6 +25,7 @@ from .redaction import printable
 __all__ = [
     "GRACE",
     "MAX_OUTPUT",
+    "SHORT_GRACE",
     "RunError",
     "find_program",
     "last_line",
@@ -34,6 +35,10 @@ __all__ = [
 
 GRACE = 5.0
 """Seconds from SIGTERM to SIGKILL, and from there until the program is left alone."""
+
+SHORT_GRACE = 1.0
+"""Seconds from SIGTERM to SIGKILL if the run is cancelled: our process is to end, and
+would leave the program behind."""
 
 LINGER = 1.0
 """Seconds for a program's last output, if a child process of it holds the pipes."""
@@ -220,14 +225,14 @@ class _Run:
         """End it, because it takes too long."""
         if not self._over and self._process.poll() is None:
             self.expired = True
-            self.end()
+            self.end(GRACE)
 
-    def end(self) -> None:
-        """Send SIGTERM to its group, and SIGKILL if the group does not end."""
+    def end(self, grace: float) -> None:
+        """Send SIGTERM to its group, and SIGKILL if it has not ended in ``grace``."""
         if not self._signalled and not self._over:
             self._signalled = True
             self._signal(signal.SIGTERM)
-            self._killer = self._reactor.callLater(GRACE, self._kill)
+            self._killer = self._reactor.callLater(grace, self._kill)
             self._look_soon()
 
     def _kill(self) -> None:
@@ -335,8 +340,8 @@ async def run(
     Run a program to its end; cancelling ends it, and waits until it has.
 
     It runs in a new process group.  At the time limit the whole group gets
-    SIGTERM and, `GRACE` seconds later, SIGKILL.  What it leaves running when it ends
-    by itself is not touched.
+    SIGTERM and, `GRACE` seconds later, SIGKILL; after `SHORT_GRACE` if it is cancelled.
+    What it leaves running when it ends by itself is not touched.
 
     :param reactor: one that provides ``IReactorFDSet`` and ``IReactorTime``.
     :param folder: where it runs, and where a name with a slash is looked for.
@@ -371,7 +376,7 @@ async def run(
     try:
         await one.when_over()
     except CancelledError:
-        one.end()
+        one.end(SHORT_GRACE)
         await one.when_over()
         raise
     finally:

@@ -19,6 +19,7 @@ from pop3connect.programs import (
     LINGER,
     LOOK_EVERY,
     MAX_OUTPUT,
+    SHORT_GRACE,
     RunError,
     find_program,
     last_line,
@@ -275,6 +276,14 @@ class EndTests(ProgramTestCase):
         await self.assertFailure(running, CancelledError)
         self.assertFalse((self.folder / "there").exists())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_cancelled_program_that_ignores_sigterm_is_killed_soon(self) -> None:
+        running = self.shell("trap '' TERM; echo $$ > number; sleep 600")
+        number = await self.number_in("number")
+        running.cancel()
+        self.clock.advance(SHORT_GRACE)
+        await self.assertFailure(running, CancelledError)
+        self.assertFalse(self.lives(number))
 
     async def test_cancelling_twice_ends_the_wait(self) -> None:
         running = self.shell("trap '' TERM; echo $$ > number; sleep 600")

@@ -64,13 +64,14 @@ class Account:
         Return the password, from the callable if there is one.
 
         :param refresh: whether the last one had expired.
-        :raises UsageError: the callable failed, or returned something else.
+        :raises UsageError: the callable failed, or returned something else.  One that
+            it raises itself is passed on: its text is for the user.
         """
         password: object = self.password
         if callable(password):
             try:
                 password = await maybeDeferred(_call, password, refresh)
-            except CancelledError:
+            except (CancelledError, UsageError):
                 raise
             except Exception as error:
                 # Its text is not repeated: it may contain a token.

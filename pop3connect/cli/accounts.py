@@ -241,6 +241,8 @@ def rename_account(place: Place, old: str, new: str) -> None:
 
     def work() -> int:
         _check_name(new)
+        if new == old:
+            raise click.UsageError(f"{old} is its name already; give another one")
         with place.open() as journal:
             existing(journal, [old])
             result_of(journal.rename(old, new))

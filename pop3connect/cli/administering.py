@@ -4,6 +4,7 @@ What the commands for administrators of the collector share: which journal they 
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class Place:
         Return the path of the SQLite file, or the URL.
 
         :raises UsageError: the configuration cannot be used.
-        :raises NotFoundError: the SQLite file does not exist.
+        :raises NotFoundError: the SQLite file does not exist, or is a folder.
         """
         place: Path | str
         if self.file is not None:
@@ -76,6 +77,12 @@ class Place:
         from ..collect.database import sqlite_file
 
         journal = sqlite_file(place)
+        if journal is not None and os.path.isdir(journal):
+            # It may be full of mail: nobody should be told to remove it.
+            raise NotFoundError(
+                f"{journal} is a folder, not a journal; give the path of a file: the "
+                "collector and fetch call it collect.db"
+            )
         if journal is not None and not journal.exists():
             # It would be made, and look like a collector without accounts.
             raise NotFoundError(
@@ -83,6 +90,19 @@ class Place:
                 "starts"
             )
         return place
+
+    def state(self) -> Path | None:
+        """
+        Return the folder with the copies of messages; ``None``: it is not known.
+
+        Without a configuration it is that of the SQLite file, as ``fetch`` has it.
+        """
+        if self.file is not None:
+            return self.config().state
+        if "://" in self.database:
+            return None
+        folder = Path(self.database).absolute().parent
+        return folder if (folder / "spool").is_dir() else None
 
     @contextmanager
     def open(self) -> Iterator[Journal]:

@@ -210,13 +210,11 @@ def _find(
 
 
 def _spool(place: Place) -> Spool | None:
-    """Return the spool of the configuration, if one was given."""
+    """Return the spool beside the journal or of the configuration, if it is known."""
     from ..collect.spool import Spool
 
-    if place.file is None:
-        return None
-    state = place.config().state
-    return Spool(state / "spool", state / "aside")
+    state = place.state()
+    return None if state is None else Spool(state / "spool", state / "aside")
 
 
 def _copy(spool: Spool | None, row: MessageRow) -> Path | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -53,6 +54,18 @@ class Job:
     match: Sequence[str]
     skip: Sequence[str]
     crlf: bool
+
+
+class _Place(click.Path):
+    """A path that is not empty, as an unset variable of a shell is."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Read an argument."""
+        if not os.fspath(value):
+            self.fail("it is empty; for the current folder write .", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class _Format(click.ParamType):  # type: ignore[type-arg]
@@ -130,7 +143,7 @@ class _Since(click.ParamType):  # type: ignore[type-arg]
 
 @click.command("fetch")
 @access_options
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=_Place(path_type=Path))
 @click.argument("numbers", nargs=-1, type=NUMBERS)
 @click.option(
     "--format",
@@ -185,7 +198,7 @@ class _Since(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--state",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Place(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Where the journal is. Default: in a hidden folder beside TARGET.",
 )
@@ -216,7 +229,7 @@ def fetch_command(
 
     NUMBERS are like 3, 2-5 or 7-; default: all.
     """
-    name, command = kind or ("mbox" if target.is_file() else "maildir", ())
+    name, command = kind or ("mbox" if os.path.isfile(target) else "maildir", ())
     if crlf and name != "maildir":
         raise click.UsageError("--crlf is for a Maildir; lines in an mbox end with LF")
     if state is not None and name == "command":

@@ -162,7 +162,7 @@ def _destination(job: Job, state: Path, reactor: Any, *, known: bool) -> Any:
             known=known,
         )
     if job.kind == "mbox":
-        return Mbox(job.target)
+        return Mbox(job.target, known=known)
     folder, environment = Path.cwd(), safe_environment(())
     try:
         find_program(job.command[0], folder, environment)
@@ -404,7 +404,7 @@ def _conclude(job: Job, state: Path, outcome: Outcome) -> int:
     for one in outcome.failed.values():
         tell(words(one))
     status = _tell_the_rest(job, state, outcome)
-    fetched = max(outcome.new - outcome.waiting, 0)
+    fetched = max(outcome.new - outcome.waiting - outcome.aside, 0)
     there = outcome.before or 0
     job.access.output.summary(
         f"fetched: {fetched}, there already: {there}, deleted: {outcome.deleted}",
@@ -415,6 +415,7 @@ def _conclude(job: Job, state: Path, outcome: Outcome) -> int:
             "left_by_rules": sum(outcome.passed_over.values()),
             "left": outcome.left,
             "waiting": outcome.waiting,
+            "set_aside": outcome.aside,
             "failed": [
                 {"number": error.number, "error": words(error)}
                 for error in outcome.failed.values()
@@ -428,16 +429,21 @@ def _failed(state: Path, outcome: Outcome, error: BaseException) -> BaseExceptio
     """Tell what is safe, and return the error of a run, for the exit status."""
     _tell_what_is_safe(outcome)
     if isinstance(error, HeldError):
-        tell(
-            "'pop3connect accounts' and 'pop3connect messages' take "
-            f"--database {shlex.quote(os.fspath(state / _DATABASE))}"
-        )
+        tell(_administer(state))
     if isinstance(error, ListingRefusedError):
         tell(words(error))
         return error.refusal
     if isinstance(error, Later):
         return POP3Error(str(error))
     return error
+
+
+def _administer(state: Path) -> str:
+    """Say how the commands for administrators find the journal."""
+    return (
+        "'pop3connect accounts' and 'pop3connect messages' take "
+        f"--database {shlex.quote(os.fspath(state / _DATABASE))}"
+    )
 
 
 def _tell_the_rest(job: Job, state: Path, outcome: Outcome) -> int:
@@ -462,7 +468,12 @@ def _tell_the_rest(job: Job, state: Path, outcome: Outcome) -> int:
             aside = row.state is MessageState.SET_ASIDE
             then = "given up" if aside else "a later run tries it again"
             tell(f"message {number}: {row.reason}; {then}")
-    if outcome.bad or outcome.undeleted:
+    if outcome.aside:
+        tell(
+            f"{counted(outcome.aside, 'message')} given up, with a copy in "
+            f"{state / 'aside'}; {_administer(state)}"
+        )
+    if outcome.bad or outcome.aside or outcome.undeleted:
         return Exit.REFUSED
     if outcome.waiting:
         tell(

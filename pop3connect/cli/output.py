@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
+from pathlib import Path
 from typing import Any, TextIO
 
 import attrs
@@ -28,6 +29,10 @@ __all__ = [
     "styled",
     "tell",
 ]
+
+
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+"""The standard streams by their numbers, and how they are opened."""
 
 
 @attrs.frozen
@@ -111,8 +116,17 @@ def prepare() -> None:
     Let stdout and stderr accept any text, whatever their encoding.
 
     A character that the encoding lacks, as most do in cp1252, becomes an escape such as
-    ``\\u4f60``.
+    ``\\u4f60``.  A stream that is closed, as some jobs have it, leads nowhere.
     """
+    for number, (name, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Otherwise a journal or an mbox would be the stderr of a program.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - stays
+            setattr(sys, name, nowhere)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

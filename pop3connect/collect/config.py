@@ -162,7 +162,7 @@ def _document(file: Path) -> dict[str, Any]:
     # Errors are raised outside of "except", and the text is hidden: they and the local
     # variables of a traceback would show the passwords in it.
     try:
-        with open(file, encoding="utf-8", opener=_open_at_once) as source:
+        with open(file, encoding="utf-8-sig", opener=_open_at_once) as source:
             text = Secret(source.read())
         document: dict[str, Any] = _hidden(tomllib.loads(text))
     except OSError as error:

@@ -396,8 +396,8 @@ _CAUSES: tuple[_Cause, ...] = (
         "readonly",
         JournalError,
         "cannot be written",
-        "check the permissions of the file and its folder, and whether the file system "
-        "is mounted read-only",
+        "check the permissions of the file, of those beside it whose names end in -wal "
+        "and -shm, and of the folder, and whether the file system is mounted read-only",
     ),
     (
         "locked",

@@ -10,6 +10,7 @@ is in trouble does not hold up the others.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from ..errors import POP3Error, UsageError
 from .courier import Courier
 from .journal import Settled
 from .places import KnownPlaces
-from .records import DeliveryRow, DueDelivery, MessageRow
+from .records import DeliveryRow, DueDelivery, MessageRow, MessageState
 from .rules import Rules
 from .settings import AccountSettings, Config
 from .targets import Target, make_destination
@@ -99,6 +100,7 @@ class Deliveries:
         # Messages that a look delivers itself.
         self._underway: set[int] = set()
         self._complaints: dict[str, tuple[str, float]] = {}
+        self._set_aside: Counter[int] = Counter()
 
     # -- life
 
@@ -331,6 +333,8 @@ class Deliveries:
         """Pass on what the journal has noted, and remove files that are not needed."""
         changed = set()
         for message in settled.messages:
+            if message.state is MessageState.SET_ASIDE:
+                self._set_aside[message.account_id] += 1
             watcher = self._watchers.get(message.account_id)
             if watcher is not None:
                 watcher.final[message.id] = message
@@ -345,6 +349,10 @@ class Deliveries:
                 self._tools.trouble(error)
         for watcher in changed:
             watcher.changed()
+
+    def set_aside(self, account: int) -> int:
+        """Return how many messages of an account were given up since the start."""
+        return self._set_aside[account]
 
     def complain(self, name: str, text: str) -> None:
         """Log an error of a destination, the same one once an hour."""

@@ -64,6 +64,7 @@ class Once:
             accounts whose mail may be deleted then.
         """
         outcomes: dict[str, Outcome] = {}
+        before = {name: self._set_aside(name) for name in names}
         await self._all(names, outcomes)
         if finish:
             await self._deliveries.finish()
@@ -76,7 +77,13 @@ class Once:
             if again:
                 await self._all(again, outcomes)
         await self._count(outcomes)
+        for name, outcome in outcomes.items():
+            outcome.aside = self._set_aside(name) - before[name]
         return outcomes
+
+    def _set_aside(self, name: str) -> int:
+        number = self._accounts.id_of(name)
+        return 0 if number is None else self._deliveries.set_aside(number)
 
     async def _all(
         self,

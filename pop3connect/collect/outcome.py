@@ -73,6 +73,8 @@ class Outcome:
     :ivar refused: messages that the server refused to send or to delete.
     :ivar waiting: messages that were retrieved and wait for a destination.
     :ivar bad: messages that cannot be retrieved.
+    :ivar aside: messages that were given up in this run because a destination does not
+        take them.
     :ivar left: messages that would have been retrieved, and are not yet.
     :ivar before: messages of the first listing that were delivered, or on disk, before;
         ``None`` without a listing.
@@ -104,6 +106,7 @@ class Outcome:
     refused: int = 0
     waiting: int = 0
     bad: int = 0
+    aside: int = 0
     left: int = 0
     before: int | None = None
     passed_over: Mapping[str, int] = attrs.Factory(dict)

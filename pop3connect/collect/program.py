@@ -158,7 +158,10 @@ class CollectProgram(Service):
                 failed = failed or self._status_of(outcome.error)
         if failed:
             return failed
-        if any(each.bad or each.error is not None for each in outcomes.values()):
+        if any(
+            each.bad or each.aside or each.error is not None
+            for each in outcomes.values()
+        ):
             return REFUSED
         waiting = sum(each.waiting for each in outcomes.values())
         if waiting:

@@ -611,8 +611,14 @@ class CollectService(MultiService):
                 self._looks.end(EndedError("the run was ended"))
                 self._deliveries.stop()
                 self._deliveries.cut()
-                # One may wait for a disk that does not answer.
-                ending = Deferred.fromCoroutine(self._looks.ended())
+                # One may wait for a disk that does not answer; a program that does not
+                # end at once is killed.
+                ending = gatherResults(
+                    [
+                        Deferred.fromCoroutine(self._looks.ended()),
+                        Deferred.fromCoroutine(self._deliveries.idle()),
+                    ]
+                )
                 await self._within(ending, CUT)
                 await self._close()
 

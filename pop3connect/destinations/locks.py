@@ -26,7 +26,7 @@ if sys.platform == "win32":  # pragma: no cover
 else:
     import fcntl
 
-__all__ = ["Locked", "LockedError", "Locks"]
+__all__ = ["Locked", "LockedError", "Locks", "lock_file"]
 
 PAUSE = 0.1
 """Seconds between two attempts to lock an mbox."""
@@ -35,6 +35,11 @@ _ID = re.compile(rb"([0-9a-f]{32})\n")
 # As a crash may leave it.
 _UNFINISHED = re.compile(rb"[0-9a-f]{0,32}")
 _MARK = re.compile(rb"\d+ pop3connect ([0-9a-f]{32})\n")
+
+
+def lock_file(name: str) -> str:
+    """Return the name of our lock file of an mbox; it stays once it was made."""
+    return f".{name}.pop3connect-lock"
 
 
 class LockedError(OSError):
@@ -104,7 +109,7 @@ class Locked:
         self.dot = f"{name}.lock"
         self._folder = folder
         self._name = name
-        self._ours = f".{name}.pop3connect-lock"
+        self._ours = lock_file(name)
         self._scratch = f".{name}.pop3connect-dot"
         self._id = b""
         self._lock: int | None = None

@@ -22,7 +22,7 @@ from .base import Later, Mail, Prepared, Proof, UnreadableError, Witness, words
 from .folder import DISK, Disk, Folder, make_folders, write_fully
 from .incoming import SMALL
 from .lines import LineEnds
-from .locks import Locked, Locks
+from .locks import Locked, Locks, lock_file
 
 __all__ = ["LOCK_TIMEOUT", "Mbox"]
 
@@ -107,7 +107,8 @@ class Mbox:
     :param mode: the permissions of a new file.
     :param create: whether the file is made if it does not exist.
     :param known: whether mail was delivered there before: its folder is not made then,
-        because its file system is not mounted.
+        nor the file if its lock file is missing too: the file system is not mounted, or
+        it never was an mbox.
     :param disk: the calls that a full disk fails.
     :param wait: waits for a lock: called with a number of seconds, returns whether to
         give up.  By default until `stop` is called.
@@ -129,7 +130,7 @@ class Mbox:
         self.path = path.absolute()
         self._mode = mode
         self._create = create
-        self._make_folder = create and not known
+        self._known = known
         self._disk = disk
         self._stopped = threading.Event()
         self._locks = Locks(
@@ -148,16 +149,30 @@ class Mbox:
 
     def _lock(self, *, create: bool) -> _Box:
         """Open the mbox, locked against the programs that deliver and read mail."""
-        if self._make_folder:
+        if self._create and not self._known:
             make_folders(self.path.parent, self._mode, self._disk)
         folder = Folder(self.path.parent, self._disk)
-        self._make_folder = False
         try:
+            self._check_place(folder)
             locked = self._locks.take(folder, lambda: self._open(folder, create))
         except BaseException:
             folder.close()
             raise
+        self._known = True
         return _Box(self.path, folder, locked, self._disk)
+
+    def _check_place(self, folder: Folder) -> None:
+        """
+        Check that this is where mail was delivered before, without leaving anything.
+
+        A mail program may remove an empty mbox, but not our lock file beside it.
+        """
+        names = (self.path.name, lock_file(self.path.name))
+        if self._known and all(folder.stat(name) is None for name in names):
+            raise OSError(
+                "it does not exist; if its file system is not mounted, mount it; if it "
+                "was removed, make it again, as an empty file"
+            )
 
     def _open(self, folder: Folder, create: bool) -> int:
         name = self.path.name

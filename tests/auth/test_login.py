@@ -762,6 +762,14 @@ class PasswordTests(LoginTestCase):
         # Its text may have anything in it.
         self.assertNotIn("hunter2", str(error))
 
+    def test_usage_error_of_a_callable_is_passed_on(self) -> None:
+        reason = UsageError("password_env: there is nothing in that variable")
+
+        def password() -> str:
+            raise reason
+
+        self.assertIn(reason.message, str(self.fails(password)))
+
     def test_deferred_that_fails_is_the_cause_of_a_usage_error(self) -> None:
         answer: Deferred[str] = Deferred()
         opening = self.ask(lambda: answer)

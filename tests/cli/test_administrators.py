@@ -271,6 +271,9 @@ class AccountsTests(AdministratorTestCase):
         result = await self.run_admin("accounts", "rename", "anna", "../x")
         self.assertEqual(result.exit_code, Exit.USAGE)
         self.assertIn("name must be made of letters", result.stderr)
+        result = await self.run_admin("accounts", "rename", "anna", "anna")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.USAGE, ""))
+        self.assertIn("anna is its name already", result.stderr)
 
     async def test_renamed_or_removed_account_that_is_not_configured_is_no_warning(
         self,
@@ -460,13 +463,28 @@ class MessagesTests(AdministratorTestCase):
     async def test_drop_without_the_configuration_leaves_the_copy(self) -> None:
         copy = self.copy()
         row = self.message("a", MessageState.SET_ASIDE, "refused", spool=copy)
-        database = str(self.state / "collect.db")
+        database = (self.state / "collect.db").as_uri().replace("file:", "sqlite:/", 1)
         result = await self.run_click(
             "messages", "drop", str(row.id), "--yes", "--database", database
         )
-        self.assertEqual(result.exit_code, 0)
+        self.assertEqual(result.exit_code, 0, result.output)
         self.assertIn(copy.name, result.stderr)
         self.assertTrue(copy.exists())
+
+    async def test_copies_beside_a_journal_are_found_without_the_configuration(
+        self,
+    ) -> None:
+        copy = self.copy()
+        row = self.message("a", MessageState.SET_ASIDE, "refused", spool=copy)
+        (self.state / "spool").mkdir(exist_ok=True)
+        database = ("--database", str(self.state / "collect.db"))
+        result = await self.run_click("messages", "aside", *database)
+        self.assertIn(str(copy), result.stdout)
+        result = await self.run_click(
+            "messages", "drop", str(row.id), "--yes", *database
+        )
+        self.assertEqual((result.exit_code, result.stderr), (0, ""))
+        self.assertFalse(copy.exists())
 
 
 class DatabaseTests(AdministratorTestCase):
@@ -507,6 +525,13 @@ class DatabaseTests(AdministratorTestCase):
         self.assertEqual(result.exit_code, Exit.REFUSED)
         self.assertIn(f"the journal {elsewhere} does not exist", result.stderr)
         self.assertFalse(elsewhere.parent.exists())
+
+    async def test_folder_is_no_journal_and_nobody_is_told_to_remove_it(self) -> None:
+        folder = self.state.parent
+        result = await self.run_click("accounts", "list", "--database", str(folder))
+        self.assertEqual(result.exit_code, Exit.REFUSED)
+        self.assertIn(f"{folder} is a folder, not a journal", result.stderr)
+        self.assertNotIn("remove", result.stderr)
 
     async def test_neither_configuration_nor_database_is_a_usage_error(self) -> None:
         result = await self.run_click("accounts", "list")

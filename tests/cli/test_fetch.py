@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import mailbox
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -19,11 +20,12 @@ from typing import Any
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import globalLogPublisher
 
 from pop3connect.cli import fetching
 from pop3connect.cli.exits import Exit
-from pop3connect.cli.running import show_warning
+from pop3connect.cli.running import Work, show_warning
 from pop3connect.collect.lock import FolderLock
 from pop3connect.destinations.folder import DISK, Disk
 from pop3connect.testing import Script
@@ -97,6 +99,10 @@ class FetchTestCase(CommandTestCase):
 
     def fetch(self, *arguments: str, **rest: Any) -> Deferred[Any]:
         return self.run_command("fetch", *arguments, str(self.target), **rest)
+
+    def fetch_into(self, *arguments: str) -> Deferred[Any]:
+        """Fetch into another target."""
+        return self.run_command("fetch", *arguments)
 
     def serve(self, *messages: bytes) -> FaultyServer:
         """Begin a server that can have faults."""
@@ -208,6 +214,17 @@ class FetchTests(FetchTestCase):
         self.assertEqual(result.exit_code, Exit.LOCAL_FILES)
         self.assertIn(str(self.target), result.stderr)
         self.assertEqual(server.heard, [])
+
+    async def test_target_that_cannot_be_looked_at_is_one_error(self) -> None:
+        result = await self.fetch_into(str(self.target.with_name("x" * 300)))
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
+        self.assertIn("File name too long", result.stderr)
+
+    async def test_empty_target_or_state_is_a_usage_error(self) -> None:
+        for arguments in (("",), (str(self.target), "--state", "")):
+            result = await self.fetch_into(*arguments)
+            self.assertEqual(result.exit_code, Exit.USAGE, result.output)
+            self.assertIn("it is empty", result.stderr)
 
     async def test_delete_removes_fetched_messages_from_the_server(self) -> None:
         self.assertDone(await self.fetch("--delete"), 3, 0, 3)
@@ -788,6 +805,53 @@ class CommandFormatTests(FetchTestCase):
         self.assertEqual(result.exit_code, 0, result.output)
         self.assertEqual(server.messages, [])
 
+    async def test_message_that_the_program_refuses_for_good_is_not_fetched(
+        self,
+    ) -> None:
+        server = self.serve(ONE, TWO)
+        command = self.program(
+            "import os, sys\n"
+            "sys.exit(65 if os.environ['POP3CONNECT_SUBJECT'] == 'one' else 0)\n"
+        )
+        result = await self.get("--format", command, "--delete")
+        self.assertEqual(
+            (result.exit_code, result.stdout),
+            (Exit.REFUSED, "fetched: 1, there already: 0, deleted: 1\n"),
+            result.stderr,
+        )
+        [state] = self.target.glob("pop3connect-*")
+        self.assertIn(f"1 message given up, with a copy in {state}", result.stderr)
+        self.assertIn(f"take --database {state}/collect.db", result.stderr)
+        self.assertEqual(len(list((state / "aside").iterdir())), 1)
+        self.assertEqual(server.messages, [ONE])
+
+    async def test_program_is_killed_that_ignores_the_end_of_a_run(self) -> None:
+        self.serve(ONE)
+        command = self.program(
+            "import os, signal, sys, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "with open(sys.argv[1] + '/part', 'w') as file:\n"
+            "    print(os.getpid(), file=file)\n"
+            "os.rename(sys.argv[1] + '/part', sys.argv[1] + '/number')\n"
+            "time.sleep(600)\n"
+        )
+        known: list[Deferred[int]] = []
+
+        def run(work: Work) -> int:
+            def begin() -> Deferred[int]:
+                known.append(Deferred.fromCoroutine(work(reactor)))
+                return known[0]
+
+            return blockingCallFromThread(reactor, begin)
+
+        ending = self.get("--format", command, run=run)
+        while not self.outcome("number"):
+            await deferLater(reactor, 0.01)
+        [number] = map(int, self.outcome("number"))
+        known[0].cancel()
+        await ending
+        self.assertRaises(ProcessLookupError, os.kill, number, 0)
+
     async def test_program_that_is_not_there_is_a_usage_error(self) -> None:
         server = self.serve(ONE)
         for kind in ("command:no-such-program-x", "command:", "command:'", "box"):
@@ -878,6 +942,28 @@ class StateTests(FetchTestCase):
         self.assertIn("to fetch all mail again, remove", result.stderr)
         self.assertFalse(self.target.exists())
         self.assertEqual((len(server.heard), server.messages), (heard, [ONE]))
+
+    async def test_maildir_that_is_gone_is_not_replaced_by_an_mbox(self) -> None:
+        server = self.serve(ONE)
+        await self.get()
+        self.target.rename(self.target.with_name("elsewhere"))
+        result = await self.get("--format", "mbox", "--delete")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
+        self.assertIn("to fetch all mail again, remove", result.stderr)
+        self.assertFalse(self.target.exists())
+        self.assertEqual(server.messages, [ONE])
+
+    async def test_mbox_whose_folder_is_gone_keeps_the_mail_on_the_server(self) -> None:
+        server = self.serve(ONE)
+        self.target = self.target / "box"
+        options = ("--format", "mbox", "--state", str(self.folder))
+        await self.get(*options)
+        server.deliver(TWO)
+        shutil.rmtree(self.target.parent)
+        result = await self.get(*options, "--delete")
+        self.assertEqual((result.exit_code, result.stdout), (Exit.LOCAL_FILES, ""))
+        self.assertFalse(self.target.parent.exists())
+        self.assertEqual(server.messages, [ONE, TWO])
 
     async def test_held_account_says_how_it_is_released(self) -> None:
         await self.fetch()

@@ -260,6 +260,7 @@ class OptionTests(CommandTestCase):
                 "left_by_rules": 1,
                 "left": 0,
                 "waiting": 0,
+                "set_aside": 0,
                 "failed": [],
             },
         )

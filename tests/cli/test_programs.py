@@ -385,3 +385,18 @@ class PipeTests(ProgramTestCase):
         program = self.spawn(Reader(), "get", "1", POP3CONNECT_PASSWORD=PASSWORD)
         self.assertEqual(await program.ended, Exit.BROKEN_PIPE)
         self.assertEqual(program.errors, "")
+
+    async def test_closed_streams_do_not_disturb_a_fetch(self) -> None:
+        target = Path(self.mktemp()).absolute()
+        for closed in ((1,), (0, 1, 2)):
+            command = [sys.executable, "-m", "pop3connect", "fetch", self.server]
+            command += ["--secure", "none", "--user", USER, str(target)]
+            close = "".join(f"os.close({number})\n" for number in closed)
+            program = self.start(
+                "-c",
+                f"import os\n{close}os.execv({command[0]!r}, {command!r})\n",
+                POP3CONNECT_PASSWORD=PASSWORD,
+            )
+            self.assertEqual(await program.ended, 0, program.errors)
+            self.assertNotIn("Traceback", program.errors)
+        self.assertEqual(len(list((target / "new").iterdir())), 1)

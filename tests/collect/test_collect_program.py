@@ -133,6 +133,24 @@ class OnceTests(CollectProgramTestCase):
         self.assertEqual(len(self.factory.drops["ann"].messages), len(MESSAGES))
         self.assertClean(program)
 
+    async def test_status_is_8_if_a_message_is_given_up(self) -> None:
+        never = json.dumps([sys.executable, "-c", "import sys; sys.exit(65)"])
+        self.write(
+            self.account("ann"),
+            destination=f'[destination.desk]\nkind = "command"\ncommand = {never}\n',
+        )
+        program = self.collect("--once")
+        self.assertEqual(await program.ended, Exit.REFUSED, program.output)
+        self.assertEqual(len(self.factory.drops["ann"].messages), len(MESSAGES))
+        self.assertClean(program)
+
+    async def test_password_that_is_not_found_is_told_with_its_key(self) -> None:
+        self.write(self.account("ann", 'password_env = "POP3CONNECT_NO_SUCH"'))
+        program = self.collect("--once")
+        self.assertEqual(await program.ended, Exit.USAGE, program.output)
+        self.assertIn("password_env: there is nothing in that", program.errors)
+        self.assertIn("password_env: there is nothing in that", program.output)
+
     async def test_status_is_75_beside_a_running_collector(self) -> None:
         running = self.collect()
         await running.says("ann: ")

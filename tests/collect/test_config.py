@@ -274,6 +274,9 @@ class GoodTests(ConfigTestCase):
 
 
 class BadTests(ConfigTestCase):
+    def test_byte_order_mark_of_an_editor_is_passed_over(self) -> None:
+        self.assertEqual(self.read("\ufeff" + GOOD), self.read(GOOD))
+
     def test_missing_file_is_refused(self) -> None:
         told = str(self.assertRaises(UsageError, read_config, self.file))
         self.assertEqual(

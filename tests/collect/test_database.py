@@ -88,6 +88,7 @@ class FileTests(DatabaseCase):
             )
         explained = database.explain(error)
         self.assertIn("mounted read-only", str(explained))
+        self.assertIn("-shm", str(explained))
         self.assertIn(str(self.path), str(explained))
 
     def test_network_file_system_has_no_wal(self) -> None:

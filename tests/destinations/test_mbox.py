@@ -427,6 +427,30 @@ class TroubleTests(MboxTestCase):
         self.trouble(lambda: box.prove(witness, self.mail()), "mount it")
         self.assertFalse(self.path.parent.exists())
 
+    def test_empty_mount_point_gets_neither_mbox_nor_lock_file(self) -> None:
+        self.path = self.base / "mount" / "box"
+        [witness] = self.deliver(self.mail())
+        (self.base / "mount").rename(self.base / "unmounted")
+        (self.base / "mount").mkdir()
+        box = self.open(known=True)
+        self.trouble(lambda: box.prepare([self.mail()]), "mount it", "empty file")
+        self.trouble(lambda: box.prove(witness, self.mail()), "mount it")
+        self.assertEqual(list(self.path.parent.iterdir()), [])
+
+    def test_mbox_is_not_made_when_it_was_unmounted_meanwhile(self) -> None:
+        self.path = self.base / "mount" / "box"
+        box = self.open()
+        self.deliver(self.mail(), box=box)
+        (self.base / "mount").rename(self.base / "unmounted")
+        (self.base / "mount").mkdir()
+        self.trouble(lambda: box.prepare([self.mail("b")]), "mount it")
+
+    def test_mbox_that_a_mail_program_removed_is_made_again(self) -> None:
+        self.deliver(self.mail())
+        self.path.unlink()
+        self.deliver(self.mail("b"), box=self.open(known=True))
+        self.assertEqual(self.subjects(), ["one"])
+
     def test_planted_link_fifo_and_folder_are_refused(self) -> None:
         target = self.base / "target"
         target.write_bytes(b"kept")

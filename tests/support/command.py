@@ -7,7 +7,7 @@ For what needs a process of its own, there is `tests.support.loopback`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -71,14 +71,15 @@ class CommandTestCase(LoopbackTestCase):
         *arguments: str,
         answer: str = "",
         environment: Mapping[str, str] | None = None,
+        run: Callable[[Work], int] = _run,
     ) -> Deferred[Result]:
-        """Run a command line to its end."""
+        """Run a command line to its end; ``run`` does its work."""
         known = {"POP3CONNECT_PASSWORD": PASSWORD, **(environment or {})}
         return deferToThread(
             CliRunner().invoke,
             pop3connect,
             list(arguments),
-            obj=_run,
+            obj=run,
             input=answer,
             env=known,
         )
