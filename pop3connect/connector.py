@@ -244,6 +244,13 @@ class Connector:
         `VerificationError`, `STLSUnavailableError`, an error of the callable that
         returns the password.
         """
+        for name, function in (("backoff", backoff), ("failed", failed)):
+            if function is not None and not callable(function):
+                raise UsageError(
+                    f"{name} must be a callable, or None, not "
+                    f"{type(function).__name__}",
+                    server=str(self.server),
+                )
         return sessions(
             partial(self.connect, username, hidden(password), stsproc),
             self._reactor,
