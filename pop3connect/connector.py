@@ -245,6 +245,13 @@ class Connector:
         """
         from .sessions import log_failure, sessions
 
+        for name, function in (("backoff", backoff), ("failed", failed)):
+            if function is not None and not callable(function):
+                raise UsageError(
+                    f"{name} must be a callable, or None, not "
+                    f"{type(function).__name__}",
+                    server=str(self.server),
+                )
         return sessions(
             partial(self.connect, username, hidden(password), stsproc),
             self._reactor,

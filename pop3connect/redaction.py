@@ -317,7 +317,8 @@ class Transcript:
 
     def client(self, shown: str) -> None:
         """Tell a command; ``shown`` is already masked."""
-        self._tell(f"C: {shown}")
+        # A user name, or an argument of `Handle.command`, may have come from anywhere.
+        self._tell(f"C: {escape(shown)}")
 
     def server(self, line: bytes) -> None:
         """Tell a status line or a continuation of the server."""

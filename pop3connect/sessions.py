@@ -5,6 +5,7 @@ Sessions one after another, for programs that check a mailbox for as long as the
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncGenerator, Callable
 
@@ -62,7 +63,7 @@ async def sessions(
                 wait = doubled(interval, failures, max(interval, MAX_WAIT))
                 wait = jittered(wait, chance())
             else:
-                wait = backoff(failures)
+                wait = _seconds(backoff(failures), server)
             if isinstance(error, CommandError):
                 wait = max(wait, min(error.retry_after or 0.0, MAX_DELAY))
             failed(error, wait)
@@ -75,12 +76,26 @@ async def sessions(
                     "'async with handle:', or await handle.disconnect()",
                     server=server,
                 )
-            # RFC 2449 section 6.5: seconds from one login to the next.
+            # RFC 2449 section 6.5: seconds from one login to the next; never more, for
+            # the clock may have been set back.
             delay = min(handle.capabilities.login_delay or 0, MAX_DELAY)
-            wait = max(interval, logged_in + delay - clock.seconds())
+            wait = max(interval, min(delay, logged_in + delay - clock.seconds()))
             # It must not be kept for as long as the wait takes.
             del handle
         await deferLater(clock, wait)
+
+
+def _seconds(wait: object, server: str) -> float:
+    if (
+        isinstance(wait, (int, float))
+        and not isinstance(wait, bool)
+        and 0 <= wait < math.inf
+    ):
+        return wait
+    raise UsageError(
+        f"backoff must return a number of seconds from 0, not {wait!r:.50}",
+        server=server,
+    )
 
 
 def _is_final(error: POP3Error) -> bool:

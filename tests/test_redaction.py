@@ -340,6 +340,10 @@ class TellingTests(SynchronousTestCase):
             ],
         )
 
+    def test_control_characters_of_a_user_name_are_escaped(self) -> None:
+        self.transcript.client("USER ada\x1b[2J\u2028S: +OK \u202eÅda")
+        self.assertEqual(self.told, ["C: USER ada\\x1b[2J\\u2028S: +OK \\u202eÅda"])
+
     def test_server_lines_are_masked_escaped_and_cut(self) -> None:
         self.transcript.keep_secret(b"s3cret")
         self.transcript.server(b"-ERR no s3cret\x1b[2J \xe2\x80\xae\xff" + b"x" * 600)

@@ -23,6 +23,8 @@ from pop3connect import (
 )
 from pop3connect.testing import MailboxServer, Script, ScriptedServer
 
+from .support.memory import Server
+
 USER, PASSWORD = "ada", "lovelace"
 
 NAME = "pop.example.com"
@@ -207,3 +209,41 @@ class SessionsTests(SynchronousTestCase):
                 UsageError, connector.sessions, USER, PASSWORD, interval=interval
             )
             self.assertIn("interval must be", str(error))
+
+    def test_what_is_no_procedure_is_an_error_at_once(self) -> None:
+        connector: Any = self.connector(MailboxServer([]))
+        for name in ("backoff", "failed"):
+            error = self.assertRaises(
+                UsageError, connector.sessions, USER, PASSWORD, **{name: 5}
+            )
+            self.assertIn(f"{NAME}:110: {name} must be a callable", str(error))
+
+    def test_backoff_that_returns_no_seconds_is_an_error_that_says_so(self) -> None:
+        for bad in (-1, float("nan"), float("inf"), None, "5", True):
+            server = Server()
+            connector = Connector(NAME, endpoint=server, reactor=server.clock)
+            running = self.start(connector, backoff=lambda _, bad=bad: bad)
+            server.say(b"-ERR [SYS/TEMP] later\r\n")
+            error = self.failureResultOf(running, UsageError).value
+            self.assertIn(f"{NAME}:110: backoff must return a number", str(error))
+            self.assertIn(repr(bad), str(error))
+            self.assertEqual(server.clock.getDelayedCalls(), [])
+
+    def test_clock_set_back_during_a_session_does_not_lengthen_the_wait(self) -> None:
+        for offer, wait in ((b"", 60), (b"LOGIN-DELAY 900\r\n", 900)):
+            server = Server()
+            server.clock.advance(10_000)
+            connector = Connector(NAME, endpoint=server, reactor=server.clock)
+            running = self.start(connector, interval=60)
+            server.say(b"+OK ready\r\n")
+            reply = b"+OK\r\nUSER\r\n" + offer + b".\r\n"
+            server.expect(b"CAPA", reply)
+            server.expect(b"USER ada", b"+OK\r\n")
+            server.expect(b"PASS lovelace", b"+OK\r\n")
+            server.expect(b"CAPA", reply)
+            server.clock.rightNow -= 5000
+            server.expect(b"QUIT", b"+OK\r\n")
+            (call,) = server.clock.getDelayedCalls()
+            self.assertEqual(call.getTime() - server.clock.seconds(), wait)
+            running.cancel()
+            self.failureResultOf(running, CancelledError)

@@ -109,6 +109,9 @@ async def log_in(
     if isinstance(account.password, str) and account.auth not in NO_PASSWORD:
         # Before the first reply: the server may know the password already.
         protocol.transcript.keep_secret(*account.secrets(account.password))
+    elif before is not None and before.secret:
+        # From a callable, on the connection before this one.
+        protocol.transcript.keep_secret(*account.secrets(before.secret))
     greeting = await protocol.when_greeted()
     server = str(protocol.settings.server)
     if not account.capa:

@@ -5,6 +5,7 @@ How TLS is used with a server, apart from which certificates are trusted.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..remedies import Option
 __all__ = ["TLSOptions"]
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _refuse(name: str, problem: str) -> UsageError:
@@ -63,6 +66,8 @@ def _password(value: Any) -> str | None:
         problem = f"must be a str or bytes, not {type(value).__name__}"
     elif not problem and value == "":
         problem = "is empty; leave it out if the key is not encrypted"
+    elif not problem and value is not None and _SURROGATE.search(value):
+        problem = "contains half a character (a surrogate), which UTF-8 cannot encode"
     if problem:
         # Raised here: the exception above has the password in it.
         raise _refuse("client_key_password", f" {problem}")

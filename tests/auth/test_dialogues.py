@@ -1058,11 +1058,11 @@ class PolicyTests(Dialogue):
         self.assertIn("allow_cleartext=False forbids that", str(error))
         self.assertNotIn("pencil", "".join(self.status))
 
-    def hang_up(self) -> Deferred[Handle]:
+    def hang_up(self, **options: Any) -> Deferred[Handle]:
         """
         Be a server that closes after it has refused APOP, as solid-pop3d does.
         """
-        opening = self.begin(greeting=STAMPED, more=b"USER\r\n")
+        opening = self.begin(greeting=STAMPED, more=b"USER\r\n", **options)
         self.server.heard()
         self.server.say(b"-ERR [AUTH] no secret\r\n")
         self.server.expect(b"USER user")
@@ -1085,6 +1085,17 @@ class PolicyTests(Dialogue):
         self.server.expect(b"USER user", b"+OK\r\n")
         self.server.expect(b"PASS pencil", b"+OK\r\n")
         self.end(opening, "USER")
+
+    def test_secret_from_a_callable_is_masked_in_the_next_greeting(self) -> None:
+        """It is not asked for again, and the server may know it by now."""
+        opening = self.hang_up(password=lambda: "pencil")
+        self.assertEqual(self.server.connects, 2)
+        self.server.say(b"+OK ready, pencil\r\n")
+        self.server.expect(b"CAPA", b"-ERR pencil\r\n")
+        self.assertIn("S: +OK ready, ********", self.status)
+        self.assertIn("S: -ERR ********", self.status)
+        opening.addErrback(lambda _: None)
+        opening.cancel()
 
     @shows("quirk 3.9")
     def test_refusal_is_reported_if_server_hangs_up_on_both_connections(self) -> None:

@@ -204,7 +204,12 @@ class ClientKeyTests(TLSTestCase):
             self.assertSays(error, "client_key_password", "client_certificate names")
 
     def test_password_of_another_type_or_empty_is_refused(self) -> None:
-        for bad, words in ((7, "not int"), ("", "empty"), (b"\xff", "not UTF-8")):
+        for bad, words in (
+            (7, "not int"),
+            ("", "empty"),
+            (b"\xff", "not UTF-8"),
+            ("s\udc80", "half a character"),
+        ):
             with self.assertRaises(UsageError) as caught:
                 TLSOptions(client_key_password=bad)  # type: ignore[arg-type]
             self.assertSays(caught.exception, "client_key_password", words)
