@@ -78,7 +78,7 @@ class Place:
 
         journal = sqlite_file(place)
         if journal is not None and os.path.isdir(journal):
-            # It may be full of mail: nobody should be told to remove it.
+            # It may be full of mail, so there is no advice to remove it.
             raise NotFoundError(
                 f"{journal} is a folder, not a journal; give the path of a file: the "
                 "collector and fetch call it collect.db"

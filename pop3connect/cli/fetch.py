@@ -64,7 +64,7 @@ class _Place(click.Path):
     ) -> Any:
         """Read an argument."""
         if not os.fspath(value):
-            self.fail("it is empty; for the current folder write .", param, ctx)
+            self.fail("it is empty; the current folder is .", param, ctx)
         return super().convert(value, param, ctx)
 
 

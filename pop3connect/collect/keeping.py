@@ -131,7 +131,7 @@ class Keeping:
         Keep messages, and note those that are on disk.
 
         :param group: the messages, with the reasons of their rows.
-        :return: the numbers of those for which there was no room, and why; and what
+        :return: the numbers of those that did not fit, and why; and what
             ends the look, because nothing fits.
         """
         try:

@@ -40,7 +40,7 @@ class Memory:
     :ivar delete_at: when the next message is due to be deleted.
     :ivar turns: when each suspect was last tried, by its id.
     :ivar no_top: messages whose TOP ended a session, by what recognises them.
-    :ivar room: the messages for which there was no room.
+    :ivar room: the messages that did not fit on the disk.
     :ivar leftovers: files that were kept before an error of the journal: it is not
         known whether rows name them.
     """

@@ -1,5 +1,5 @@
 """
-Messages for which there is no room on the disk: they stay on the server, and do not
+Messages that do not fit on the disk: they stay on the server, and do not
 hold up those that fit.
 """
 
@@ -15,23 +15,23 @@ from ..waits import MAX_WAIT, doubled
 __all__ = ["NoRoomError", "Room"]
 
 ROOM_WAIT = 60.0
-"""Seconds until messages for which there was no room are tried again, doubled to
+"""Seconds until messages that did not fit are tried again, doubled to
 `MAX_WAIT`."""
 
 
 class NoRoomError(POP3Error):
-    """There is no room for a message, and smaller ones may fit; it is not at fault."""
+    """A message does not fit, and smaller ones may; it is not at fault."""
 
 
 @attrs.define
 class Room:
     """
-    Which messages of an account are not asked for, because there was no room.
+    Which messages of an account are not asked for, because they did not fit.
 
     Those of the same size and larger wait as well: they would be retrieved only to be
     dropped.
 
-    :ivar least: the size, by LIST, of the smallest for which there was no room.
+    :ivar least: the size, by LIST, of the smallest that did not fit.
     :ivar until: when it is tried again, by the reactor's clock.
     :ivar times: tries in a row.
     """
@@ -45,7 +45,7 @@ class Room:
         return now < self.until and size >= self.least
 
     def refused(self, size: int, now: float) -> float:
-        """Take note that there was no room; return for how many seconds it waits."""
+        """Take note that one did not fit; return for how many seconds it waits."""
         if now >= self.until:
             self.times += 1
             self.until = now + doubled(ROOM_WAIT, self.times, MAX_WAIT)

@@ -319,7 +319,7 @@ class Session:
             ]
             await retrieval.run(
                 # Each is looked at when it is asked for: others may have shown that
-                # there is no room for it.
+                # it does not fit.
                 (each.number for each in rest if not self._lacks_room(each.size)),
                 self._scope.inventory.sizes,
             )
@@ -377,10 +377,10 @@ class Session:
             self._no_room(self._wanted[number], error)
 
     def _no_room(self, wanted: Wanted, cause: OSError) -> None:
-        """Leave a message on the server for which there is no room; others may fit."""
+        """Leave a message on the server that does not fit; others may fit."""
         look, outcome, number = self._look, self._outcome, wanted.number
         error = NoRoomError(
-            f"there is no room for its {wanted.size} bytes: {words_of(cause)}",
+            f"its {wanted.size} bytes do not fit: {words_of(cause)}",
             verb="RETR",
             number=number,
         )

@@ -229,7 +229,7 @@ class Prepared(Protocol):
         """
         The messages that are not in `mails`, each with its error.
 
-        Its file cannot be read (`UnreadableError`), or there is no room for it
+        Its file cannot be read (`UnreadableError`), or it does not fit
         (`Later`).
         """
 

@@ -96,14 +96,14 @@ class Incoming:
         self._turn = turn
         self._head = bytearray()
         self._file: NewFile | None = None
-        # Why there was no room for it.
+        # Why it did not fit.
         self._full: OSError | None = None
 
     def write(self, data: bytes) -> None:
         """
         Take a piece of the message.
 
-        If there is no room for it, its file is removed at once, for the sake of those
+        If it does not fit, its file is removed at once, for the sake of those
         that fit.  The rest of it is counted and dropped, and it cannot be kept.
 
         :raises OSError: it could not be written, and the disk is not full.
@@ -149,7 +149,7 @@ class Incoming:
         """
         Write the rest of it to a file with its final name, and return that.
 
-        :raises OSError: that was not possible, or there was no room while it arrived.
+        :raises OSError: that was not possible, or the disk was full while it arrived.
         """
         if self._full is not None:
             raise self._full
@@ -185,7 +185,7 @@ class Kept:
     """
     What became of a group of messages.
 
-    :ivar refused: those for which there was no room, and why; all others are on disk.
+    :ivar refused: those that did not fit, and why; all others are on disk.
     :ivar full: why nothing fits any more, not even a small message; ``None``: the
         others were too large.
     """
@@ -267,7 +267,7 @@ class Keeper(Protocol):
         Afterwards `Incoming.path` names the file.  After an error none is kept; a full
         disk is an error only if it does not take the names of the files.
 
-        :return: which of them are not kept, because there was no room.
+        :return: which of them are not kept, because they did not fit.
         :raises OSError: one of them could not be written.
         :raises Later: the Maildir cannot be used.
         """

@@ -355,7 +355,7 @@ class Maildir:
         Copy messages to ``tmp``, as `Witnessed`.
 
         A message whose file is in ``tmp`` already is not copied: by `keep`, or by an
-        earlier attempt that did not come to its end.  One for which there is no room is
+        earlier attempt that did not come to its end.  One that does not fit is
         refused with `Later`.
         """
         opened = self._open()
@@ -384,7 +384,7 @@ class Maildir:
         self, prepared: _Prepared, large: Sequence[tuple[Mail, OSError]]
     ) -> None:
         """
-        Refuse the messages for which there is no room.
+        Refuse the messages that do not fit.
 
         :raises OSError: nothing fits any more, and nothing was prepared.
         """
@@ -396,7 +396,7 @@ class Maildir:
             raise error
         for mail, error in large:
             later = Later(
-                reason=f"there is no room for it in the Maildir {self.folder}: "
+                reason=f"it does not fit into the Maildir {self.folder}: "
                 f"{words(error)}",
                 whole_destination=full,
             )
@@ -413,7 +413,7 @@ class Maildir:
         Bring some messages to ``tmp``; their files are on disk, ``tmp`` is not.
 
         :param fresh: receives the names of the new files, by key.
-        :param large: receives the messages for which there is no room.
+        :param large: receives the messages that do not fit.
         """
         tmp = prepared.opened.tmp
         written: list[tuple[Mail, NewFile]] = []

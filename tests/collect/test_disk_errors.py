@@ -188,7 +188,7 @@ class FullDiskTests(Running):
         self.assertEqual(got(), sorted([*small, message(9)]))
         self.assertEqual(server.messages, [mail[1]])
         (line,) = self.named("message 2 stays on the server")
-        self.assertIn(f"no room for its {len(mail[1])} bytes", line)
+        self.assertIn(f"its {len(mail[1])} bytes do not fit", line)
         self.assertIn("tried again in 1 min", line)
         self.assertEqual(self.named("no looks"), [])
         # The others are looked at as always, and it waits longer each time.
@@ -279,7 +279,7 @@ class FullDiskTests(Running):
         self.pass_time(90)
         self.assertIn(message(4), self.mail())
         self.assertEqual(len(server.messages), 1)
-        self.assertIn("no room for it", self.named("box did not take")[0])
+        self.assertIn("does not fit", self.named("box did not take")[0])
         self.pass_time(6 * 3600, 120)
         # It was never refused for good.
         self.assertEqual(self.named("set aside"), [])

@@ -573,7 +573,7 @@ class TroubleTests(MaildirTestCase):
                 self.assertIs(refused, large)
                 assert isinstance(error, Later)
                 self.assertFalse(error.whole_destination or error.counts)
-                self.assertIn("no room for it", error.reason)
+                self.assertIn("does not fit", error.reason)
                 self.assertEqual(prepared.mails, [mails[0], mails[2]])
                 self.assertEqual(len(self.names("tmp")), 2)
                 self.assertEqual(prepared.carry_out(), [None, None])
