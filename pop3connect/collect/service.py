@@ -312,8 +312,8 @@ class CollectService(MultiService):
             until = time.monotonic() + LEFT
             if tools.files.stop(until):
                 log.error(
-                    "{folder}: the disk does not answer; the calls that wait for it are "
-                    "left behind",
+                    "{folder}: the disk does not answer; the calls that wait for it "
+                    "are left behind",
                     folder=self._config.state,
                 )
             deliveries.close(until)
