@@ -52,6 +52,7 @@ __all__ = [
     "give_back",
     "inserted",
     "machine_seen",
+    "none_of",
     "one_of",
     "origins",
     "put_accounts",
@@ -100,6 +101,21 @@ def one_of(
         return column.in_(sa.select(each.c.value))
     array = sa.bindparam(parameter, type_=sa.ARRAY(column.type))
     return column == sa.any_(array)
+
+
+def none_of(
+    dialect: str, column: ColumnElement[Any], parameter: str = "names"
+) -> ColumnElement[bool]:
+    """
+    Return a condition: a column has none of the values in a parameter; see `one_of`.
+
+    Not by `sqlalchemy.not_`: SQLAlchemy 2.0.0 makes ``!= ANY`` of ``= ANY``, which is
+    true if one of the values differs.
+    """
+    if dialect == "sqlite":
+        return sa.not_(one_of(dialect, column, parameter))
+    array = sa.bindparam(parameter, type_=sa.ARRAY(column.type))
+    return column != sa.all_(array)
 
 
 def as_names(
@@ -306,7 +322,7 @@ def due_statement(dialect: str, *, chosen: bool) -> sa.Select[Any]:
             account.c.state == fixed(AccountState.OK),
             account.c.gone_since.is_(None),
             account.c.due_at <= now(),
-            sa.not_(one_of(dialect, account.c.server, "servers")),
+            none_of(dialect, account.c.server, "servers"),
             one_of(dialect, account.c.origin, "origins") if chosen else sa.true(),
         )
         .order_by(account.c.due_at)

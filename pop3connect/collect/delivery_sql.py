@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
-from .account_sql import as_names, inserted, one_of
+from .account_sql import as_names, inserted, none_of, one_of
 from .bulk import Bulk
 from .message_sql import rows_of, time_of, update_messages
 from .records import DeliveryRow, DeliveryState, DueDelivery, MessageRow, MessageState
@@ -113,8 +113,8 @@ def due_deliveries(
         query = query.where(message.c.account_id == account_id)
     parameter = {}
     if without:
-        one = one_of(connection.dialect.name, message.c.account_id)
-        query = query.where(sa.not_(one))
+        dialect = connection.dialect.name
+        query = query.where(none_of(dialect, message.c.account_id))
         parameter = as_names(connection, without)
     return [_due(row) for row in connection.execute(query, parameter)]
 

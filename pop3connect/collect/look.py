@@ -101,8 +101,9 @@ class Look:
     :param choose: returns the numbers of the messages that this look is about, of all
         that a session lists; a `POP3Error` that it raises ends the look.
     :param report: is given the outcome in the end.  Default: it is logged.
-    :param prepare: is called before anything is retrieved, or when
-    :param littered: returns whether it has to be called anyway.
+    :param prepare: is called before anything is retrieved; otherwise at the end, if
+        ``littered`` says so.
+    :param littered: returns whether a crash left files in a Maildir of the account.
     :param dry_run: only make a `Plan`.
     """
 

@@ -700,7 +700,7 @@ class StatementTests(JournalCase):
         self.assertTrue(text.endswith("FOR UPDATE SKIP LOCKED"), text)
         self.assertIn("account.state = 'ok'", text)
         self.assertIn("account.origin = ANY (%(origins)s::TEXT[])", text)
-        self.assertIn("server = ANY (%(servers)s::TEXT[])", text)
+        self.assertIn("server != ALL (%(servers)s::TEXT[])", text)
         self.assertIn("extract(epoch from statement_timestamp())", text)
         statement = account_sql.claim_statement("postgresql")
         text = self.compiled(statement, postgresql.dialect())
