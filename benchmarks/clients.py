@@ -75,7 +75,18 @@ def _curl(target: Target, scratch: Path) -> Command:
     scheme = "pop3s" if target.tls else "pop3"
     url = f"{scheme}://{target.host}:{target.port}/[1-{target.count}]"
     account = f"{target.user}:{target.password}"
-    argv = ["curl", "-s", "--cacert", target.ca, "-u", account, "-o", "/dev/null", url]
+    argv = [
+        "curl",
+        "-s",
+        "--sasl-ir",
+        "--cacert",
+        target.ca,
+        "-u",
+        account,
+        "-o",
+        "/dev/null",
+        url,
+    ]
     return Command(argv)
 
 

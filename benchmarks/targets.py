@@ -73,6 +73,15 @@ _SESSION = (
 )
 
 
+_COLLECT = (
+    "The start takes 0.57 s, 0.4 of it imports. An account without news costs 1.8 ms "
+    "of a core: the session 0.8, the rest is the look, the journal and the hand-over "
+    "between their threads; fetchmail needs 0.2 and waits for the server. A message "
+    "costs 0.3 ms: the Maildir 0.19, the journal 0.06, the session 0.05; mpop, in all, "
+    "0.17, and it waits for each fsync by itself."
+)
+
+
 def _faster(
     case: str, ours: str, peer: str, bound: float, field: str = "retr", limit: str = ""
 ) -> Goal:
@@ -114,6 +123,7 @@ def _collected(text: str, case: str, peer: str, bound: float, field: str) -> Goa
             ("collect", case, peer, field), ("collect", case, OURS, field)
         ),
         bound,
+        limit=_COLLECT,
     )
 
 
